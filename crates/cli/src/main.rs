@@ -1,0 +1,2 @@
+//! The binary `distributary`.
+fn main() {}

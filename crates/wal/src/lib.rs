@@ -1,0 +1,24 @@
+//! Bytes of a logical replication stream → row changes with a position. Pure: no I/O, no clock, no runtime.
+//!
+//! * [`lsn`], [`position`]: where a change stands in the stream.
+//! * [`tuple`]: one row as the server sent it; [`copy`] makes the same bytes from `COPY … TO STDOUT`.
+//! * [`types`], [`table`]: what a column is, from the catalog.
+//! * [`message`]: the messages of the `pgoutput` plug-in; [`frame`]: what carries them.
+//! * [`decoder`]: messages → [`change::ChangeBatch`].
+
+pub mod change;
+pub mod copy;
+pub mod decoder;
+pub mod frame;
+pub mod lsn;
+pub mod message;
+pub mod position;
+pub mod table;
+pub mod tuple;
+pub mod types;
+
+pub use change::{Change, ChangeBatch, Operation, Transaction};
+pub use lsn::Lsn;
+pub use position::Position;
+pub use table::{Column, Table};
+pub use tuple::{Datum, Tuple};

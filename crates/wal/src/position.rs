@@ -1,0 +1,27 @@
+//! Identity and order of a change inside one timeline of one server.
+
+use crate::Lsn;
+use std::fmt;
+
+/// Identity and order of a change: `(commit LSN, ordinal in the transaction)`.
+///
+/// The change's own LSN will not do: rows of one COPY share one, and changes of one key can come in
+/// commit order with falling LSNs (design.md, server facts 4 and 21).
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Position {
+    /// `final_lsn` of pgoutput's Begin: the LSN of the commit record.
+    pub commit_lsn: Lsn,
+    /// Counts every change message of the transaction from 0, before any filter.
+    pub ordinal: u64,
+}
+
+impl Position {
+    /// Before every change.
+    pub const ZERO: Self = Self { commit_lsn: Lsn::ZERO, ordinal: 0 };
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.commit_lsn, self.ordinal)
+    }
+}
