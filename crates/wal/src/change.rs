@@ -19,6 +19,13 @@ pub struct ChangeBatch {
     /// `end_lsn` of the last commit in this batch: once it and all before it are durable, this may
     /// be confirmed to the server.
     pub committed_end_lsn: Option<Lsn>,
+    /// No transaction is open where the batch ends. Set by the decoder and the snapshot.
+    pub ends_transaction: bool,
+    /// Where no transaction is open and everything received was decoded: the server's position,
+    /// up to which nothing else has committed. Set by keepalives.
+    pub idle_until: Option<Lsn>,
+    /// Messages of applications, in stream order.
+    pub messages: Vec<LogicalMessage>,
 }
 
 /// What the changes of a transaction share.
@@ -74,6 +81,26 @@ pub enum Old {
     Row(Span),
 }
 
+/// A message that an application wrote with `pg_logical_emit_message`.
+///
+/// It is no change: ordinals count rows and truncates only, so that switching messages on or off in
+/// the stream moves no position.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct LogicalMessage {
+    /// Index into [`ChangeBatch::transactions`]; `None`: written outside any transaction, and not
+    /// undone with one.
+    pub transaction: Option<u32>,
+    /// Ordinal that the transaction's next change has, or would have.
+    pub ordinal_next: Option<u64>,
+    /// So many of [`ChangeBatch::changes`] come before it.
+    pub changes_before: u32,
+    pub lsn: Lsn,
+    /// UTF-8, for [`ChangeBatch::slice`].
+    pub prefix: Span,
+    /// Any bytes, for [`ChangeBatch::slice`].
+    pub content: Span,
+}
+
 /// A checked [`Tuple`] inside [`ChangeBatch::bytes`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Span {
@@ -94,7 +121,13 @@ impl ChangeBatch {
     /// The tuple of a span.
     #[must_use]
     pub fn tuple(&self, span: Span) -> Tuple<'_> {
-        Tuple::trusted(self.bytes.get(span.start as usize..span.end as usize).unwrap_or_default())
+        Tuple::trusted(self.slice(span))
+    }
+
+    /// The bytes of a span: prefix or content of a message.
+    #[must_use]
+    pub fn slice(&self, span: Span) -> &[u8] {
+        self.bytes.get(span.start as usize..span.end as usize).unwrap_or_default()
     }
 
     /// Transaction of a change of this batch.

@@ -4,6 +4,7 @@
 //! * [`tuple`]: one row as the server sent it; [`copy`] makes the same bytes from `COPY … TO STDOUT`.
 //! * [`types`], [`table`]: what a column is, from the catalog.
 //! * [`message`]: the messages of the `pgoutput` plug-in; [`frame`]: what carries them.
+//! * [`relation`]: versions of a relation and their differences.
 //! * [`decoder`]: messages → [`change::ChangeBatch`].
 
 pub mod change;
@@ -13,11 +14,12 @@ pub mod frame;
 pub mod lsn;
 pub mod message;
 pub mod position;
+pub mod relation;
 pub mod table;
 pub mod tuple;
 pub mod types;
 
-pub use change::{Change, ChangeBatch, Operation, Transaction};
+pub use change::{Change, ChangeBatch, LogicalMessage, Operation, Transaction};
 pub use lsn::Lsn;
 pub use position::Position;
 pub use table::{Column, Table};

@@ -79,6 +79,12 @@ impl<'a> Tuple<'a> {
         self.columns == 0
     }
 
+    /// Number of bytes of the whole TupleData, with the number of columns.
+    #[must_use]
+    pub fn encoded_len(&self) -> usize {
+        2 + self.data.len()
+    }
+
     /// The values in column order.
     #[must_use]
     pub fn iter(&self) -> Data<'a> {

@@ -58,14 +58,28 @@ pub struct Type {
 pub enum Kind {
     Base,
     /// A true array (`typelem` with `typsubscript` array); `delimiter` is `typdelim` of the element.
-    Array { element: Arc<Type>, delimiter: u8 },
+    Array {
+        element: Arc<Type>,
+        delimiter: u8,
+    },
     /// Labels in sort order.
-    Enum { labels: Vec<Box<str>> },
+    Enum {
+        labels: Vec<Box<str>>,
+    },
     /// The base is never itself a domain: the catalog reader walks to the end.
-    Domain { base: Arc<Type>, type_modifier: i32 },
-    Composite { fields: Vec<Field> },
-    Range { subtype: Arc<Type> },
-    Multirange { range: Arc<Type> },
+    Domain {
+        base: Arc<Type>,
+        type_modifier: i32,
+    },
+    Composite {
+        fields: Vec<Field>,
+    },
+    Range {
+        subtype: Arc<Type>,
+    },
+    Multirange {
+        range: Arc<Type>,
+    },
     /// No longer (or not yet) in the catalog: values are server text.
     Unknown,
 }

@@ -1,0 +1,440 @@
+//! Messages → changes: transactions, ordinals, relation versions, spans over one buffer.
+//!
+//! A pure state machine. Tables are completed from the catalog by the caller: a buffer that brings a
+//! new description stops there ([`Step::Describe`]) and goes on after [`Decoder::learn`].
+
+use crate::change::{LogicalMessage, Old, Operation, Span, Transaction};
+use crate::frame::{self, Frame, Frames};
+use crate::message::{self, Context, Message, OldTuple, Protocol, Relation};
+use crate::relation::RelationDescription;
+use crate::{Change, ChangeBatch, Lsn, Table, Tuple};
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// How the stream was started.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Options {
+    /// `proto_version`. Streaming and two-phase commit must not be asked for.
+    pub protocol: Protocol,
+    /// End of the last transaction before the start, where it is known.
+    pub previous_commit_lsn: Option<Lsn>,
+}
+
+/// What a buffer came to.
+#[derive(Debug)]
+pub enum Step {
+    /// The whole buffer was decoded.
+    Done(ChangeBatch),
+    /// A relation is new or its description changed: ask the catalog, [`Decoder::learn`] the table,
+    /// then [`Decoder::resume`].
+    Describe(RelationDescription),
+}
+
+/// The stream cannot be decoded further; the decoder is of no more use.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Error {
+    #[error("replication stream is damaged: {0}; the connection must be opened again")]
+    Frame(#[from] frame::Error),
+    #[error(
+        "plug-in message at {lsn} cannot be read: {error}; the connection must be opened again, and \
+         if it happens again the server speaks another protocol than the one requested"
+    )]
+    Message { lsn: Lsn, error: message::Error },
+    #[error(
+        "change at {lsn} of relation {oid}, which the server has not described; the stream must be \
+         started again from the confirmed position"
+    )]
+    RelationUnknown { lsn: Lsn, oid: u32 },
+    #[error(
+        "row at {lsn} of relation {oid} has {columns} columns instead of {expected}; the stream must \
+         be started again from the confirmed position"
+    )]
+    ColumnCount { lsn: Lsn, oid: u32, columns: usize, expected: usize },
+    #[error(
+        "{what} at {lsn} out of place; the stream must be started again from the confirmed position"
+    )]
+    OutOfPlace { lsn: Lsn, what: &'static str },
+    #[error(
+        "commit at {found} ends the transaction that began for {expected}; the stream must be \
+         started again from the confirmed position"
+    )]
+    CommitMismatch { expected: Lsn, found: Lsn },
+    #[error(
+        "the server sends {what}, which was not requested; start the stream without the options \
+         `streaming` and `two_phase`, and make the slot without two-phase commit"
+    )]
+    NotRequested { what: &'static str },
+    #[error(
+        "buffer of {bytes} bytes is above the limit of {} bytes; hand over smaller ones",
+        u32::MAX
+    )]
+    BufferTooLarge { bytes: usize },
+    #[error(
+        "no table was learned for version {version} of relation {oid}, or one of another shape"
+    )]
+    NotLearned { oid: u32, version: u32 },
+    #[error("decoder called out of turn: {0}")]
+    OutOfTurn(&'static str),
+}
+
+/// The state between two buffers of one stream.
+#[derive(Debug)]
+pub struct Decoder {
+    context: Context,
+    relations: HashMap<u32, Known>,
+    open: Option<Open>,
+    previous_commit_lsn: Option<Lsn>,
+    /// A buffer that waits for a table.
+    paused: Option<(Work, u32)>,
+    /// Number of the buffer, from 1.
+    serial: u64,
+}
+
+/// A relation, and its place in the batch in hand.
+#[derive(Debug)]
+struct Known {
+    description: RelationDescription,
+    table: Option<Arc<Table>>,
+    /// `index` holds for this buffer only.
+    serial: u64,
+    index: u32,
+}
+
+/// The transaction in which the stream stands.
+#[derive(Debug)]
+struct Open {
+    transaction: Transaction,
+    ordinal_next: u64,
+    /// Place in the batch in hand, if it has a change there.
+    index: Option<u32>,
+    /// It began in the buffer in hand.
+    whole: bool,
+}
+
+/// A buffer in hand.
+#[derive(Debug)]
+struct Work {
+    bytes: Bytes,
+    offset: usize,
+    batch: ChangeBatch,
+    keepalive_end: Option<Lsn>,
+    recent: Option<Recent>,
+}
+
+/// The relation of the last change: most changes come in runs of one relation.
+#[derive(Clone, Copy, Debug)]
+struct Recent {
+    oid: u32,
+    index: u32,
+    columns: usize,
+}
+
+/// What of a change its message alone tells.
+struct Row<'a> {
+    oid: u32,
+    operation: Operation,
+    old: Option<OldTuple<'a>>,
+    new: Option<Tuple<'a>>,
+}
+
+impl Decoder {
+    /// A decoder at the start of a stream.
+    #[must_use]
+    pub fn new(options: Options) -> Self {
+        Self {
+            context: Context { protocol: options.protocol, in_stream: false },
+            relations: HashMap::new(),
+            open: None,
+            previous_commit_lsn: options.previous_commit_lsn,
+            paused: None,
+            serial: 0,
+        }
+    }
+
+    /// Decodes a buffer of whole CopyData messages, the next of the stream.
+    ///
+    /// # Errors
+    /// When the bytes are not what the protocol allows here. The decoder is of no more use then.
+    pub fn decode(&mut self, bytes: Bytes) -> Result<Step, Error> {
+        if self.paused.is_some() {
+            return Err(Error::OutOfTurn("a buffer came while another one waits for a table"));
+        }
+        if u32::try_from(bytes.len()).is_err() {
+            return Err(Error::BufferTooLarge { bytes: bytes.len() });
+        }
+        self.serial += 1;
+        if let Some(open) = &mut self.open {
+            open.index = None;
+            open.whole = false;
+        }
+        let changes = Vec::with_capacity(bytes.len() / BYTES_PER_CHANGE);
+        let batch = ChangeBatch { changes, ..ChangeBatch::default() };
+        self.run(Work { bytes, offset: 0, batch, keepalive_end: None, recent: None })
+    }
+
+    /// Takes in the completed table of a description. Tables that were not asked for, or that do not
+    /// have the version and the columns asked for, are left aside.
+    pub fn learn(&mut self, table: Arc<Table>) {
+        if let Some(known) = self.relations.get_mut(&table.oid)
+            && known.description.version == table.version
+            && known.description.columns.len() == table.columns.len()
+        {
+            known.table = Some(table);
+        }
+    }
+
+    /// Goes on with the buffer that waits for a table.
+    ///
+    /// # Errors
+    /// As [`Self::decode`]; also when the table was not learned or no buffer waits.
+    pub fn resume(&mut self) -> Result<Step, Error> {
+        let (work, oid) =
+            self.paused.take().ok_or(Error::OutOfTurn("no buffer waits for a table"))?;
+        match self.relations.get(&oid) {
+            Some(Known { table: None, description, .. }) => {
+                Err(Error::NotLearned { oid, version: description.version })
+            }
+            Some(Known { table: Some(_), .. }) | None => self.run(work),
+        }
+    }
+
+    /// No transaction is open where the last buffer ended.
+    #[must_use]
+    pub fn is_between_transactions(&self) -> bool {
+        self.open.is_none()
+    }
+
+    fn run(&mut self, mut work: Work) -> Result<Step, Error> {
+        let bytes = work.bytes.clone();
+        let mut frames = Frames::resume(&bytes, work.offset);
+        while let Some(frame) = frames.next() {
+            let (lsn, payload) = match frame? {
+                Frame::Keepalive { server_end, .. } => {
+                    work.keepalive_end = work.keepalive_end.max(Some(server_end));
+                    continue;
+                }
+                Frame::XLogData { start, payload, .. } => (start, payload),
+            };
+            let end = payload.end;
+            let message = Message::parse(&bytes[payload], self.context)
+                .map_err(|error| Error::Message { lsn, error })?;
+            if let Some(description) = self.apply(&mut work, lsn, end, message)? {
+                work.offset = frames.offset();
+                self.paused = Some((work, description.oid));
+                return Ok(Step::Describe(description));
+            }
+        }
+        let Work { mut batch, keepalive_end, .. } = work;
+        batch.bytes = bytes;
+        batch.ends_transaction = self.open.is_none();
+        batch.idle_until = keepalive_end.filter(|_| batch.ends_transaction);
+        Ok(Step::Done(batch))
+    }
+
+    /// `end`: where the message ends in the buffer. Tuples and contents are last in their messages,
+    /// so spans are counted back from there.
+    fn apply(
+        &mut self,
+        work: &mut Work,
+        lsn: Lsn,
+        end: usize,
+        message: Message<'_>,
+    ) -> Result<Option<RelationDescription>, Error> {
+        let row = match message {
+            Message::Insert(message::Insert { oid, new, .. }) => {
+                Row { oid, operation: Operation::Insert, old: None, new: Some(new) }
+            }
+            Message::Update(message::Update { oid, old, new, .. }) => {
+                Row { oid, operation: Operation::Update, old, new: Some(new) }
+            }
+            Message::Delete(message::Delete { oid, old, .. }) => {
+                Row { oid, operation: Operation::Delete, old: Some(old), new: None }
+            }
+            Message::Truncate(truncate) => {
+                for oid in truncate.relations.iter() {
+                    let operation = Operation::Truncate;
+                    self.push(work, lsn, end, &Row { oid, operation, old: None, new: None })?;
+                }
+                return Ok(None);
+            }
+            Message::Begin(begin) => return self.begin(lsn, begin).map(|()| None),
+            Message::Commit(commit) => return self.commit(work, lsn, commit).map(|()| None),
+            Message::Relation(relation) => return Ok(self.describe(work, &relation)),
+            Message::Logical(logical) => {
+                return self.logical(work, lsn, end, &logical).map(|()| None);
+            }
+            // Types come from the catalog; where a change was made first does not matter to us.
+            Message::Type(_) | Message::Origin(_) => return Ok(None),
+            Message::StreamStart(_)
+            | Message::StreamStop
+            | Message::StreamCommit(_)
+            | Message::StreamAbort(_)
+            | Message::StreamPrepare(_) => {
+                return Err(Error::NotRequested { what: "transactions in progress" });
+            }
+            Message::BeginPrepare(_)
+            | Message::Prepare(_)
+            | Message::CommitPrepared(_)
+            | Message::RollbackPrepared(_) => {
+                return Err(Error::NotRequested { what: "prepared transactions" });
+            }
+        };
+        self.push(work, lsn, end, &row)?;
+        Ok(None)
+    }
+
+    fn begin(&mut self, lsn: Lsn, begin: message::Begin) -> Result<(), Error> {
+        if self.open.is_some() {
+            return Err(Error::OutOfPlace { lsn, what: "Begin inside a transaction" });
+        }
+        let transaction = Transaction {
+            xid: begin.xid,
+            commit_lsn: begin.final_lsn,
+            previous_commit_lsn: self.previous_commit_lsn,
+            commit_time: begin.commit_time,
+            changes_count: None,
+        };
+        self.open = Some(Open { transaction, ordinal_next: 0, index: None, whole: true });
+        Ok(())
+    }
+
+    fn commit(&mut self, work: &mut Work, lsn: Lsn, commit: message::Commit) -> Result<(), Error> {
+        let what = "Commit outside a transaction";
+        let open = self.open.take().ok_or(Error::OutOfPlace { lsn, what })?;
+        let (expected, found) = (open.transaction.commit_lsn, commit.commit_lsn);
+        if expected != found {
+            return Err(Error::CommitMismatch { expected, found });
+        }
+        if let Some(index) = open.index
+            && open.whole
+        {
+            work.batch.transactions[index as usize].changes_count = Some(open.ordinal_next);
+        }
+        self.previous_commit_lsn = Some(commit.end_lsn);
+        work.batch.committed_end_lsn = Some(commit.end_lsn);
+        Ok(())
+    }
+
+    /// The description to complete, unless it is known and complete.
+    fn describe(
+        &mut self,
+        work: &mut Work,
+        relation: &Relation<'_>,
+    ) -> Option<RelationDescription> {
+        let description = match self.relations.get(&relation.oid) {
+            None => RelationDescription::first(relation),
+            Some(known) => known.description.next(relation)?,
+        };
+        work.recent = None;
+        let known = Known { description: description.clone(), table: None, serial: 0, index: 0 };
+        self.relations.insert(relation.oid, known);
+        Some(description)
+    }
+
+    fn logical(
+        &mut self,
+        work: &mut Work,
+        lsn: Lsn,
+        end: usize,
+        logical: &message::Logical<'_>,
+    ) -> Result<(), Error> {
+        let transaction = if logical.transactional {
+            let what = "transactional message outside a transaction";
+            let open = self.open.as_mut().ok_or(Error::OutOfPlace { lsn, what })?;
+            Some((open.enter(&mut work.batch), open.ordinal_next))
+        } else {
+            None
+        };
+        let content_start = end - logical.content.len();
+        // Before the content come its length, and before that the zero byte that ends the prefix.
+        let prefix_end = content_start - 5;
+        work.batch.messages.push(LogicalMessage {
+            transaction: transaction.map(|(index, _)| index),
+            ordinal_next: transaction.map(|(_, ordinal)| ordinal),
+            changes_before: narrow(work.batch.changes.len()),
+            lsn: logical.lsn,
+            prefix: span(prefix_end - logical.prefix.len(), prefix_end),
+            content: span(content_start, end),
+        });
+        Ok(())
+    }
+
+    fn push(&mut self, work: &mut Work, lsn: Lsn, end: usize, row: &Row<'_>) -> Result<(), Error> {
+        let what = "change outside a transaction";
+        let open = self.open.as_mut().ok_or(Error::OutOfPlace { lsn, what })?;
+        let recent = match work.recent {
+            Some(recent) if recent.oid == row.oid => recent,
+            Some(_) | None => {
+                let known = self.relations.get_mut(&row.oid);
+                let recent = known.and_then(|known| known.enter(self.serial, &mut work.batch));
+                let recent = recent.ok_or(Error::RelationUnknown { lsn, oid: row.oid })?;
+                *work.recent.insert(recent)
+            }
+        };
+        let check = |tuple: Tuple<'_>| {
+            let (columns, expected) = (tuple.len(), recent.columns);
+            let wrong = Error::ColumnCount { lsn, oid: row.oid, columns, expected };
+            (columns == expected).then_some(()).ok_or(wrong)
+        };
+        let mut end = end;
+        let mut new = None;
+        if let Some(tuple) = row.new {
+            check(tuple)?;
+            let start = end - tuple.encoded_len();
+            new = Some(span(start, end));
+            // One byte before the new tuple says that it is one.
+            end = start - 1;
+        }
+        let mut old = None;
+        if let Some(tuple) = row.old {
+            check(tuple.tuple())?;
+            let span = span(end - tuple.tuple().encoded_len(), end);
+            old = Some(match tuple {
+                OldTuple::Key(_) => Old::Key(span),
+                OldTuple::Row(_) => Old::Row(span),
+            });
+        }
+        let transaction = open.enter(&mut work.batch);
+        let ordinal = open.ordinal_next;
+        open.ordinal_next += 1;
+        let (table, operation) = (recent.index, row.operation);
+        work.batch.changes.push(Change { transaction, table, ordinal, lsn, operation, old, new });
+        Ok(())
+    }
+}
+
+/// Guess for the room that changes will need: less than most take, so that few batches grow theirs.
+const BYTES_PER_CHANGE: usize = 160;
+
+impl Open {
+    /// Place of the transaction in the batch.
+    fn enter(&mut self, batch: &mut ChangeBatch) -> u32 {
+        *self.index.get_or_insert_with(|| {
+            batch.transactions.push(self.transaction);
+            narrow(batch.transactions.len() - 1)
+        })
+    }
+}
+
+impl Known {
+    /// Place of the table in the batch; `None` when the table was never learned.
+    fn enter(&mut self, serial: u64, batch: &mut ChangeBatch) -> Option<Recent> {
+        let table = self.table.as_ref()?;
+        if self.serial != serial {
+            batch.tables.push(table.clone());
+            (self.serial, self.index) = (serial, narrow(batch.tables.len() - 1));
+        }
+        let oid = self.description.oid;
+        Some(Recent { oid, index: self.index, columns: table.columns.len() })
+    }
+}
+
+fn span(start: usize, end: usize) -> Span {
+    Span { start: narrow(start), end: narrow(end) }
+}
+
+/// Counts and offsets of a buffer, whose length [`Decoder::decode`] has checked.
+fn narrow(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
