@@ -1,7 +1,9 @@
 //! Messages → changes: transactions, ordinals, relation versions, spans over one buffer.
 //!
-//! A pure state machine. Tables are completed from the catalog by the caller: a buffer that brings a
-//! new description stops there ([`Step::Describe`]) and goes on after [`Decoder::learn`].
+//! A pure state machine. Tables are completed from the catalog by the caller: a buffer stops before the
+//! first change of a new description ([`Step::Describe`]) and goes on after [`Decoder::learn`].
+//! Descriptions without changes ask for nothing: with `publish_via_partition_root` the server
+//! describes every leaf, but its rows come under the root.
 
 use crate::change::{LogicalMessage, Old, Operation, Span, Transaction};
 use crate::frame::{self, Frame, Frames};
@@ -26,8 +28,8 @@ pub struct Options {
 pub enum Step {
     /// The whole buffer was decoded.
     Done(ChangeBatch),
-    /// A relation is new or its description changed: ask the catalog, [`Decoder::learn`] the table,
-    /// then [`Decoder::resume`].
+    /// The first change of a relation that is new or has a new description: ask the catalog,
+    /// [`Decoder::learn`] the table, then [`Decoder::resume`].
     Describe(RelationDescription),
 }
 
@@ -138,6 +140,13 @@ struct Row<'a> {
     new: Option<Tuple<'a>>,
 }
 
+/// What became of a message.
+enum Applied {
+    Done,
+    /// Nothing was done: the table of this relation must be learned first.
+    TableMissing(u32),
+}
+
 impl Decoder {
     /// A decoder at the start of a stream.
     #[must_use]
@@ -209,9 +218,11 @@ impl Decoder {
         let bytes = work.bytes.clone();
         let mut frames = Frames::resume(&bytes, work.offset);
         while let Some(frame) = frames.next() {
+            let frame_end = frames.offset();
             let (lsn, payload) = match frame? {
                 Frame::Keepalive { server_end, .. } => {
                     work.keepalive_end = work.keepalive_end.max(Some(server_end));
+                    work.offset = frame_end;
                     continue;
                 }
                 Frame::XLogData { start, payload, .. } => (start, payload),
@@ -219,10 +230,9 @@ impl Decoder {
             let end = payload.end;
             let message = Message::parse(&bytes[payload], self.context)
                 .map_err(|error| Error::Message { lsn, error })?;
-            if let Some(description) = self.apply(&mut work, lsn, end, message)? {
-                work.offset = frames.offset();
-                self.paused = Some((work, description.oid));
-                return Ok(Step::Describe(description));
+            match self.apply(&mut work, lsn, end, message)? {
+                Applied::Done => work.offset = frame_end,
+                Applied::TableMissing(oid) => return self.pause(work, lsn, oid),
             }
         }
         let Work { mut batch, keepalive_end, .. } = work;
@@ -230,6 +240,13 @@ impl Decoder {
         batch.ends_transaction = self.open.is_none();
         batch.idle_until = keepalive_end.filter(|_| batch.ends_transaction);
         Ok(Step::Done(batch))
+    }
+
+    /// The message that needs the table is read again afterwards.
+    fn pause(&mut self, work: Work, lsn: Lsn, oid: u32) -> Result<Step, Error> {
+        let known = self.relations.get(&oid).ok_or(Error::RelationUnknown { lsn, oid })?;
+        self.paused = Some((work, oid));
+        Ok(Step::Describe(known.description.clone()))
     }
 
     /// `end`: where the message ends in the buffer. Tuples and contents are last in their messages,
@@ -240,7 +257,7 @@ impl Decoder {
         lsn: Lsn,
         end: usize,
         message: Message<'_>,
-    ) -> Result<Option<RelationDescription>, Error> {
+    ) -> Result<Applied, Error> {
         let row = match message {
             Message::Insert(message::Insert { oid, new, .. }) => {
                 Row { oid, operation: Operation::Insert, old: None, new: Some(new) }
@@ -251,21 +268,16 @@ impl Decoder {
             Message::Delete(message::Delete { oid, old, .. }) => {
                 Row { oid, operation: Operation::Delete, old: Some(old), new: None }
             }
-            Message::Truncate(truncate) => {
-                for oid in truncate.relations.iter() {
-                    let operation = Operation::Truncate;
-                    self.push(work, lsn, end, &Row { oid, operation, old: None, new: None })?;
-                }
-                return Ok(None);
+            Message::Truncate(truncate) => return self.truncate(work, lsn, end, truncate),
+            Message::Begin(begin) => return self.begin(lsn, begin),
+            Message::Commit(commit) => return self.commit(work, lsn, commit),
+            Message::Relation(relation) => {
+                self.describe(work, &relation);
+                return Ok(Applied::Done);
             }
-            Message::Begin(begin) => return self.begin(lsn, begin).map(|()| None),
-            Message::Commit(commit) => return self.commit(work, lsn, commit).map(|()| None),
-            Message::Relation(relation) => return Ok(self.describe(work, &relation)),
-            Message::Logical(logical) => {
-                return self.logical(work, lsn, end, &logical).map(|()| None);
-            }
+            Message::Logical(logical) => return self.logical(work, lsn, end, &logical),
             // Types come from the catalog; where a change was made first does not matter to us.
-            Message::Type(_) | Message::Origin(_) => return Ok(None),
+            Message::Type(_) | Message::Origin(_) => return Ok(Applied::Done),
             Message::StreamStart(_)
             | Message::StreamStop
             | Message::StreamCommit(_)
@@ -280,11 +292,29 @@ impl Decoder {
                 return Err(Error::NotRequested { what: "prepared transactions" });
             }
         };
-        self.push(work, lsn, end, &row)?;
-        Ok(None)
+        self.push(work, lsn, end, &row)
     }
 
-    fn begin(&mut self, lsn: Lsn, begin: message::Begin) -> Result<(), Error> {
+    fn truncate(
+        &mut self,
+        work: &mut Work,
+        lsn: Lsn,
+        end: usize,
+        truncate: message::Truncate<'_>,
+    ) -> Result<Applied, Error> {
+        let is_missing = |oid: &u32| self.relations.get(oid).is_some_and(|it| it.table.is_none());
+        // All or nothing: the message is read again once the table is there.
+        if let Some(oid) = truncate.relations.iter().find(is_missing) {
+            return Ok(Applied::TableMissing(oid));
+        }
+        for oid in truncate.relations.iter() {
+            let row = Row { oid, operation: Operation::Truncate, old: None, new: None };
+            self.push(work, lsn, end, &row)?;
+        }
+        Ok(Applied::Done)
+    }
+
+    fn begin(&mut self, lsn: Lsn, begin: message::Begin) -> Result<Applied, Error> {
         if self.open.is_some() {
             return Err(Error::OutOfPlace { lsn, what: "Begin inside a transaction" });
         }
@@ -296,10 +326,15 @@ impl Decoder {
             changes_count: None,
         };
         self.open = Some(Open { transaction, ordinal_next: 0, index: None, whole: true });
-        Ok(())
+        Ok(Applied::Done)
     }
 
-    fn commit(&mut self, work: &mut Work, lsn: Lsn, commit: message::Commit) -> Result<(), Error> {
+    fn commit(
+        &mut self,
+        work: &mut Work,
+        lsn: Lsn,
+        commit: message::Commit,
+    ) -> Result<Applied, Error> {
         let what = "Commit outside a transaction";
         let open = self.open.take().ok_or(Error::OutOfPlace { lsn, what })?;
         let (expected, found) = (open.transaction.commit_lsn, commit.commit_lsn);
@@ -313,23 +348,20 @@ impl Decoder {
         }
         self.previous_commit_lsn = Some(commit.end_lsn);
         work.batch.committed_end_lsn = Some(commit.end_lsn);
-        Ok(())
+        Ok(Applied::Done)
     }
 
-    /// The description to complete, unless it is known and complete.
-    fn describe(
-        &mut self,
-        work: &mut Work,
-        relation: &Relation<'_>,
-    ) -> Option<RelationDescription> {
+    /// Keeps a new description; the table is asked for with its first change.
+    fn describe(&mut self, work: &mut Work, relation: &Relation<'_>) {
         let description = match self.relations.get(&relation.oid) {
-            None => RelationDescription::first(relation),
-            Some(known) => known.description.next(relation)?,
+            None => Some(RelationDescription::first(relation)),
+            Some(known) => known.description.next(relation),
         };
-        work.recent = None;
-        let known = Known { description: description.clone(), table: None, serial: 0, index: 0 };
-        self.relations.insert(relation.oid, known);
-        Some(description)
+        if let Some(description) = description {
+            work.recent = None;
+            let known = Known { description, table: None, serial: 0, index: 0 };
+            self.relations.insert(relation.oid, known);
+        }
     }
 
     fn logical(
@@ -338,7 +370,7 @@ impl Decoder {
         lsn: Lsn,
         end: usize,
         logical: &message::Logical<'_>,
-    ) -> Result<(), Error> {
+    ) -> Result<Applied, Error> {
         let transaction = if logical.transactional {
             let what = "transactional message outside a transaction";
             let open = self.open.as_mut().ok_or(Error::OutOfPlace { lsn, what })?;
@@ -357,18 +389,26 @@ impl Decoder {
             prefix: span(prefix_end - logical.prefix.len(), prefix_end),
             content: span(content_start, end),
         });
-        Ok(())
+        Ok(Applied::Done)
     }
 
-    fn push(&mut self, work: &mut Work, lsn: Lsn, end: usize, row: &Row<'_>) -> Result<(), Error> {
+    fn push(
+        &mut self,
+        work: &mut Work,
+        lsn: Lsn,
+        end: usize,
+        row: &Row<'_>,
+    ) -> Result<Applied, Error> {
         let what = "change outside a transaction";
         let open = self.open.as_mut().ok_or(Error::OutOfPlace { lsn, what })?;
         let recent = match work.recent {
             Some(recent) if recent.oid == row.oid => recent,
             Some(_) | None => {
-                let known = self.relations.get_mut(&row.oid);
-                let recent = known.and_then(|known| known.enter(self.serial, &mut work.batch));
-                let recent = recent.ok_or(Error::RelationUnknown { lsn, oid: row.oid })?;
+                let unknown = Error::RelationUnknown { lsn, oid: row.oid };
+                let known = self.relations.get_mut(&row.oid).ok_or(unknown)?;
+                let Some(recent) = known.enter(self.serial, &mut work.batch) else {
+                    return Ok(Applied::TableMissing(row.oid));
+                };
                 *work.recent.insert(recent)
             }
         };
@@ -400,7 +440,7 @@ impl Decoder {
         open.ordinal_next += 1;
         let (table, operation) = (recent.index, row.operation);
         work.batch.changes.push(Change { transaction, table, ordinal, lsn, operation, old, new });
-        Ok(())
+        Ok(Applied::Done)
     }
 }
 
