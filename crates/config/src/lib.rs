@@ -1,1 +1,22 @@
-//! config.
+//! Task specs: every setting, default and check of the interface; all problems reported at once.
+//!
+//! Pure but for [`secret`], which reads the environment and files when a secret is used.
+
+mod check;
+pub mod pattern;
+pub mod precheck;
+pub mod problem;
+pub mod secret;
+pub mod task;
+mod text;
+pub mod units;
+
+pub use problem::{Problem, Problems};
+pub use secret::Secret;
+pub use task::*;
+
+/// JSON Schema of the task spec, for editors and `distributary schema`.
+#[must_use]
+pub fn task_schema() -> serde_json::Value {
+    serde_json::to_value(schemars::schema_for!(Task)).unwrap_or_default()
+}

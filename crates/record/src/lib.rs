@@ -1,16 +1,18 @@
 //! Changes → Kafka records: selection, mapping, partition, lane, key and value encoders. Pure.
+//!
+//! * [`selection`]: which tables; [`naming`]: which topic.
+//! * [`plan`]: everything that is decided once per table version.
+//! * [`route`]: a change → its pieces: lane, partition, part. [`partition`] and [`lane`] are the hashes.
+//! * [`encode`]: a piece → [`Record`]s.
 
-/// One Kafka record, borrowed from the encoder's buffers until it is handed to the client.
-#[derive(Clone, Copy, Debug)]
-pub struct Record<'a> {
-    pub topic: &'a str,
-    pub partition: i32,
-    /// `None`: a null key.
-    pub key: Option<&'a [u8]>,
-    /// `None`: a null value (tombstone).
-    pub value: Option<&'a [u8]>,
-    /// In order; values are never null.
-    pub headers: &'a [(&'a str, &'a [u8])],
-    /// Milliseconds since 1970: the commit time in the source.
-    pub timestamp_ms: i64,
-}
+pub mod encode;
+mod json;
+pub mod lane;
+pub mod naming;
+pub mod partition;
+pub mod plan;
+pub mod record;
+pub mod route;
+pub mod selection;
+
+pub use record::Record;

@@ -1,0 +1,224 @@
+//! What the types cannot say. Pure; all problems at once, each with its path.
+
+use crate::pattern::TablePattern;
+use crate::task::{
+    Acks, Choice, Delivery, Format, NameCase, NewPartitions, Object, Oversize, Switch, Task,
+    Unrepresentable, Wire,
+};
+use crate::{DdlCapture, Problem};
+use std::time::Duration;
+
+/// Rust's own words for a place in the spec.
+fn problem(path: &str, text: impl Into<String>) -> Problem {
+    Problem { line: 0, path: path.to_owned(), text: text.into() }
+}
+
+/// Hosts with ports; the default port is added where none is given.
+fn check_addresses(path: &str, addresses: &[String], found: &mut Vec<Problem>) {
+    for (index, address) in addresses.iter().enumerate() {
+        let port = address.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+        if address.is_empty() || matches!(port, Some(Err(_))) && !address.ends_with(']') {
+            let text = format!("`{address}` is no host:port, e.g. db1:5432 or [::1]:5432");
+            found.push(problem(&format!("{path}[{index}]"), text));
+        }
+    }
+}
+
+/// Whether the name may be part of slot, topic and transactional id names.
+fn is_task_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    name.len() <= 40
+        && name.starts_with(|first: char| first.is_ascii_lowercase())
+        && name.bytes().all(plain)
+}
+
+fn check_template(path: &str, template: &str, found: &mut Vec<Problem>) {
+    let mut rest = template;
+    while let Some(start) = rest.find('{') {
+        let Some(end) = rest[start..].find('}') else {
+            found.push(problem(path, "has `{` without `}`"));
+            return;
+        };
+        let name = &rest[start + 1..start + end];
+        if !["schema", "table", "database", "task"].contains(&name) {
+            let known = "{schema}, {table}, {database}, {task}";
+            found.push(problem(path, format!("`{{{name}}}` is unknown (known: {known})")));
+        }
+        rest = &rest[start + end + 1..];
+    }
+    if template.is_empty() {
+        found.push(problem(path, "must not be empty"));
+    }
+}
+
+impl Task {
+    /// What is wrong with the values, beyond what their types say.
+    pub(crate) fn problems(&self) -> Vec<Problem> {
+        let mut found = Vec::new();
+        if self.version != 1 {
+            found.push(problem("version", "is required and must be 1"));
+        }
+        if !is_task_name(&self.task) {
+            let text = "is required: a small letter, then up to 39 small letters, digits or _";
+            found.push(problem("task", text));
+        }
+        if !(1..=64).contains(&self.lanes.0) {
+            found.push(problem("lanes", "must be from 1 to 64"));
+        }
+        self.check_source(&mut found);
+        self.check_sink(&mut found);
+        self.check_retry(&mut found);
+        if !self.sync.snapshot && !self.sync.incremental {
+            found.push(problem("sync", "nothing to do: switch on `snapshot` or `incremental`"));
+        }
+        if self.snapshot.parallel == 0 || 64 < self.snapshot.parallel {
+            found.push(problem("snapshot.parallel", "must be from 1 to 64"));
+        }
+        if self.objects.iter().all(|object| object.exclude) {
+            let text = "is required: at least one rule that selects, e.g. `- table: public.*`";
+            found.push(problem("objects", text));
+        }
+        for (index, object) in self.objects.iter().enumerate() {
+            object.check(&format!("objects[{index}]"), &mut found);
+        }
+        found
+    }
+
+    fn check_source(&self, found: &mut Vec<Problem>) {
+        let source = &self.source;
+        if source.hosts.is_empty() == source.connection.is_none() {
+            let text = "is required, e.g. [db1:5432] (or `connection`, not both)";
+            found.push(problem("source.hosts", text));
+        }
+        check_addresses("source.hosts", &source.hosts, found);
+        for (path, value) in [("source.database", &source.database), ("source.user", &source.user)] {
+            if value.is_empty() {
+                found.push(problem(path, "is required"));
+            }
+        }
+        let slot = format!("{}{}", source.slot_prefix, self.task);
+        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        if 63 < slot.len() || !slot.bytes().all(plain) {
+            let text = "with the task's name must be at most 63 of a-z, 0-9 and _";
+            found.push(problem("source.slot_prefix", text));
+        }
+        if source.tls.cert.is_some() != source.tls.key.is_some() {
+            found.push(problem("source.tls", "`cert` and `key` go together"));
+        }
+    }
+
+    fn check_sink(&self, found: &mut Vec<Problem>) {
+        let sink = &self.sink;
+        if sink.brokers.is_empty() == sink.connection.is_none() {
+            let text = "is required, e.g. [k1:9092] (or `connection`, not both)";
+            found.push(problem("sink.brokers", text));
+        }
+        check_addresses("sink.brokers", &sink.brokers, found);
+        check_template("sink.topic", &sink.topic, found);
+        check_template("sink.dead_letter_topic", &sink.dead_letter_topic, found);
+        if let Some(topic) = &sink.ddl_topic {
+            check_template("sink.ddl_topic", topic, found);
+        }
+        if sink.partitions < 1 {
+            found.push(problem("sink.partitions", "must be at least 1"));
+        }
+        if sink.replication_factor == 0 || sink.replication_factor < -1 {
+            found.push(problem("sink.replication_factor", "must be -1 or at least 1"));
+        }
+        let interval = sink.commit_interval.0;
+        if !(Duration::from_millis(10)..=Duration::from_secs(10)).contains(&interval) {
+            found.push(problem("sink.commit_interval", "must be from 10ms to 10s"));
+        }
+        if sink.delivery == Delivery::ExactlyOnce && sink.acks != Acks::All {
+            let text = "exactly-once needs `all`; or choose `delivery: at-least-once`";
+            found.push(problem("sink.acks", text));
+        }
+        let needs_registry = matches!(sink.format, Format::DebeziumAvro | Format::Protobuf);
+        if needs_registry && sink.registry.is_none() {
+            found.push(problem("sink.registry", "is required for this format, with its `url`"));
+        }
+    }
+
+    fn check_retry(&self, found: &mut Vec<Problem>) {
+        let minutes = |from: u64, to: u64| {
+            Duration::from_secs(60 * from)..=Duration::from_secs(60 * to)
+        };
+        if !minutes(10, 1440).contains(&self.retry.connection.0) {
+            found.push(problem("retry.connection", "must be from 10m to 1440m"));
+        }
+        if !minutes(1, 1440).contains(&self.retry.other.0) {
+            found.push(problem("retry.other", "must be from 1m to 1440m"));
+        } else if self.retry.connection.0 <= self.retry.other.0 {
+            found.push(problem("retry.other", "must be less than `retry.connection`"));
+        }
+    }
+
+    /// Secrets whose value stands in the spec, by path.
+    #[must_use]
+    pub fn literal_secrets(&self) -> Vec<&'static str> {
+        let registry = self.sink.registry.as_ref().and_then(|registry| registry.password.as_ref());
+        [
+            ("source.password", self.source.password.as_ref()),
+            ("sink.security.password", self.sink.security.password.as_ref()),
+            ("sink.security.key_password", self.sink.security.key_password.as_ref()),
+            ("sink.registry.password", registry),
+        ]
+        .into_iter()
+        .filter(|(_, secret)| secret.is_some_and(crate::Secret::is_literal))
+        .map(|(path, _)| path)
+        .collect()
+    }
+
+    /// Settings that this release reads but cannot carry out yet. Nothing is ignored in silence.
+    #[must_use]
+    pub fn unsupported(&self) -> Vec<Problem> {
+        let (source, sink) = (&self.source, &self.sink);
+        let mut settings = vec![
+            ("source.connection", source.connection.is_some()),
+            ("source.slot_failover", source.slot_failover == Choice::On),
+            ("source.ddl", matches!(source.ddl, DdlCapture::Messages | DdlCapture::Tables)),
+            ("source.streaming", source.streaming == Switch::On),
+            ("source.wire", source.wire == Wire::Binary),
+            ("source.sql_ascii", source.sql_ascii != "fail"),
+            ("sink.connection", sink.connection.is_some()),
+            ("sink.format", sink.format != Format::DebeziumJson),
+            ("sink.registry", sink.registry.is_some()),
+            ("sink.new_partitions", sink.new_partitions != NewPartitions::Pin),
+            ("sink.oversize", sink.oversize != Oversize::Fail),
+            ("sink.unrepresentable", sink.unrepresentable != Unrepresentable::Fail),
+            ("throttle", self.throttle != crate::Throttles::default()),
+            ("alerts", self.alerts.is_some()),
+            ("compat.dts_ddl", self.compat.dts_ddl),
+        ];
+        settings.retain(|(_, used)| *used);
+        let not_yet = "is not carried out by this release; leave it out";
+        let mut found: Vec<Problem> =
+            settings.into_iter().map(|(path, _)| problem(path, not_yet)).collect();
+        for (index, object) in self.objects.iter().enumerate() {
+            let keys = [
+                ("where", object.condition.as_ref().is_some_and(|text| !text.is_empty())),
+                ("columns", object.columns.is_some()),
+                ("transform", object.transform.as_ref().is_some_and(|text| !text.is_empty())),
+                ("name_case", object.name_case != NameCase::Source),
+            ];
+            for (key, _) in keys.into_iter().filter(|(_, used)| *used) {
+                found.push(problem(&format!("objects[{index}].{key}"), not_yet));
+            }
+        }
+        found
+    }
+}
+
+impl Object {
+    fn check(&self, path: &str, found: &mut Vec<Problem>) {
+        if let Err(error) = TablePattern::parse(&self.table) {
+            found.push(problem(&format!("{path}.table"), error.to_string()));
+        }
+        if self.partitions.is_some_and(|partitions| partitions < 1) {
+            found.push(problem(&format!("{path}.partitions"), "must be at least 1"));
+        }
+        if let Some(topic) = &self.topic {
+            check_template(&format!("{path}.topic"), topic, found);
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Secrets of a spec: references, resolved when they are used, never shown.
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::borrow::Cow;
+use std::fmt;
+use std::path::Path;
+
+/// A password or the like: `${env:NAME}`, `${file:PATH}`, or a literal. Shown as `***`.
+#[derive(Clone)]
+pub struct Secret(Written);
+
+#[derive(Clone)]
+enum Written {
+    Env(String),
+    File(String),
+    Literal(SecretString),
+}
+
+/// A secret could not be had. Names the reference, never the value.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    #[error("environment variable `{0}` is not set; set it, or give the secret as ${{file:PATH}}")]
+    EnvMissing(String),
+    #[error("secret file `{path}` cannot be read: {source}")]
+    File { path: String, source: std::io::Error },
+    #[error("secret file `{0}` is larger than 64 KiB; it should hold one secret and nothing else")]
+    FileTooLarge(String),
+}
+
+const FILE_BYTES_MAX: usize = 64 << 10;
+
+impl Secret {
+    fn parse(text: String) -> Self {
+        let inner = text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
+        Self(match inner.and_then(|inner| inner.split_once(':')) {
+            Some(("env", name)) => Written::Env(name.to_owned()),
+            Some(("file", path)) => Written::File(path.to_owned()),
+            _ => Written::Literal(SecretString::from(text)),
+        })
+    }
+
+    /// Whether the value itself stands in the spec.
+    #[must_use]
+    pub fn is_literal(&self) -> bool {
+        matches!(self.0, Written::Literal(_))
+    }
+
+    /// The value. Files are relative to `folder`; a line break at their end is dropped.
+    ///
+    /// # Errors
+    /// When the variable or the file is not there.
+    pub fn resolve(&self, folder: &Path) -> Result<SecretString, SecretError> {
+        match &self.0 {
+            Written::Env(name) => std::env::var(name)
+                .map(SecretString::from)
+                .map_err(|_| SecretError::EnvMissing(name.clone())),
+            Written::File(path) => {
+                let text = std::fs::read_to_string(folder.join(path))
+                    .map_err(|source| SecretError::File { path: path.clone(), source })?;
+                if FILE_BYTES_MAX < text.len() {
+                    return Err(SecretError::FileTooLarge(path.clone()));
+                }
+                Ok(SecretString::from(text.trim_end_matches(['\n', '\r'])))
+            }
+            Written::Literal(value) => Ok(value.clone()),
+        }
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Written::Env(name) => write!(f, "${{env:{name}}}"),
+            Written::File(path) => write!(f, "${{file:{path}}}"),
+            Written::Literal(_) => f.write_str("***"),
+        }
+    }
+}
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Written::Literal(a), Written::Literal(b)) => a.expose_secret() == b.expose_secret(),
+            _ => self.to_string() == other.to_string(),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // The library's own error would quote the value.
+        String::deserialize(deserializer)
+            .map(Self::parse)
+            .map_err(|_| serde::de::Error::custom("must be a text; put the secret into quotes"))
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl schemars::JsonSchema for Secret {
+    fn schema_name() -> Cow<'static, str> {
+        "Secret".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string", "examples": ["${env:PASSWORD}", "${file:/run/secrets/shop}"]
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_literal_is_never_shown() {
+        let secret = Secret::parse("hunter2".into());
+        assert_eq!(format!("{secret} {secret:?}"), "*** ***");
+        assert_eq!(serde_json::to_string(&secret).unwrap(), "\"***\"");
+        assert!(secret.is_literal());
+    }
+
+    #[test]
+    fn a_missing_variable_is_named() {
+        let secret = Secret::parse("${env:DISTRIBUTARY_NO_SUCH}".into());
+        let error = secret.resolve(Path::new(".")).expect_err("must fail").to_string();
+        assert!(error.contains("DISTRIBUTARY_NO_SUCH"), "{error}");
+    }
+}

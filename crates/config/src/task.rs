@@ -1,0 +1,545 @@
+//! The task spec. Field names are the keys of the spec; defaults are those of the interface.
+
+use crate::units::{Bytes, Span};
+use crate::Secret;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+macro_rules! word {
+    ($(#[$about:meta])* $name:ident { $($(#[$variant_attribute:meta])* $variant:ident),+ $(,)? }) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+        #[serde(rename_all = "kebab-case")]
+        pub enum $name { $($(#[$variant_attribute])* $variant),+ }
+    };
+}
+
+/// One database kept in step with one Kafka cluster.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Task {
+    /// Version of this format: 1.
+    pub version: u32,
+    /// Name of the task: names slot, topics and transactional ids. `[a-z][a-z0-9_]{0,39}`.
+    pub task: String,
+    pub labels: BTreeMap<String, String>,
+    pub source: Source,
+    pub sink: Sink,
+    pub sync: Sync,
+    /// Producers that can work side by side, 1 to 64.
+    pub lanes: Lanes,
+    /// What is captured; the first match wins.
+    pub objects: Vec<Object>,
+    pub snapshot: Snapshot,
+    pub throttle: Throttles,
+    pub retry: Retry,
+    pub alerts: Option<Alerts>,
+    pub compat: Compat,
+    pub placement: Placement,
+}
+
+/// Number of lanes.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Lanes(pub u8);
+
+impl Default for Lanes {
+    fn default() -> Self {
+        Self(8)
+    }
+}
+
+/// The database.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Source {
+    /// `host:port` each; the read-write one is found.
+    pub hosts: Vec<String>,
+    /// A named connection of the cluster, in place of `hosts`.
+    pub connection: Option<String>,
+    pub database: String,
+    pub user: String,
+    pub password: Option<Secret>,
+    pub tls: Tls,
+    pub slot_prefix: String,
+    pub slot_failover: Choice,
+    pub replica_identity: IdentityPolicy,
+    pub ddl: DdlCapture,
+    pub heartbeat_interval: Span,
+    /// Send transactions while they are in progress.
+    pub streaming: Switch,
+    pub wire: Wire,
+    pub partition_names: PartitionNames,
+    /// `fail`, `base64`, `replace`, or the encoding that the bytes really have.
+    pub sql_ascii: String,
+    pub on_divergence: OnDivergence,
+    pub spool_bytes_max: Bytes,
+}
+
+impl Default for Source {
+    fn default() -> Self {
+        Self {
+            hosts: Vec::new(),
+            connection: None,
+            database: String::new(),
+            user: String::new(),
+            password: None,
+            tls: Tls::default(),
+            slot_prefix: "distributary_".into(),
+            slot_failover: Choice::default(),
+            replica_identity: IdentityPolicy::default(),
+            ddl: DdlCapture::default(),
+            heartbeat_interval: Span(Duration::from_secs(10)),
+            streaming: Switch::default(),
+            wire: Wire::default(),
+            partition_names: PartitionNames::default(),
+            sql_ascii: "fail".into(),
+            on_divergence: OnDivergence::default(),
+            spool_bytes_max: Bytes(10 << 30),
+        }
+    }
+}
+
+/// TLS towards PostgreSQL. Paths are relative to the spec.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tls {
+    pub mode: TlsMode,
+    pub ca: Option<String>,
+    pub cert: Option<String>,
+    pub key: Option<String>,
+}
+
+word! {
+    /// libpq's `sslmode`.
+    TlsMode { Disable, #[default] Prefer, Require, VerifyCa, VerifyFull }
+}
+word! { Choice { #[default] Auto, On, Off } }
+word! { Switch { #[default] Off, On } }
+word! { IdentityPolicy { #[default] Full, Keep } }
+word! { DdlCapture { #[default] Auto, Messages, Tables, Off } }
+word! { Wire { #[default] Auto, Text, Binary } }
+word! { PartitionNames { #[default] Parent, Child } }
+word! { OnDivergence { #[default] Park, Accept } }
+
+/// Kafka.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sink {
+    /// `host:port` each.
+    pub brokers: Vec<String>,
+    /// A named connection of the cluster, in place of `brokers`.
+    pub connection: Option<String>,
+    /// A fixed name, or a pattern of `{schema}`, `{table}`, `{database}`, `{task}`.
+    pub topic: String,
+    /// Debezium's logical name; default the task's name.
+    pub topic_prefix: Option<String>,
+    pub ddl_topic: Option<String>,
+    pub dead_letter_topic: String,
+    pub format: Format,
+    pub format_options: FormatOptions,
+    pub registry: Option<Registry>,
+    pub partitioning: Partitioning,
+    pub hash: Hash,
+    /// For topics that are created.
+    pub partitions: i32,
+    /// -1: the broker's default.
+    pub replication_factor: i32,
+    pub topic_config: BTreeMap<String, String>,
+    pub new_partitions: NewPartitions,
+    pub conflicting_topics: ConflictingTopics,
+    pub delivery: Delivery,
+    /// The longest; shorter while there is little to do.
+    pub commit_interval: Span,
+    pub acks: Acks,
+    pub compression: Compression,
+    pub oversize: Oversize,
+    pub unrepresentable: Unrepresentable,
+    pub headers: bool,
+    /// Names of the internal topics begin so.
+    pub state_prefix: String,
+    pub security: Security,
+    /// librdkafka properties of the allow-list.
+    pub properties: BTreeMap<String, String>,
+}
+
+impl Default for Sink {
+    fn default() -> Self {
+        Self {
+            brokers: Vec::new(),
+            connection: None,
+            topic: "{schema}.{table}".into(),
+            topic_prefix: None,
+            ddl_topic: None,
+            dead_letter_topic: "{task}.dead-letter".into(),
+            format: Format::default(),
+            format_options: FormatOptions::default(),
+            registry: None,
+            partitioning: Partitioning::default(),
+            hash: Hash::default(),
+            partitions: 4,
+            replication_factor: -1,
+            topic_config: BTreeMap::new(),
+            new_partitions: NewPartitions::default(),
+            conflicting_topics: ConflictingTopics::default(),
+            delivery: Delivery::default(),
+            commit_interval: Span(Duration::from_millis(200)),
+            acks: Acks::default(),
+            compression: Compression::default(),
+            oversize: Oversize::default(),
+            unrepresentable: Unrepresentable::default(),
+            headers: true,
+            state_prefix: "distributary".into(),
+            security: Security::default(),
+            properties: BTreeMap::new(),
+        }
+    }
+}
+
+word! {
+    /// What a record looks like.
+    Format {
+        #[default] DebeziumJson,
+        DebeziumAvro,
+        CanalJson,
+        DtsAvro,
+        #[serde(rename = "shareplex-json")]
+        SharePlexJson,
+        MaxwellJson,
+        Protobuf,
+    }
+}
+
+/// Options of the formats.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FormatOptions {
+    /// Debezium JSON: `{"schema": …, "payload": …}`.
+    pub schemas: bool,
+    /// A null value after each delete.
+    pub tombstones: bool,
+    /// A record for each TRUNCATE, in every partition.
+    pub truncate: bool,
+    pub decimal: Decimal,
+    pub time: Time,
+    pub interval: Interval,
+    pub binary: Binary,
+    pub hstore: Hstore,
+    /// `lossless`: what Debezium loses arrives; `strict`: Debezium's own rendering there too.
+    pub compat: Fidelity,
+    /// Stands for an unchanged TOAST value that was not logged.
+    pub unavailable_value: String,
+}
+
+impl Default for FormatOptions {
+    fn default() -> Self {
+        Self {
+            schemas: false,
+            tombstones: true,
+            truncate: true,
+            decimal: Decimal::default(),
+            time: Time::default(),
+            interval: Interval::default(),
+            binary: Binary::default(),
+            hstore: Hstore::default(),
+            compat: Fidelity::default(),
+            unavailable_value: "__debezium_unavailable_value".into(),
+        }
+    }
+}
+
+word! { Decimal { #[default] Precise, Double, String } }
+word! {
+    /// Debezium's `time.precision.mode`.
+    Time {
+        #[default] Adaptive,
+        #[serde(alias = "adaptive_time_microseconds")]
+        AdaptiveTimeMicroseconds,
+        Connect,
+        Isostring,
+        Microseconds,
+        Nanoseconds,
+    }
+}
+word! { Interval { #[default] Numeric, String } }
+word! { Binary { #[default] Bytes, Base64, Base64UrlSafe, Hex } }
+word! { Hstore { #[default] Json, Map } }
+word! { Fidelity { #[default] Lossless, Strict } }
+
+/// A Confluent-compatible schema registry.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Registry {
+    pub url: String,
+    pub user: Option<String>,
+    pub password: Option<Secret>,
+    pub tls: Tls,
+    pub subject: Subject,
+    pub on_incompatible: OnIncompatible,
+}
+
+word! { Subject { #[default] Topic, Record, TopicRecord } }
+word! { OnIncompatible { #[default] Park, DeadLetter } }
+word! {
+    Partitioning {
+        #[serde(rename = "partition-0")]
+        Partition0,
+        Table,
+        #[default]
+        PrimaryKey,
+    }
+}
+word! { Hash { #[default] Murmur2, Java } }
+word! { NewPartitions { #[default] Pin, Switch, Park } }
+word! { ConflictingTopics { #[default] Report, Ignore } }
+word! { Delivery { #[default] ExactlyOnce, AtLeastOnce } }
+word! { Compression { None, #[default] Lz4, Gzip, Snappy, Zstd } }
+word! { Oversize { #[default] Fail, DeadLetter, Chunk } }
+
+/// What becomes of a value that the format cannot carry.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(from = "Option<UnrepresentableWord>", into = "Option<UnrepresentableWord>")]
+#[schemars(with = "Option<UnrepresentableWord>")]
+pub enum Unrepresentable {
+    #[default]
+    Fail,
+    DeadLetter,
+    Null,
+}
+
+word! { UnrepresentableWord { #[default] Fail, DeadLetter, Null } }
+
+// An unquoted `null` is YAML's null, not a word.
+impl From<Option<UnrepresentableWord>> for Unrepresentable {
+    fn from(word: Option<UnrepresentableWord>) -> Self {
+        match word {
+            Some(UnrepresentableWord::Fail) => Self::Fail,
+            Some(UnrepresentableWord::DeadLetter) => Self::DeadLetter,
+            Some(UnrepresentableWord::Null) | None => Self::Null,
+        }
+    }
+}
+
+impl From<Unrepresentable> for Option<UnrepresentableWord> {
+    fn from(policy: Unrepresentable) -> Self {
+        Some(match policy {
+            Unrepresentable::Fail => UnrepresentableWord::Fail,
+            Unrepresentable::DeadLetter => UnrepresentableWord::DeadLetter,
+            Unrepresentable::Null => UnrepresentableWord::Null,
+        })
+    }
+}
+
+/// Kafka's `acks`: `0`, `1` or `all`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(try_from = "serde_json::Value", into = "String")]
+#[schemars(with = "String")]
+pub enum Acks {
+    Zero,
+    One,
+    #[default]
+    All,
+}
+
+impl TryFrom<serde_json::Value> for Acks {
+    type Error = &'static str;
+
+    fn try_from(value: serde_json::Value) -> Result<Self, &'static str> {
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        match text.as_str() {
+            "0" => Ok(Self::Zero),
+            "1" => Ok(Self::One),
+            "all" | "-1" => Ok(Self::All),
+            _ => Err("expected one of `0`, `1`, `all`"),
+        }
+    }
+}
+
+impl From<Acks> for String {
+    fn from(acks: Acks) -> Self {
+        match acks {
+            Acks::Zero => "0",
+            Acks::One => "1",
+            Acks::All => "all",
+        }
+        .into()
+    }
+}
+
+/// How to reach the brokers.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Security {
+    pub protocol: Protocol,
+    pub mechanism: Option<Mechanism>,
+    pub user: Option<String>,
+    pub password: Option<Secret>,
+    /// PEM files, relative to the spec.
+    pub ca: Option<String>,
+    pub cert: Option<String>,
+    pub key: Option<String>,
+    pub key_password: Option<Secret>,
+}
+
+/// Kafka's `security.protocol`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Protocol {
+    #[default]
+    Plaintext,
+    Ssl,
+    SaslPlaintext,
+    SaslSsl,
+}
+
+/// Kafka's `sasl.mechanism`.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum Mechanism {
+    #[serde(rename = "PLAIN")]
+    Plain,
+    #[serde(rename = "SCRAM-SHA-256")]
+    ScramSha256,
+    #[serde(rename = "SCRAM-SHA-512")]
+    ScramSha512,
+}
+
+/// Which phases run.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sync {
+    pub schema: bool,
+    pub snapshot: bool,
+    pub incremental: bool,
+}
+
+impl Default for Sync {
+    fn default() -> Self {
+        Self { schema: true, snapshot: true, incremental: true }
+    }
+}
+
+/// A rule for the tables that match.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Object {
+    /// `schema.table`, SQL identifiers with `*`, quoted as in SQL.
+    pub table: String,
+    pub exclude: bool,
+    pub topic: Option<String>,
+    pub partitions: Option<i32>,
+    pub partition_key: Vec<String>,
+    #[serde(rename = "where")]
+    pub condition: Option<String>,
+    pub operations: Option<Vec<Operation>>,
+    pub columns: Option<Columns>,
+    pub transform: Option<String>,
+    pub name_case: NameCase,
+}
+
+word! { Operation { #[default] Insert, Update, Delete, Truncate, Ddl } }
+word! { NameCase { #[default] Source, Lower, Upper } }
+
+/// Columns of a table.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Columns {
+    pub exclude: Vec<String>,
+    pub rename: BTreeMap<String, String>,
+    pub mask: BTreeMap<String, String>,
+    pub add: BTreeMap<String, String>,
+}
+
+/// How the snapshot reads.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Snapshot {
+    /// Connections that read at the same time.
+    pub parallel: u16,
+    pub chunk_rows: u32,
+    pub chunk_bytes: Bytes,
+}
+
+impl Default for Snapshot {
+    fn default() -> Self {
+        Self { parallel: 4, chunk_rows: 8192, chunk_bytes: Bytes(8 << 20) }
+    }
+}
+
+/// Limits per second; 0: none.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Throttles {
+    pub snapshot: SnapshotThrottle,
+    pub incremental: StreamThrottle,
+}
+
+/// Limits of the snapshot, per second; 0: none.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SnapshotThrottle {
+    pub qps: u64,
+    pub rows: u64,
+    pub bytes: Bytes,
+}
+
+/// Limits of the stream, per second; 0: none.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StreamThrottle {
+    pub rows: u64,
+    pub bytes: Bytes,
+}
+
+/// How long failures are retried.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retry {
+    /// Lost connections: 10 to 1,440 minutes.
+    pub connection: Span,
+    /// Other errors: 1 to 1,440 minutes, less than `connection`.
+    pub other: Span,
+    pub recover_for: Span,
+    pub on_expiry: OnExpiry,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        let minutes = |minutes: u64| Span(Duration::from_secs(60 * minutes));
+        Self {
+            connection: minutes(720),
+            other: minutes(10),
+            recover_for: minutes(7 * 24 * 60),
+            on_expiry: OnExpiry::default(),
+        }
+    }
+}
+
+word! { OnExpiry { #[default] Keep, DropSlot } }
+
+/// Who is told when something is wrong.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Alerts {
+    pub latency: Option<Span>,
+    pub webhook: Option<Secret>,
+}
+
+/// Behaviour of the reference product.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Compat {
+    /// Drop the DDL that DTS drops.
+    pub dts_ddl: bool,
+}
+
+/// Labels that a worker must have, per stage.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Placement {
+    pub reader: BTreeMap<String, String>,
+    pub decoder: BTreeMap<String, String>,
+    pub router: BTreeMap<String, String>,
+    pub producers: BTreeMap<String, String>,
+}

@@ -1,0 +1,106 @@
+//! What travels between the stages, and the credit that pays for it.
+
+use actix::Message;
+use bytes::Bytes;
+use record::plan::TablePlan;
+use record::route::Piece;
+use std::sync::Arc;
+use supervision::Credit;
+use wal::{ChangeBatch, Lsn, Position, Table};
+
+/// Whole CopyData messages of the replication connection. Reader → Decoder.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct WalBatch {
+    pub bytes: Bytes,
+    pub credit: Credit,
+}
+
+/// A table version and what is to be done with its rows. Decoder → Router, before its first change.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct TableLearned {
+    pub table: Arc<Table>,
+    /// `None`: not selected.
+    pub plan: Option<Arc<TablePlan>>,
+}
+
+/// Decoded changes in stream order. Decoder or snapshot → Router.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Decoded {
+    pub batch: ChangeBatch,
+    pub credit: Credit,
+}
+
+/// The part of a batch that one lane is to write. Router → Producer.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct LaneBatch {
+    /// Life of the front that routed it; a lane refuses older ones.
+    pub generation: u64,
+    /// Number of the batch in its generation, from 1; a lane does not see every number.
+    pub seq: u64,
+    pub batch: Arc<ChangeBatch>,
+    /// By [`wal::Change::table`].
+    pub plans: Arc<[Option<Arc<TablePlan>>]>,
+    /// In stream order; pieces of one change are neighbours.
+    pub pieces: Arc<[Piece]>,
+    /// The batch ends where a source transaction ends.
+    pub ends_transaction: bool,
+    /// Shared by all parts: given back when the last one is durable or dropped.
+    pub credit: Arc<Credit>,
+}
+
+/// A batch was split over lanes. Router → Acknowledger.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Routed {
+    pub seq: u64,
+    /// Bit n: lane n has a part.
+    pub lanes: u64,
+    /// Once it and all before it are durable, this may be confirmed to the server.
+    pub confirmable: Option<Lsn>,
+}
+
+/// Every part of a lane up to and including `seq` is durable. Producer → Acknowledger and Router.
+#[derive(Clone, Copy, Debug, Eq, Message, PartialEq)]
+#[rtype(result = "()")]
+pub struct Durable {
+    pub generation: u64,
+    pub lane: u8,
+    pub seq: u64,
+    /// Last position that the lane holds.
+    pub position: Position,
+}
+
+/// A lane's new owner is open: send again what is not durable. Guardian → Router.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct LaneReady {
+    pub lane: u8,
+    pub producer: actix::Recipient<LaneBatch>,
+}
+
+/// A lane was opened and its checkpoint read. Producer → Guardian.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct LaneOpened {
+    pub lane: u8,
+    /// Life of the producer.
+    pub life: u64,
+    pub term: i64,
+    /// Last position that the lane holds; [`Position::ZERO`] for a new lane.
+    pub position: Position,
+}
+
+/// The frontier moved. Acknowledger → Guardian.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Advanced {
+    pub generation: u64,
+    /// Every batch up to this one is durable in every lane.
+    pub seq: u64,
+    /// Position that is durable in every lane and recorded in the low watermark.
+    pub watermark: Lsn,
+}

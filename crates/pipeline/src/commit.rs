@@ -1,0 +1,94 @@
+//! When a lane's Kafka transaction ends (delivery-protocol.md, section 5). Pure.
+
+use std::time::{Duration, Instant};
+
+/// Bounds of one Kafka transaction of a lane.
+#[derive(Clone, Copy, Debug)]
+pub struct CommitBudget {
+    pub bytes_max: u64,
+    pub events_max: u64,
+    /// The longest that an event waits for its commit while more keep coming.
+    pub interval_max: Duration,
+    /// One lane: end only where a source transaction ends, unless that passes the bounds.
+    pub whole_transactions: bool,
+}
+
+impl CommitBudget {
+    /// The defaults of the protocol with the task's own interval.
+    #[must_use]
+    pub fn new(interval_max: Duration, lanes: u8) -> Self {
+        Self {
+            bytes_max: 16 << 20,
+            events_max: 50_000,
+            interval_max,
+            whole_transactions: lanes == 1,
+        }
+    }
+}
+
+/// What is in the open Kafka transaction.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenTransaction {
+    pub bytes: u64,
+    pub events: u64,
+    pub opened_at: Instant,
+}
+
+/// Where the lane stands when it asks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum At {
+    /// Between two changes of a batch.
+    Change,
+    /// After a batch; the next one waits already.
+    Batch { ends_transaction: bool },
+    /// After a batch, and nothing waits.
+    Idle { ends_transaction: bool },
+}
+
+impl OpenTransaction {
+    /// Whether to commit now.
+    #[must_use]
+    pub fn is_due(&self, at: At, now: Instant, budget: &CommitBudget) -> bool {
+        let full = budget.bytes_max <= self.bytes || budget.events_max <= self.events;
+        let late = budget.interval_max <= now.saturating_duration_since(self.opened_at);
+        match at {
+            At::Change => full,
+            At::Batch { ends_transaction } => {
+                full || (late && (ends_transaction || !budget.whole_transactions))
+            }
+            At::Idle { ends_transaction } => full || ends_transaction || !budget.whole_transactions,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(lanes: u8, bytes: u64, age_ms: u64, at: At) -> bool {
+        let budget = CommitBudget::new(Duration::from_millis(200), lanes);
+        let now = Instant::now();
+        let open = OpenTransaction { bytes, events: 1, opened_at: now };
+        open.is_due(at, now + Duration::from_millis(age_ms), &budget)
+    }
+
+    #[test]
+    fn a_lone_change_is_committed_at_once() {
+        assert!(check(8, 1, 0, At::Idle { ends_transaction: true }));
+    }
+
+    #[test]
+    fn a_backlog_is_committed_by_interval_and_size() {
+        assert!(!check(8, 1, 0, At::Batch { ends_transaction: true }));
+        assert!(check(8, 1, 200, At::Batch { ends_transaction: false }));
+        assert!(check(8, 16 << 20, 0, At::Change));
+    }
+
+    #[test]
+    fn one_lane_commits_whole_source_transactions_up_to_the_budget() {
+        assert!(!check(1, 1, 10_000, At::Batch { ends_transaction: false }));
+        assert!(!check(1, 1, 10_000, At::Idle { ends_transaction: false }));
+        assert!(check(1, 1, 200, At::Batch { ends_transaction: true }));
+        assert!(check(1, 16 << 20, 0, At::Change));
+    }
+}

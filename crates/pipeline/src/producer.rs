@@ -1,0 +1,133 @@
+//! Producer: the owner of one lane. A thin actor before the lane's own thread, because Kafka's
+//! transactional calls block.
+//!
+//! In:    [`LaneBatch`] from the router; what happens on the thread.
+//! Out:   [`LaneOpened`] to the guardian; [`Durable`] to the router and the acknowledger.
+//! Holds: the thread's queue; batches in it hold their credit.
+//! Never: blocks; decides on its own to take a lane back that it has lost.
+
+use crate::batch::{Durable, LaneBatch, LaneOpened};
+use crate::failure::Failure;
+use crate::lane::{Event, Order};
+use actix::{Actor, ActorContext, Context, Handler, Message, Recipient};
+use std::sync::mpsc;
+use supervision::Lifeline;
+use tracing::{info, warn};
+
+/// Starts the lane's thread; it reports to the recipient until it ends.
+pub type StartLane = Box<dyn FnOnce(mpsc::Receiver<Order>, Recipient<Event>) + Send>;
+
+/// The owner of one lane for one life.
+pub struct Producer {
+    lane: u8,
+    life: u64,
+    start: Option<StartLane>,
+    orders: Option<mpsc::Sender<Order>>,
+    guardian: Recipient<LaneOpened>,
+    listeners: Vec<Recipient<Durable>>,
+    lifeline: Lifeline,
+}
+
+/// A new front: the lane reports to these from now on. Guardian → Producer.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Attach {
+    pub listeners: Vec<Recipient<Durable>>,
+}
+
+/// Commit what is there and end. Guardian → Producer.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Stop;
+
+impl Producer {
+    /// An owner that opens its lane when it starts.
+    #[must_use]
+    pub fn new(
+        lane: u8,
+        life: u64,
+        start: StartLane,
+        guardian: Recipient<LaneOpened>,
+        lifeline: Lifeline,
+    ) -> Self {
+        Self {
+            lane,
+            life,
+            start: Some(start),
+            orders: None,
+            guardian,
+            listeners: Vec::new(),
+            lifeline,
+        }
+    }
+
+    fn fail(&mut self, failure: Failure, ctx: &mut Context<Self>) {
+        warn!(lane = self.lane, class = failure.class.word(), cause = %failure.cause, "lane failed");
+        self.lifeline.pull(failure.class, failure.cause);
+        ctx.stop();
+    }
+}
+
+impl Actor for Producer {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        let (orders, queue) = mpsc::channel();
+        self.orders = Some(orders);
+        if let Some(start) = self.start.take() {
+            use actix::AsyncContext;
+            start(queue, ctx.address().recipient());
+        }
+    }
+}
+
+impl Handler<LaneBatch> for Producer {
+    type Result = ();
+
+    fn handle(&mut self, batch: LaneBatch, _: &mut Context<Self>) {
+        // A thread that has ended has reported why; the router keeps the batch for its successor.
+        if let Some(orders) = &self.orders {
+            let _ = orders.send(Order::Write(batch));
+        }
+    }
+}
+
+impl Handler<Event> for Producer {
+    type Result = ();
+
+    fn handle(&mut self, event: Event, ctx: &mut Context<Self>) {
+        let Self { lane, life, .. } = *self;
+        match event {
+            Event::Opened { term, position } => {
+                info!(lane, term, position = %position, "lane opened");
+                self.guardian.do_send(LaneOpened { lane, life, term, position });
+            }
+            Event::Durable { generation, seq, position } => {
+                let durable = Durable { generation, lane, seq, position };
+                self.listeners.iter().for_each(|listener| listener.do_send(durable));
+            }
+            Event::Failed(failure) => self.fail(failure, ctx),
+            Event::Stopped => {
+                self.lifeline.release();
+                ctx.stop();
+            }
+        }
+    }
+}
+
+impl Handler<Attach> for Producer {
+    type Result = ();
+
+    fn handle(&mut self, attach: Attach, _: &mut Context<Self>) {
+        self.listeners = attach.listeners;
+    }
+}
+
+impl Handler<Stop> for Producer {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, _: &mut Context<Self>) {
+        // Dropping the sender ends the thread after what is queued.
+        self.orders = None;
+    }
+}

@@ -1,0 +1,257 @@
+//! Where a task begins: fresh, from its watermark, or not at all. Pure.
+//!
+//! delivery-protocol.md, section 7: if the guarantee cannot be kept the task is parked with a
+//! reason; it never continues silently and never starts "from zero".
+
+use wal::{Lsn, Position};
+
+/// How far the initial snapshot of a task has come, from the meta lane.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SnapshotProgress {
+    /// Nothing was ever begun.
+    None,
+    /// Begun and not finished: the process ended in between.
+    Running,
+    /// Finished, or not wanted: the stream has its starting point.
+    Done,
+}
+
+/// The low watermark `w` of the meta lane.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Watermark {
+    pub lsn: Lsn,
+    pub system_id: u64,
+    pub timeline: u32,
+    /// Position of each lane when it was written.
+    pub lanes: Vec<Position>,
+}
+
+/// The slot as the server shows it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Slot {
+    pub confirmed_flush: Lsn,
+    /// `wal_status` is `lost`: the server has removed WAL that the slot needs.
+    pub lost: bool,
+}
+
+/// The server that was found.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Server {
+    pub system_id: u64,
+    pub timeline: u32,
+    /// Its present end of WAL.
+    pub end: Lsn,
+}
+
+/// Everything the decision rests on.
+#[derive(Clone, Debug)]
+pub struct Facts<'a> {
+    pub task: &'a str,
+    pub slot_name: &'a str,
+    pub snapshot: SnapshotProgress,
+    pub watermark: Option<Watermark>,
+    /// What each lane's checkpoint says.
+    pub lanes: Vec<Position>,
+    pub slot: Option<Slot>,
+    pub server: Server,
+    /// `run --reseed`: a person has decided to begin again.
+    pub reseed: bool,
+}
+
+/// Where to begin.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Start {
+    /// A new slot, and the snapshot if it is wanted.
+    Fresh {
+        /// A slot of our own stands in the way.
+        drop_slot: bool,
+        /// Rows of an earlier snapshot may be in the topics: say so before the new one.
+        again: bool,
+    },
+    /// Go on with the slot; lanes drop what they hold.
+    Resume { from: Lsn },
+    /// A person must decide.
+    Park { cause: String, remedy: String },
+}
+
+/// Decides from what is there.
+#[must_use]
+pub fn decide(facts: &Facts<'_>) -> Start {
+    let wrote = facts.lanes.iter().any(|&lane| Position::ZERO < lane);
+    if facts.reseed {
+        return Start::Fresh { drop_slot: facts.slot.is_some(), again: wrote };
+    }
+    match (facts.snapshot, &facts.watermark) {
+        (SnapshotProgress::None, None) => begin(facts, wrote),
+        (SnapshotProgress::None, Some(_)) => park(
+            facts,
+            "its checkpoint topic has a low watermark but no record of a snapshot",
+        ),
+        (SnapshotProgress::Running, _) => {
+            Start::Fresh { drop_slot: facts.slot.is_some(), again: true }
+        }
+        (SnapshotProgress::Done, None) => {
+            park(facts, "its checkpoint topic has lost the low watermark")
+        }
+        (SnapshotProgress::Done, Some(watermark)) => resume(facts, watermark),
+    }
+}
+
+fn begin(facts: &Facts<'_>, wrote: bool) -> Start {
+    if wrote {
+        return park(facts, "its lanes have checkpoints but the low watermark is missing");
+    }
+    if facts.slot.is_some() {
+        return Start::Park {
+            cause: format!(
+                "replication slot `{}` exists, but the checkpoints of task `{}` do not: \
+                 where it stands in Kafka is unknown",
+                facts.slot_name, facts.task
+            ),
+            remedy: "if the slot is a left-over, drop it with `distributary slots --drop-orphans` \
+                     or begin again with `distributary run TASK.yaml --reseed`; if the checkpoint \
+                     topic was deleted by mistake, restore it"
+                .into(),
+        };
+    }
+    Start::Fresh { drop_slot: false, again: false }
+}
+
+fn resume(facts: &Facts<'_>, watermark: &Watermark) -> Start {
+    let Server { system_id, timeline, end } = facts.server;
+    if watermark.system_id != system_id {
+        return park(
+            facts,
+            &format!(
+                "the server has system identifier {system_id}, the task was fed by {}",
+                watermark.system_id
+            ),
+        );
+    }
+    let Some(slot) = &facts.slot else {
+        return park(facts, &format!("replication slot `{}` is gone", facts.slot_name));
+    };
+    if slot.lost {
+        let cause = "the server has removed WAL that the slot still needed (wal_status = lost)";
+        return park(facts, cause);
+    }
+    if watermark.lsn < slot.confirmed_flush {
+        return park(
+            facts,
+            &format!(
+                "the slot was advanced to {} by someone else, beyond {} that is durable in Kafka",
+                slot.confirmed_flush, watermark.lsn
+            ),
+        );
+    }
+    if end < watermark.lsn {
+        return park(
+            facts,
+            &format!(
+                "the server's WAL ends at {end} on timeline {timeline}, but {} (timeline {}) is \
+                 already in Kafka: the server has lost changes that consumers have seen",
+                watermark.lsn, watermark.timeline
+            ),
+        );
+    }
+    let behind = (0..).zip(watermark.lanes.iter().zip(&facts.lanes)).find(|(_, (w, c))| c < w);
+    if let Some((lane, (recorded, checkpoint))) = behind {
+        let lane: u32 = lane;
+        return park(
+            facts,
+            &format!(
+                "lane {lane}'s checkpoint stands at {checkpoint}, but {recorded} was already \
+                 durable: the checkpoint topic was truncated or altered"
+            ),
+        );
+    }
+    Start::Resume { from: slot.confirmed_flush }
+}
+
+fn park(facts: &Facts<'_>, cause: &str) -> Start {
+    Start::Park {
+        cause: format!("task `{}` cannot go on without a gap: {cause}", facts.task),
+        remedy: "find out what happened; then `distributary run TASK.yaml --reseed` (in a cluster \
+                 `distributary task reseed`) takes a new slot and a new snapshot"
+            .into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts() -> Facts<'static> {
+        let lane = Position { commit_lsn: Lsn(90), ordinal: 3 };
+        Facts {
+            task: "shop",
+            slot_name: "distributary_shop",
+            snapshot: SnapshotProgress::Done,
+            watermark: Some(Watermark {
+                lsn: Lsn(100),
+                system_id: 1,
+                timeline: 1,
+                lanes: vec![lane],
+            }),
+            lanes: vec![lane],
+            slot: Some(Slot { confirmed_flush: Lsn(95), lost: false }),
+            server: Server { system_id: 1, timeline: 1, end: Lsn(200) },
+            reseed: false,
+        }
+    }
+
+    fn empty() -> Facts<'static> {
+        Facts {
+            snapshot: SnapshotProgress::None,
+            watermark: None,
+            lanes: vec![Position::ZERO],
+            slot: None,
+            ..facts()
+        }
+    }
+
+    #[track_caller]
+    fn parks(facts: &Facts<'_>, word: &str) {
+        let Start::Park { cause, .. } = decide(facts) else { panic!("not parked") };
+        assert!(cause.contains(word), "{cause}");
+    }
+
+    #[test]
+    fn a_new_task_begins_fresh() {
+        assert_eq!(decide(&empty()), Start::Fresh { drop_slot: false, again: false });
+    }
+
+    #[test]
+    fn a_task_resumes_from_its_slot() {
+        assert_eq!(decide(&facts()), Start::Resume { from: Lsn(95) });
+    }
+
+    #[test]
+    fn an_interrupted_snapshot_begins_again_and_says_so() {
+        let facts = Facts { snapshot: SnapshotProgress::Running, watermark: None, ..facts() };
+        assert_eq!(decide(&facts), Start::Fresh { drop_slot: true, again: true });
+    }
+
+    #[test]
+    fn what_would_leave_a_gap_parks() {
+        parks(&Facts { slot: None, ..facts() }, "is gone");
+        parks(&Facts { watermark: None, ..facts() }, "lost the low watermark");
+        parks(&Facts { lanes: vec![Position::ZERO], ..facts() }, "truncated or altered");
+        let advanced = Some(Slot { confirmed_flush: Lsn(101), lost: false });
+        parks(&Facts { slot: advanced, ..facts() }, "advanced to 0/65 by someone else");
+        let lost = Some(Slot { confirmed_flush: Lsn(95), lost: true });
+        parks(&Facts { slot: lost, ..facts() }, "wal_status = lost");
+        parks(&Facts { slot: facts().slot, ..empty() }, "the checkpoints of task `shop` do not");
+        parks(&Facts { lanes: facts().lanes, ..empty() }, "low watermark is missing");
+        let other = Server { system_id: 2, ..facts().server };
+        parks(&Facts { server: other, ..facts() }, "system identifier 2");
+        let behind = Server { end: Lsn(99), timeline: 2, ..facts().server };
+        parks(&Facts { server: behind, ..facts() }, "has lost changes");
+    }
+
+    #[test]
+    fn a_person_may_decide_to_begin_again() {
+        let facts = Facts { reseed: true, slot: None, ..facts() };
+        assert_eq!(decide(&facts), Start::Fresh { drop_slot: false, again: true });
+    }
+}

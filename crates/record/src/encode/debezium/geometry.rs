@@ -1,0 +1,100 @@
+//! Points, PostGIS geometries and pgvector vectors.
+
+use super::numeric;
+use super::values::{Work, unhex};
+use crate::encode::ValueError;
+use crate::json;
+
+/// Writes `(x,y)` as Debezium's `Point`, with its well-known binary form.
+pub(super) fn point(text: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
+    let inner = text.strip_prefix(b"(").and_then(|text| text.strip_suffix(b")"));
+    let inner = inner.ok_or(ValueError::Malformed)?;
+    let comma = inner.iter().position(|&byte| byte == b',').ok_or(ValueError::Malformed)?;
+    let (x, y) = (&inner[..comma], &inner[comma + 1..]);
+    // Little-endian, geometry type 1.
+    let mut wkb = [0; 21];
+    wkb[0] = 1;
+    wkb[1] = 1;
+    wkb[5..13].copy_from_slice(&numeric::parse_float(x)?.to_le_bytes());
+    wkb[13..].copy_from_slice(&numeric::parse_float(y)?.to_le_bytes());
+    out.extend_from_slice(b"{\"x\":");
+    numeric::float(x, out)?;
+    out.extend_from_slice(b",\"y\":");
+    numeric::float(y, out)?;
+    out.extend_from_slice(b",\"wkb\":");
+    json::base64(&wkb, out);
+    out.extend_from_slice(b",\"srid\":null}");
+    Ok(())
+}
+
+/// Flag of EWKB's geometry type: an SRID follows (PostGIS, `ST_AsEWKB`).
+const EWKB_SRID: u32 = 0x2000_0000;
+
+/// Writes PostGIS's hexadecimal EWKB as Debezium's `Geometry`: the bytes as they are, and the SRID.
+pub(super) fn geometry(text: &[u8], work: &mut Work, out: &mut Vec<u8>) -> Result<(), ValueError> {
+    unhex(text, &mut work.inner)?;
+    let ewkb = work.inner.as_slice();
+    out.extend_from_slice(b"{\"wkb\":");
+    json::base64(ewkb, out);
+    out.extend_from_slice(b",\"srid\":");
+    match srid(ewkb).ok_or(ValueError::Malformed)? {
+        Some(srid) => json::integer(srid, out),
+        None => out.extend_from_slice(b"null"),
+    }
+    out.push(b'}');
+    Ok(())
+}
+
+fn srid(ewkb: &[u8]) -> Option<Option<i32>> {
+    let (&order, rest) = ewkb.split_first()?;
+    let (type_, rest) = rest.split_first_chunk::<4>()?;
+    let little = match order {
+        0 => false,
+        1 => true,
+        _ => return None,
+    };
+    let type_ = if little { u32::from_le_bytes(*type_) } else { u32::from_be_bytes(*type_) };
+    if type_ & EWKB_SRID == 0 {
+        return Some(None);
+    }
+    let srid = rest.first_chunk::<4>()?;
+    Some(Some(if little { i32::from_le_bytes(*srid) } else { i32::from_be_bytes(*srid) }))
+}
+
+/// Writes pgvector's `[1,2,3]`.
+pub(super) fn vector(text: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
+    let inner = text.strip_prefix(b"[").and_then(|text| text.strip_suffix(b"]"));
+    out.push(b'[');
+    for (index, item) in inner.ok_or(ValueError::Malformed)?.split(|&b| b == b',').enumerate() {
+        if 0 < index {
+            out.push(b',');
+        }
+        numeric::float(item, out)?;
+    }
+    out.push(b']');
+    Ok(())
+}
+
+/// Writes pgvector's `{1:1.5,3:2}/5`. Connect's JSON has maps with other keys than strings as arrays
+/// of pairs.
+pub(super) fn sparse_vector(text: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
+    let text = std::str::from_utf8(text).map_err(|_| ValueError::NotUtf8)?;
+    let (entries, dimensions) = text
+        .strip_prefix('{')
+        .and_then(|text| text.split_once("}/"))
+        .ok_or(ValueError::Malformed)?;
+    out.extend_from_slice(b"{\"dimensions\":");
+    json::integer(dimensions.parse::<u32>().map_err(|_| ValueError::Malformed)?, out);
+    out.extend_from_slice(b",\"vector\":[");
+    let entries = entries.split(',').filter(|entry| !entry.is_empty());
+    for (count, entry) in entries.enumerate() {
+        let (index, value) = entry.split_once(':').ok_or(ValueError::Malformed)?;
+        out.extend_from_slice(if count == 0 { b"[" } else { b",[" });
+        json::integer(index.parse::<u32>().map_err(|_| ValueError::Malformed)?, out);
+        out.push(b',');
+        numeric::float(value.as_bytes(), out)?;
+        out.push(b']');
+    }
+    out.extend_from_slice(b"]}");
+    Ok(())
+}

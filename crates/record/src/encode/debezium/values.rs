@@ -1,0 +1,207 @@
+//! One value → JSON, by its [`Kind`].
+
+use super::kind::Kind;
+use super::{array, geometry, hstore, interval, numeric, time};
+use crate::encode::ValueError;
+use crate::json;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+use config::{Binary, Hstore};
+
+/// Buffers that rendering uses again and again.
+#[derive(Debug, Default)]
+pub(crate) struct Work {
+    /// An array element without its quotes.
+    pub(super) element: Vec<u8>,
+    /// A value before it is written as a string.
+    pub(super) inner: Vec<u8>,
+}
+
+/// Writes a value that the server sent as `text`.
+///
+/// # Errors
+/// When `text` is no value of the kind, or does not fit; `out` then ends somewhere in it.
+pub(super) fn write(
+    kind: &Kind,
+    text: &[u8],
+    work: &mut Work,
+    out: &mut Vec<u8>,
+) -> Result<(), ValueError> {
+    match kind {
+        Kind::Bool => boolean(text, b"t", b"f", out),
+        Kind::BitBool => boolean(text, b"1", b"0", out),
+        Kind::Integer => integer(text, out),
+        Kind::Float => numeric::float(text, out),
+        Kind::Text => Ok(json::string(text, out)?),
+        Kind::Bytes(mode) => bytes(*mode, text, work, out),
+        Kind::Bits => bits(text, work, out),
+        Kind::Decimal { scale, fidelity } => numeric::fixed(text, *scale, *fidelity, out),
+        Kind::VariableDecimal(fidelity) => numeric::variable(text, *fidelity, out),
+        Kind::DecimalDouble => numeric::double(text, out),
+        Kind::Money(mode) => numeric::money(text, *mode, work, out),
+        Kind::Date { iso, fidelity } => time::date(text, *iso, *fidelity, out),
+        Kind::Time(unit) => time::time(text, *unit, out),
+        Kind::Timestamp { unit, fidelity } => time::timestamp(text, *unit, *fidelity, out),
+        Kind::TimeTz => time::time_tz(text, out),
+        Kind::TimestampTz { digits } => time::timestamp_tz(text, *digits, out),
+        Kind::Interval { mode, fidelity } => interval::write(text, *mode, *fidelity, out),
+        Kind::Hstore(Hstore::Map) => hstore::map(text, work, out),
+        Kind::Hstore(Hstore::Json) => hstore::json(text, work, out),
+        Kind::Point => geometry::point(text, out),
+        Kind::Geometry => geometry::geometry(text, work, out),
+        Kind::Vector => geometry::vector(text, out),
+        Kind::SparseVector => geometry::sparse_vector(text, out),
+        Kind::Array { element, delimiter } => array::write(text, element, *delimiter, work, out),
+    }
+}
+
+/// Writes what stands for a value that was not logged, as Debezium does: the placeholder as text, as
+/// bytes, or as the bytes' numbers. Where the type has room for none of these, `strict` is null.
+pub(super) fn unavailable(kind: &Kind, placeholder: &str, strict: bool, out: &mut Vec<u8>) {
+    match kind {
+        Kind::Text | Kind::Hstore(_) | Kind::Bytes(Binary::Hex) => match kind {
+            Kind::Hstore(Hstore::Map) => {
+                out.push(b'{');
+                json::str(placeholder, out);
+                out.push(b':');
+                json::str(placeholder, out);
+                out.push(b'}');
+            }
+            Kind::Hstore(Hstore::Json) => {
+                let mut inner = b"{".to_vec();
+                json::str(placeholder, &mut inner);
+                inner.push(b':');
+                json::str(placeholder, &mut inner);
+                inner.push(b'}');
+                let _ = json::string(&inner, out);
+            }
+            Kind::Bytes(_) => hex(placeholder.as_bytes(), out),
+            _ => json::str(placeholder, out),
+        },
+        Kind::Bytes(Binary::Base64UrlSafe) => {
+            json::base64_by(&URL_SAFE, placeholder.as_bytes(), out);
+        }
+        Kind::Bytes(_) | Kind::Bits => json::base64(placeholder.as_bytes(), out),
+        Kind::Array { element, .. } if **element == Kind::Integer => {
+            out.push(b'[');
+            for (index, byte) in placeholder.bytes().enumerate() {
+                if 0 < index {
+                    out.push(b',');
+                }
+                json::integer(byte.cast_signed(), out);
+            }
+            out.push(b']');
+        }
+        Kind::Array { element, .. } => {
+            out.push(b'[');
+            unavailable(element, placeholder, strict, out);
+            out.push(b']');
+        }
+        _ if strict => out.extend_from_slice(b"null"),
+        _ => json::str(placeholder, out),
+    }
+}
+
+fn boolean(text: &[u8], yes: &[u8], no: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
+    out.extend_from_slice(match text {
+        text if text == yes => b"true",
+        text if text == no => b"false",
+        // An empty varbit(1).
+        b"" => b"null",
+        _ => return Err(ValueError::Malformed),
+    });
+    Ok(())
+}
+
+/// The digits of the longest integer type and its sign.
+const INTEGER_CHARS_MAX: usize = 20;
+
+fn integer(text: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
+    let digits = text.strip_prefix(b"-").unwrap_or(text);
+    let plain = (1..=INTEGER_CHARS_MAX).contains(&digits.len())
+        && digits.iter().all(u8::is_ascii_digit)
+        && (digits[0] != b'0' || digits.len() == 1);
+    if !plain {
+        return Err(ValueError::Malformed);
+    }
+    out.extend_from_slice(text);
+    Ok(())
+}
+
+/// `bytea_output = hex`.
+fn bytes(mode: Binary, text: &[u8], work: &mut Work, out: &mut Vec<u8>) -> Result<(), ValueError> {
+    let digits = text.strip_prefix(b"\\x").ok_or(ValueError::Malformed)?;
+    if mode == Binary::Hex {
+        // Already what is wanted: lower-case hexadecimal.
+        if !digits.iter().all(u8::is_ascii_hexdigit) {
+            return Err(ValueError::Malformed);
+        }
+        out.push(b'"');
+        out.extend_from_slice(digits);
+        out.push(b'"');
+        return Ok(());
+    }
+    unhex(digits, &mut work.inner)?;
+    match mode {
+        Binary::Base64UrlSafe => json::base64_by(&URL_SAFE, &work.inner, out),
+        Binary::Bytes | Binary::Base64 | Binary::Hex => {
+            json::base64_by(&STANDARD, &work.inner, out);
+        }
+    }
+    Ok(())
+}
+
+/// Hexadecimal digits → bytes, in place of what `bytes` held.
+pub(super) fn unhex(digits: &[u8], bytes: &mut Vec<u8>) -> Result<(), ValueError> {
+    fn nibble(digit: u8) -> Option<u8> {
+        match digit {
+            b'0'..=b'9' => Some(digit - b'0'),
+            b'a'..=b'f' => Some(digit - b'a' + 10),
+            b'A'..=b'F' => Some(digit - b'A' + 10),
+            _ => None,
+        }
+    }
+    bytes.clear();
+    bytes.reserve(digits.len() / 2);
+    for pair in digits.chunks(2) {
+        let &[high, low] = pair else { return Err(ValueError::Malformed) };
+        let (Some(high), Some(low)) = (nibble(high), nibble(low)) else {
+            return Err(ValueError::Malformed);
+        };
+        bytes.push(high << 4 | low);
+    }
+    Ok(())
+}
+
+fn hex(bytes: &[u8], out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    out.push(b'"');
+    for &byte in bytes {
+        out.push(DIGITS[usize::from(byte >> 4)]);
+        out.push(DIGITS[usize::from(byte & 0xF)]);
+    }
+    out.push(b'"');
+}
+
+/// Bits of the text, the last one lowest, as little-endian bytes; bytes above the highest set bit are
+/// left out, as Debezium does.
+fn bits(text: &[u8], work: &mut Work, out: &mut Vec<u8>) -> Result<(), ValueError> {
+    let bytes = &mut work.inner;
+    bytes.clear();
+    for group in text.rchunks(8) {
+        let mut byte = 0;
+        for &bit in group {
+            byte = byte << 1
+                | match bit {
+                    b'0' => 0,
+                    b'1' => 1,
+                    _ => return Err(ValueError::Malformed),
+                };
+        }
+        bytes.push(byte);
+    }
+    while bytes.last() == Some(&0) {
+        bytes.pop();
+    }
+    json::base64(bytes, out);
+    Ok(())
+}

@@ -1,0 +1,268 @@
+//! What is decided once: per task ([`TaskPlan`]) and per version of a table ([`TablePlan`]).
+
+use crate::encode::debezium::Template;
+use crate::naming::{Names, NamingError, TopicPattern};
+use crate::{lane, partition};
+use config::{Format, FormatOptions, Hash, Partitioning, Unrepresentable};
+use std::sync::Arc;
+use wal::Table;
+use wal::table::ReplicaIdentity;
+
+/// The parts of a task's settings that rows depend on.
+#[derive(Clone, Debug)]
+pub struct TaskPlan {
+    pub(crate) task: Box<str>,
+    pub(crate) database: Box<str>,
+    /// Debezium's logical name.
+    pub(crate) prefix: Box<str>,
+    pub(crate) options: FormatOptions,
+    pub(crate) unrepresentable: Unrepresentable,
+    pub(crate) headers: bool,
+    topic: TopicPattern,
+    partitioning: Partitioning,
+    hash: Hash,
+    objects: Vec<ObjectPlan>,
+}
+
+#[derive(Clone, Debug)]
+struct ObjectPlan {
+    topic: Option<TopicPattern>,
+    partition_key: Vec<Box<str>>,
+    operations: Operations,
+}
+
+/// Which operations an object asks for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "a set of four operations")]
+pub(crate) struct Operations {
+    pub(crate) insert: bool,
+    pub(crate) update: bool,
+    pub(crate) delete: bool,
+    pub(crate) truncate: bool,
+}
+
+/// The task or a table cannot be planned as it was asked.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum PlanError {
+    #[error("{0}")]
+    Naming(#[from] NamingError),
+    #[error("sink.format: this version writes debezium-json only; use `format: debezium-json`")]
+    Format,
+    #[error("objects[{object}] does not exist; the plan was made from another version of the spec")]
+    ObjectMissing { object: usize },
+    #[error(
+        "{schema}.{table} has no column `{column}`, which objects[{object}].partition_key names; \
+         correct the name or remove it"
+    )]
+    PartitionKeyMissing { schema: Box<str>, table: Box<str>, column: Box<str>, object: usize },
+    #[error(
+        "{schema}.{table}: partition_key `{column}` is not part of the replica identity, so deletes \
+         would not find their partition; run ALTER TABLE … REPLICA IDENTITY FULL, or keep updates \
+         and deletes out of `operations`"
+    )]
+    PartitionKeyNotInIdentity { schema: Box<str>, table: Box<str>, column: Box<str> },
+    #[error("topic `{topic}` has {partitions} partitions; it needs at least one")]
+    Partitions { topic: Box<str>, partitions: i32 },
+    #[error("a task has 1 to 64 lanes, not {lanes}")]
+    Lanes { lanes: u8 },
+}
+
+/// Everything that rows of one table version need on their way: prepared once, shared by all lanes.
+#[derive(Debug)]
+pub struct TablePlan {
+    table: Arc<Table>,
+    object: usize,
+    topic: Box<str>,
+    partitions: i32,
+    /// Lane of each partition.
+    lanes: Box<[u8]>,
+    pub(crate) policy: Policy,
+    pub(crate) operations: Operations,
+    pub(crate) template: Template,
+}
+
+/// How a row finds its partition.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Policy {
+    Fixed(i32),
+    /// By the values of these columns.
+    Murmur2(Box<[usize]>),
+    Java(Box<[usize]>),
+}
+
+impl TaskPlan {
+    /// Takes from the task what rows depend on. `database` is the one that is captured.
+    ///
+    /// # Errors
+    /// When the format is not written by this version, or a topic pattern cannot be read.
+    pub fn new(task: &config::Task, database: &str) -> Result<Self, PlanError> {
+        let sink = &task.sink;
+        if sink.format != Format::DebeziumJson {
+            return Err(PlanError::Format);
+        }
+        let objects = task.objects.iter().map(ObjectPlan::new).collect::<Result<_, _>>()?;
+        Ok(Self {
+            task: task.task.as_str().into(),
+            database: database.into(),
+            prefix: sink.topic_prefix.as_deref().unwrap_or(&task.task).into(),
+            options: sink.format_options.clone(),
+            unrepresentable: sink.unrepresentable,
+            headers: sink.headers,
+            topic: TopicPattern::parse(&sink.topic)?,
+            partitioning: sink.partitioning,
+            hash: sink.hash,
+            objects,
+        })
+    }
+
+    /// The topic of a table that `object` selects.
+    ///
+    /// # Errors
+    /// When the object does not exist or the name would be no topic.
+    pub fn topic(&self, object: usize, schema: &str, table: &str) -> Result<Box<str>, PlanError> {
+        let own = self.objects.get(object).ok_or(PlanError::ObjectMissing { object })?;
+        let names = Names { task: &self.task, database: &self.database, schema, table };
+        Ok(own.topic.as_ref().unwrap_or(&self.topic).topic(names)?)
+    }
+
+    fn policy(
+        &self,
+        table: &Table,
+        key: &[usize],
+        object: usize,
+        partitions: i32,
+    ) -> Result<Policy, PlanError> {
+        let columns: Box<[usize]> = match self.partitioning {
+            Partitioning::Partition0 => return Ok(Policy::Fixed(0)),
+            Partitioning::Table => {
+                let (database, table) = (&self.database, &table.name);
+                return Ok(Policy::Fixed(partition::of_table(
+                    self.hash, database, table, partitions,
+                )));
+            }
+            Partitioning::PrimaryKey if self.objects[object].partition_key.is_empty() => key.into(),
+            Partitioning::PrimaryKey => self.chosen(table, object)?,
+        };
+        Ok(match self.hash {
+            // reference-dts.md, section 1: a table with no key sends everything to partition 0.
+            _ if columns.is_empty() => Policy::Fixed(0),
+            Hash::Murmur2 => Policy::Murmur2(columns),
+            Hash::Java => Policy::Java(columns),
+        })
+    }
+
+    fn chosen(&self, table: &Table, object: usize) -> Result<Box<[usize]>, PlanError> {
+        let ObjectPlan { partition_key, operations, .. } = &self.objects[object];
+        let needs_identity = (operations.update || operations.delete)
+            && matches!(table.identity, ReplicaIdentity::Default | ReplicaIdentity::Index);
+        let find = |name: &Box<str>| {
+            let (schema, column) = (table.schema.clone(), name.clone());
+            let Some(index) = table.columns.iter().position(|column| column.name == *name) else {
+                let table = table.name.clone();
+                return Err(PlanError::PartitionKeyMissing { schema, table, column, object });
+            };
+            if needs_identity && !table.columns[index].in_identity {
+                let table = table.name.clone();
+                return Err(PlanError::PartitionKeyNotInIdentity { schema, table, column });
+            }
+            Ok(index)
+        };
+        partition_key.iter().map(find).collect()
+    }
+}
+
+impl ObjectPlan {
+    fn new(object: &config::Object) -> Result<Self, NamingError> {
+        let chosen = |operation| {
+            object.operations.as_ref().is_none_or(|operations| operations.contains(&operation))
+        };
+        Ok(Self {
+            topic: object.topic.as_deref().map(TopicPattern::parse).transpose()?,
+            partition_key: object.partition_key.iter().map(|name| name.as_str().into()).collect(),
+            operations: Operations {
+                insert: chosen(config::Operation::Insert),
+                update: chosen(config::Operation::Update),
+                delete: chosen(config::Operation::Delete),
+                truncate: chosen(config::Operation::Truncate),
+            },
+        })
+    }
+}
+
+impl TablePlan {
+    /// Plans one version of a table. `partitions` is the pinned count of its topic.
+    ///
+    /// # Errors
+    /// When the topic would have no valid name, or the partition key cannot be kept.
+    pub fn new(
+        table: Arc<Table>,
+        task: &TaskPlan,
+        object: usize,
+        partitions: i32,
+        lanes: u8,
+    ) -> Result<Self, PlanError> {
+        let topic = task.topic(object, &table.schema, &table.name)?;
+        if partitions < 1 {
+            return Err(PlanError::Partitions { topic, partitions });
+        }
+        if !(1..=64).contains(&lanes) {
+            return Err(PlanError::Lanes { lanes });
+        }
+        let key = message_key(&table);
+        let policy = task.policy(&table, &key, object, partitions)?;
+        let mut operations = task.objects[object].operations;
+        operations.truncate &= task.options.truncate;
+        let template = Template::new(&table, key, task);
+        let lanes = (0..partitions).map(|partition| lane::lane(&topic, partition, lanes)).collect();
+        Ok(Self { table, object, topic, partitions, lanes, policy, operations, template })
+    }
+
+    #[must_use]
+    pub fn table(&self) -> &Arc<Table> {
+        &self.table
+    }
+
+    /// Index into the task's `objects`.
+    #[must_use]
+    pub fn object(&self) -> usize {
+        self.object
+    }
+
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// Pinned number of partitions of the topic.
+    #[must_use]
+    pub fn partitions(&self) -> i32 {
+        self.partitions
+    }
+
+    /// Columns of the message key, as indexes; empty: the key is null.
+    #[must_use]
+    pub fn key(&self) -> &[usize] {
+        self.template.key()
+    }
+
+    /// Lane that owns a partition of the topic.
+    #[must_use]
+    pub fn lane(&self, partition: i32) -> u8 {
+        usize::try_from(partition)
+            .ok()
+            .and_then(|index| self.lanes.get(index))
+            .copied()
+            .unwrap_or(0)
+    }
+}
+
+/// The primary key, else the identity index. Where the identity is an index that does not cover the
+/// primary key, the index: old tuples carry nothing else (design.md, server fact 19).
+fn message_key(table: &Table) -> Vec<usize> {
+    let columns = &table.columns;
+    let known = |&index: &usize| columns.get(index).is_some_and(|column| column.in_identity);
+    if table.identity == ReplicaIdentity::Index && !table.key.iter().all(known) {
+        return (0..columns.len()).filter(known).collect();
+    }
+    table.key.iter().copied().filter(|&index| index < columns.len()).collect()
+}

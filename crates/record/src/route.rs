@@ -1,0 +1,169 @@
+//! A change → the pieces that lanes write: partition, lane, part.
+//!
+//! Routing depends on WAL content and plan only, so every life of the front comes to the same result.
+
+use crate::encode::debezium::Work;
+use crate::partition;
+use crate::plan::{Policy, TablePlan};
+use wal::change::{Old, Span};
+use wal::{Change, ChangeBatch, Datum, Operation, Tuple};
+
+/// What one lane writes of one change.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Piece {
+    /// Index into the batch's changes.
+    pub change: u32,
+    pub lane: u8,
+    pub partition: i32,
+    pub part: Part,
+}
+
+/// Which part of the change.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Part {
+    Whole,
+    /// Deletion under the old key of an UPDATE that changed it, or that changed the partition key.
+    KeyChangeDelete,
+    /// The row under its new key.
+    KeyChangeCreate,
+}
+
+/// Buffers that [`TablePlan::route`] uses again and again.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    key: Vec<u8>,
+    work: Work,
+}
+
+impl TablePlan {
+    /// Emits the pieces of one change, in the order in which they must be written.
+    ///
+    /// Operations that the object does not ask for emit nothing; TRUNCATE goes to every partition;
+    /// an UPDATE of the key is a deletion and a creation, each in its key's partition.
+    pub fn route(
+        &self,
+        batch: &ChangeBatch,
+        change_index: u32,
+        scratch: &mut Scratch,
+        emit: &mut impl FnMut(Piece),
+    ) {
+        let Some(change) = batch.changes.get(change_index as usize) else { return };
+        let mut send = |partition: i32, part: Part| {
+            emit(Piece { change: change_index, lane: self.lane(partition), partition, part });
+        };
+        let old = change.old.map(|old| batch.tuple(old.span()));
+        let new = change.new.map(|new| batch.tuple(new));
+        match change.operation {
+            Operation::Read => send(self.partition(new, None, scratch), Part::Whole),
+            Operation::Insert if self.operations.insert => {
+                send(self.partition(new, None, scratch), Part::Whole);
+            }
+            Operation::Delete if self.operations.delete => {
+                send(self.partition(old, None, scratch), Part::Whole);
+            }
+            Operation::Update if self.operations.update => {
+                self.route_update(change, old, new, scratch, &mut send);
+            }
+            Operation::Truncate if self.operations.truncate => {
+                (0..self.partitions()).for_each(|partition| send(partition, Part::Whole));
+            }
+            Operation::Insert | Operation::Delete | Operation::Update | Operation::Truncate => {}
+        }
+    }
+
+    fn route_update(
+        &self,
+        change: &Change,
+        old: Option<Tuple<'_>>,
+        new: Option<Tuple<'_>>,
+        scratch: &mut Scratch,
+        send: &mut impl FnMut(i32, Part),
+    ) {
+        let after = self.partition(new, old, scratch);
+        let (Some(known), Some(row)) = (old, new) else { return send(after, Part::Whole) };
+        let split = if differs(self.key(), change.old, known, row) {
+            Some(self.partition(Some(known), Some(row), scratch))
+        } else if self.hashes_more_than_key() {
+            // The same key in two partitions would have no order: the row moves as a deletion and
+            // a creation too.
+            let before = self.partition(Some(known), Some(row), scratch);
+            (before != after).then_some(before)
+        } else {
+            None
+        };
+        match split {
+            Some(before) => {
+                send(before, Part::KeyChangeDelete);
+                send(after, Part::KeyChangeCreate);
+            }
+            None => send(after, Part::Whole),
+        }
+    }
+
+    fn hashes_more_than_key(&self) -> bool {
+        match &self.policy {
+            Policy::Fixed(_) => false,
+            Policy::Murmur2(columns) | Policy::Java(columns) => **columns != *self.key(),
+        }
+    }
+
+    /// Partition of a row; what it does not say comes from `other`.
+    fn partition(
+        &self,
+        row: Option<Tuple<'_>>,
+        other: Option<Tuple<'_>>,
+        scratch: &mut Scratch,
+    ) -> i32 {
+        let row = row.unwrap_or_else(|| Tuple::trusted(&[]));
+        match &self.policy {
+            Policy::Fixed(partition) => *partition,
+            Policy::Murmur2(columns) => {
+                scratch.key.clear();
+                self.template.hashed(columns, row, other, &mut scratch.work, &mut scratch.key);
+                partition::of_murmur2(partition::murmur2(&scratch.key), self.partitions())
+            }
+            Policy::Java(columns) => {
+                let hash = |&index: &usize| match datum(row, other, index) {
+                    Datum::Text(text) | Datum::Binary(text) => {
+                        partition::java_hash(&String::from_utf8_lossy(text))
+                    }
+                    Datum::Null | Datum::Unchanged => 0,
+                };
+                let joined = columns.iter().map(hash).fold(0, std::ops::BitXor::bitxor);
+                partition::of_java(joined, self.partitions())
+            }
+        }
+    }
+}
+
+/// Value of a column; one that was not sent is taken from the other tuple.
+///
+/// Null there says nothing: it stands for "not part of the key", and no unchanged value was null.
+pub(crate) fn datum<'a>(row: Tuple<'a>, other: Option<Tuple<'a>>, index: usize) -> Datum<'a> {
+    match row.iter().nth(index).unwrap_or(Datum::Null) {
+        Datum::Unchanged => other
+            .and_then(|other| other.iter().nth(index))
+            .filter(|&datum| datum != Datum::Null)
+            .unwrap_or(Datum::Unchanged),
+        sent @ (Datum::Null | Datum::Text(_) | Datum::Binary(_)) => sent,
+    }
+}
+
+/// Whether the key changed. "Not sent" is "not changed" (design.md, server fact 18); null in a key
+/// tuple means that the column is not part of it (fact 6).
+fn differs(key: &[usize], old: Option<Old>, before: Tuple<'_>, after: Tuple<'_>) -> bool {
+    let partial = matches!(old, Some(Old::Key(_)));
+    key.iter().any(|&index| {
+        let (was, is) = (datum(before, None, index), datum(after, None, index));
+        match (was, is) {
+            (Datum::Unchanged, _) | (_, Datum::Unchanged) => false,
+            (Datum::Null, _) if partial => false,
+            (was, is) => was != is,
+        }
+    })
+}
+
+/// The tuple of an optional span.
+pub(crate) fn tuple(batch: &ChangeBatch, span: Option<Span>) -> Option<Tuple<'_>> {
+    span.map(|span| batch.tuple(span))
+}
