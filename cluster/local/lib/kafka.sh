@@ -1,0 +1,126 @@
+# Kafka in KRaft mode: one node that is broker and controller, or three of them.
+
+kafka_libs=$state/lib/kafka-4.3.1
+
+kafka_install() {
+    [[ -f $kafka_libs/complete ]] || locked "$state/lib/kafka.lock" kafka_fetch
+}
+
+kafka_fetch() {
+    [[ ! -f $kafka_libs/complete ]] || return 0
+    java_and_maven
+    say "mvn: Kafka 4.3.1"
+    rm -rf "$kafka_libs"
+    mkdir -p "$kafka_libs"
+    maven -f "$here/kafka/pom.xml" "$maven_dependency_plugin:copy-dependencies" "-DoutputDirectory=$kafka_libs"
+    javac -cp "$kafka_libs/*" -d "$kafka_libs" "$here/kafka/Ready.java"
+    touch "$kafka_libs/complete"
+}
+
+kafka_java() {
+    java "-Dlog4j2.configurationFile=$here/kafka/log4j2.properties" -cp "$kafka_libs:$kafka_libs/*" "$@"
+}
+
+# The listener of the controllers is the port after the brokers'.
+kafka_voters() {
+    if ((number == 0)); then
+        echo "1@127.0.0.1:$((server_port + 1))"
+    else
+        local first=$((server_port - step + 1))
+        echo "1@127.0.0.1:$first,2@127.0.0.1:$((first + 100)),3@127.0.0.1:$((first + 200))"
+    fi
+}
+
+kafka_configure() {
+    local replicas=1 in_sync=1 node=1
+    ((number == 0)) || replicas=3 in_sync=2 node=$number
+    cat >"$dir/server.properties" <<TEXT
+process.roles=broker,controller
+node.id=$node
+controller.quorum.voters=$(kafka_voters)
+listeners=PLAINTEXT://127.0.0.1:$server_port,CONTROLLER://127.0.0.1:$((server_port + 1))
+advertised.listeners=PLAINTEXT://127.0.0.1:$server_port
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL
+log.dirs=$dir/data
+auto.create.topics.enable=false
+unclean.leader.election.enable=false
+default.replication.factor=$replicas
+min.insync.replicas=$in_sync
+offsets.topic.replication.factor=$replicas
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=$replicas
+transaction.state.log.min.isr=$in_sync
+transaction.state.log.num.partitions=4
+transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
+share.coordinator.state.topic.replication.factor=$replicas
+share.coordinator.state.topic.min.isr=$in_sync
+group.initial.rebalance.delay.ms=0
+log.segment.bytes=134217728
+log.retention.hours=6
+log.retention.bytes=8589934592
+log.cleaner.dedupe.buffer.size=16777216
+log.cleaner.backoff.ms=2000
+num.network.threads=2
+num.io.threads=4
+controlled.shutdown.max.retries=1
+broker.heartbeat.interval.ms=500
+broker.session.timeout.ms=4000
+TEXT
+    # What comes later in a properties file wins.
+    cat "$dir/settings" >>"$dir/server.properties"
+}
+
+kafka_launch() {
+    refuse_foreign_port
+    tls_files
+    kafka_configure
+    if [[ ! -f $dir/data/meta.properties ]]; then
+        say "$name: formatting"
+        rm -rf "$dir/data"
+        kafka_java -XX:TieredStopAtLevel=1 kafka.tools.StorageTool format --config "$dir/server.properties" \
+            --cluster-id "$(kafka_cluster_id)" >"$dir/format.log" 2>&1 </dev/null 9>&- ||
+            die "formatting the log folder failed:" "$(tail -n 20 "$dir/format.log")"
+    fi
+    say "$name: starting on 127.0.0.1:$server_port"
+    (cd / && exec setsid java "-Xmx${DISTRIBUTARY_KAFKA_HEAP:-512m}" -XX:+UseG1GC \
+        "-Dlog4j2.configurationFile=$here/kafka/log4j2.properties" -cp "$kafka_libs/*" \
+        kafka.Kafka "$dir/server.properties") >>"$dir/log" 2>&1 </dev/null 9>&- &
+    echo $! >"$dir/pid"
+}
+
+# Nodes of one cluster agree on it without talking: it follows from the cluster's name.
+kafka_cluster_id() {
+    local cluster=kafka
+    ((number == 0)) || cluster=kafka-three
+    printf '%s' "$cluster:$instance" | openssl dgst -md5 -binary | base64 | tr '+/' '-_' | tr -d '='
+}
+
+# Ready: every broker of the cluster is in the metadata, and the transaction coordinator gives out a producer id.
+# One look takes a Java start, so the program itself waits.
+kafka_ready() {
+    local nodes=1
+    ((number == 0)) || nodes=$(kafka_started_nodes)
+    listening "$server_port" &&
+        kafka_java -Xmx64m -XX:TieredStopAtLevel=1 Ready "127.0.0.1:$server_port" "$nodes" \
+            "${DISTRIBUTARY_START_SECONDS_MAX:-120}" >>"$dir/ready.log" 2>&1 </dev/null
+}
+
+# How many nodes of this cluster have a living process.
+kafka_started_nodes() {
+    local count=0 node
+    for node in 1 2 3; do
+        (select_instance "kafka-$node${instance:+:$instance}" && running) && count=$((count + 1))
+    done
+    echo "$count"
+}
+
+kafka_stop() {
+    local id
+    id=$(pid)
+    say "$name: stopping"
+    kill -TERM "$id" 2>/dev/null || true
+    # The last broker of a cluster finds no controller to take leave of.
+    await_end "$id" 20 || { say "$name: does not stop, ending it" && kill_tree "$id"; }
+}
