@@ -1,0 +1,63 @@
+# Steps with their time, a total at the end, and what a build needs of the machine.
+
+steps_done=() steps_failed=() tests_passed=0 tests_failed=0 tests_ignored=0
+steps_begun=$SECONDS
+
+# Runs a step and goes on where it fails, so that one run shows everything that is wrong.
+# Arguments: title, command...
+step() {
+    local title=$1 begun=$SECONDS code=0 log
+    shift
+    log=$(mktemp "$logs/XXXXXX")
+    printf '\n━━ %s\n' "$title"
+    # A subshell with errexit of its own: a function called in a condition would run on after a failure.
+    set +e
+    (set -e && "$@") 2>&1 </dev/null | tee "$log"
+    code=${PIPESTATUS[0]}
+    set -e
+    count_tests "$log"
+    local took="$((SECONDS - begun)) s"
+    if ((code == 0)); then
+        steps_done+=("$(printf 'ok      %6s  %s' "$took" "$title")")
+    else
+        steps_done+=("$(printf 'FAILED  %6s  %s' "$took" "$title")")
+        steps_failed+=("$title")
+    fi
+    printf '━━ %s: %s, %s\n' "$title" "$( ((code == 0)) && echo ok || echo FAILED)" "$took"
+    return 0
+}
+
+# A step without which the others make no sense. It runs in this shell, so that it can set variables.
+must() {
+    local title=$1 begun=$SECONDS
+    shift
+    printf '\n━━ %s\n' "$title"
+    "$@"
+    steps_done+=("$(printf 'ok      %6s  %s' "$((SECONDS - begun)) s" "$title")")
+    printf '━━ %s: ok, %s\n' "$title" "$((SECONDS - begun)) s"
+}
+
+count_tests() {
+    local passed failed ignored
+    while read -r passed failed ignored; do
+        tests_passed=$((tests_passed + passed))
+        tests_failed=$((tests_failed + failed))
+        tests_ignored=$((tests_ignored + ignored))
+    done < <(sed -n -E 's/^test result: .* ([0-9]+) passed; ([0-9]+) failed; ([0-9]+) ignored;.*/\1 \2 \3/p' "$1")
+}
+
+total() {
+    printf '\n━━ total\n'
+    printf '%s\n' "${steps_done[@]}"
+    printf '%d tests passed, %d failed, %d ignored, in %d s\n' \
+        "$tests_passed" "$tests_failed" "$tests_ignored" "$((SECONDS - steps_begun))"
+    ((${#steps_failed[@]} == 0)) || die "failed: $(printf '%s; ' "${steps_failed[@]}")"
+}
+
+# librdkafka is compiled from its source and links the system's OpenSSL.
+build_packages() { apt_packages build-essential pkg-config libssl-dev; }
+
+require_rust() {
+    command -v cargo >/dev/null ||
+        die "cargo is missing" "Install Rust 1.95 or later with rustup (https://rustup.rs), with rustfmt and clippy."
+}

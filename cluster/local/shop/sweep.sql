@@ -1,0 +1,2 @@
+-- Carts are forgotten.
+TRUNCATE shop.carts;

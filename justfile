@@ -1,0 +1,41 @@
+# The verbs. Nothing needs just: each is one command.
+
+# List the verbs.
+default:
+    @just --list
+
+# Format everything.
+fmt:
+    cargo fmt --all
+
+# Format, lints and docs as CI has them: warnings are denied.
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
+
+# Unit tests; no server, seconds once built.
+test *args:
+    cargo test --workspace --exclude tests {{ args }}
+
+# One suite on real servers; `--full` runs its long form.
+it suite *args:
+    ./cluster/local/test {{ suite }} {{ args }}
+
+# One benchmark, whose figures go to BENCHMARKS.md: `decode`, `encode`, or one on real servers, which runs the binary.
+bench name *args:
+    cargo build --release -p cli --bin distributary
+    cargo bench --bench {{ name }} -- {{ args }}
+
+# Start servers and leave them running, by default the ones that most work needs.
+up *names="postgres-15 kafka":
+    ./cluster/local/servers start {{ names }}
+
+# What must be green.
+ci:
+    ./.ci/run
+
+# Licences, bans and sources of all dependencies, and known holes in them (whose list comes from the network).
+deny:
+    command -v cargo-deny >/dev/null || cargo install --locked cargo-deny@0.20.2
+    cargo deny check
