@@ -94,7 +94,7 @@ kafka_launch() {
 kafka_cluster_id() {
     local cluster=kafka
     ((number == 0)) || cluster=kafka-three
-    printf '%s' "$cluster:$instance" | openssl dgst -md5 -binary | base64 | tr '+/' '-_' | tr -d '='
+    printf '%s' "$cluster:$instance" | md5sum | head -c 16 | base64 | tr '+/' '-_' | tr -d '='
 }
 
 # Ready: every broker of the cluster is in the metadata, and the transaction coordinator gives out a producer id.

@@ -58,7 +58,7 @@ apt_install() {
 maven() {
     local log
     log=$(mktemp)
-    if ! mvn -B -q -C "$@" >"$log" 2>&1 9>&- </dev/null; then
+    if ! mvn -B -q -C -Dstyle.color=never "$@" >"$log" 2>&1 9>&- </dev/null; then
         local text
         text=$(tail -n 20 "$log")
         rm -f "$log"
@@ -77,7 +77,7 @@ java_and_maven() {
 # Ends a server and all its children at once. Argument: its process id.
 kill_tree() {
     local pid=$1 child children
-    children=$(pgrep -P "$pid" || true)
+    children=$(cat "/proc/$pid/task/"*/children 2>/dev/null || true)
     kill -KILL "$pid" 2>/dev/null || true
     for child in $children; do kill -KILL "$child" 2>/dev/null || true; done
     for child in "$pid" $children; do
