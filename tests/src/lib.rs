@@ -1,1 +1,20 @@
 //! Harness for real servers, suites, fault injection, benchmarks.
+//!
+//! It knows the product only from outside: its binary, its spec, its exit codes and what it writes to Kafka.
+//! Nothing here skips: a server that cannot start, or a binary that cannot be built, fails the test that needs it.
+
+pub mod catalog;
+pub mod checker;
+pub mod deadline;
+pub mod decode;
+pub mod event;
+pub mod form;
+pub mod process;
+pub mod reader;
+pub mod scene;
+pub mod seed;
+pub mod servers;
+pub mod sql;
+pub mod task;
+pub mod topics;
+pub mod workload;

@@ -1,0 +1,30 @@
+//! Waiting for a condition, with an end.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// How often a condition is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Asks until there is an answer.
+///
+/// # Panics
+/// When there is none in time; the message names what was waited for.
+pub fn await_some<T>(what: &str, longest: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(begun.elapsed() < longest, "waited {longest:?} in vain: {what}");
+        sleep(LOOK_AGAIN);
+    }
+}
+
+/// Asks until it is so.
+///
+/// # Panics
+/// As [`await_some`].
+pub fn await_true(what: &str, longest: Duration, mut ask: impl FnMut() -> bool) {
+    await_some(what, longest, || ask().then_some(()));
+}

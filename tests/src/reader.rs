@@ -1,0 +1,153 @@
+//! What a consumer with `read_committed` gets: every record of every partition, from the beginning to the end.
+
+use crate::servers::Server;
+use crate::topics;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Headers, Message};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+/// A record as it lies in Kafka.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Record {
+    pub topic: String,
+    pub partition: i32,
+    pub offset: i64,
+    pub key: Option<Vec<u8>>,
+    /// `None`: a tombstone.
+    pub value: Option<Vec<u8>>,
+    pub headers: Vec<(String, Vec<u8>)>,
+}
+
+/// Topics and everything in them.
+#[derive(Clone, Debug, Default)]
+pub struct Topics {
+    /// Number of partitions.
+    pub partitions: BTreeMap<String, i32>,
+    /// In order inside each partition.
+    pub records: Vec<Record>,
+}
+
+/// No partition is silent for longer: a broker that has anything to say says so at once.
+const LONGEST: Duration = Duration::from_secs(40);
+
+impl Topics {
+    /// Reads the topics whose names begin with `prefix`, each partition to the end that it has when it is
+    /// reached, which is not before this call.
+    ///
+    /// # Panics
+    /// When the broker does not answer.
+    #[must_use]
+    pub fn read(kafka: &Server, prefix: &str) -> Self {
+        Self::read_by(kafka, prefix, "read_committed")
+    }
+
+    /// The same with the records of transactions that were aborted or are open.
+    ///
+    /// # Panics
+    /// When the broker does not answer.
+    #[must_use]
+    pub fn read_uncommitted(kafka: &Server, prefix: &str) -> Self {
+        Self::read_by(kafka, prefix, "read_uncommitted")
+    }
+
+    fn read_by(kafka: &Server, prefix: &str, isolation: &str) -> Self {
+        let partitions = topics::list(kafka, |topic| topic.starts_with(prefix));
+        let mut records = Vec::new();
+        let consumer: BaseConsumer = topics::client(kafka)
+            .set("group.id", "distributary-tests")
+            .set("enable.auto.commit", "false")
+            .set("isolation.level", isolation)
+            .set("enable.partition.eof", "true")
+            .set("fetch.wait.max.ms", "20")
+            .set("check.crcs", "true")
+            .create()
+            .expect("a consumer");
+        // One topic after the other: the client's end of a partition does not say of which topic.
+        for (topic, &count) in &partitions {
+            read_topic(&consumer, topic, count, &mut records);
+        }
+        Self { partitions, records }
+    }
+
+    /// Records of one topic.
+    pub fn of<'a>(&'a self, topic: &'a str) -> impl Iterator<Item = &'a Record> {
+        self.records.iter().filter(move |record| record.topic == topic)
+    }
+}
+
+impl Record {
+    /// A header as text.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<String> {
+        let value = self.headers.iter().find(|(header, _)| header == name);
+        value.map(|(_, value)| String::from_utf8_lossy(value).into_owned())
+    }
+
+    /// The value as JSON; null for a tombstone.
+    ///
+    /// # Panics
+    /// When it is no JSON.
+    #[must_use]
+    pub fn json(&self) -> serde_json::Value {
+        match &self.value {
+            Some(value) => serde_json::from_slice(value).expect("JSON"),
+            None => serde_json::Value::Null,
+        }
+    }
+
+    /// The key as JSON; null where there is none.
+    ///
+    /// # Panics
+    /// When it is no JSON.
+    #[must_use]
+    pub fn key_json(&self) -> serde_json::Value {
+        match &self.key {
+            Some(key) => serde_json::from_slice(key).expect("JSON"),
+            None => serde_json::Value::Null,
+        }
+    }
+}
+
+fn read_topic(consumer: &BaseConsumer, topic: &str, partitions: i32, records: &mut Vec<Record>) {
+    let mut assignment = TopicPartitionList::new();
+    for partition in 0..partitions {
+        assignment
+            .add_partition_offset(topic, partition, Offset::Beginning)
+            .expect("a partition can be assigned");
+    }
+    consumer.assign(&assignment).expect("partitions can be assigned");
+    let mut open: BTreeSet<i32> = (0..partitions).collect();
+    let mut heard = Instant::now();
+    while !open.is_empty() {
+        match consumer.poll(Duration::from_millis(100)) {
+            Some(Ok(message)) => records.push(record(&message)),
+            Some(Err(KafkaError::PartitionEOF(partition))) => drop(open.remove(&partition)),
+            Some(Err(error)) => panic!("{topic} cannot be read: {error}"),
+            None => {
+                assert!(heard.elapsed() < LONGEST, "{topic} is silent in {open:?}");
+                continue;
+            }
+        }
+        heard = Instant::now();
+    }
+}
+
+fn record(message: &impl Message) -> Record {
+    let headers = message.headers().map_or_else(Vec::new, |headers| {
+        let header = |header: rdkafka::message::Header<'_, &[u8]>| {
+            (header.key.to_owned(), header.value.unwrap_or_default().to_vec())
+        };
+        headers.iter().map(header).collect()
+    });
+    Record {
+        topic: message.topic().into(),
+        partition: message.partition(),
+        offset: message.offset(),
+        key: message.key().map(<[u8]>::to_vec),
+        value: message.payload().map(<[u8]>::to_vec),
+        headers,
+    }
+}

@@ -1,0 +1,130 @@
+//! One test's own ground on shared servers: a database, a task name, topics, a folder; all removed in the end.
+
+use crate::process::Distributary;
+use crate::reader::Topics;
+use crate::seed::{say, unique};
+use crate::servers::Server;
+use crate::sql::{ROLE, Sql, quoted};
+use crate::task::{STATE_PREFIX, Spec};
+use crate::topics;
+use std::path::Path;
+use tempfile::TempDir;
+
+/// The ground of a test.
+pub struct Scene {
+    pub postgres: Server,
+    pub kafka: Server,
+    /// Name of the task, and of its database.
+    pub name: String,
+    folder: TempDir,
+}
+
+impl Scene {
+    /// Starts the servers and makes an empty database that belongs to the role of the tests.
+    ///
+    /// # Panics
+    /// When a server does not start.
+    #[must_use]
+    pub fn new(label: &str, postgres: &str) -> Self {
+        Self::on(label, Server::start(postgres), Server::start("kafka"))
+    }
+
+    /// The same on servers that run already.
+    ///
+    /// # Panics
+    /// When the database cannot be made.
+    #[must_use]
+    pub fn on(label: &str, postgres: Server, kafka: Server) -> Self {
+        let name = format!("{label}_{}", unique());
+        let folder = tempfile::Builder::new().prefix(&name).tempdir().expect("a folder");
+        let scene = Self { postgres, kafka, name, folder };
+        let database = quoted(&scene.name);
+        let mut sql = Sql::superuser(&scene.postgres, "postgres");
+        sql.run(&format!("CREATE DATABASE {database} OWNER {ROLE}"));
+        // Writers of a workload meet each other often.
+        sql.run(&format!("ALTER DATABASE {database} SET deadlock_timeout = '200ms'"));
+        scene
+    }
+
+    /// A connection as the role of the tests, which owns the database.
+    #[must_use]
+    pub fn sql(&self) -> Sql {
+        Sql::connect(&self.postgres, &self.name)
+    }
+
+    /// A connection as superuser.
+    #[must_use]
+    pub fn superuser(&self) -> Sql {
+        Sql::superuser(&self.postgres, &self.name)
+    }
+
+    /// A spec of the task: everything in the database.
+    #[must_use]
+    pub fn spec(&self) -> Spec {
+        Spec::new(&self.name, &self.postgres, &self.name, &self.kafka)
+    }
+
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Starts `distributary run` on a spec.
+    #[must_use]
+    pub fn run(&self, spec: &Spec, options: &[&str]) -> Distributary {
+        let path = spec.write(self.folder());
+        let mut arguments = vec![Path::new("run").as_os_str(), path.as_os_str()];
+        arguments.extend(options.iter().map(|option| Path::new(option).as_os_str()));
+        Distributary::start(self.folder(), &arguments)
+    }
+
+    /// All data topics of the task, as a consumer with `read_committed` sees them now.
+    #[must_use]
+    pub fn topics(&self) -> Topics {
+        Topics::read(&self.kafka, &format!("{}.", self.name))
+    }
+
+    /// Names of the replication slots of the database.
+    #[must_use]
+    pub fn slots(&self) -> Vec<String> {
+        let query = format!(
+            "SELECT slot_name FROM pg_replication_slots WHERE database = '{}' ORDER BY 1",
+            self.name
+        );
+        let rows = Sql::superuser(&self.postgres, "postgres").rows(&query);
+        rows.into_iter().flatten().flatten().collect()
+    }
+
+    fn remove(&self) {
+        let mut sql = Sql::superuser(&self.postgres, "postgres");
+        let database = &self.name;
+        sql.run(&format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+             WHERE datname = '{database}' AND pid <> pg_backend_pid()"
+        ));
+        for slot in self.slots() {
+            let free = format!(
+                "SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{slot}' AND active"
+            );
+            crate::deadline::await_true("a free slot", std::time::Duration::from_secs(10), || {
+                sql.value(&free) == "0"
+            });
+            sql.run(&format!("SELECT pg_drop_replication_slot('{slot}')"));
+        }
+        sql.run(&format!("DROP DATABASE IF EXISTS {}", quoted(database)));
+        topics::delete(&self.kafka, |topic| {
+            topic.starts_with(&format!("{database}."))
+                || topic.starts_with(&format!("{STATE_PREFIX}.{database}."))
+        });
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        // A second panic would hide the first; a server that a test has stopped cannot be cleaned.
+        let removed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.remove()));
+        if removed.is_err() {
+            say(&format!("{} could not be cleaned up on {}", self.name, self.postgres.name));
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Real servers on loopback, by `cluster/local/servers`.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// A server that answers.
+#[derive(Clone, Debug)]
+pub struct Server {
+    pub name: String,
+    /// `127.0.0.1:PORT`
+    pub address: String,
+}
+
+impl Server {
+    /// Starts a server, or finds it running, and waits until it answers.
+    ///
+    /// # Panics
+    /// When it does not start, with what the script said.
+    #[must_use]
+    pub fn start(name: &str) -> Self {
+        Self::start_with(name, &[])
+    }
+
+    /// As [`Self::start`], with settings `KEY=VALUE` of its own.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    #[must_use]
+    pub fn start_with(name: &str, settings: &[&str]) -> Self {
+        let mut arguments = vec!["start", name];
+        for setting in settings {
+            arguments.extend(["--set", setting]);
+        }
+        servers(&arguments);
+        let address = servers(&["address", name]).trim().to_owned();
+        assert!(address.contains(':'), "servers address {name} printed `{address}`");
+        Self { name: name.into(), address }
+    }
+
+    /// Host and port.
+    ///
+    /// # Panics
+    /// Never: [`Self::start`] has looked.
+    #[must_use]
+    pub fn host_and_port(&self) -> (&str, u16) {
+        let (host, port) = self.address.rsplit_once(':').expect("an address has a colon");
+        (host, port.parse().expect("a port is a number"))
+    }
+
+    /// One verb of the script on this server: `stop`, `kill`, `restart`, `wipe`.
+    ///
+    /// # Panics
+    /// When the script fails, with what it said.
+    pub fn order(&self, verb: &str) {
+        servers(&[verb, &self.name]);
+    }
+}
+
+/// The root of the repository.
+#[must_use]
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn servers(arguments: &[&str]) -> String {
+    let script = repository().join("cluster/local/servers");
+    let output = Command::new(&script)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|error| panic!("{} cannot be run: {error}", script.display()));
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success(),
+        "servers {} failed ({}):\n{stdout}{}",
+        arguments.join(" "),
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    stdout
+}

@@ -1,0 +1,82 @@
+//! Topics: made, counted and deleted.
+
+use crate::servers::Server;
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::runtime::Builder;
+
+const LONGEST: Duration = Duration::from_secs(20);
+
+/// Partition counts of the topics whose names pass.
+///
+/// # Panics
+/// When the broker does not answer.
+#[must_use]
+pub fn list(kafka: &Server, wanted: impl Fn(&str) -> bool) -> BTreeMap<String, i32> {
+    let consumer: BaseConsumer = client(kafka).create().expect("a consumer");
+    let metadata = consumer.fetch_metadata(None, LONGEST).expect("metadata");
+    let topic = |topic: &rdkafka::metadata::MetadataTopic| {
+        let partitions = i32::try_from(topic.partitions().len()).expect("a partition count");
+        (topic.name().to_owned(), partitions)
+    };
+    metadata.topics().iter().map(topic).filter(|(name, _)| wanted(name)).collect()
+}
+
+/// Creates a topic.
+///
+/// # Panics
+/// When the broker refuses.
+pub fn create(kafka: &Server, name: &str, partitions: i32) {
+    let (admin, options) = admin(kafka);
+    let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(-1));
+    let results = wait(admin.create_topics([&topic], &options)).expect("topics can be created");
+    for result in results {
+        result.unwrap_or_else(|(topic, code)| panic!("{topic} cannot be created: {code}"));
+    }
+    crate::deadline::await_true("the topic in the metadata", LONGEST, || {
+        list(kafka, |topic| topic == name).contains_key(name)
+    });
+}
+
+/// Deletes the topics whose names pass.
+///
+/// # Panics
+/// When the broker refuses.
+pub fn delete(kafka: &Server, doomed: impl Fn(&str) -> bool) {
+    let names = list(kafka, doomed);
+    let names: Vec<&str> = names.keys().map(String::as_str).collect();
+    if names.is_empty() {
+        return;
+    }
+    let (admin, options) = admin(kafka);
+    let results = wait(admin.delete_topics(&names, &options)).expect("topics can be deleted");
+    for result in results {
+        if let Err((topic, code)) = result
+            && code != RDKafkaErrorCode::UnknownTopicOrPartition
+        {
+            panic!("{topic} cannot be deleted: {code}");
+        }
+    }
+}
+
+/// What every client here begins with.
+pub(crate) fn client(kafka: &Server) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", &kafka.address);
+    config
+}
+
+fn admin(kafka: &Server) -> (AdminClient<DefaultClientContext>, AdminOptions) {
+    let options =
+        AdminOptions::new().operation_timeout(Some(LONGEST)).request_timeout(Some(LONGEST));
+    (client(kafka).create().expect("an admin client"), options)
+}
+
+fn wait<T>(answer: impl Future<Output = T>) -> T {
+    Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(answer)
+}
