@@ -1,6 +1,10 @@
 //! One test's own ground on shared servers: a database, a task name, topics, a folder; all removed in the end.
 
-use crate::process::Distributary;
+use crate::catalog::contents;
+use crate::checker::{Promises, Report, check, checkpoints};
+use crate::deadline::await_true;
+use crate::event::lsn_of;
+use crate::process::{Distributary, Ended};
 use crate::reader::Topics;
 use crate::seed::{say, unique};
 use crate::servers::Server;
@@ -8,7 +12,12 @@ use crate::sql::{ROLE, Sql, quoted};
 use crate::task::{STATE_PREFIX, Spec};
 use crate::topics;
 use std::path::Path;
+use std::time::Duration;
 use tempfile::TempDir;
+
+/// Longer than any test needs to deliver what it has written, in a debug build on two cores.
+pub const CATCH_UP_MAX: Duration = Duration::from_secs(150);
+const SLOT_FREE_MAX: Duration = Duration::from_secs(10);
 
 /// The ground of a test.
 pub struct Scene {
@@ -78,6 +87,64 @@ impl Scene {
         Distributary::start(self.folder(), &arguments)
     }
 
+    /// Runs the task until it has caught up.
+    ///
+    /// # Panics
+    /// When it does not end with exit code 0 in time.
+    #[track_caller]
+    pub fn catch_up(&self, spec: &Spec) -> Ended {
+        let ended = self.run(spec, &["--until-caught-up"]).wait(CATCH_UP_MAX);
+        ended.expect(0);
+        ended
+    }
+
+    /// Waits until the task of this scene reads from its slot: the snapshot is over.
+    ///
+    /// # Panics
+    /// When the process ends, or does not come so far in time.
+    pub fn await_streaming(&self, run: &mut Distributary) {
+        let mut sql = Sql::superuser(&self.postgres, "postgres");
+        let query = format!(
+            "SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{}' AND active",
+            self.slot()
+        );
+        await_true("the slot in use", CATCH_UP_MAX, || {
+            assert!(!run.has_ended(), "ended before it streamed:\n{}", run.log());
+            sql.value(&query) == "1"
+        });
+    }
+
+    /// Name of the task's slot and publication.
+    #[must_use]
+    pub fn slot(&self) -> String {
+        format!("distributary_{}", self.name)
+    }
+
+    /// Checks everything in the task's topics against the database, and its checkpoints against its slot. Nothing may
+    /// be writing.
+    ///
+    /// # Panics
+    /// When something is lost, doubled, altered or out of order.
+    #[track_caller]
+    pub fn check(&self, promises: Promises) -> Report {
+        let report = check(promises, &self.topics(), &contents(&mut self.superuser()));
+        report.assert_clean();
+        let confirmed = Sql::superuser(&self.postgres, "postgres").rows(&format!(
+            "SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = '{}'",
+            self.slot()
+        ));
+        let confirmed = confirmed.into_iter().flatten().flatten().next();
+        let confirmed = confirmed.as_deref().and_then(lsn_of);
+        checkpoints(&self.state(), confirmed).assert_clean();
+        report
+    }
+
+    /// The internal topics of the task.
+    #[must_use]
+    pub fn state(&self) -> Topics {
+        Topics::read(&self.kafka, &format!("{STATE_PREFIX}.{}.", self.name))
+    }
+
     /// All data topics of the task, as a consumer with `read_committed` sees them now.
     #[must_use]
     pub fn topics(&self) -> Topics {
@@ -106,9 +173,7 @@ impl Scene {
             let free = format!(
                 "SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{slot}' AND active"
             );
-            crate::deadline::await_true("a free slot", std::time::Duration::from_secs(10), || {
-                sql.value(&free) == "0"
-            });
+            await_true("a free slot", SLOT_FREE_MAX, || sql.value(&free) == "0");
             sql.run(&format!("SELECT pg_drop_replication_slot('{slot}')"));
         }
         sql.run(&format!("DROP DATABASE IF EXISTS {}", quoted(database)));

@@ -92,7 +92,7 @@ impl Bench {
         self.topics.records.push(Record {
             topic: format!("t.{table}"),
             partition,
-            offset: i64::try_from(self.topics.records.len()).unwrap(),
+            offset: i64::try_from(self.topics.records.len()).expect("as planted"),
             key: id.map(|id| format!("{{\"id\":{id}}}").into_bytes()),
             value: value.map(String::into_bytes),
             headers: headers.map(|(name, value)| (name.into(), value.into())).into(),
@@ -100,7 +100,7 @@ impl Bench {
     }
 
     fn header(&mut self, name: &str, value: &str) {
-        let record = self.topics.records.last_mut().unwrap();
+        let record = self.topics.records.last_mut().expect("as planted");
         record.headers.insert(0, (name.into(), value.into()));
     }
 
@@ -121,13 +121,13 @@ impl Bench {
                 && record.header("distributary.lsn").as_ref() == Some(&lsn)
                 && record.header("distributary.seq").as_deref() == Some(seq)
         };
-        self.topics.records.iter().position(found).unwrap()
+        self.topics.records.iter().position(found).expect("as planted")
     }
 
     /// Replaces text in the value of a record.
     fn alter(&mut self, index: usize, from: &str, to: &str) {
-        let value = self.topics.records[index].value.take().unwrap();
-        let text = String::from_utf8(value).unwrap();
+        let value = self.topics.records[index].value.take().expect("as planted");
+        let text = String::from_utf8(value).expect("as planted");
         assert!(text.contains(from), "{text}");
         self.topics.records[index].value = Some(text.replace(from, to).into_bytes());
     }
@@ -288,7 +288,7 @@ fn at_least_once_may_repeat_but_not_lose() {
     let mut bench = Bench::new();
     let from = bench.at("orders", "30", "0");
     for index in from..bench.topics.records.len() {
-        let offset = i64::try_from(100 + index).unwrap();
+        let offset = i64::try_from(100 + index).expect("as planted");
         let again = Record { offset, ..bench.topics.records[index].clone() };
         bench.topics.records.push(again);
     }

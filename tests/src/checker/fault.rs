@@ -33,6 +33,8 @@ pub enum Kind {
     Phantom,
     /// The row is another one.
     Altered,
+    /// A lane's checkpoint, or the low watermark, is not what must follow the one before.
+    Checkpoint,
 }
 
 /// One fault.

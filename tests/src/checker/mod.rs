@@ -1,10 +1,12 @@
 //! The checker: rebuilds every table from the topics and compares it row by row with the server; finds records that are
 //! missing, doubled, altered or out of order. It has its own decoder, and no idea of how the product works inside.
 
+mod checkpoints;
 mod fault;
 mod order;
 mod rebuild;
 
+pub use checkpoints::checkpoints;
 pub use fault::{Fault, Kind, Report};
 
 use crate::catalog::Contents;

@@ -64,7 +64,7 @@ fn tombstone<'a>(read: &'a Read<'_>, due: &mut Option<&'a Event<'a>>, report: &m
     match (due.take(), &read.event) {
         (Some(delete), None) if delete.record.key == read.record.key => {}
         (Some(delete), _) => {
-            report.add(Kind::Tombstone, delete.record, "no tombstone follows this delete")
+            report.add(Kind::Tombstone, delete.record, "no tombstone follows this delete");
         }
         (None, None) => {
             report.add(Kind::Tombstone, read.record, "no delete comes before this tombstone");

@@ -1,0 +1,391 @@
+//! Lanes: whole transactions with one of them, at-least-once, fencing, where rows go, and how a run ends.
+
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+use tests::checker::{Kind, Promises};
+use tests::event::{Event, Id};
+use tests::scene::{CATCH_UP_MAX, Scene};
+use tests::seed::{full, say, seed};
+use tests::servers::Server;
+use tests::task::STATE_PREFIX;
+use tests::topics;
+use tests::workload::{self, Pace, Workload};
+
+const SOON: Duration = Duration::from_secs(60);
+
+/// Rows that each transaction of [`writes`] changes.
+const ROWS: usize = 60;
+
+/// Writes transactions of equal size, each over all rows, until it is told to stop.
+fn writes<T>(scene: &Scene, during: impl FnOnce() -> T) -> T {
+    let stop = AtomicBool::new(false);
+    let mut sql = scene.sql();
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                sql.run("UPDATE t SET n = n + 1");
+            }
+        });
+        // Also when it panics: the writer would never end.
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(during));
+        stop.store(true, Ordering::Relaxed);
+        writer.join().expect("the writer ends");
+        result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+#[test]
+fn one_lane_shows_whole_source_transactions() {
+    let scene = Scene::new("one_lane", "postgres-15");
+    scene.sql().run(&format!(
+        "CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t SELECT n, 0 FROM generate_series(1, {ROWS}) n"
+    ));
+    let spec = scene.spec().line("lanes: 1");
+    let mut rng = SmallRng::seed_from_u64(seed("one_lane", 1));
+    let mut seen = 0;
+    writes(&scene, || {
+        for _ in 0..if full() { 12 } else { 4 } {
+            let mut run = scene.run(&spec, &[]);
+            scene.await_streaming(&mut run);
+            thread::sleep(Duration::from_millis(rng.random_range(100..1500)));
+            run.kill();
+            seen = whole_transactions(&scene);
+        }
+    });
+    assert!(0 < seen, "no transaction was seen: the test shows nothing");
+    scene.catch_up(&spec);
+    scene.check(Promises::default());
+}
+
+/// Every source transaction that is visible now is visible whole. How many there are.
+fn whole_transactions(scene: &Scene) -> usize {
+    let topics = scene.topics();
+    let mut rows: BTreeMap<u64, usize> = BTreeMap::new();
+    for id in topics.records.iter().map(|record| Id::of(record).expect("an id")) {
+        if id.seq.is_some() {
+            *rows.entry(id.lsn).or_default() += 1;
+        }
+    }
+    let torn: Vec<_> = rows.iter().filter(|(_, rows)| **rows != ROWS).collect();
+    assert!(torn.is_empty(), "transactions are torn: {torn:X?}");
+    rows.len()
+}
+
+#[test]
+fn several_lanes_put_every_partition_in_one() {
+    let scene = Scene::new("many_lanes", "postgres-15");
+    scene
+        .sql()
+        .run("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 500)");
+    scene.catch_up(&scene.spec().line("lanes: 64").sink("partitions: 16"));
+    scene.check(Promises::default());
+    let written: BTreeSet<_> =
+        scene.topics().records.iter().map(|record| record.partition).collect();
+    assert_eq!(written.len(), 16);
+}
+
+#[test]
+fn at_least_once_loses_nothing() {
+    let scene = Scene::new("at_least", "postgres-15");
+    let seed = seed("at_least", 3);
+    let mut sql = scene.sql();
+    workload::create(&mut sql);
+    let workload = Workload::start(&scene, seed, Pace::default());
+    let spec = scene.spec().sink("delivery: at-least-once");
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let mut run = scene.run(&spec, &[]);
+    for _ in 0..if full() { 10 } else { 3 } {
+        scene.await_streaming(&mut run);
+        thread::sleep(Duration::from_millis(rng.random_range(200..2000)));
+        run.kill();
+        run = scene.run(&spec, &[]);
+    }
+    scene.await_streaming(&mut run);
+    workload.await_committed(100);
+    workload.stop();
+    run.interrupt(CATCH_UP_MAX).expect(0);
+    scene.catch_up(&spec);
+    scene.check(Promises { exactly_once: false, ..Promises::default() });
+    // Every event has its id, so that a reader can put doubled ones aside: how many would that be?
+    let strict = tests::checker::check(
+        Promises::default(),
+        &scene.topics(),
+        &tests::catalog::contents(&mut scene.superuser()),
+    );
+    let doubled = strict.kinds().get(&Kind::Doubled).copied().unwrap_or_default();
+    say(&format!("at-least-once: {doubled} of {} records doubled", strict.records));
+}
+
+#[test]
+fn at_least_once_without_faults_doubles_nothing() {
+    let scene = Scene::new("at_least_calm", "postgres-15");
+    let mut sql = scene.sql();
+    workload::create(&mut sql);
+    let spec = scene.spec().sink("delivery: at-least-once").sink("acks: 1");
+    scene.catch_up(&spec);
+    workload::large_transaction(&mut sql);
+    scene.catch_up(&spec);
+    scene.check(Promises::default());
+}
+
+#[test]
+fn a_second_run_fences_the_first() {
+    let scene = Scene::new("fenced", "postgres-15");
+    let mut sql = scene.sql();
+    workload::create(&mut sql);
+    let workload = Workload::start(&scene, seed("fenced", 5), Pace::default());
+    let spec = scene.spec();
+    let mut first = scene.run(&spec, &[]);
+    scene.await_streaming(&mut first);
+    workload.await_committed(50);
+    let mut second = scene.run(&spec, &[]);
+    let ended = first.wait(SOON);
+    // It says so, and never takes back.
+    ended.expect(1);
+    assert!(
+        ended.stderr.contains("fenced") || ended.stderr.contains("another"),
+        "{}",
+        ended.stderr
+    );
+    workload.await_committed(50);
+    scene.await_streaming(&mut second);
+    workload.stop();
+    second.interrupt(CATCH_UP_MAX).expect(0);
+    scene.catch_up(&spec);
+    scene.check(Promises::default());
+}
+
+#[test]
+fn a_truncate_comes_in_every_partition_once() {
+    let scene = Scene::new("truncate", "postgres-15");
+    let spec = scene.spec().sink("partitions: 5");
+    scene
+        .sql()
+        .run("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 50)");
+    scene.catch_up(&spec);
+    scene.sql().run("TRUNCATE t; INSERT INTO t SELECT generate_series(20, 80)");
+    scene.catch_up(&spec);
+    scene.check(Promises::default());
+    let topics = scene.topics();
+    let truncate = |record: &&tests::reader::Record| record.json()["op"] == "t";
+    let partitions: Vec<_> =
+        topics.records.iter().filter(truncate).map(|record| record.partition).collect();
+    assert_eq!(partitions.len(), 5);
+    assert_eq!(partitions.into_iter().collect::<BTreeSet<_>>(), (0..5).collect());
+}
+
+#[test]
+fn truncates_can_be_left_out() {
+    let scene = Scene::new("no_truncate", "postgres-15");
+    let spec = scene.spec().sink("format_options: {truncate: false, tombstones: false}");
+    scene.sql().run("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)");
+    scene.catch_up(&spec);
+    scene.sql().run("TRUNCATE t; INSERT INTO t VALUES (2); DELETE FROM t");
+    scene.catch_up(&spec);
+    let ops: String = scene
+        .topics()
+        .records
+        .iter()
+        .map(|record| record.json()["op"].as_str().unwrap_or("tombstone").to_owned())
+        .collect();
+    let mut sorted: Vec<_> = ops.chars().collect();
+    sorted.sort_unstable();
+    assert_eq!(sorted, ['c', 'd', 'r']);
+}
+
+/// Partitions of the topics of [`every_policy_finds_its_partition`].
+const PARTITIONS: i32 = 7;
+
+#[test]
+fn every_policy_finds_its_partition() {
+    for (policy, hash) in [
+        ("partition-0", "murmur2"),
+        ("partition-0", "java"),
+        ("table", "murmur2"),
+        ("table", "java"),
+        ("primary-key", "murmur2"),
+        ("primary-key", "java"),
+    ] {
+        let scene = Scene::new("policy", "postgres-15");
+        scene.sql().run(
+            "CREATE TABLE shirts (size text, id int, note text, PRIMARY KEY (id, size)); \
+             CREATE TABLE log (note text); CREATE TABLE chosen (id int PRIMARY KEY, customer int, note text); \
+             INSERT INTO shirts SELECT (ARRAY['s', 'größe 😀'])[1 + n % 2], n, 'x' FROM generate_series(1, 40) n; \
+             INSERT INTO log SELECT 'line ' || n FROM generate_series(1, 10) n; \
+             INSERT INTO chosen SELECT n, n % 11 - 5, 'y' FROM generate_series(1, 40) n",
+        );
+        let spec = scene
+            .spec()
+            .sink(&format!("partitioning: {policy}"))
+            .sink(&format!("hash: {hash}"))
+            .sink(&format!("partitions: {PARTITIONS}"))
+            .objects(&["{table: public.chosen, partition_key: [customer]}", "{table: public.*}"]);
+        scene.catch_up(&spec);
+        scene.sql().run(
+            "UPDATE shirts SET note = 'z' WHERE id < 20; UPDATE chosen SET customer = customer + 1 WHERE id < 20; \
+             DELETE FROM chosen WHERE 30 < id",
+        );
+        scene.catch_up(&spec);
+        let topics = scene.topics();
+        assert!(!topics.records.is_empty());
+        let oracle = Oracle::new(&scene.kafka, &scene.name);
+        for record in &topics.records {
+            let Some(expected) = documented(&scene, policy, hash, record, &oracle) else {
+                continue;
+            };
+            assert_eq!(
+                record.partition,
+                expected,
+                "{policy} by {hash}: {} {:?}",
+                record.topic,
+                record.key.as_deref().map(String::from_utf8_lossy)
+            );
+        }
+    }
+}
+
+/// The partition that the documentation promises for a record.
+fn documented(
+    scene: &Scene,
+    policy: &str,
+    hash: &str,
+    record: &tests::reader::Record,
+    oracle: &Oracle,
+) -> Option<i32> {
+    // A tombstone stands with the delete before it, which is looked at.
+    let event = record.value.as_ref().map(|_| Event::parse(record).expect("an event"))?;
+    let text = |row: &serde_json::Value, column: &str| {
+        row[column].as_str().map_or_else(|| row[column].to_string(), Into::into)
+    };
+    let row = if event.after.is_null() { &event.before } else { &event.after };
+    Some(match (policy, event.table.as_str()) {
+        ("partition-0", _) | ("primary-key", "log") => 0,
+        ("table", table) => {
+            let joined = format!("{}{table}", scene.name);
+            if hash == "java" { java(&[joined]) } else { oracle.partition(joined.as_bytes()) }
+        }
+        (_, "chosen") => {
+            let customer = text(row, "customer");
+            let hashed = format!("{{\"customer\":{customer}}}");
+            if hash == "java" { java(&[customer]) } else { oracle.partition(hashed.as_bytes()) }
+        }
+        (_, _) if hash == "java" => java(&[text(row, "id"), text(row, "size")]),
+        // As any Kafka client by the key alone.
+        (_, _) => oracle.partition(record.key.as_deref().expect("a key")),
+    })
+}
+
+/// Java's `String.hashCode` of each text, joined by XOR; absolute value, modulo.
+fn java(texts: &[String]) -> i32 {
+    let hash = |text: &String| {
+        text.encode_utf16()
+            .fold(0i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)))
+    };
+    let joined = texts.iter().map(hash).fold(0, |joined, hash| joined ^ hash);
+    i32::try_from(joined.unsigned_abs() % PARTITIONS.unsigned_abs()).expect("a partition")
+}
+
+/// Where librdkafka's own `murmur2` partitioner, which is that of Kafka's Java client, puts a key.
+struct Oracle {
+    producer: ThreadedProducer<Answers>,
+    topic: String,
+    answers: std::sync::Mutex<mpsc::Receiver<i32>>,
+}
+
+struct Answers(mpsc::Sender<i32>);
+
+impl rdkafka::ClientContext for Answers {}
+
+impl ProducerContext for Answers {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &rdkafka::producer::DeliveryResult<'_>, (): ()) {
+        let message = result.as_ref().expect("the oracle's record is delivered");
+        self.0.send(rdkafka::Message::partition(message)).expect("the test listens");
+    }
+}
+
+impl Oracle {
+    fn new(kafka: &Server, name: &str) -> Self {
+        // With the scene's topics, and gone with them; the checker never sees it.
+        let topic = format!("{STATE_PREFIX}.{name}.oracle");
+        topics::create(kafka, &topic, PARTITIONS);
+        let (sender, answers) = mpsc::channel();
+        let producer = ClientConfig::new()
+            .set("bootstrap.servers", &kafka.address)
+            .set("partitioner", "murmur2")
+            .create_with_context(Answers(sender))
+            .expect("a producer");
+        Self { producer, topic, answers: std::sync::Mutex::new(answers) }
+    }
+
+    fn partition(&self, key: &[u8]) -> i32 {
+        let record = BaseRecord::<[u8], [u8]>::to(&self.topic).key(key).payload(b"");
+        self.producer.send(record).map_err(|(error, _)| error).expect("a record can be queued");
+        self.producer.flush(SOON).expect("the broker answers");
+        self.answers.lock().expect("one thread").recv_timeout(SOON).expect("an answer")
+    }
+}
+
+#[test]
+fn ctrl_c_drains_and_keeps_the_slot() {
+    let scene = Scene::new("ctrl_c", "postgres-15");
+    let mut sql = scene.sql();
+    workload::create(&mut sql);
+    let workload = Workload::start(&scene, seed("ctrl_c", 9), Pace::default());
+    let mut run = scene.run(&scene.spec(), &[]);
+    scene.await_streaming(&mut run);
+    workload.await_committed(100);
+    let ended = run.interrupt(SOON);
+    ended.expect(0);
+    let said = format!("{}{}", ended.stdout, ended.stderr);
+    assert!(
+        said.contains("WAL") && said.contains(&scene.slot()),
+        "no word about retained WAL:\n{said}"
+    );
+    assert_eq!(scene.slots(), [scene.slot()]);
+    // Nothing is left open: what was written is visible at once.
+    let committed = scene.topics().records.len();
+    let uncommitted =
+        tests::reader::Topics::read_uncommitted(&scene.kafka, &format!("{}.", scene.name));
+    assert_eq!(uncommitted.records.len(), committed, "it ended with an open transaction");
+    workload.await_committed(30);
+    workload.stop();
+    scene.catch_up(&scene.spec());
+    scene.check(Promises::default());
+}
+
+#[test]
+fn release_leaves_nothing_but_the_data() {
+    let scene = Scene::new("release", "postgres-15");
+    scene.sql().run("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)");
+    let spec = scene.spec();
+    scene.catch_up(&spec);
+    scene.sql().run("INSERT INTO t VALUES (2)");
+    scene.run(&spec, &["--until-caught-up", "--release"]).wait(CATCH_UP_MAX).expect(0);
+    assert_eq!(scene.slots(), [""; 0]);
+    assert_eq!(scene.superuser().value("SELECT count(*) FROM pg_publication"), "0");
+    assert_eq!(scene.superuser().value("SELECT count(*) FROM pg_event_trigger"), "0");
+    let internal = format!("{STATE_PREFIX}.{}.", scene.name);
+    let left = topics::list(&scene.kafka, |topic| topic.starts_with(&internal));
+    assert!(left.is_empty(), "internal topics are left behind: {left:?}");
+    assert_eq!(scene.topics().records.len(), 2, "the data stays");
+}
+
+#[test]
+fn ctrl_c_with_release_leaves_nothing_but_the_data() {
+    let scene = Scene::new("released", "postgres-15");
+    scene.sql().run("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)");
+    let mut run = scene.run(&scene.spec(), &["--release"]);
+    scene.await_streaming(&mut run);
+    run.interrupt(SOON).expect(0);
+    assert_eq!(scene.slots(), [""; 0]);
+    assert_eq!(scene.superuser().value("SELECT count(*) FROM pg_publication"), "0");
+}
