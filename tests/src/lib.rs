@@ -10,6 +10,7 @@ pub mod decode;
 pub mod event;
 pub mod form;
 pub mod process;
+pub mod procfs;
 pub mod reader;
 pub mod scene;
 pub mod seed;

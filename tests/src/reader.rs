@@ -4,7 +4,7 @@ use crate::servers::Server;
 use crate::topics;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{Headers, Message};
+use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -56,18 +56,10 @@ impl Topics {
     fn read_by(kafka: &Server, prefix: &str, isolation: &str) -> Self {
         let partitions = topics::list(kafka, |topic| topic.starts_with(prefix));
         let mut records = Vec::new();
-        let consumer: BaseConsumer = topics::client(kafka)
-            .set("group.id", "distributary-tests")
-            .set("enable.auto.commit", "false")
-            .set("isolation.level", isolation)
-            .set("enable.partition.eof", "true")
-            .set("fetch.wait.max.ms", "20")
-            .set("check.crcs", "true")
-            .create()
-            .expect("a consumer");
+        let consumer = consumer(kafka, isolation);
         // One topic after the other: the client's end of a partition does not say of which topic.
         for (topic, &count) in &partitions {
-            read_topic(&consumer, topic, count, &mut records);
+            read_topic(&consumer, topic, count, |message| records.push(record(message)));
         }
         Self { partitions, records }
     }
@@ -111,7 +103,37 @@ impl Record {
     }
 }
 
-fn read_topic(consumer: &BaseConsumer, topic: &str, partitions: i32, records: &mut Vec<Record>) {
+/// Number of records in a topic for a consumer with `read_committed`.
+///
+/// # Panics
+/// When the broker does not answer.
+#[must_use]
+pub fn count(kafka: &Server, topic: &str) -> u64 {
+    let partitions = topics::list(kafka, |name| name == topic);
+    let mut records = 0;
+    let count = partitions.get(topic).copied().unwrap_or_default();
+    read_topic(&consumer(kafka, "read_committed"), topic, count, |_| records += 1);
+    records
+}
+
+fn consumer(kafka: &Server, isolation: &str) -> BaseConsumer {
+    topics::client(kafka)
+        .set("group.id", "distributary-tests")
+        .set("enable.auto.commit", "false")
+        .set("isolation.level", isolation)
+        .set("enable.partition.eof", "true")
+        .set("fetch.wait.max.ms", "20")
+        .set("check.crcs", "true")
+        .create()
+        .expect("a consumer")
+}
+
+fn read_topic(
+    consumer: &BaseConsumer,
+    topic: &str,
+    partitions: i32,
+    mut each: impl FnMut(&BorrowedMessage<'_>),
+) {
     let mut assignment = TopicPartitionList::new();
     for partition in 0..partitions {
         assignment
@@ -123,7 +145,7 @@ fn read_topic(consumer: &BaseConsumer, topic: &str, partitions: i32, records: &m
     let mut heard = Instant::now();
     while !open.is_empty() {
         match consumer.poll(Duration::from_millis(100)) {
-            Some(Ok(message)) => records.push(record(&message)),
+            Some(Ok(message)) => each(&message),
             Some(Err(KafkaError::PartitionEOF(partition))) => drop(open.remove(&partition)),
             Some(Err(error)) => panic!("{topic} cannot be read: {error}"),
             None => {
