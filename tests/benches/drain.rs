@@ -1,4 +1,5 @@
-//! Drains a backlog that waits behind replication slots: `distributary` into Kafka, exactly once and at least once, beside
+//! Drains a backlog that waits behind replication slots: `distributary` into Kafka, exactly once
+//! and at least once, beside
 //! `pg_recvlogical` to nowhere, in turns. Prints a table for BENCHMARKS.md.
 //!
 //! usage: just bench drain [--rows N] [--runs N] [--large]
@@ -111,7 +112,10 @@ impl Bench {
             .map_or_else(|| repository().join("target/release/distributary"), PathBuf::from);
         assert!(binary.is_file(), "{} is missing: cargo build --release -p cli", binary.display());
         let mut sql = scene.sql();
-        sql.run("CREATE TABLE rows (id bigint PRIMARY KEY, payload text); CREATE PUBLICATION recv FOR TABLE rows");
+        sql.run(
+            "CREATE TABLE backlog (id bigint PRIMARY KEY, payload text); CREATE PUBLICATION \
+         recv FOR TABLE backlog",
+        );
         let mut bench = Self {
             broker: process_of(&scene.kafka),
             scene,
@@ -128,7 +132,7 @@ impl Bench {
         fill(&mut sql, arguments);
         bench.end = sql.value("SELECT pg_current_wal_lsn()");
         // Whoever waits for the end sees a commit behind it.
-        sql.run("INSERT INTO rows VALUES (-1, 'the end')");
+        sql.run("INSERT INTO backlog VALUES (-1, 'the end')");
         let seconds = begun.elapsed().as_secs();
         tests::seed::say(&format!("backlog of {} rows written in {seconds} s", arguments.rows));
         bench
@@ -151,7 +155,7 @@ impl Bench {
         let Scene { postgres, kafka, name, .. } = &self.scene;
         let spec = Spec::new(&self.task(subject, run), postgres, name, kafka)
             .topic(&format!("{name}.{{task}}.{{table}}"))
-            .objects(&["{table: public.rows}"]);
+            .objects(&["{table: public.backlog}"]);
         if subject == Subject::AtLeastOnce { spec.sink("delivery: at-least-once") } else { spec }
     }
 
@@ -210,7 +214,7 @@ impl Bench {
         cost.broker_cpu = cpu_seconds(self.broker).expect("the broker lives") - broker_before;
         sql.run(&format!("SELECT pg_drop_replication_slot('{slot}')"));
         if subject != Subject::RecvLogical {
-            let topic = format!("{}.{}.rows", self.scene.name, self.task(subject, run));
+            let topic = format!("{}.{}.backlog", self.scene.name, self.task(subject, run));
             assert_eq!(
                 count(&self.scene.kafka, &topic),
                 u64::from(self.rows) + 1,
@@ -262,13 +266,16 @@ fn fill(sql: &mut Sql, arguments: &Arguments) {
     let payload = format!("substr(repeat(md5(n::text), {}), 1, {ROW_BYTES})", ROW_BYTES / 32 + 1);
     let last = arguments.rows;
     if arguments.large {
-        sql.run(&format!("INSERT INTO rows SELECT n, {payload} FROM generate_series(1, {last}) n"));
+        sql.run(&format!(
+            "INSERT INTO backlog SELECT n, {payload} FROM generate_series(1, {last}) n"
+        ));
         return;
     }
     let rows = TRANSACTION_ROWS;
     sql.run(&format!(
-        "DO $$ BEGIN FOR first IN 1..{last} BY {rows} LOOP \
-           INSERT INTO rows SELECT n, {payload} FROM generate_series(first, least(first + {rows} - 1, {last})) n; \
+        "DO $$ BEGIN FOR low IN 1..{last} BY {rows} LOOP \
+           INSERT INTO backlog SELECT n, {payload} FROM generate_series(low, least(low + {rows} - \
+           1, {last})) n; \
            COMMIT; END LOOP; END $$"
     ));
 }
@@ -294,12 +301,14 @@ fn print(arguments: &Arguments, costs: &[Vec<Cost>]) -> io::Result<()> {
     };
     writeln!(
         out,
-        "\nBacklog: {} rows of {ROW_BYTES} bytes in {transactions}; {} runs each in turns: minimum / median / maximum.\n",
+        "\nBacklog: {} rows of {ROW_BYTES} bytes in {transactions}; {} runs each in turns: \
+         minimum / median / maximum.\n",
         arguments.rows, arguments.runs
     )?;
     writeln!(
         out,
-        "| Subject | events/s | of `pg_recvlogical` | client CPU s/M | walsender CPU s/M | broker CPU s/M | peak MB | start to end, s |"
+        "| Subject | events/s | of `pg_recvlogical` | client CPU s/M | walsender CPU s/M | broker \
+         CPU s/M | peak MB | start to end, s |"
     )?;
     writeln!(out, "|---|---|---|---|---|---|---|---|")?;
     let rate = |cost: &Cost| f64::from(arguments.rows) / cost.seconds;

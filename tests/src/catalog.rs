@@ -53,7 +53,8 @@ pub fn contents(sql: &mut Sql) -> Vec<Contents> {
 pub fn shapes(sql: &mut Sql) -> Vec<Shape> {
     let types = types(sql);
     let tables = sql.rows(
-        "SELECT c.oid, n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+        "SELECT c.oid, n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = \
+         c.relnamespace \
          WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence = 'p' \
          AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema' ORDER BY 2, 3",
     );
@@ -104,7 +105,8 @@ fn columns(sql: &mut Sql, oid: &str, types: &BTreeMap<String, Type>) -> Vec<Colu
 
 fn key(sql: &mut Sql, oid: &str, columns: &[Column]) -> Vec<usize> {
     let names = sql.rows(&format!(
-        "SELECT a.attname FROM pg_index i CROSS JOIN unnest(i.indkey) WITH ORDINALITY AS k(attnum, place) \
+        "SELECT a.attname FROM pg_index i CROSS JOIN unnest(i.indkey) WITH ORDINALITY AS \
+         k(attnum, place) \
          JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum \
          WHERE i.indrelid = {oid} AND i.indisprimary ORDER BY k.place"
     ));
@@ -119,7 +121,8 @@ fn types(sql: &mut Sql) -> BTreeMap<String, Type> {
     // Only true arrays: other types with elements (point, name) are values of their own.
     let rows = sql.rows(
         "SELECT oid, typname, typtype, typbasetype, typtypmod, \
-         CASE WHEN typcategory = 'A' AND typlen = -1 AND typelem <> 0 AND typtype = 'b' THEN typelem::text ELSE '' END \
+         CASE WHEN typcategory = 'A' AND typlen = -1 AND typelem <> 0 AND typtype = 'b' THEN \
+         typelem::text ELSE '' END \
          FROM pg_type",
     );
     let type_ = |row: Row| {

@@ -1,5 +1,5 @@
-//! A Debezium JSON value → the canonical text of its column's [`Form`]. The rules are those of the format, section 2,
-//! under `compat: lossless`: NaN and the infinities arrive as their names.
+//! A Debezium JSON value → the canonical text of its column's [`Form`]. The rules are those of the
+//! format, section 2, under `compat: lossless`: NaN and the infinities arrive as their names.
 
 use crate::form::{self, Form};
 use base64::Engine as _;

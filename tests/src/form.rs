@@ -1,7 +1,9 @@
-//! How values of a column are compared: one canonical text, which the server makes from the stored value by SQL, and
-//! [`crate::decode`] from what arrived in Kafka by the rules of Debezium's format.
+//! How values of a column are compared: one canonical text, which the server makes from the stored
+//! value by SQL, and [`crate::decode`] from what arrived in Kafka by the rules of Debezium's
+//! format.
 //!
-//! The arithmetic is the server's own (days, microseconds, months): nothing here is shared with the product's encoder.
+//! The arithmetic is the server's own (days, microseconds, months): nothing here is shared with the
+//! product's encoder.
 
 use serde_json::Value;
 
@@ -91,11 +93,12 @@ impl Form {
     /// SQL that turns the value `v` into what [`Self::canonical`] takes.
     #[must_use]
     pub fn expression(&self, v: &str) -> String {
-        // The type's output function, which `::text` is not for inet, bool and bpchar; `IS NULL` would be true for a
-        // composite value of nulls.
+        // The type's output function, which `::text` is not for inet, bool and bpchar; `IS NULL`
+        // would be true for a composite value of nulls.
         let output = format!("CASE WHEN num_nulls({v}) = 1 THEN NULL ELSE format('%s', {v}) END");
         let micros_of_day = format!(
-            "(extract(hour FROM {v})::bigint * 3600 + extract(minute FROM {v})::bigint * 60) * 1000000 \
+            "(extract(hour FROM {v})::bigint * 3600 + extract(minute FROM {v})::bigint * 60) * \
+             1000000 \
              + extract(microseconds FROM {v})::bigint"
         );
         match self {
@@ -117,7 +120,8 @@ impl Form {
             Self::Moment { millis } => moment(v, v, unit(*millis)),
             Self::MomentZone { .. } => moment(v, &format!("(({v}) AT TIME ZONE 'UTC')"), 1),
             Self::Interval => format!(
-                "((extract(year FROM {v})::bigint * 12 + extract(month FROM {v})::bigint) * 2629800000000 \
+                "((extract(year FROM {v})::bigint * 12 + extract(month FROM {v})::bigint) * \
+                 2629800000000 \
                  + extract(day FROM {v})::bigint * 86400000000 + {micros_of_day})::text"
             ),
             Self::Point => format!("(({v})[0])::text || ',' || (({v})[1])::text"),
@@ -197,7 +201,8 @@ fn unit(millis: bool) -> u32 {
 /// Microseconds since 1970, exactly also on 11, whose `extract` counts in floats.
 fn moment(v: &str, utc: &str, unit: u32) -> String {
     format!(
-        "CASE WHEN isfinite({v}) THEN ((extract(epoch FROM date_trunc('second', {utc}))::bigint * 1000000 \
+        "CASE WHEN isfinite({v}) THEN ((extract(epoch FROM date_trunc('second', {utc}))::bigint * \
+         1000000 \
          + extract(microseconds FROM {utc})::bigint % 1000000) / {unit})::text ELSE ({v})::text END"
     )
 }
@@ -213,7 +218,8 @@ fn array(v: &str, element: &Form, composite: bool) -> String {
     };
     format!(
         "CASE WHEN num_nulls({v}) = 1 THEN NULL ELSE json_build_object('d', (SELECT \
-         json_agg(array_length({v}, d)) FROM generate_series(1, array_ndims({v})) AS d), 'i', ({items}))::text END"
+         json_agg(array_length({v}, d)) FROM generate_series(1, array_ndims({v})) AS d), 'i', \
+         ({items}))::text END"
     )
 }
 

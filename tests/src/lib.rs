@@ -1,7 +1,8 @@
 //! Harness for real servers, suites, fault injection, benchmarks.
 //!
-//! It knows the product only from outside: its binary, its spec, its exit codes and what it writes to Kafka.
-//! Nothing here skips: a server that cannot start, or a binary that cannot be built, fails the test that needs it.
+//! It knows the product only from outside: its binary, its spec, its exit codes and what it writes
+//! to Kafka. Nothing here skips: a server that cannot start, or a binary that cannot be built,
+//! fails the test that needs it.
 
 pub mod catalog;
 pub mod checker;

@@ -2,7 +2,8 @@
 
 use std::fs;
 
-/// Seconds of CPU that a process has used: its own code and the kernel's for it. `None`: it is gone.
+/// Seconds of CPU that a process has used: its own code and the kernel's for it. `None`: it is
+/// gone.
 ///
 /// A process that has ended and was not waited for still tells.
 #[must_use]

@@ -1,4 +1,5 @@
-//! What a consumer with `read_committed` gets: every record of every partition, from the beginning to the end.
+//! What a consumer with `read_committed` gets: every record of every partition, from the beginning
+//! to the end.
 
 use crate::servers::Server;
 use crate::topics;
@@ -34,8 +35,8 @@ pub struct Topics {
 const LONGEST: Duration = Duration::from_secs(40);
 
 impl Topics {
-    /// Reads the topics whose names begin with `prefix`, each partition to the end that it has when it is
-    /// reached, which is not before this call.
+    /// Reads the topics whose names begin with `prefix`, each partition to the end that it has when
+    /// it is reached, which is not before this call.
     ///
     /// # Panics
     /// When the broker does not answer.

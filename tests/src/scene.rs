@@ -1,4 +1,5 @@
-//! One test's own ground on shared servers: a database, a task name, topics, a folder; all removed in the end.
+//! One test's own ground on shared servers: a database, a task name, topics, a folder; all removed
+//! in the end.
 
 use crate::catalog::contents;
 use crate::checker::{Promises, Report, check, checkpoints};
@@ -120,8 +121,8 @@ impl Scene {
         format!("distributary_{}", self.name)
     }
 
-    /// Checks everything in the task's topics against the database, and its checkpoints against its slot. Nothing may
-    /// be writing.
+    /// Checks everything in the task's topics against the database, and its checkpoints against its
+    /// slot. Nothing may be writing.
     ///
     /// # Panics
     /// When something is lost, doubled, altered or out of order.
@@ -178,8 +179,8 @@ impl Scene {
         }
         sql.run(&format!("DROP DATABASE IF EXISTS {}", quoted(database)));
         topics::delete(&self.kafka, |topic| {
-            topic.starts_with(&format!("{database}."))
-                || topic.starts_with(&format!("{STATE_PREFIX}.{database}."))
+            topic.starts_with(database.as_str())
+                || topic.starts_with(&format!("{STATE_PREFIX}.{database}"))
         });
     }
 }

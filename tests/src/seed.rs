@@ -12,7 +12,8 @@ pub fn full() -> bool {
     std::env::var_os("DISTRIBUTARY_FULL").is_some_and(|value| value == "1")
 }
 
-/// The seed of a test: `short` in the short form, fresh in the full form, or what the environment says.
+/// The seed of a test: `short` in the short form, fresh in the full form, or what the environment
+/// says.
 ///
 /// # Panics
 /// When the environment holds something that is no number.

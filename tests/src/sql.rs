@@ -1,4 +1,5 @@
-//! SQL for tests: one connection, text in and text out, and every error a panic that shows the statement.
+//! SQL for tests: one connection, text in and text out, and every error a panic that shows the
+//! statement.
 
 use crate::servers::Server;
 use tokio::runtime::{Builder, Runtime};
@@ -9,7 +10,8 @@ pub const ROLE: &str = "distributary";
 pub const PASSWORD: &str = "distributary";
 
 /// Values come as the server prints them under fixed settings.
-const SETTINGS: &str = "SET DateStyle = 'ISO'; SET IntervalStyle = 'postgres'; SET TimeZone = 'UTC'; \
+const SETTINGS: &str = "SET DateStyle = 'ISO'; SET IntervalStyle = 'postgres'; SET TimeZone = \
+ 'UTC'; \
      SET bytea_output = 'hex'; SET extra_float_digits = 3; SET client_min_messages = 'warning'";
 
 /// A row: text, or null.

@@ -1,5 +1,5 @@
-//! What is wrong is refused: with its exit code, one message that names cause and remedy, nothing left behind, no secret
-//! shown.
+//! What is wrong is refused: with its exit code, one message that names cause and remedy, nothing
+//! left behind, no secret shown.
 
 use rustix::process::{Pid, Signal, kill_process};
 use std::process::{Child, Command, Stdio};

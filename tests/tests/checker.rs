@@ -16,7 +16,8 @@ struct Bench {
 type Values<'a> = Option<(i32, &'a str)>;
 
 impl Bench {
-    /// Snapshot, inserts, an update, a delete, a key change across partitions, a TRUNCATE, and a table without a key.
+    /// Snapshot, inserts, an update, a delete, a key change across partitions, a TRUNCATE, and a
+    /// table without a key.
     fn new() -> Self {
         let mut bench = Self {
             topics: Topics::default(),

@@ -1,4 +1,5 @@
-//! Lanes: whole transactions with one of them, at-least-once, fencing, where rows go, and how a run ends.
+//! Lanes: whole transactions with one of them, at-least-once, fencing, where rows go, and how a run
+//! ends.
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -45,7 +46,8 @@ fn writes<T>(scene: &Scene, during: impl FnOnce() -> T) -> T {
 fn one_lane_shows_whole_source_transactions() {
     let scene = Scene::new("one_lane", "postgres-15");
     scene.sql().run(&format!(
-        "CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t SELECT n, 0 FROM generate_series(1, {ROWS}) n"
+        "CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t SELECT n, 0 FROM \
+         generate_series(1, {ROWS}) n"
     ));
     let spec = scene.spec().line("lanes: 1");
     let mut rng = SmallRng::seed_from_u64(seed("one_lane", 1));
@@ -216,8 +218,10 @@ fn every_policy_finds_its_partition() {
         let scene = Scene::new("policy", "postgres-15");
         scene.sql().run(
             "CREATE TABLE shirts (size text, id int, note text, PRIMARY KEY (id, size)); \
-             CREATE TABLE log (note text); CREATE TABLE chosen (id int PRIMARY KEY, customer int, note text); \
-             INSERT INTO shirts SELECT (ARRAY['s', 'größe 😀'])[1 + n % 2], n, 'x' FROM generate_series(1, 40) n; \
+             CREATE TABLE log (note text); CREATE TABLE chosen (id int PRIMARY KEY, customer int, \
+             note text); \
+             INSERT INTO shirts SELECT (ARRAY['s', 'größe 😀'])[1 + n % 2], n, 'x' FROM \
+             generate_series(1, 40) n; \
              INSERT INTO log SELECT 'line ' || n FROM generate_series(1, 10) n; \
              INSERT INTO chosen SELECT n, n % 11 - 5, 'y' FROM generate_series(1, 40) n",
         );
@@ -229,7 +233,8 @@ fn every_policy_finds_its_partition() {
             .objects(&["{table: public.chosen, partition_key: [customer]}", "{table: public.*}"]);
         scene.catch_up(&spec);
         scene.sql().run(
-            "UPDATE shirts SET note = 'z' WHERE id < 20; UPDATE chosen SET customer = customer + 1 WHERE id < 20; \
+            "UPDATE shirts SET note = 'z' WHERE id < 20; UPDATE chosen SET customer = customer + \
+             1 WHERE id < 20; \
              DELETE FROM chosen WHERE 30 < id",
         );
         scene.catch_up(&spec);

@@ -1,6 +1,8 @@
-//! The main job: a database under a random workload arrives in Kafka whole, over snapshot and stream, whatever is killed.
+//! The main job: a database under a random workload arrives in Kafka whole, over snapshot and
+//! stream, whatever is killed.
 //!
-//! The short form has fixed seeds; the long one (`DISTRIBUTARY_FULL=1`) fresh ones, more transactions and more kills.
+//! The short form has fixed seeds; the long one (`DISTRIBUTARY_FULL=1`) fresh ones, more
+//! transactions and more kills.
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};

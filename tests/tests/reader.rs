@@ -1,4 +1,5 @@
-//! The reader sees what was committed, all of it, and nothing else: what every other suite rests on.
+//! The reader sees what was committed, all of it, and nothing else: what every other suite rests
+//! on.
 
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};

@@ -1,4 +1,5 @@
-//! Facts about PostgreSQL that have cost others their data (design.md, section 5): each by its number, end to end.
+//! Facts about PostgreSQL that have cost others their data (design.md, section 5): each by its
+//! number, end to end.
 
 use serde_json::{Value, json};
 use std::thread;
@@ -75,7 +76,10 @@ fn fact_3_a_missing_publication_is_named_and_nothing_is_skipped() {
         scene.superuser().run(&format!("DROP PUBLICATION {}", scene.slot()));
         scene.sql().run("INSERT INTO t VALUES (2)");
         let confirmed = || {
-            scene.superuser().value("SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE database = current_database()")
+            scene.superuser().value(
+                "SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE \
+             database = current_database()",
+            )
         };
         let before = confirmed();
         let ended = scene.run(&spec, &["--until-caught-up"]).wait(SOON);
@@ -164,7 +168,8 @@ fn fact_6_null_in_an_old_key_means_that_the_column_is_no_part_of_it() {
     let topics = captured(
         &scene,
         &scene.spec().source(KEEP),
-        "CREATE TABLE t (note text, id int, n int, PRIMARY KEY (n, id)); INSERT INTO t VALUES ('a', 1, 7)",
+        "CREATE TABLE t (note text, id int, n int, PRIMARY KEY (n, id)); INSERT INTO t VALUES \
+         ('a', 1, 7)",
         "UPDATE t SET id = 2; DELETE FROM t",
     );
     let events = streamed(&topics, "t");
@@ -226,7 +231,10 @@ fn fact_8_settings_of_database_and_role_change_no_value() {
         workload::create(&mut own);
         let spec = scene.spec();
         scene.catch_up(&spec);
-        own.run("UPDATE shop.kinds SET id = id + 1000; INSERT INTO shop.events SELECT * FROM shop.events");
+        own.run(
+            "UPDATE shop.kinds SET id = id + 1000; INSERT INTO shop.events SELECT * FROM \
+         shop.events",
+        );
         scene.catch_up(&spec);
         sql.run(&format!("ALTER DATABASE \"{}\" RESET ALL", scene.name));
         scene.check(Promises::default());
@@ -256,7 +264,8 @@ fn facts_9_and_16_a_table_without_identity_stays_usable_for_its_users() {
         let scene = Scene::new("fact_16", "postgres-15");
         scene.sql().run(&format!("{table}; INSERT INTO t VALUES (1, 1)"));
         let ended = scene.run(&scene.spec().source(KEEP), &["--until-caught-up"]).wait(SOON);
-        // Whether it is refused or captured without updates: the users notice nothing, and it is said.
+        // Whether it is refused or captured without updates: the users notice nothing, and it is
+        // said.
         let said = format!("{}{}", ended.stdout, ended.stderr);
         assert!(said.contains("REPLICA IDENTITY"), "no word of it:\n{said}");
         scene.sql().run("UPDATE t SET n = 2; DELETE FROM t");
@@ -339,13 +348,18 @@ fn fact_17_rows_of_a_writer_who_was_there_first_are_not_lost() {
         let mut run = scene.run(&scene.spec(), &[]);
         let mut sql = scene.superuser();
         // It waits for the writer, or it has made its slot already.
-        let query = "SELECT (SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 't'::regclass) \
-                     + (SELECT count(*) FROM pg_replication_slots WHERE database = current_database())";
+        let query = "SELECT (SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = \
+         't'::regclass) \
+                     + (SELECT count(*) FROM pg_replication_slots WHERE database = \
+                     current_database())";
         await_true("the task at the table", SOON, || {
             assert!(!run.has_ended(), "{}", run.log());
             sql.value(query) != "0"
         });
-        writer.run("INSERT INTO t VALUES (2, 2); UPDATE t SET n = 3 WHERE id = 1; COMMIT; INSERT INTO t VALUES (3, 3)");
+        writer.run(
+            "INSERT INTO t VALUES (2, 2); UPDATE t SET n = 3 WHERE id = 1; COMMIT; INSERT \
+         INTO t VALUES (3, 3)",
+        );
         scene.await_streaming(&mut run);
         run.interrupt(SOON).expect(0);
         scene.catch_up(&scene.spec());
@@ -380,7 +394,8 @@ fn fact_19_under_using_index_the_key_is_that_of_the_index() {
         &scene,
         &scene.spec().source(KEEP),
         "CREATE TABLE t (a int NOT NULL, b text NOT NULL, n int PRIMARY KEY); \
-         CREATE UNIQUE INDEX t_identity ON t (b, a); ALTER TABLE t REPLICA IDENTITY USING INDEX t_identity; \
+         CREATE UNIQUE INDEX t_identity ON t (b, a); ALTER TABLE t REPLICA IDENTITY USING INDEX \
+         t_identity; \
          INSERT INTO t VALUES (1, 'x', 9)",
         "UPDATE t SET n = 10; UPDATE t SET a = 2; DELETE FROM t",
     );
@@ -408,7 +423,8 @@ fn fact_20_on_11_leaves_carry_the_name_of_their_root() {
          CREATE TABLE t_high PARTITION OF t FOR VALUES FROM (10) TO (100) PARTITION BY RANGE (id); \
          CREATE TABLE t_high_1 PARTITION OF t_high FOR VALUES FROM (10) TO (100); \
          INSERT INTO t VALUES (1, 'a'), (11, 'b')",
-        "INSERT INTO t VALUES (2, 'c'), (12, 'd'); UPDATE t SET id = 3 WHERE id = 11; DELETE FROM t WHERE id = 1",
+        "INSERT INTO t VALUES (2, 'c'), (12, 'd'); UPDATE t SET id = 3 WHERE id = 11; DELETE FROM \
+         t WHERE id = 1",
     );
     let topics = scene.topics();
     let names: Vec<_> = topics.partitions.keys().collect();

@@ -1,4 +1,5 @@
-//! The workload and the catalog on real servers, without the product: what the other suites stand on.
+//! The workload and the catalog on real servers, without the product: what the other suites stand
+//! on.
 
 use std::time::Duration;
 use tests::catalog::{contents, shapes};

@@ -14,7 +14,8 @@ struct Place {
     position: (u64, u64),
 }
 
-/// Checks the checkpoint topic of a task against itself and against the slot's confirmed position, where there is one.
+/// Checks the checkpoint topic of a task against itself and against the slot's confirmed position,
+/// where there is one.
 #[must_use]
 pub fn checkpoints(state: &Topics, confirmed: Option<u64>) -> Report {
     let mut report = Report::default();

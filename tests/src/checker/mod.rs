@@ -1,5 +1,6 @@
-//! The checker: rebuilds every table from the topics and compares it row by row with the server; finds records that are
-//! missing, doubled, altered or out of order. It has its own decoder, and no idea of how the product works inside.
+//! The checker: rebuilds every table from the topics and compares it row by row with the server;
+//! finds records that are missing, doubled, altered or out of order. It has its own decoder, and no
+//! idea of how the product works inside.
 
 mod checkpoints;
 mod fault;
@@ -17,7 +18,8 @@ use std::collections::{BTreeMap, HashMap};
 /// What the checker may take for granted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Promises {
-    /// Exactly-once: nothing is doubled. Without it, doubled records are put aside before the rest is checked.
+    /// Exactly-once: nothing is doubled. Without it, doubled records are put aside before the rest
+    /// is checked.
     pub exactly_once: bool,
     /// Every table of the database and every operation is captured, so that ordinals have no holes.
     pub everything: bool,

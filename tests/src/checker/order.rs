@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// Indexes of records whose id an earlier one had.
 ///
-/// In a partition the earlier offset counts as the first. Rows of a snapshot have no id: the rows themselves tell.
+/// In a partition the earlier offset counts as the first. Rows of a snapshot have no id: the rows
+/// themselves tell.
 pub(super) fn doubled(reads: &[Read<'_>]) -> BTreeSet<usize> {
     let mut seen: HashSet<(&str, u64, Seq)> = HashSet::with_capacity(reads.len());
     let mut doubled = BTreeSet::new();

@@ -1,7 +1,8 @@
-//! A seeded random workload: several connections that write side by side into the same rows, until they are told to stop.
+//! A seeded random workload: several connections that write side by side into the same rows, until
+//! they are told to stop.
 //!
-//! It does not know what its statements did. Whether they were carried right is the checker's business, which asks the
-//! server in the end.
+//! It does not know what its statements did. Whether they were carried right is the checker's
+//! business, which asks the server in the end.
 
 mod random;
 mod types;
@@ -64,7 +65,8 @@ pub fn create(sql: &mut Sql) {
 /// When the server refuses.
 pub fn large_transaction(sql: &mut Sql) {
     sql.run(&format!(
-        "BEGIN; INSERT INTO shop.bulk SELECT n, md5(n::text), n % 7 FROM generate_series(100001, 100000 + {LARGE_ROWS}) n; \
+        "BEGIN; INSERT INTO shop.bulk SELECT n, md5(n::text), n % 7 FROM generate_series(100001, \
+         100000 + {LARGE_ROWS}) n; \
          SAVEPOINT a; UPDATE shop.bulk SET value = 'rolled back' WHERE part = 1; ROLLBACK TO a; \
          UPDATE shop.bulk SET value = value || 'x' WHERE 100000 < id AND part = 2; \
          DELETE FROM shop.bulk WHERE 100000 < id AND part = 3; COMMIT"

@@ -124,11 +124,13 @@ impl Writer {
         let (kind, count) = (self.number(6), self.number(4) + 1);
         let body = if self.number(4) == 0 { "repeat(md5(random()::text), 120)" } else { "NULL" };
         let some = format!(
-            "ctid = ANY (ARRAY(SELECT ctid FROM shop.events WHERE kind = 'kind {kind}' LIMIT {count}))"
+            "ctid = ANY (ARRAY(SELECT ctid FROM shop.events WHERE kind = 'kind {kind}' LIMIT \
+             {count}))"
         );
         match self.number(4) {
             0..2 => format!(
-                "INSERT INTO shop.events SELECT timestamp '2024-06-01', 'kind {kind}', '{{\"k\": {kind}}}', {body} \
+                "INSERT INTO shop.events SELECT timestamp '2024-06-01', 'kind {kind}', '{{\"k\": \
+                 {kind}}}', {body} \
                  FROM generate_series(1, {count})"
             ),
             2 => format!("UPDATE shop.events SET at = at + interval '1 ms' WHERE {some}"),
@@ -140,12 +142,14 @@ impl Writer {
         let (n, other) = (self.number(300), self.number(300));
         match self.number(4) {
             0 => format!(
-                "INSERT INTO shop.stock VALUES ({n}, 's{}', md5('{n}')::uuid) ON CONFLICT DO NOTHING",
+                "INSERT INTO shop.stock VALUES ({n}, 's{}', md5('{n}')::uuid) ON CONFLICT DO \
+                 NOTHING",
                 n % 9
             ),
             1 => format!("UPDATE shop.stock SET amount = {other} WHERE place = md5('{n}')::uuid"),
             2 => format!(
-                "UPDATE shop.stock SET place = md5('{other}')::uuid WHERE place = md5('{n}')::uuid AND shelf = 's{}'",
+                "UPDATE shop.stock SET place = md5('{other}')::uuid WHERE place = \
+                 md5('{n}')::uuid AND shelf = 's{}'",
                 n % 9
             ),
             _ => format!("DELETE FROM shop.stock WHERE place = md5('{n}')::uuid"),
@@ -156,7 +160,8 @@ impl Writer {
         let (n, other) = (self.number(260), self.number(260));
         match self.number(4) {
             0 => format!(
-                "INSERT INTO {STREET} VALUES ('Weg {n} \"ß\" 😀', NULL, {other}, '') ON CONFLICT DO NOTHING"
+                "INSERT INTO {STREET} VALUES ('Weg {n} \"ß\" 😀', NULL, {other}, '') ON CONFLICT \
+                 DO NOTHING"
             ),
             1 => format!("UPDATE {STREET} SET \"naïve.dot\" = {other} WHERE \"naïve.dot\" = {n}"),
             2 => format!(
@@ -177,7 +182,8 @@ impl Writer {
             4 => format!("UPDATE shop.documents SET id = {other} WHERE id = {id}"),
             5 => format!("DELETE FROM shop.documents WHERE id = {id}"),
             _ => format!(
-                "INSERT INTO shop.documents VALUES ({id}, 'new', repeat(md5('{id}'), 250), NULL, 1) ON CONFLICT DO NOTHING"
+                "INSERT INTO shop.documents VALUES ({id}, 'new', repeat(md5('{id}'), 250), NULL, \
+                 1) ON CONFLICT DO NOTHING"
             ),
         }
     }
@@ -188,7 +194,8 @@ impl Writer {
         let (from, to) = (regions[from], regions[to]);
         match self.number(5) {
             0 => format!(
-                "INSERT INTO shop.regions VALUES ('{to}', {n}, {n} / 7.0, NULL) ON CONFLICT DO NOTHING"
+                "INSERT INTO shop.regions VALUES ('{to}', {n}, {n} / 7.0, NULL) ON CONFLICT DO \
+                 NOTHING"
             ),
             1 => format!("UPDATE shop.regions SET reading = reading * 1.5 WHERE id = {n}"),
             2..4 => format!(
