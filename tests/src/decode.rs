@@ -137,9 +137,8 @@ fn point(value: &Value) -> Decoded {
         return Err("no point in WKB");
     };
     let coordinate = |at: usize| wkb[at..at + 8].try_into().map(f64::from_le_bytes);
-    let told = [&value["x"], &value["y"]].map(Value::as_f64);
     let (Ok(first), Ok(second)) = (coordinate(5), coordinate(13)) else { return Err("short WKB") };
-    if told != [Some(first), Some(second)] {
+    if [&value["x"], &value["y"]].map(Value::as_f64) != [Some(first), Some(second)] {
         return Err("WKB and coordinates differ");
     }
     Ok(format!("{x},{y}"))
