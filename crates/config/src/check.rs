@@ -91,7 +91,8 @@ impl Task {
             found.push(problem("source.hosts", text));
         }
         check_addresses("source.hosts", &source.hosts, found);
-        for (path, value) in [("source.database", &source.database), ("source.user", &source.user)] {
+        for (path, value) in [("source.database", &source.database), ("source.user", &source.user)]
+        {
             if value.is_empty() {
                 found.push(problem(path, "is required"));
             }
@@ -140,9 +141,8 @@ impl Task {
     }
 
     fn check_retry(&self, found: &mut Vec<Problem>) {
-        let minutes = |from: u64, to: u64| {
-            Duration::from_secs(60 * from)..=Duration::from_secs(60 * to)
-        };
+        let minutes =
+            |from: u64, to: u64| Duration::from_secs(60 * from)..=Duration::from_secs(60 * to);
         if !minutes(10, 1440).contains(&self.retry.connection.0) {
             found.push(problem("retry.connection", "must be from 10m to 1440m"));
         }

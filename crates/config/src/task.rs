@@ -1,7 +1,7 @@
 //! The task spec. Field names are the keys of the spec; defaults are those of the interface.
 
-use crate::units::{Bytes, Span};
 use crate::Secret;
+use crate::units::{Bytes, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

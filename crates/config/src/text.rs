@@ -43,7 +43,9 @@ impl Task {
         if let Some(task) = &task {
             let known: Vec<String> = problems.iter().map(|known| known.path.clone()).collect();
             let mut found = task.problems();
-            found.retain(|problem| !known.iter().any(|path| problem.path.starts_with(path.as_str())));
+            found.retain(|problem| {
+                !known.iter().any(|path| problem.path.starts_with(path.as_str()))
+            });
             for problem in &mut found {
                 problem.line = places.line(&problem.path);
             }
@@ -180,10 +182,12 @@ fn convert(
         YamlData::Mapping(entries) => {
             let mut map = Map::new();
             for (key, value) in entries {
-                let name = match &key.data {
-                    YamlData::Value(Scalar::String(name)) => name.to_string(),
-                    YamlData::Value(Scalar::Integer(number)) => number.to_string(),
-                    _ => return Err(problem("a key must be a text")),
+                let name = if let YamlData::Value(Scalar::String(name)) = &key.data {
+                    name.to_string()
+                } else if let YamlData::Value(Scalar::Integer(number)) = &key.data {
+                    number.to_string()
+                } else {
+                    return Err(problem("a key must be a text"));
                 };
                 let dot = if path.is_empty() { "" } else { "." };
                 let path = format!("{path}{dot}{name}");
@@ -192,6 +196,11 @@ fn convert(
             }
             Value::Object(map)
         }
-        _ => return Err(problem("anchors, aliases and tags are not used in specs")),
+        YamlData::Representation(..)
+        | YamlData::Tagged(..)
+        | YamlData::Alias(_)
+        | YamlData::BadValue => {
+            return Err(problem("anchors, aliases and tags are not used in specs"));
+        }
     })
 }

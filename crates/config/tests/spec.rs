@@ -12,6 +12,7 @@ objects: [{table: public.*}]
 ";
 
 #[track_caller]
+#[expect(clippy::needless_pass_by_value, reason = "an expectation is written at its call")]
 fn check(text: &str, expected: Expect) {
     let problems = Task::parse(text).err().map_or(String::new(), |problems| problems.to_string());
     expected.assert_eq(&problems);
@@ -44,7 +45,10 @@ fn the_values_of_the_interface_are_the_defaults() {
 #[test]
 fn every_problem_is_reported_with_its_line_and_a_remedy() {
     check(
-        &SMALL.replace("sink: {", "sink: {compresion: lz4, acks: 1, format: debezium-jsn, partitions: x, "),
+        &SMALL.replace(
+            "sink: {",
+            "sink: {compresion: lz4, acks: 1, format: debezium-jsn, partitions: x, ",
+        ),
         expect![[r#"
             line 5: `sink.compresion`: unknown key; did you mean `compression`? (known here: brokers, connection, topic, topic_prefix, ddl_topic, dead_letter_topic, format, format_options, registry, partitioning, hash, partitions, replication_factor, topic_config, new_partitions, conflicting_topics, delivery, commit_interval, acks, compression, oversize, unrepresentable, headers, state_prefix, security, properties)
             line 5: `sink.format`: `debezium-jsn` is not allowed; did you mean `debezium-json`? (allowed: debezium-json, debezium-avro, canal-json, dts-avro, shareplex-json, maxwell-json, protobuf)

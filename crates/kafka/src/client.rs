@@ -167,7 +167,7 @@ impl DeliveryState {
 
     fn put_current_aside(&mut self) {
         if let Some((topic, partition, offset)) = self.current.take() {
-            self.ends.entry(topic).or_insert_with(BTreeMap::new).insert(partition, offset);
+            self.ends.entry(topic).or_default().insert(partition, offset);
         }
     }
 }

@@ -64,6 +64,7 @@ fn limit_text(bytes_max: Option<u64>) -> String {
 
 impl Error {
     /// Sorts an error of the client library. `doing` completes "while …".
+    #[expect(clippy::wildcard_enum_match_arm, reason = "a foreign enum that grows")]
     pub(crate) fn from_kafka(doing: &str, error: &KafkaError) -> Self {
         match error {
             // Its text repeats the value, which may be a password.
@@ -119,9 +120,7 @@ impl Error {
             Code::Authentication
             | Code::SaslAuthenticationFailed
             | Code::UnsupportedSASLMechanism
-            | Code::SSL => {
-                Self::Authentication { doing, reason }
-            }
+            | Code::SSL => Self::Authentication { doing, reason },
             Code::TopicAuthorizationFailed
             | Code::ClusterAuthorizationFailed
             | Code::TransactionalIdAuthorizationFailed
@@ -132,23 +131,15 @@ impl Error {
 }
 
 /// Whether this code says that a newer producer took the transactional id (KIP-98, KIP-588).
-#[expect(clippy::wildcard_enum_match_arm, reason = "a foreign enum that grows")]
 pub(crate) fn is_fenced(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as Code;
-    match code {
-        Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch => true,
-        _ => false,
-    }
+    matches!(code, Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch)
 }
 
 /// Whether this code says that the topic or the partition does not exist.
-#[expect(clippy::wildcard_enum_match_arm, reason = "a foreign enum that grows")]
 pub(crate) fn is_missing_topic(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as Code;
-    match code {
-        Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => true,
-        _ => false,
-    }
+    matches!(code, Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition)
 }
 
 #[cfg(test)]

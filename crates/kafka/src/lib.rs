@@ -1,1 +1,27 @@
-//! kafka.
+//! The sink: lanes and the meta lane as Kafka transactions, topics, checks before the start.
+//!
+//! * [`sink`]: the port of a lane; [`open`](fn@open) opens one. [`transactional`] is exactly-once with the rule of
+//!   [`clean_commit`]; [`idempotent`] is at-least-once.
+//! * [`checkpoint`], [`names`]: what is written where (delivery-protocol.md, section 3).
+//! * [`meta`]: low watermark, pins and snapshot state. [`topics`]: administration.
+//! * [`settings`], [`properties`]: from the spec to the client. [`precheck`]: before the start.
+
+pub mod checkpoint;
+pub mod clean_commit;
+mod client;
+pub mod error;
+pub mod idempotent;
+pub mod meta;
+pub mod names;
+pub mod open;
+pub mod precheck;
+pub mod properties;
+mod read;
+pub mod settings;
+pub mod sink;
+pub mod topics;
+pub mod transactional;
+mod writer;
+
+pub use error::Error;
+pub use open::open;

@@ -61,7 +61,9 @@ impl Harm {
         match self {
             Self::LoadsCode => "it loads code into the process".into(),
             Self::RunsCommands => "it runs commands or sends credentials elsewhere".into(),
-            Self::LogsConfiguration => "it writes the configuration, with passwords, to the log".into(),
+            Self::LogsConfiguration => {
+                "it writes the configuration, with passwords, to the log".into()
+            }
             Self::WeakensVerification => "it weakens the verification of the server".into(),
             Self::BreaksDelivery => "the delivery guarantee depends on its value".into(),
             Self::HasItsOwnSetting(setting) => format!("set `{setting}` instead"),

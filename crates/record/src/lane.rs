@@ -26,8 +26,8 @@ mod tests {
         assert_eq!(lanes("shop.items"), FROZEN_ITEMS);
     }
 
-    const FROZEN_ORDERS: [u8; 6] = [0; 6];
-    const FROZEN_ITEMS: [u8; 6] = [0; 6];
+    const FROZEN_ORDERS: [u8; 6] = [4, 7, 1, 5, 0, 2];
+    const FROZEN_ITEMS: [u8; 6] = [6, 2, 4, 2, 2, 2];
 
     #[test]
     fn every_lane_of_a_task_gets_partitions() {

@@ -155,9 +155,9 @@ impl TaskPlan {
         let ObjectPlan { partition_key, operations, .. } = &self.objects[object];
         let needs_identity = (operations.update || operations.delete)
             && matches!(table.identity, ReplicaIdentity::Default | ReplicaIdentity::Index);
-        let find = |name: &Box<str>| {
-            let (schema, column) = (table.schema.clone(), name.clone());
-            let Some(index) = table.columns.iter().position(|column| column.name == *name) else {
+        let find = |name: &str| {
+            let (schema, column) = (table.schema.clone(), name.into());
+            let Some(index) = table.columns.iter().position(|column| *column.name == *name) else {
                 let table = table.name.clone();
                 return Err(PlanError::PartitionKeyMissing { schema, table, column, object });
             };
@@ -167,7 +167,7 @@ impl TaskPlan {
             }
             Ok(index)
         };
-        partition_key.iter().map(find).collect()
+        partition_key.iter().map(|name| find(name)).collect()
     }
 }
 

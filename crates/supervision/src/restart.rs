@@ -89,9 +89,8 @@ mod tests {
     #[test]
     fn delays_double_up_to_their_limit() {
         let (mut log, now) = (FailureLog::default(), Instant::now());
-        let delays: Vec<Verdict> = (0..6)
-            .map(|_| log.record(FailureClass::Transient, now, u32::MAX, &POLICY))
-            .collect();
+        let delays: Vec<Verdict> =
+            (0..6).map(|_| log.record(FailureClass::Transient, now, u32::MAX, &POLICY)).collect();
         let expected = [100, 200, 400, 800, 1000, 1000]
             .map(|ms| Verdict::RestartAfter(Duration::from_millis(ms)));
         assert_eq!(delays, expected);
@@ -108,7 +107,9 @@ mod tests {
     fn each_class_has_its_window() {
         let now = Instant::now();
         let late = now + Duration::from_secs(11);
-        for (class, gives_up) in [(FailureClass::Connection, false), (FailureClass::Transient, true)] {
+        for (class, gives_up) in
+            [(FailureClass::Connection, false), (FailureClass::Transient, true)]
+        {
             let mut log = FailureLog::default();
             log.record(class, now, 0, &POLICY);
             assert_eq!(log.record(class, late, 0, &POLICY) == Verdict::GiveUp, gives_up);

@@ -1,7 +1,7 @@
 //! Bytes of a logical replication stream → row changes with a position. Pure: no I/O, no clock, no runtime.
 //!
 //! * [`lsn`], [`position`]: where a change stands in the stream.
-//! * [`tuple`]: one row as the server sent it; [`copy`] makes the same bytes from `COPY … TO STDOUT`.
+//! * [`mod@tuple`]: one row as the server sent it; [`copy`] makes the same bytes from `COPY … TO STDOUT`.
 //! * [`types`], [`table`]: what a column is, from the catalog.
 //! * [`message`]: the messages of the `pgoutput` plug-in; [`frame`]: what carries them.
 //! * [`relation`]: versions of a relation and their differences.

@@ -113,7 +113,8 @@ impl Encoder {
         let Some(transaction) = batch.transactions.get(change.transaction as usize) else {
             return Err(EncodeError::NoSuchChange { change: piece.change });
         };
-        let snapshot = change.operation == Operation::Read;
+        // Rows of a snapshot, and the truncates that announce one that begins again.
+        let snapshot = transaction.xid == 0;
         self.transaction.prepare(transaction, snapshot, &self.source_db);
         self.clock.prepare(now_us);
         let event = self.event(plan, batch, change, piece);

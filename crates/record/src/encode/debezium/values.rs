@@ -58,29 +58,21 @@ pub(super) fn write(
 /// bytes, or as the bytes' numbers. Where the type has room for none of these, `strict` is null.
 pub(super) fn unavailable(kind: &Kind, placeholder: &str, strict: bool, out: &mut Vec<u8>) {
     match kind {
-        Kind::Text | Kind::Hstore(_) | Kind::Bytes(Binary::Hex) => match kind {
-            Kind::Hstore(Hstore::Map) => {
-                out.push(b'{');
-                json::str(placeholder, out);
-                out.push(b':');
-                json::str(placeholder, out);
-                out.push(b'}');
-            }
-            Kind::Hstore(Hstore::Json) => {
-                let mut inner = b"{".to_vec();
-                json::str(placeholder, &mut inner);
-                inner.push(b':');
-                json::str(placeholder, &mut inner);
-                inner.push(b'}');
-                let _ = json::string(&inner, out);
-            }
-            Kind::Bytes(_) => hex(placeholder.as_bytes(), out),
-            _ => json::str(placeholder, out),
-        },
+        Kind::Text => json::str(placeholder, out),
+        Kind::Hstore(Hstore::Map) => pair(placeholder, out),
+        Kind::Hstore(Hstore::Json) => {
+            let mut inner = Vec::new();
+            pair(placeholder, &mut inner);
+            // Made of a `str`: the error cannot come.
+            let _ = json::string(&inner, out);
+        }
+        Kind::Bytes(Binary::Hex) => hex(placeholder.as_bytes(), out),
         Kind::Bytes(Binary::Base64UrlSafe) => {
             json::base64_by(&URL_SAFE, placeholder.as_bytes(), out);
         }
-        Kind::Bytes(_) | Kind::Bits => json::base64(placeholder.as_bytes(), out),
+        Kind::Bytes(Binary::Bytes | Binary::Base64) | Kind::Bits => {
+            json::base64(placeholder.as_bytes(), out);
+        }
         Kind::Array { element, .. } if **element == Kind::Integer => {
             out.push(b'[');
             for (index, byte) in placeholder.bytes().enumerate() {
@@ -96,9 +88,40 @@ pub(super) fn unavailable(kind: &Kind, placeholder: &str, strict: bool, out: &mu
             unavailable(element, placeholder, strict, out);
             out.push(b']');
         }
-        _ if strict => out.extend_from_slice(b"null"),
-        _ => json::str(placeholder, out),
+        Kind::Bool
+        | Kind::BitBool
+        | Kind::Integer
+        | Kind::Float
+        | Kind::Decimal { .. }
+        | Kind::VariableDecimal(_)
+        | Kind::DecimalDouble
+        | Kind::Money(_)
+        | Kind::Date { .. }
+        | Kind::Time(_)
+        | Kind::Timestamp { .. }
+        | Kind::TimeTz
+        | Kind::TimestampTz { .. }
+        | Kind::Interval { .. }
+        | Kind::Point
+        | Kind::Geometry
+        | Kind::Vector
+        | Kind::SparseVector => {
+            if strict {
+                out.extend_from_slice(b"null");
+            } else {
+                json::str(placeholder, out);
+            }
+        }
     }
+}
+
+/// `{"text":"text"}`.
+fn pair(text: &str, out: &mut Vec<u8>) {
+    out.push(b'{');
+    json::str(text, out);
+    out.push(b':');
+    json::str(text, out);
+    out.push(b'}');
 }
 
 fn boolean(text: &[u8], yes: &[u8], no: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {

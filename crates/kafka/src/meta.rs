@@ -1,0 +1,287 @@
+//! The meta lane: low watermark, pins and snapshot state of a task (delivery-protocol.md, sections 3
+//! and 7). Whoever holds it owns the task.
+
+use crate::Error;
+use crate::checkpoint::{lsn_text, position_text};
+use crate::names::{LaneId, Names};
+use crate::open::fence;
+use crate::read::{Entry, Reader};
+use crate::settings::Settings;
+use crate::transactional::{Ledger, Transactional};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tracing::info;
+use wal::{Lsn, Position};
+
+const WATERMARK_KEY: &str = "w";
+const SNAPSHOT_KEY: &str = "snapshot";
+const PIN_PREFIX: &str = "pin/";
+/// How long a look for a newer owner may take before this one opens again.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// The low watermark `w`: everything up to `lsn` is durable in every lane.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Watermark {
+    #[serde(with = "lsn_text")]
+    pub lsn: Lsn,
+    pub system_id: u64,
+    pub timeline: u32,
+    /// Position of each lane when it was written.
+    #[serde(with = "positions")]
+    pub lanes: Vec<Position>,
+}
+
+/// How far the initial snapshot has come.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct SnapshotState {
+    pub id: String,
+    pub done: bool,
+    /// Where the stream begins; 0/0 while it is not done.
+    #[serde(with = "lsn_text")]
+    pub lsn: Lsn,
+}
+
+/// What the meta lane holds.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct MetaState {
+    pub watermark: Option<Watermark>,
+    /// Partition counts by topic: routing rests on them.
+    pub pins: BTreeMap<String, i32>,
+    pub snapshot: Option<SnapshotState>,
+}
+
+/// What can be written to the meta lane.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum MetaRecord {
+    Watermark(Watermark),
+    Pin { topic: String, partitions: i32 },
+    Snapshot(SnapshotState),
+}
+
+#[derive(Deserialize, Serialize)]
+struct Pin {
+    partitions: i32,
+}
+
+/// The open meta lane. All calls block.
+pub struct MetaLane {
+    settings: Settings,
+    names: Names,
+    /// `None` after an error: it is opened again before the next write.
+    transactional: Option<Transactional>,
+    term: i64,
+    fenced: bool,
+}
+
+impl MetaLane {
+    /// Opens the meta lane, fencing the older owner of the task, and reads its state.
+    ///
+    /// # Errors
+    /// As [`crate::open`](fn@crate::open).
+    pub fn open(
+        settings: &Settings,
+        names: &Names,
+        _revision: u64,
+    ) -> Result<(Self, MetaState), Error> {
+        let (transactional, term) = fence(settings, names, LaneId::Meta)?;
+        let reader = Reader::new(settings, names, LaneId::Meta)?;
+        let mut state = MetaState::default();
+        for entry in reader.up_to(term)? {
+            let offset = entry.offset;
+            state.apply(&entry).map_err(|error| {
+                reader.diverged(&format!("record `{}` at offset {offset}: {error}", entry.key))
+            })?;
+        }
+        let lane = Self {
+            settings: settings.clone(),
+            names: names.clone(),
+            transactional: Some(transactional),
+            term,
+            fenced: false,
+        };
+        Ok((lane, state))
+    }
+
+    /// Writes records in one transaction. Writing the same again is harmless: the last one counts.
+    ///
+    /// # Errors
+    /// [`Error::Fenced`] for good once another process owns the task; others may pass.
+    pub fn write(&mut self, records: &[MetaRecord]) -> Result<(), Error> {
+        let written = self.try_write(records);
+        match &written {
+            Ok(()) => {}
+            Err(Error::Fenced { .. }) => {
+                // The broker's time-out ends an epoch, too, e.g. of a process that was paused.
+                self.transactional = None;
+                if !self.fenced && self.look_for_newer_owner().is_ok() {
+                    info!("the meta lane lost its epoch to no other owner, opening it again");
+                    return self.try_write(records);
+                }
+                self.fenced = true;
+            }
+            // C1: the outcome is unknown, and the instance of no more use.
+            Err(_) => self.transactional = None,
+        }
+        written
+    }
+
+    fn try_write(&mut self, records: &[MetaRecord]) -> Result<(), Error> {
+        if self.fenced {
+            return Err(self.taken());
+        }
+        let mut transactional = match self.transactional.take() {
+            Some(transactional) => transactional,
+            None => {
+                self.look_for_newer_owner()?;
+                let (transactional, term) = fence(&self.settings, &self.names, LaneId::Meta)?;
+                self.term = term;
+                transactional
+            }
+        };
+        let topic = self.names.checkpoints();
+        for record in records {
+            let (key, json) = record.to_entry().map_err(|error| Error::Client {
+                doing: "writing the meta lane".into(),
+                reason: error.to_string(),
+            })?;
+            transactional.send(&Ledger::record(&topic, LaneId::Meta, &key, &json))?;
+        }
+        transactional.settle()?;
+        // C4: not clean: committed, but the instance must not begin again.
+        if transactional.commit()? {
+            self.transactional = Some(transactional);
+        }
+        Ok(())
+    }
+
+    /// Opening again would fence a process that has taken over meanwhile: it must not.
+    fn look_for_newer_owner(&mut self) -> Result<(), Error> {
+        let reader = Reader::new(&self.settings, &self.names, LaneId::Meta)?;
+        if reader.fences_above(self.term, LOOK)? {
+            self.fenced = true;
+            return Err(self.taken());
+        }
+        Ok(())
+    }
+
+    fn taken(&self) -> Error {
+        Error::Fenced { transactional_id: self.names.transactional_id(LaneId::Meta) }
+    }
+}
+
+impl MetaRecord {
+    fn to_entry(&self) -> Result<(String, Vec<u8>), serde_json::Error> {
+        Ok(match self {
+            Self::Watermark(watermark) => (WATERMARK_KEY.into(), serde_json::to_vec(watermark)?),
+            Self::Pin { topic, partitions } => {
+                let pin = Pin { partitions: *partitions };
+                (format!("{PIN_PREFIX}{topic}"), serde_json::to_vec(&pin)?)
+            }
+            Self::Snapshot(state) => (SNAPSHOT_KEY.into(), serde_json::to_vec(state)?),
+        })
+    }
+}
+
+impl MetaState {
+    /// Takes a record in. Keys of later releases are left alone.
+    fn apply(&mut self, entry: &Entry) -> Result<(), serde_json::Error> {
+        if entry.key == WATERMARK_KEY {
+            self.watermark = Some(serde_json::from_slice(&entry.value)?);
+        } else if entry.key == SNAPSHOT_KEY {
+            self.snapshot = Some(serde_json::from_slice(&entry.value)?);
+        } else if let Some(topic) = entry.key.strip_prefix(PIN_PREFIX) {
+            let Pin { partitions } = serde_json::from_slice(&entry.value)?;
+            self.pins.insert(topic.to_owned(), partitions);
+        }
+        Ok(())
+    }
+}
+
+/// A list of `0/16B3748:3`.
+mod positions {
+    use super::position_text;
+    use serde::ser::SerializeSeq;
+    use serde::{Deserialize, Deserializer, Serializer};
+    use wal::Position;
+
+    pub(super) fn serialize<S: Serializer>(
+        positions: &[Position],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let mut list = serializer.serialize_seq(Some(positions.len()))?;
+        positions.iter().try_for_each(|position| list.serialize_element(&position.to_string()))?;
+        list.end()
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Vec<Position>, D::Error> {
+        let wrong = |text: &str| {
+            serde::de::Error::custom(format!("`{text}` is not a position of the form 0/16B3748:0"))
+        };
+        let texts = Vec::<String>::deserialize(from)?;
+        texts.iter().map(|text| position_text::parse(text).ok_or_else(|| wrong(text))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn records() -> [MetaRecord; 3] {
+        let position = Position { commit_lsn: Lsn(0x16_B374_8000), ordinal: 7 };
+        [
+            MetaRecord::Watermark(Watermark {
+                lsn: Lsn(0x16_B374_8030),
+                system_id: 7_000_000_000_000_000_001,
+                timeline: 2,
+                lanes: vec![position, Position::ZERO],
+            }),
+            MetaRecord::Pin { topic: "public.orders".into(), partitions: 12 },
+            MetaRecord::Snapshot(SnapshotState { id: "s1".into(), done: true, lsn: Lsn(9) }),
+        ]
+    }
+
+    /// Frozen: older programs have written this.
+    #[test]
+    fn the_bytes_of_the_meta_lane_do_not_change() {
+        let entries = records().map(|record| record.to_entry().expect("JSON"));
+        let texts = entries.map(|(key, json)| (key, String::from_utf8(json).expect("UTF-8")));
+        let expected = [
+            (
+                "w",
+                concat!(
+                    r#"{"lsn":"16/B3748030","system_id":7000000000000000001,"timeline":2,"#,
+                    r#""lanes":["16/B3748000:7","0/0:0"]}"#
+                ),
+            ),
+            ("pin/public.orders", r#"{"partitions":12}"#),
+            ("snapshot", r#"{"id":"s1","done":true,"lsn":"0/9"}"#),
+        ];
+        assert_eq!(texts, expected.map(|(key, json)| (key.to_owned(), json.to_owned())));
+    }
+
+    #[test]
+    fn the_state_is_the_last_record_of_each_key() {
+        let mut state = MetaState::default();
+        let mut apply = |record: &MetaRecord| {
+            let (key, value) = record.to_entry().expect("JSON");
+            state.apply(&Entry { offset: 0, key, value }).expect("readable");
+        };
+        apply(&MetaRecord::Pin { topic: "public.orders".into(), partitions: 3 });
+        records().iter().for_each(apply);
+        assert_eq!(state.pins, BTreeMap::from([("public.orders".to_owned(), 12)]));
+        assert_eq!(state.snapshot.expect("a snapshot").id, "s1");
+        assert_eq!(state.watermark.expect("a watermark").lanes.len(), 2);
+    }
+
+    #[test]
+    fn damage_is_told_and_later_keys_are_left_alone() {
+        let mut state = MetaState::default();
+        let entry = |key: &str| Entry { offset: 0, key: key.into(), value: b"{".to_vec() };
+        assert!(state.apply(&entry("w")).is_err());
+        assert!(state.apply(&entry("of-a-later-release")).is_ok());
+        assert_eq!(state, MetaState::default());
+    }
+}

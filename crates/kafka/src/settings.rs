@@ -1,0 +1,325 @@
+//! From the spec to configurations of the client library (librdkafka, CONFIGURATION.md).
+
+use crate::Error;
+use crate::clean_commit::RETRY_BACKOFF;
+use crate::names::{LaneId, Names};
+use crate::properties;
+use config::{Acks, Compression, Delivery, Mechanism, Protocol, Secret};
+use rdkafka::ClientConfig;
+use secrecy::{ExposeSecret, SecretString};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long the broker lets a transaction stay open (delivery-protocol.md, section 5).
+pub const TRANSACTION_TIMEOUT: Duration = Duration::from_millis(30_000);
+/// How long a record may wait for its delivery.
+pub const MESSAGE_TIMEOUT: Duration = Duration::from_millis(20_000);
+const SOCKET_TIMEOUT: Duration = Duration::from_millis(10_000);
+const STATISTICS_INTERVAL: Duration = Duration::from_millis(500);
+/// What all lanes together may hold in the client's queues.
+const QUEUES_BYTES_MAX: u64 = 48 << 20;
+/// What one lane may hold at least.
+const QUEUE_BYTES_MIN: u64 = 6 << 20;
+/// Largest record, unless `sink.properties` says otherwise; the topic may allow less.
+const RECORD_BYTES_MAX: u64 = 4 << 20;
+
+/// How to reach Kafka and how to write. Cheap to clone; shows no secret.
+#[derive(Clone)]
+pub struct Settings(Arc<Inner>);
+
+struct Inner {
+    brokers: String,
+    /// Connection and properties of the allow-list.
+    connection: BTreeMap<String, String>,
+    password: Option<SecretString>,
+    key_password: Option<SecretString>,
+    delivery: Delivery,
+    acks: &'static str,
+    compression: &'static str,
+    lanes: u8,
+    record_bytes_max: u64,
+    node: String,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings").field("brokers", &self.0.brokers).finish_non_exhaustive()
+    }
+}
+
+impl Settings {
+    /// Resolves secrets; paths are relative to `folder`.
+    ///
+    /// # Errors
+    /// A refused property, a secret that is not there, a file that cannot be read.
+    pub fn new(task: &config::Task, folder: &Path) -> Result<Self, Error> {
+        let sink = &task.sink;
+        let refused = properties::check(&sink.properties);
+        if !refused.is_empty() {
+            let all: Vec<String> = refused.iter().map(ToString::to_string).collect();
+            return Err(Error::Config(all.join("\n")));
+        }
+        let mut connection = sink.properties.clone();
+        security(&sink.security, folder, &mut connection)?;
+        let resolve = |path: &str, secret: &Option<Secret>| {
+            let resolved = secret.as_ref().map(|secret| secret.resolve(folder)).transpose();
+            resolved.map_err(|error| Error::Config(format!("{path}: {error}")))
+        };
+        let record_bytes_max = sink
+            .properties
+            .get("message.max.bytes")
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(RECORD_BYTES_MAX);
+        Ok(Self(Arc::new(Inner {
+            brokers: sink.brokers.join(","),
+            connection,
+            password: resolve("sink.security.password", &sink.security.password)?,
+            key_password: resolve("sink.security.key_password", &sink.security.key_password)?,
+            delivery: sink.delivery,
+            acks: match sink.acks {
+                Acks::Zero => "0",
+                Acks::One => "1",
+                Acks::All => "all",
+            },
+            compression: match sink.compression {
+                Compression::None => "none",
+                Compression::Lz4 => "lz4",
+                Compression::Gzip => "gzip",
+                Compression::Snappy => "snappy",
+                Compression::Zstd => "zstd",
+            },
+            lanes: task.lanes.0,
+            record_bytes_max,
+            node: format!("run-{}", std::process::id()),
+        })))
+    }
+
+    /// `sink.delivery`.
+    #[must_use]
+    pub fn delivery(&self) -> Delivery {
+        self.0.delivery
+    }
+
+    /// Who writes, for checkpoints and fences.
+    #[must_use]
+    pub fn node(&self) -> &str {
+        &self.0.node
+    }
+
+    /// Largest record that the client takes.
+    #[must_use]
+    pub fn record_bytes_max(&self) -> u64 {
+        self.0.record_bytes_max
+    }
+
+    pub(crate) fn brokers(&self) -> &str {
+        &self.0.brokers
+    }
+
+    /// What every client shares.
+    fn base(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.0.brokers);
+        for (name, value) in &self.0.connection {
+            config.set(name, value);
+        }
+        if let Some(password) = &self.0.password {
+            config.set("sasl.password", password.expose_secret());
+        }
+        if let Some(password) = &self.0.key_password {
+            config.set("ssl.key.password", password.expose_secret());
+        }
+        millis(&mut config, "socket.timeout.ms", SOCKET_TIMEOUT);
+        config
+    }
+
+    /// For administration and metadata.
+    pub(crate) fn admin(&self) -> ClientConfig {
+        let mut config = self.base();
+        // A consumer's property would be warned of: the producer's own are not needed here.
+        for name in ["linger.ms", "batch.size", "batch.num.messages", "compression.level"] {
+            config.remove(name);
+        }
+        config
+    }
+
+    /// For reading checkpoints: assigned by hand, only what was committed.
+    pub(crate) fn consumer(&self, names: &Names) -> ClientConfig {
+        let mut config = self.admin();
+        config.set("group.id", names.checkpoints());
+        config.set("enable.auto.commit", "false");
+        config.set("auto.offset.reset", "error");
+        config.set("isolation.level", "read_committed");
+        config.set("allow.auto.create.topics", "false");
+        config.set("fetch.wait.max.ms", "50");
+        config.set("queued.max.messages.kbytes", "1024");
+        config.remove("message.max.bytes");
+        config
+    }
+
+    /// For a lane or the meta lane, exactly-once.
+    pub(crate) fn transactional(&self, names: &Names, lane: LaneId) -> ClientConfig {
+        let mut config = self.producer();
+        config.set("transactional.id", names.transactional_id(lane));
+        config.set("enable.idempotence", "true");
+        config.set("acks", "all");
+        millis(&mut config, "transaction.timeout.ms", TRANSACTION_TIMEOUT);
+        config
+    }
+
+    /// For a lane, at-least-once.
+    pub(crate) fn idempotent(&self) -> ClientConfig {
+        let mut config = self.producer();
+        config.set("enable.idempotence", if self.0.acks == "all" { "true" } else { "false" });
+        config.set("acks", self.0.acks);
+        config
+    }
+
+    fn producer(&self) -> ClientConfig {
+        let mut config = self.base();
+        config.set("compression.type", self.0.compression);
+        config.set("message.max.bytes", self.0.record_bytes_max.to_string());
+        config.set("queue.buffering.max.kbytes", (self.queue_bytes_max() >> 10).to_string());
+        millis(&mut config, "message.timeout.ms", MESSAGE_TIMEOUT);
+        millis(&mut config, "retry.backoff.ms", RETRY_BACKOFF);
+        millis(&mut config, "retry.backoff.max.ms", RETRY_BACKOFF);
+        millis(&mut config, "statistics.interval.ms", STATISTICS_INTERVAL);
+        if !self.0.connection.contains_key("linger.ms") {
+            config.set("linger.ms", "2");
+        }
+        config
+    }
+
+    /// One record always fits.
+    fn queue_bytes_max(&self) -> u64 {
+        let share = QUEUES_BYTES_MAX / u64::from(self.0.lanes.max(1));
+        share.max(QUEUE_BYTES_MIN).max(self.0.record_bytes_max + (1 << 20))
+    }
+}
+
+fn millis(config: &mut ClientConfig, name: &str, value: Duration) {
+    config.set(name, value.as_millis().to_string());
+}
+
+fn security(
+    security: &config::Security,
+    folder: &Path,
+    connection: &mut BTreeMap<String, String>,
+) -> Result<(), Error> {
+    let mut set = |name: &str, value: String| connection.insert(name.to_owned(), value);
+    let protocol = match security.protocol {
+        Protocol::Plaintext => "PLAINTEXT",
+        Protocol::Ssl => "SSL",
+        Protocol::SaslPlaintext => "SASL_PLAINTEXT",
+        Protocol::SaslSsl => "SASL_SSL",
+    };
+    set("security.protocol", protocol.into());
+    if let Some(mechanism) = security.mechanism {
+        let mechanism = match mechanism {
+            Mechanism::Plain => "PLAIN",
+            Mechanism::ScramSha256 => "SCRAM-SHA-256",
+            Mechanism::ScramSha512 => "SCRAM-SHA-512",
+        };
+        set("sasl.mechanism", mechanism.into());
+    }
+    if let Some(user) = &security.user {
+        set("sasl.username", user.clone());
+    }
+    let files = [
+        ("sink.security.ca", "ssl.ca.location", &security.ca),
+        ("sink.security.cert", "ssl.certificate.location", &security.cert),
+        ("sink.security.key", "ssl.key.location", &security.key),
+    ];
+    for (path, name, file) in files {
+        let Some(file) = file else { continue };
+        let file = folder.join(file);
+        if let Err(error) = std::fs::File::open(&file) {
+            let file = file.display();
+            return Err(Error::Config(format!("{path}: `{file}` cannot be read: {error}")));
+        }
+        set(name, file.to_string_lossy().into_owned());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(change: impl FnOnce(&mut config::Sink)) -> Result<Settings, Error> {
+        let mut task = config::Task { task: "shop".into(), ..config::Task::default() };
+        task.sink.brokers = vec!["127.0.0.1:1".into()];
+        change(&mut task.sink);
+        Settings::new(&task, Path::new("."))
+    }
+
+    fn names() -> Names {
+        Names::new("distributary", "shop").expect("valid")
+    }
+
+    #[test]
+    fn the_delivery_rules_are_set() {
+        let config = settings(|_| {}).expect("valid").transactional(&names(), LaneId::Lane(3));
+        for (name, value) in [
+            ("transactional.id", "distributary.shop.lane.3"),
+            ("acks", "all"),
+            ("enable.idempotence", "true"),
+            ("transaction.timeout.ms", "30000"),
+            ("message.timeout.ms", "20000"),
+            ("socket.timeout.ms", "10000"),
+            ("retry.backoff.ms", "1000"),
+            ("retry.backoff.max.ms", "1000"),
+            ("statistics.interval.ms", "500"),
+            ("linger.ms", "2"),
+            ("compression.type", "lz4"),
+        ] {
+            assert_eq!(config.get(name), Some(value), "{name}");
+        }
+    }
+
+    #[test]
+    fn at_least_once_is_idempotent_only_where_all_replicas_answer() {
+        let config = |acks| settings(|sink| sink.acks = acks).expect("valid").idempotent();
+        assert_eq!(config(Acks::All).get("enable.idempotence"), Some("true"));
+        assert_eq!(config(Acks::One).get("enable.idempotence"), Some("false"));
+        assert_eq!(config(Acks::Zero).get("acks"), Some("0"));
+        assert_eq!(config(Acks::All).get("transactional.id"), None);
+    }
+
+    #[test]
+    fn all_refused_properties_are_named_at_once() {
+        let add = |sink: &mut config::Sink| {
+            sink.properties = ["debug", "acks"].map(|name| (name.into(), "1".into())).into();
+        };
+        let error = settings(add).expect_err("refused").to_string();
+        assert!(error.contains("`debug`") && error.contains("`acks`"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named() {
+        let error = settings(|sink| sink.security.ca = Some("no-such.pem".into())).err();
+        let error = error.expect("refused").to_string();
+        assert!(error.contains("sink.security.ca") && error.contains("no-such.pem"), "{error}");
+    }
+
+    #[test]
+    fn no_secret_is_shown() {
+        let secret: Secret = serde_json::from_str("\"hunter2\"").expect("a secret");
+        let settings = settings(|sink| sink.security.password = Some(secret)).expect("valid");
+        assert!(!format!("{settings:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn the_queue_holds_any_one_record() {
+        let large = |sink: &mut config::Sink| {
+            sink.properties = [("message.max.bytes".to_owned(), "104857600".to_owned())].into();
+        };
+        let config = settings(large).expect("valid").idempotent();
+        let kbytes: u64 =
+            config.get("queue.buffering.max.kbytes").expect("set").parse().expect("n");
+        assert!((104_857_600 >> 10) < kbytes);
+    }
+}

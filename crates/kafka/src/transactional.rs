@@ -1,0 +1,252 @@
+//! Exactly-once: a producer whose transactions end by the clean-commit rule (delivery-protocol.md,
+//! section 5).
+
+use crate::Error;
+use crate::checkpoint::{CHECKPOINT_KEY, Checkpoint, bounded_ends, verify_next};
+use crate::clean_commit::{BrokerCounters, Verdict, judge_duration, judge_statistics};
+use crate::client::Statistics;
+use crate::names::{LaneId, Names};
+use crate::settings::{MESSAGE_TIMEOUT, Settings};
+use crate::sink::{CommitPoint, Committed, LaneSink};
+use crate::writer::Writer;
+use rdkafka::producer::Producer;
+use record::Record;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Longest wait for a transactional call: the coordinator may be moving.
+const CALL_MAX: Duration = Duration::from_secs(25);
+/// Longest wait for the next statistics after a slow commit; without them it counts as dirty.
+const STATISTICS_MAX: Duration = Duration::from_secs(3);
+
+/// A transactional producer between `init_transactions` and its first error.
+pub(crate) struct Transactional {
+    writer: Writer,
+    /// Statistics when the open transaction began.
+    begun: Option<Statistics>,
+}
+
+impl Transactional {
+    /// Makes an instance; its `init_transactions` aborts what an older owner has left open.
+    pub(crate) fn open(settings: &Settings, names: &Names, lane: LaneId) -> Result<Self, Error> {
+        let name = names.transactional_id(lane);
+        let config = settings.transactional(names, lane);
+        let mut writer = Writer::new(&config, name.clone(), settings.record_bytes_max())?;
+        writer.producer().init_transactions(CALL_MAX).map_err(|error| {
+            writer.transaction_error(&format!("opening transactions as `{name}`"), &error)
+        })?;
+        Ok(Self { writer, begun: None })
+    }
+
+    pub(crate) fn writer(&mut self) -> &mut Writer {
+        &mut self.writer
+    }
+
+    /// Queues a record, in a transaction.
+    pub(crate) fn send(&mut self, record: &Record<'_>) -> Result<(), Error> {
+        self.writer.usable()?;
+        if self.begun.is_none() {
+            self.writer.producer().begin_transaction().map_err(|error| {
+                self.writer.transaction_error("beginning a transaction", &error)
+            })?;
+            self.begun = Some(self.writer.watch().statistics());
+        }
+        self.writer.send(record)
+    }
+
+    /// Waits for all delivery reports.
+    pub(crate) fn settle(&mut self) -> Result<(), Error> {
+        self.writer.usable()?;
+        self.writer.settle(MESSAGE_TIMEOUT + Duration::from_secs(5))
+    }
+
+    /// Commits what was delivered. `true`: clean, the instance may go on. Nothing may be in flight:
+    /// the binding's flush would wait in steps of 100 ms.
+    pub(crate) fn commit(&mut self) -> Result<bool, Error> {
+        self.writer.usable()?;
+        let Some(begun) = self.begun.take() else { return Ok(true) };
+        let started = Instant::now();
+        self.writer
+            .producer()
+            .commit_transaction(CALL_MAX)
+            .map_err(|error| self.writer.transaction_error("committing", &error))?;
+        match judge_duration(started.elapsed()) {
+            Verdict::Clean => Ok(true),
+            Verdict::Dirty => Ok(false),
+            Verdict::WaitForStatistics => self.wait_for_statistics(&begun),
+        }
+    }
+
+    fn wait_for_statistics(&mut self, begun: &Statistics) -> Result<bool, Error> {
+        let before = if begun.json.is_empty() {
+            Some(BrokerCounters::default())
+        } else {
+            BrokerCounters::parse(&begun.json)
+        };
+        let returned = self.writer.watch().statistics().count;
+        let until = Instant::now() + STATISTICS_MAX;
+        while Instant::now() < until {
+            // The transaction is committed: a failure now only makes the instance dirty.
+            if self.writer.serve(Duration::from_millis(20)).is_err() {
+                return Ok(false);
+            }
+            let now = self.writer.watch().statistics();
+            let after = BrokerCounters::parse(&now.json);
+            match judge_statistics(before.as_ref(), now.count - returned, after.as_ref()) {
+                Verdict::WaitForStatistics => {}
+                Verdict::Clean => return Ok(true),
+                Verdict::Dirty => return Ok(false),
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// What the checkpoints of one lane are made of.
+pub(crate) struct Ledger {
+    names: Names,
+    lane: LaneId,
+    revision: u64,
+    term: i64,
+    node: String,
+    last: Option<Checkpoint>,
+}
+
+impl Ledger {
+    pub(crate) fn new(
+        settings: &Settings,
+        names: &Names,
+        lane: LaneId,
+        revision: u64,
+        term: i64,
+        last: Option<Checkpoint>,
+    ) -> Self {
+        Self { names: names.clone(), lane, revision, term, node: settings.node().into(), last }
+    }
+
+    /// The checkpoint after the records that `writer` has delivered, as JSON.
+    pub(crate) fn next(
+        &self,
+        writer: &mut Writer,
+        point: &CommitPoint,
+    ) -> Result<(Checkpoint, Vec<u8>), Error> {
+        let ends = bounded_ends(writer.deliveries().take_ends());
+        let next = Checkpoint {
+            v: crate::checkpoint::VERSION,
+            task: self.names.task().into(),
+            rev: self.revision,
+            lane: self.lane,
+            term: self.term,
+            txn_seq: self.last.as_ref().map_or(0, |last| last.txn_seq) + 1,
+            pos: point.position,
+            end_lsn: point.end_lsn,
+            complete: point.complete,
+            sealed: false,
+            snap: Vec::new(),
+            prev_end: ends,
+            node: self.node.clone(),
+            ver: env!("CARGO_PKG_VERSION").into(),
+        };
+        verify_next(self.last.as_ref(), &next).map_err(|diverged| {
+            writer.fail(Error::CheckpointDiverged {
+                topic: self.names.checkpoints(),
+                partition: self.lane.partition(),
+                reason: diverged.to_string(),
+            })
+        })?;
+        let json = serde_json::to_vec(&next).map_err(|error| {
+            writer.fail(Error::Client {
+                doing: "writing a checkpoint".into(),
+                reason: error.to_string(),
+            })
+        })?;
+        Ok((next, json))
+    }
+
+    /// The record of the checkpoint topic that holds `json` under `key`.
+    pub(crate) fn record<'a>(
+        topic: &'a str,
+        lane: LaneId,
+        key: &'a str,
+        json: &'a [u8],
+    ) -> Record<'a> {
+        Record {
+            topic,
+            partition: lane.partition(),
+            key: Some(key.as_bytes()),
+            value: Some(json),
+            headers: &[],
+            timestamp_ms: millis_now(),
+        }
+    }
+
+    pub(crate) fn topic(&self) -> String {
+        self.names.checkpoints()
+    }
+
+    pub(crate) fn lane(&self) -> LaneId {
+        self.lane
+    }
+
+    /// The checkpoint is durable.
+    pub(crate) fn advance(&mut self, checkpoint: Checkpoint) -> u64 {
+        let txn_seq = checkpoint.txn_seq;
+        self.last = Some(checkpoint);
+        txn_seq
+    }
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn millis_now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// A lane in exactly-once delivery.
+pub(crate) struct TransactionalLane {
+    transactional: Transactional,
+    ledger: Ledger,
+    /// The last commit was dirty.
+    dirty: bool,
+}
+
+impl TransactionalLane {
+    pub(crate) fn new(transactional: Transactional, ledger: Ledger) -> Self {
+        Self { transactional, ledger, dirty: false }
+    }
+}
+
+impl LaneSink for TransactionalLane {
+    fn send(&mut self, record: &Record<'_>) -> Result<(), Error> {
+        if self.dirty {
+            return Err(Error::Dirty);
+        }
+        self.transactional.send(record)
+    }
+
+    fn poll(&mut self) -> Result<(), Error> {
+        self.transactional.writer().usable()?;
+        self.transactional.writer().serve(Duration::ZERO)
+    }
+
+    fn pending(&self) -> u64 {
+        self.transactional.writer.pending()
+    }
+
+    fn commit(&mut self, point: &CommitPoint) -> Result<Committed, Error> {
+        if self.dirty {
+            return Err(Error::Dirty);
+        }
+        let Self { transactional, ledger, .. } = self;
+        transactional.settle()?;
+        let (checkpoint, json) = ledger.next(transactional.writer(), point)?;
+        let topic = ledger.topic();
+        let record = Ledger::record(&topic, ledger.lane(), CHECKPOINT_KEY, &json);
+        transactional.send(&record)?;
+        transactional.settle()?;
+        let clean = transactional.commit()?;
+        // The checkpoint's own offset is not one of the lane's topics.
+        transactional.writer().deliveries().take_ends();
+        self.dirty = !clean;
+        Ok(Committed { clean, txn_seq: self.ledger.advance(checkpoint) })
+    }
+}

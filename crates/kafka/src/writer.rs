@@ -1,0 +1,200 @@
+//! Sending and waiting for delivery, for every kind of producer. Blocks its thread.
+
+use crate::Error;
+use crate::client::{Deliveries, LostRecord, Watch};
+use crate::error::{is_fenced, is_missing_topic};
+use rdkafka::ClientConfig;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use record::Record;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The library collects reports; more often than this they are not fetched.
+const POLL: Duration = Duration::from_millis(1);
+/// Records between two looks at the reports.
+const RECORDS_PER_POLL: u64 = 512;
+
+/// A producer and what it has sent. After the first error every call fails.
+pub(crate) struct Writer {
+    producer: BaseProducer<Watch>,
+    deliveries: Arc<Deliveries>,
+    /// For messages; never a secret.
+    name: String,
+    sent: u64,
+    record_bytes_max: u64,
+    failed: bool,
+}
+
+impl Writer {
+    pub(crate) fn new(
+        config: &ClientConfig,
+        name: String,
+        record_bytes_max: u64,
+    ) -> Result<Self, Error> {
+        let producer = config
+            .create_with_context(Watch::default())
+            .map_err(|error| Error::from_kafka("making a producer", &error))?;
+        let deliveries = Arc::default();
+        Ok(Self { producer, deliveries, name, sent: 0, record_bytes_max, failed: false })
+    }
+
+    pub(crate) fn producer(&self) -> &BaseProducer<Watch> {
+        &self.producer
+    }
+
+    pub(crate) fn watch(&self) -> &Watch {
+        self.producer.client().context()
+    }
+
+    pub(crate) fn deliveries(&self) -> &Deliveries {
+        &self.deliveries
+    }
+
+    /// Records sent and not yet reported.
+    pub(crate) fn pending(&self) -> u64 {
+        self.sent - self.deliveries.reported()
+    }
+
+    /// Notes that this writer is of no more use, whatever the outcome of its transaction.
+    pub(crate) fn fail(&mut self, error: Error) -> Error {
+        if !self.failed {
+            crate::client::note_poisoned(&self.name, &error);
+        }
+        self.failed = true;
+        error
+    }
+
+    pub(crate) fn usable(&self) -> Result<(), Error> {
+        if self.failed { Err(Error::Poisoned) } else { Ok(()) }
+    }
+
+    /// Queues a record; waits while the client's queue is full.
+    pub(crate) fn send(&mut self, record: &Record<'_>) -> Result<(), Error> {
+        let bytes = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
+        if self.record_bytes_max < bytes as u64 {
+            let error = Error::RecordTooLarge {
+                topic: record.topic.into(),
+                bytes: bytes as u64,
+                bytes_max: Some(self.record_bytes_max),
+            };
+            return Err(self.fail(error));
+        }
+        let mut next =
+            BaseRecord::<[u8], [u8], _>::with_opaque_to(record.topic, Arc::clone(&self.deliveries))
+                .partition(record.partition)
+                .timestamp(record.timestamp_ms);
+        next.key = record.key;
+        next.payload = record.value;
+        if !record.headers.is_empty() {
+            let headers = OwnedHeaders::new_with_capacity(record.headers.len());
+            let add = |headers: OwnedHeaders, &(key, value): &(&str, &[u8])| {
+                headers.insert(Header { key, value: Some(value) })
+            };
+            next.headers = Some(record.headers.iter().fold(headers, add));
+        }
+        loop {
+            match self.producer.send(next) {
+                Ok(()) => break,
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), refused)) => {
+                    next = refused;
+                    self.serve(POLL)?;
+                }
+                Err((error, _)) => {
+                    let error = self.explain(record.topic, bytes as u64, &error);
+                    return Err(self.fail(error));
+                }
+            }
+        }
+        self.sent += 1;
+        if self.sent.is_multiple_of(RECORDS_PER_POLL) {
+            self.serve(Duration::ZERO)?;
+        }
+        Ok(())
+    }
+
+    /// Serves callbacks for up to `patience`; tells of records that were lost.
+    pub(crate) fn serve(&mut self, patience: Duration) -> Result<(), Error> {
+        self.producer.poll(patience);
+        if let Some(lost) = self.deliveries.lost() {
+            let error = self.lost(lost);
+            return Err(self.fail(error));
+        }
+        if let Some((code, reason)) = self.producer.client().fatal_error() {
+            let error = self.sort(&format!("writing as `{}`", self.name), code, &reason);
+            return Err(self.fail(error));
+        }
+        Ok(())
+    }
+
+    /// Waits until every record is reported. The library reports each within its time-out.
+    pub(crate) fn settle(&mut self, patience: Duration) -> Result<(), Error> {
+        let until = Instant::now() + patience;
+        while self.pending() != 0 {
+            self.serve(POLL)?;
+            if until < Instant::now() {
+                let doing = format!("writing as `{}`", self.name);
+                let reason = match self.watch().take_trouble() {
+                    Some((_, reason)) => reason,
+                    None => "records were not acknowledged in time".into(),
+                };
+                return Err(self.fail(Error::Unreachable { doing, reason }));
+            }
+        }
+        self.usable()
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "a foreign enum that grows")]
+    fn lost(&self, lost: LostRecord) -> Error {
+        let LostRecord { code, reason, topic, bytes } = lost;
+        match code {
+            RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize => {
+                Error::RecordTooLarge { topic, bytes, bytes_max: None }
+            }
+            code if is_missing_topic(code) => Error::TopicMissing { topic },
+            code => self.sort(&format!("writing to topic `{topic}`"), code, &reason),
+        }
+    }
+
+    /// Sorts an error of a call.
+    pub(crate) fn explain(&self, topic: &str, bytes: u64, error: &KafkaError) -> Error {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::MessageSizeTooLarge) => {
+                let topic = topic.into();
+                Error::RecordTooLarge { topic, bytes, bytes_max: Some(self.record_bytes_max) }
+            }
+            Some(code) if is_missing_topic(code) => Error::TopicMissing { topic: topic.into() },
+            Some(code) if is_fenced(code) => self.fenced(),
+            Some(_) | None => Error::from_kafka(&format!("writing to topic `{topic}`"), error),
+        }
+    }
+
+    /// Sorts an error of a transactional call.
+    pub(crate) fn transaction_error(&mut self, doing: &str, error: &KafkaError) -> Error {
+        let code = match self.producer.client().fatal_error() {
+            Some((code, _)) => Some(code),
+            None => error.rdkafka_error_code(),
+        };
+        let sorted = match code {
+            Some(code) => self.sort(doing, code, &error.to_string()),
+            None => Error::from_kafka(doing, error),
+        };
+        // "Timed out" hides why: the library says it on its own.
+        let sorted = match (sorted, self.watch().take_trouble()) {
+            (Error::Unreachable { doing, .. }, Some((code, reason))) => {
+                Error::from_code(&doing, code, &reason)
+            }
+            (sorted, _) => sorted,
+        };
+        self.fail(sorted)
+    }
+
+    fn sort(&self, doing: &str, code: RDKafkaErrorCode, reason: &str) -> Error {
+        if is_fenced(code) { self.fenced() } else { Error::from_code(doing, code, reason) }
+    }
+
+    fn fenced(&self) -> Error {
+        Error::Fenced { transactional_id: self.name.clone() }
+    }
+}
