@@ -18,7 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "cli",
         &["pipeline", "postgres", "kafka", "record", "wal", "supervision", "telemetry", "config"],
     ),
-    ("tests", &["record", "wal", "config"]),
+    ("tests", &["postgres", "kafka", "record", "wal", "config"]),
 ];
 
 /// These decide in plain functions of values, so they get no runtime, no actors, no network.

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// The library collects reports; more often than this they are not fetched.
 const POLL: Duration = Duration::from_millis(1);
+/// How long the cause of a purge may take to be told.
+const PURGE_CAUSE_MAX: Duration = Duration::from_millis(500);
 /// Records between two looks at the reports.
 const RECORDS_PER_POLL: u64 = 512;
 
@@ -117,15 +119,31 @@ impl Writer {
     /// Serves callbacks for up to `patience`; tells of records that were lost.
     pub(crate) fn serve(&mut self, patience: Duration) -> Result<(), Error> {
         self.producer.poll(patience);
-        if let Some(lost) = self.deliveries.lost() {
-            let error = self.lost(lost);
-            return Err(self.fail(error));
-        }
+        // First: records that are lost to a fatal error only say "purged".
         if let Some((code, reason)) = self.producer.client().fatal_error() {
             let error = self.sort(&format!("writing as `{}`", self.name), code, &reason);
             return Err(self.fail(error));
         }
+        if let Some(lost) = self.deliveries.lost() {
+            let error = self.purged_by(&lost).unwrap_or_else(|| self.lost(lost));
+            return Err(self.fail(error));
+        }
         Ok(())
+    }
+
+    /// The fatal error that made the library throw records away; it may be told a little later.
+    fn purged_by(&self, lost: &LostRecord) -> Option<Error> {
+        if !matches!(lost.code, RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight) {
+            return None;
+        }
+        let until = Instant::now() + PURGE_CAUSE_MAX;
+        while Instant::now() < until {
+            if let Some((code, reason)) = self.producer.client().fatal_error() {
+                return Some(self.sort(&format!("writing as `{}`", self.name), code, &reason));
+            }
+            self.producer.poll(POLL);
+        }
+        None
     }
 
     /// Waits until every record is reported. The library reports each within its time-out.

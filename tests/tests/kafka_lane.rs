@@ -1,0 +1,292 @@
+//! Lanes and the meta lane on a real broker: fencing, checkpoints, takeovers, what was taken away.
+
+use kafka::meta::{MetaLane, MetaRecord, MetaState, SnapshotState, Watermark};
+use kafka::names::{LaneId, Names};
+use kafka::settings::Settings;
+use kafka::sink::{CommitPoint, LaneSink, Opened};
+use kafka::topics::Admin;
+use rand::{RngCore, SeedableRng};
+use record::Record;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+use tests::reader::{Topics, count};
+use tests::seed::unique;
+use tests::servers::Server;
+use tests::topics;
+use wal::{Lsn, Position};
+
+const LANE: LaneId = LaneId::Lane(3);
+
+/// A task with one topic of three partitions.
+struct Bench {
+    kafka: Server,
+    settings: Settings,
+    names: Names,
+    topic: String,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    fn with(change: impl FnOnce(&mut config::Sink)) -> Self {
+        let kafka = Server::start("kafka");
+        let task = format!("lane_{}", unique());
+        let topic = format!("{task}.rows");
+        topics::create(&kafka, &topic, 3);
+        let mut spec = config::Task { task: task.clone(), ..config::Task::default() };
+        spec.sink.brokers = vec![kafka.address.clone()];
+        change(&mut spec.sink);
+        let settings = Settings::new(&spec, Path::new(".")).expect("valid settings");
+        let names = Names::new("distributary", &task).expect("valid names");
+        let admin = Admin::new(&settings).expect("a client");
+        admin.ensure_internal(&names).expect("the checkpoint topic");
+        Self { kafka, settings, names, topic }
+    }
+
+    fn open(&self) -> Result<(Box<dyn LaneSink>, Opened), kafka::Error> {
+        kafka::open(&self.settings, &self.names, LANE, 1)
+    }
+
+    fn opened(&self) -> (Box<dyn LaneSink>, Opened) {
+        self.open().expect("the lane opens")
+    }
+
+    fn send(&self, lane: &mut dyn LaneSink, key: &str) -> Result<(), kafka::Error> {
+        lane.send(&Record {
+            topic: &self.topic,
+            partition: 1,
+            key: Some(key.as_bytes()),
+            value: Some(b"{}"),
+            headers: &[("distributary.seq", b"7")],
+            timestamp_ms: 1_709_605_230_500,
+        })
+    }
+
+    fn keys(&self) -> Vec<String> {
+        let topics = Topics::read(&self.kafka, &self.topic);
+        let key = |record: &tests::reader::Record| {
+            String::from_utf8(record.key.clone().unwrap_or_default()).expect("UTF-8")
+        };
+        topics.of(&self.topic).map(key).collect()
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        let (task, topic) = (self.names.task().to_owned(), self.topic.clone());
+        topics::delete(&self.kafka, |name| name == topic || name.contains(&task));
+    }
+}
+
+fn point(commit_lsn: u64, ordinal: u64) -> CommitPoint {
+    CommitPoint {
+        position: Position { commit_lsn: Lsn(commit_lsn), ordinal },
+        end_lsn: Lsn(commit_lsn + 8),
+        complete: true,
+    }
+}
+
+#[test]
+fn records_and_checkpoint_come_together_and_survive_the_owner() {
+    let bench = Bench::new();
+    let (mut lane, first) = bench.opened();
+    assert_eq!((first.checkpoint.clone(), first.position()), (None, Position::ZERO));
+    bench.send(lane.as_mut(), "a").expect("sent");
+    assert_eq!(lane.commit(&point(50, 3)).expect("committed").txn_seq, 1);
+    bench.send(lane.as_mut(), "b").expect("sent");
+    assert_eq!(lane.commit(&point(60, 0)).expect("committed").txn_seq, 2);
+    drop(lane);
+    let (mut lane, second) = bench.opened();
+    assert!(first.term < second.term);
+    let checkpoint = second.checkpoint.clone().expect("a checkpoint");
+    assert_eq!(second.position(), point(60, 0).position);
+    assert_eq!((checkpoint.txn_seq, second.end_lsn()), (2, Lsn(68)));
+    assert_eq!(checkpoint.prev_end[&bench.topic].len(), 1);
+    bench.send(lane.as_mut(), "c").expect("sent");
+    assert_eq!(lane.commit(&point(70, 0)).expect("committed").txn_seq, 3);
+    assert_eq!(bench.keys(), ["a", "b", "c"]);
+}
+
+#[test]
+fn headers_time_and_tombstones_arrive() {
+    let bench = Bench::new();
+    let (mut lane, _) = bench.opened();
+    bench.send(lane.as_mut(), "a").expect("sent");
+    let (topic, key) = (bench.topic.as_str(), Some(b"a".as_slice()));
+    let tombstone = Record { topic, partition: 1, key, value: None, headers: &[], timestamp_ms: 5 };
+    lane.send(&tombstone).expect("sent");
+    lane.commit(&point(50, 0)).expect("committed");
+    let topics = Topics::read(&bench.kafka, &bench.topic);
+    let records: Vec<_> = topics.of(&bench.topic).collect();
+    assert_eq!(records[0].header("distributary.seq").as_deref(), Some("7"));
+    assert_eq!((&records[1].key, &records[1].value), (&Some(b"a".to_vec()), &None));
+}
+
+#[test]
+fn a_new_owner_fences_the_old_one_and_hides_what_it_left_open() {
+    let bench = Bench::new();
+    let (mut old, _) = bench.opened();
+    bench.send(old.as_mut(), "old").expect("sent");
+    let (mut new, opened) = bench.opened();
+    assert_eq!(opened.position(), Position::ZERO);
+    let error = old.commit(&point(50, 0)).expect_err("fenced");
+    assert!(matches!(error, kafka::Error::Fenced { .. }), "{error}");
+    let again = old.commit(&point(50, 0)).expect_err("of no more use");
+    assert!(matches!(again, kafka::Error::Poisoned), "{again}");
+    bench.send(new.as_mut(), "new").expect("sent");
+    new.commit(&point(50, 0)).expect("committed");
+    assert_eq!(bench.keys(), ["new"]);
+}
+
+#[test]
+fn a_position_that_turns_back_is_refused() {
+    let bench = Bench::new();
+    let (mut lane, _) = bench.opened();
+    bench.send(lane.as_mut(), "a").expect("sent");
+    lane.commit(&point(50, 3)).expect("committed");
+    bench.send(lane.as_mut(), "b").expect("sent");
+    let error = lane.commit(&point(50, 2)).expect_err("refused");
+    assert!(matches!(error, kafka::Error::CheckpointDiverged { .. }), "{error}");
+    assert_eq!(bench.keys(), ["a"]);
+}
+
+#[test]
+fn a_topic_made_again_is_noticed() {
+    let bench = Bench::new();
+    let (mut lane, _) = bench.opened();
+    bench.send(lane.as_mut(), "a").expect("sent");
+    lane.commit(&point(50, 0)).expect("committed");
+    drop(lane);
+    topics::delete(&bench.kafka, |name| name == bench.topic);
+    topics::create(&bench.kafka, &bench.topic, 3);
+    let error = bench.open().err().expect("refused");
+    assert!(matches!(error, kafka::Error::TopicTruncated { .. }), "{error}");
+}
+
+#[test]
+fn a_record_above_the_topics_limit_is_named() {
+    let bench = Bench::new();
+    let (mut lane, _) = bench.opened();
+    // Nothing that a compression could make smaller.
+    let mut value = vec![0; 2 << 20];
+    rand::rngs::SmallRng::seed_from_u64(1).fill_bytes(&mut value);
+    let record = Record {
+        topic: &bench.topic,
+        partition: 0,
+        key: None,
+        value: Some(&value),
+        headers: &[],
+        timestamp_ms: 1,
+    };
+    let failed = lane.send(&record).and_then(|()| lane.commit(&point(50, 0)));
+    let error = failed.expect_err("refused");
+    assert!(matches!(error, kafka::Error::RecordTooLarge { .. }), "{error}");
+    assert_eq!(count(&bench.kafka, &bench.topic), 0);
+}
+
+#[test]
+fn at_least_once_keeps_its_checkpoint_without_transactions() {
+    let bench = Bench::with(|sink| sink.delivery = config::Delivery::AtLeastOnce);
+    let (mut lane, _) = bench.opened();
+    bench.send(lane.as_mut(), "a").expect("sent");
+    assert!(lane.commit(&point(50, 3)).expect("durable").clean);
+    drop(lane);
+    assert_eq!(bench.opened().1.position(), point(50, 3).position);
+    assert_eq!(bench.keys(), ["a"]);
+}
+
+#[test]
+fn every_compression_arrives() {
+    use config::Compression::{Gzip, Lz4, None, Snappy, Zstd};
+    for compression in [None, Lz4, Gzip, Snappy, Zstd] {
+        let bench = Bench::with(|sink| sink.compression = compression);
+        let (mut lane, _) = bench.opened();
+        bench.send(lane.as_mut(), "a").expect("sent");
+        lane.commit(&point(50, 0)).expect("committed");
+        assert_eq!(bench.keys(), ["a"], "{compression:?}");
+    }
+}
+
+fn meta(bench: &Bench) -> (MetaLane, MetaState) {
+    MetaLane::open(&bench.settings, &bench.names, 1).expect("the meta lane opens")
+}
+
+fn watermark(lsn: u64) -> Watermark {
+    Watermark { lsn: Lsn(lsn), system_id: 7, timeline: 1, lanes: vec![point(lsn, 1).position] }
+}
+
+#[test]
+fn the_meta_lane_keeps_what_was_written_last() {
+    let bench = Bench::new();
+    let (mut lane, state) = meta(&bench);
+    assert_eq!(state, MetaState::default());
+    let snapshot = SnapshotState { id: "s".into(), done: true, lsn: Lsn(5) };
+    let pin = MetaRecord::Pin { topic: "t".into(), partitions: 4 };
+    let first = [MetaRecord::Watermark(watermark(10)), pin, MetaRecord::Snapshot(snapshot.clone())];
+    lane.write(&first).expect("written");
+    lane.write(&[MetaRecord::Watermark(watermark(20))]).expect("written");
+    drop(lane);
+    let (_, state) = meta(&bench);
+    assert_eq!(state.watermark, Some(watermark(20)));
+    assert_eq!(state.snapshot, Some(snapshot));
+    assert_eq!(state.pins, BTreeMap::from([("t".to_owned(), 4)]));
+}
+
+#[test]
+fn whoever_opens_the_meta_lane_owns_the_task_for_good() {
+    let bench = Bench::new();
+    let (mut old, _) = meta(&bench);
+    let (mut new, _) = meta(&bench);
+    for _ in 0..2 {
+        let error = old.write(&[MetaRecord::Watermark(watermark(10))]).expect_err("fenced");
+        assert!(matches!(error, kafka::Error::Fenced { .. }), "{error}");
+    }
+    new.write(&[MetaRecord::Watermark(watermark(20))]).expect("still the owner");
+    drop((old, new));
+    assert_eq!(meta(&bench).1.watermark, Some(watermark(20)));
+}
+
+#[test]
+fn a_checkpoint_topic_that_could_lose_checkpoints_is_refused() {
+    let bench = Bench::new();
+    let name = "distributary.other_".to_owned() + &unique() + ".ckpt";
+    topics::create(&bench.kafka, &name, 65);
+    let task = name.trim_start_matches("distributary.").trim_end_matches(".ckpt");
+    let names = Names::new("distributary", task).expect("valid names");
+    let admin = Admin::new(&bench.settings).expect("a client");
+    let error = admin.ensure_internal(&names).expect_err("refused").to_string();
+    assert!(error.contains("cleanup.policy") && error.contains("compact"), "{error}");
+    topics::delete(&bench.kafka, |topic| topic == name);
+}
+
+#[test]
+fn a_broker_that_is_not_there_is_unreachable() {
+    let mut spec = config::Task { task: "nowhere".into(), ..config::Task::default() };
+    spec.sink.brokers = vec!["127.0.0.1:1".into()];
+    let settings = Settings::new(&spec, Path::new(".")).expect("valid settings");
+    let error = Admin::new(&settings)
+        .and_then(|admin| admin.partitions(&["t".to_owned()]))
+        .expect_err("nobody answers");
+    assert!(matches!(error, kafka::Error::Unreachable { .. }), "{error}");
+}
+
+/// No timed claim: a lone transaction takes some milliseconds, and 100 ms would mean that the
+/// binding's flush waits for its step.
+#[test]
+fn a_lone_transaction_does_not_wait_for_the_bindings_flush() {
+    let bench = Bench::new();
+    let (mut lane, _) = bench.opened();
+    let mut took: Vec<Duration> = Vec::new();
+    for lsn in 0..30 {
+        let started = std::time::Instant::now();
+        bench.send(lane.as_mut(), "a").expect("sent");
+        lane.commit(&point(100 + lsn, 0)).expect("committed");
+        took.push(started.elapsed());
+    }
+    took.sort();
+    println!("lone transaction: median {:?}, longest {:?}", took[15], took[29]);
+    assert!(took[15] < Duration::from_millis(100), "median {:?}", took[15]);
+}
