@@ -1,8 +1,10 @@
 //! Task specs: every setting, default and check of the interface; all problems reported at once.
 //!
-//! Pure but for [`secret`], which reads the environment and files when a secret is used.
+//! Pure but for [`load`], which reads a spec from its file, and [`secret`], which reads the environment
+//! and files when a secret is used.
 
 mod check;
+pub mod load;
 pub mod pattern;
 pub mod precheck;
 pub mod problem;
@@ -11,9 +13,11 @@ pub mod task;
 mod text;
 pub mod units;
 
+pub use load::LoadError;
 pub use problem::{Problem, Problems};
 pub use secret::Secret;
 pub use task::*;
+pub use text::Places;
 
 /// JSON Schema of the task spec, for editors and `distributary schema`.
 #[must_use]

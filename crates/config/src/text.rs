@@ -13,11 +13,18 @@ const PROBLEMS_MAX: usize = 50;
 
 /// Lines of a spec by path, e.g. `sink.topic` or `objects[0].table`.
 #[derive(Debug, Default)]
-pub(crate) struct Places(HashMap<String, usize>);
+pub struct Places(HashMap<String, usize>);
 
 impl Places {
-    /// Line of a path, or of the nearest one around it.
-    pub(crate) fn line(&self, path: &str) -> usize {
+    /// Of a text; without any line where it is no YAML.
+    #[must_use]
+    pub fn of(text: &str) -> Self {
+        load(text).map(|(_, places)| places).unwrap_or_default()
+    }
+
+    /// Line of a path, or of the nearest one around it; 0 where there is none.
+    #[must_use]
+    pub fn line(&self, path: &str) -> usize {
         let mut path = path;
         loop {
             if let Some(&line) = self.0.get(path) {
