@@ -74,7 +74,8 @@ fn needs_escape(byte: u8) -> bool {
 }
 
 fn escape(byte: u8, out: &mut Vec<u8>) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
+    // Upper case, as Jackson writes it.
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
     let short = match byte {
         b'"' | b'\\' => byte,
         b'\n' => b'n',
@@ -134,8 +135,8 @@ mod tests {
 
     #[test]
     fn what_json_forbids_is_escaped() {
-        let text = "plain text, \"quoted\" \\ \n\r\t\u{8}\u{c}\u{1}\u{7f} ä😀";
-        let expected = r#""plain text, \"quoted\" \\ \n\r\t\b\f\u0001"#.to_owned();
+        let text = "plain text, \"quoted\" \\ \n\r\t\u{8}\u{c}\u{1f}\u{7f} ä😀";
+        let expected = r#""plain text, \"quoted\" \\ \n\r\t\b\f\u001F"#.to_owned();
         assert_eq!(written(text.as_bytes()), Ok(expected + "\u{7f} ä😀\""));
     }
 

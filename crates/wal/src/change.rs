@@ -26,6 +26,8 @@ pub struct ChangeBatch {
     pub idle_until: Option<Lsn>,
     /// Messages of applications, in stream order.
     pub messages: Vec<LogicalMessage>,
+    /// Id of the snapshot whose rows these are; `None` in the stream.
+    pub snapshot: Option<Arc<str>>,
 }
 
 /// What the changes of a transaction share.

@@ -141,6 +141,7 @@ impl Value {
 #[derive(Debug)]
 pub struct SnapshotBatch {
     table: Arc<Table>,
+    snapshot: Option<Arc<str>>,
     transaction: Transaction,
     ordinal_next: u64,
     bytes: BytesMut,
@@ -160,7 +161,13 @@ impl SnapshotBatch {
             changes_count: None,
         };
         let (bytes, changes) = (BytesMut::new(), Vec::new());
-        Self { table, transaction, ordinal_next: ordinal, bytes, changes }
+        Self { table, snapshot: None, transaction, ordinal_next: ordinal, bytes, changes }
+    }
+
+    /// Names the snapshot that the rows are part of ([`ChangeBatch::snapshot`]).
+    #[must_use]
+    pub fn named(self, snapshot: Arc<str>) -> Self {
+        Self { snapshot: Some(snapshot), ..self }
     }
 
     /// Adds one line of COPY.
@@ -212,6 +219,7 @@ impl SnapshotBatch {
             transactions: vec![self.transaction],
             tables: vec![self.table.clone()],
             ends_transaction: true,
+            snapshot: self.snapshot.clone(),
             ..ChangeBatch::default()
         }
     }

@@ -114,7 +114,7 @@ fn a_real_copy_gives_the_rows_that_the_real_stream_gave() {
 #[test]
 fn a_snapshot_counts_its_rows_over_all_batches() {
     let table = complete(&encode::described(7, "t", &["a", "b"]));
-    let mut rows = SnapshotBatch::new(table.clone(), Lsn(0x100), 42, 5);
+    let mut rows = SnapshotBatch::new(table.clone(), Lsn(0x100), 42, 5).named("one".into());
     rows.push(b"1\tx\n").unwrap();
     assert_eq!(
         rows.push(b"1\n"),
@@ -133,6 +133,7 @@ fn a_snapshot_counts_its_rows_over_all_batches() {
         let found: Vec<_> = batch.changes.iter().map(|change| change.ordinal).collect();
         assert_eq!(found, ordinals);
         assert!(batch.ends_transaction);
+        assert_eq!(batch.snapshot.as_deref(), Some("one"));
         assert_eq!(batch.tables, std::slice::from_ref(&table));
         let transaction = batch.transactions[0];
         assert_eq!((transaction.xid, transaction.commit_lsn), (0, Lsn(0x100)));

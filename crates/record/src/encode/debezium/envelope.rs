@@ -1,5 +1,6 @@
 //! Key, envelope, tombstone and headers of one piece.
 
+use super::stamp::{ClockBytes, TransactionBytes};
 use super::template::{RowError, Template};
 use super::values::Work;
 use crate::Record;
@@ -7,12 +8,8 @@ use crate::encode::EncodeError;
 use crate::json;
 use crate::plan::{TablePlan, TaskPlan};
 use crate::route::{Part, Piece, tuple};
-use std::io::Write as _;
 use wal::change::Old;
-use wal::{Change, ChangeBatch, Operation, Transaction, Tuple};
-
-/// Microseconds from 1970 to PostgreSQL's epoch, 2000-01-01.
-const EPOCH_US: i64 = 946_684_800_000_000;
+use wal::{Change, ChangeBatch, Operation, Tuple};
 
 /// Encodes pieces of any table of one task.
 #[derive(Debug)]
@@ -20,10 +17,6 @@ pub(crate) struct Encoder {
     task: Box<str>,
     headers: bool,
     tombstones: bool,
-    /// From `"source"` up to the value of its `ts_ms`.
-    source_head: Box<[u8]>,
-    /// From `"db"` up to the value of `sequence`.
-    source_db: Box<[u8]>,
     transaction: TransactionBytes,
     clock: ClockBytes,
     work: Work,
@@ -31,28 +24,6 @@ pub(crate) struct Encoder {
     other_key: Vec<u8>,
     value: Vec<u8>,
     seq: Vec<u8>,
-}
-
-/// What all events of a transaction share, written once.
-#[derive(Debug, Default)]
-struct TransactionBytes {
-    of: Option<(Transaction, bool)>,
-    /// `ts_ms` to the first half of `sequence`.
-    head: Vec<u8>,
-    /// Rest of `sequence` to `ts_ns`.
-    middle: Vec<u8>,
-    /// `txId`, up to the value of `lsn`.
-    tail: Vec<u8>,
-    /// Header `distributary.lsn`.
-    lsn: Vec<u8>,
-    timestamp_ms: i64,
-}
-
-/// The members that tell when the event was handled.
-#[derive(Debug, Default)]
-struct ClockBytes {
-    now_us: Option<i64>,
-    bytes: Vec<u8>,
 }
 
 /// The rows and the word of one event.
@@ -75,21 +46,11 @@ struct Event<'a> {
 
 impl Encoder {
     pub(crate) fn new(task: &TaskPlan) -> Self {
-        let mut source_head = b",\"source\":{\"version\":\"".to_vec();
-        source_head.extend_from_slice(env!("CARGO_PKG_VERSION").as_bytes());
-        source_head.extend_from_slice(b"\",\"connector\":\"postgresql\",\"name\":");
-        json::str(&task.prefix, &mut source_head);
-        source_head.extend_from_slice(b",\"ts_ms\":");
-        let mut source_db = b",\"db\":".to_vec();
-        json::str(&task.database, &mut source_db);
-        source_db.extend_from_slice(b",\"sequence\":\"[");
         Self {
             task: task.task.clone(),
             headers: task.headers,
             tombstones: task.options.tombstones,
-            source_head: source_head.into(),
-            source_db: source_db.into(),
-            transaction: TransactionBytes::default(),
+            transaction: TransactionBytes::new(&task.prefix, &task.database),
             clock: ClockBytes::default(),
             work: Work::default(),
             key: Vec::new(),
@@ -113,9 +74,7 @@ impl Encoder {
         let Some(transaction) = batch.transactions.get(change.transaction as usize) else {
             return Err(EncodeError::NoSuchChange { change: piece.change });
         };
-        // Rows of a snapshot, and the truncates that announce one that begins again.
-        let snapshot = transaction.xid == 0;
-        self.transaction.prepare(transaction, snapshot, &self.source_db);
+        self.transaction.prepare(transaction);
         self.clock.prepare(now_us);
         let event = self.event(plan, batch, change, piece);
         self.render(&plan.template, &event, change)
@@ -129,6 +88,12 @@ impl Encoder {
             timestamp_ms: self.transaction.timestamp_ms,
         };
         let key = event.key.map(|_| self.key.as_slice());
+        // Rows of a snapshot, and the truncates that announce one that begins again.
+        let snapshot = (transaction.xid == 0).then(|| match &batch.snapshot {
+            Some(id) => id.as_bytes(),
+            // One without a name is known by its place in the stream.
+            None => self.transaction.lsn.as_slice(),
+        });
         seq(&mut self.seq, change.ordinal, event.part);
         self.send(&event, snapshot, record(key, Some(&self.value)), sink)?;
         if event.tombstone {
@@ -223,7 +188,6 @@ impl Encoder {
         }
         let mut number = itoa::Buffer::new();
         let lsn = number.format(change.lsn.0).as_bytes();
-        out.extend_from_slice(&self.source_head);
         out.extend_from_slice(&self.transaction.head);
         out.extend_from_slice(lsn);
         out.extend_from_slice(&self.transaction.middle);
@@ -241,7 +205,7 @@ impl Encoder {
     fn send<E>(
         &self,
         event: &Event<'_>,
-        snapshot: bool,
+        snapshot: Option<&[u8]>,
         record: Record<'_>,
         sink: &mut dyn FnMut(Record<'_>) -> Result<(), E>,
     ) -> Result<(), EncodeError<E>> {
@@ -252,15 +216,15 @@ impl Encoder {
             count += 1;
         }
         if self.headers {
-            let lsn = self.transaction.lsn.as_slice();
-            // A snapshot is known by the place where it stands in the stream.
-            let last = if snapshot {
-                ("distributary.snapshot", lsn)
-            } else {
-                ("distributary.seq", self.seq.as_slice())
+            let last = match snapshot {
+                Some(id) => ("distributary.snapshot", id),
+                None => ("distributary.seq", self.seq.as_slice()),
             };
-            let own =
-                [("distributary.task", self.task.as_bytes()), ("distributary.lsn", lsn), last];
+            let own = [
+                ("distributary.task", self.task.as_bytes()),
+                ("distributary.lsn", self.transaction.lsn.as_slice()),
+                last,
+            ];
             headers[count..count + own.len()].copy_from_slice(&own);
             count += own.len();
         }
@@ -275,66 +239,5 @@ fn seq(out: &mut Vec<u8>, ordinal: u64, part: Option<i32>) {
     if let Some(part) = part {
         out.push(b'.');
         json::integer(part, out);
-    }
-}
-
-impl TransactionBytes {
-    fn prepare(&mut self, transaction: &Transaction, snapshot: bool, source_db: &[u8]) {
-        if self.of == Some((*transaction, snapshot)) {
-            return;
-        }
-        self.of = Some((*transaction, snapshot));
-        let us = transaction.commit_time.saturating_add(EPOCH_US);
-        self.timestamp_ms = us.div_euclid(1000);
-        let Self { head, middle, tail, lsn, timestamp_ms, .. } = self;
-        head.clear();
-        json::integer(*timestamp_ms, head);
-        head.extend_from_slice(if snapshot {
-            b",\"snapshot\":\"true\"".as_slice()
-        } else {
-            b",\"snapshot\":\"false\""
-        });
-        head.extend_from_slice(source_db);
-        match transaction.previous_commit_lsn {
-            Some(previous) => {
-                head.extend_from_slice(b"\\\"");
-                json::integer(previous.0, head);
-                head.extend_from_slice(b"\\\"");
-            }
-            None => head.extend_from_slice(b"null"),
-        }
-        head.extend_from_slice(b",\\\"");
-        middle.clear();
-        middle.extend_from_slice(b"\\\"]\",\"ts_us\":");
-        json::integer(us, middle);
-        middle.extend_from_slice(b",\"ts_ns\":");
-        json::integer(us.saturating_mul(1000), middle);
-        middle.push(b',');
-        tail.clear();
-        match transaction.xid {
-            0 => tail.extend_from_slice(b"null"),
-            xid => json::integer(xid, tail),
-        }
-        tail.extend_from_slice(b",\"lsn\":");
-        lsn.clear();
-        // Writing to a vector cannot fail.
-        let _ = write!(lsn, "{}", transaction.commit_lsn);
-    }
-}
-
-impl ClockBytes {
-    fn prepare(&mut self, now_us: i64) {
-        if self.now_us == Some(now_us) {
-            return;
-        }
-        self.now_us = Some(now_us);
-        let out = &mut self.bytes;
-        out.clear();
-        out.extend_from_slice(b"\",\"ts_ms\":");
-        json::integer(now_us.div_euclid(1000), out);
-        out.extend_from_slice(b",\"ts_us\":");
-        json::integer(now_us, out);
-        out.extend_from_slice(b",\"ts_ns\":");
-        json::integer(now_us.saturating_mul(1000), out);
     }
 }

@@ -1,7 +1,8 @@
 //! Debezium's JSON events (formats/debezium.md).
 //!
-//! [`template`] is prepared once per table version, [`envelope`] fills it row by row. [`kind`] decides
-//! how a type is rendered, [`schema`] says so to consumers, and the rest writes values.
+//! [`template`] is prepared once per table version and [`stamp`] once per transaction; [`envelope`]
+//! fills them row by row. [`kind`] decides how a type is rendered, [`schema`] says so to consumers, and
+//! the rest writes values.
 
 mod array;
 mod envelope;
@@ -11,6 +12,7 @@ mod interval;
 mod kind;
 mod numeric;
 mod schema;
+mod stamp;
 mod template;
 mod time;
 mod values;

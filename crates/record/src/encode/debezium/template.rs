@@ -73,9 +73,9 @@ impl Template {
         json::str(&table.name, &mut source_table);
         source_table.extend_from_slice(b",\"txId\":");
         let schemas = task.options.schemas;
-        let key_fields: Vec<_> = key.iter().map(|&index| fields[index].as_slice()).collect();
         let (key_open, value_open) = if schemas {
-            (key_head(table, task, &key_fields.join(&b',')), value_head(table, task, &fields))
+            let of_key = key.iter().map(|&index| fields[index].as_slice());
+            (key_head(table, task, of_key), value_head(table, task, &fields))
         } else {
             (Vec::new(), b"{\"before\":".to_vec())
         };
@@ -219,20 +219,24 @@ fn default(column: &Column, kind: &Kind) -> Option<Vec<u8>> {
     Some(out)
 }
 
-fn key_head(table: &Table, task: &TaskPlan, fields: &[u8]) -> Vec<u8> {
+fn key_head<'a>(table: &Table, task: &TaskPlan, fields: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
     let name = schema::struct_name(&task.prefix, &table.schema, &table.name, "Key");
     let mut head = b"{\"schema\":".to_vec();
-    schema::key(fields, &name, &mut head);
+    schema::key(&joined(fields), &name, &mut head);
     head.extend_from_slice(b",\"payload\":");
     head
 }
 
 fn value_head(table: &Table, task: &TaskPlan, fields: &[Vec<u8>]) -> Vec<u8> {
     let name = |kind| schema::struct_name(&task.prefix, &table.schema, &table.name, kind);
-    let fields: Vec<&[u8]> =
-        fields.iter().map(Vec::as_slice).filter(|field| !field.is_empty()).collect();
+    let fields = joined(fields.iter().map(Vec::as_slice));
     let mut head = b"{\"schema\":".to_vec();
-    schema::envelope(&fields.join(&b','), &name("Value"), &name("Envelope"), &mut head);
+    schema::envelope(&fields, &name("Value"), &name("Envelope"), &mut head);
     head.extend_from_slice(b",\"payload\":{\"before\":");
     head
+}
+
+/// Columns that are left out of the row have no field.
+fn joined<'a>(fields: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
+    fields.filter(|field| !field.is_empty()).collect::<Vec<_>>().join(&b',')
 }
