@@ -1,2 +1,56 @@
-//! The binary `distributary`.
-fn main() {}
+//! The binary `distributary`: what it is told, and how it ended, as an exit code.
+
+mod arguments;
+mod check;
+mod console;
+mod exit;
+mod objects;
+mod output;
+mod report;
+mod run;
+mod schema;
+mod spec;
+mod table;
+mod tail;
+
+use crate::arguments::{Arguments, Verb};
+use crate::console::Console;
+use crate::exit::Exit;
+use crate::output::{Output, OutputFormat};
+use clap::Parser;
+use telemetry::{Shape, logs, panics};
+
+fn main() {
+    // Wrong usage ends here, with its own exit code, which is ours.
+    let arguments = Arguments::parse();
+    let console = Console::default();
+    let shape = match arguments.output {
+        OutputFormat::Text | OutputFormat::Yaml => Shape::Text,
+        OutputFormat::Json => Shape::Json,
+    };
+    logs::start(shape, &arguments.log_level, console.clone());
+    panics::log();
+    let code = carry_out(&arguments, &console);
+    // A thread that still waits for a server must not hold the process back.
+    std::process::exit(code.into());
+}
+
+fn carry_out(arguments: &Arguments, console: &Console) -> Exit {
+    let output = Output::new(arguments.output);
+    let ended = match &arguments.verb {
+        Verb::Run(run) => run::run(run, output, console),
+        Verb::Check(check) => check::check(check, output),
+        Verb::Objects(objects) => objects::objects(objects, output),
+        Verb::Tail(tail) => tail::tail(tail, output),
+        Verb::Schema => schema::schema(output),
+        Verb::Completions { shell } => schema::completions(*shell),
+    };
+    ended.unwrap_or_else(|error| {
+        // Whoever reads our output has had enough of it.
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            return Exit::Done;
+        }
+        report::error(output, &format!("the output cannot be written: {error}"), "");
+        Exit::Failed
+    })
+}

@@ -1,0 +1,193 @@
+//! What can be said on the command line, and its help.
+
+use crate::output::OutputFormat;
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+use std::path::PathBuf;
+use telemetry::Filter;
+use telemetry::logs::FILTER_VARIABLE;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed, parked, or fenced by another process
+  2  wrong usage or spec
+  3  precheck not passed";
+
+const ABOUT: &str = "\
+Carries the changes of PostgreSQL databases to Kafka, exactly once.
+
+A task spec, one YAML file, says what is captured and how it arrives. `distributary schema` prints \
+its JSON Schema, for editors.";
+
+const EXAMPLES: &str = "\
+Examples:
+  distributary check shop.yaml       is everything in place? writes nothing
+  distributary objects shop.yaml     what would be captured, and where it would go
+  distributary tail shop.yaml        look at events, without Kafka
+  distributary run shop.yaml         go
+
+Exit codes:
+  0  done
+  1  failed, parked, or fenced by another process
+  2  wrong usage or spec
+  3  precheck not passed";
+
+/// Carries the changes of PostgreSQL databases to Kafka, exactly once
+#[derive(Debug, Parser)]
+#[command(name = "distributary", version, long_about = ABOUT, after_help = EXAMPLES)]
+#[command(max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
+#[command(disable_help_subcommand = true)]
+pub(crate) struct Arguments {
+    /// How results are printed on stdout; `json` also makes log lines JSON
+    #[arg(short, long, value_enum, value_name = "FORMAT", global = true)]
+    #[arg(default_value_t = OutputFormat::Text, display_order = 90)]
+    pub output: OutputFormat,
+
+    /// Which log lines go to stderr: off, error, warn, info, debug, trace, or a filter such as
+    /// `info,kafka=debug`
+    #[arg(long, value_name = "LEVEL", global = true, env = FILTER_VARIABLE)]
+    #[arg(default_value = "info", hide_env_values = true, display_order = 91)]
+    pub log_level: Filter,
+
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    Run(Run),
+    Check(Check),
+    Objects(Objects),
+    Tail(Tail),
+    /// Print the JSON Schema of the task spec
+    ///
+    /// For editors that complete and check YAML as it is written.
+    #[command(after_help = "\
+Examples:
+  distributary schema > distributary.schema.json
+  # then, as the first line of a spec:
+  # yaml-language-server: $schema=distributary.schema.json")]
+    Schema,
+    /// Print a script that completes commands and options in a shell
+    #[command(after_help = "\
+Examples:
+  distributary completions bash > /etc/bash_completion.d/distributary
+  distributary completions zsh > ~/.zfunc/_distributary
+  distributary completions fish > ~/.config/fish/completions/distributary.fish")]
+    Completions {
+        #[arg(value_enum, value_name = "SHELL")]
+        shell: Shell,
+    },
+}
+
+/// Run a task in this process: precheck, schema, snapshot, then the stream
+///
+/// Goes on where the last run ended; a crash loses and doubles nothing. Ctrl-C (or SIGTERM) drains
+/// what is under way, commits it, keeps the replication slot and says how much WAL the server now
+/// holds for it; a second Ctrl-C ends at once. As long as a slot is kept, the server keeps its WAL:
+/// run the task again, or remove everything with --release.
+#[derive(Args, Debug)]
+#[command(after_help = RUN_EXAMPLES)]
+pub(crate) struct Run {
+    /// The task spec; paths in it are relative to its folder
+    #[arg(value_name = "TASK.yaml")]
+    pub spec: PathBuf,
+
+    /// End with exit code 0 once everything that was committed before the start is delivered
+    #[arg(long)]
+    pub until_caught_up: bool,
+
+    /// At the end remove the slot, the publication and the internal topics; data topics stay
+    #[arg(long)]
+    pub release: bool,
+
+    /// Begin again with a new slot and a new snapshot, after a lost slot or a divergence
+    #[arg(long)]
+    pub reseed: bool,
+
+    /// Start although this item of the precheck failed, e.g. `sink.replication`; may be repeated
+    #[arg(long, value_name = "ITEM")]
+    pub ignore: Vec<String>,
+}
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  distributary run shop.yaml                              until Ctrl-C
+  distributary run shop.yaml --until-caught-up            for scripts
+  distributary run shop.yaml --until-caught-up --release  deliver the rest, then remove the task
+
+Exit codes:
+  0  caught up, stopped by request, or released
+  1  failed, parked until a person decides, or fenced by another process of the same task
+  2  wrong usage or spec
+  3  precheck not passed; nothing was started";
+
+/// Check whether a task could run; writes nothing anywhere
+///
+/// Prints a line per item: pass, warning or fail, what was seen, and below it the remedy. A task
+/// does not start while an item fails; warnings are worth a look.
+#[derive(Args, Debug)]
+#[command(after_help = CHECK_EXAMPLES)]
+pub(crate) struct Check {
+    /// The task spec; paths in it are relative to its folder
+    #[arg(value_name = "TASK.yaml")]
+    pub spec: PathBuf,
+
+    /// Also reach out to every host and broker one by one, with timings
+    #[arg(long)]
+    pub connectivity: bool,
+
+    /// Let this item pass although it failed; may be repeated
+    #[arg(long, value_name = "ITEM")]
+    pub ignore: Vec<String>,
+}
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  distributary check shop.yaml
+  distributary check shop.yaml --connectivity
+  distributary check shop.yaml -o json | jq '.items[] | select(.state == \"fail\")'
+
+Exit codes:
+  0  no item fails, or those that fail are ignored
+  2  wrong usage or spec
+  3  an item fails";
+
+/// Show what a task would capture: tables, keys, topics; writes nothing anywhere
+///
+/// Rows are the server's estimate. Lanes are the producers that would own the topic's partitions.
+#[derive(Args, Debug)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct Objects {
+    /// The task spec; paths in it are relative to its folder
+    #[arg(value_name = "TASK.yaml")]
+    pub spec: PathBuf,
+}
+
+/// Print events from now on, as they would arrive in Kafka, without touching Kafka
+///
+/// Reads through a temporary replication slot, which the server removes with the connection. One
+/// event per line: topic and partition, key, value. Ctrl-C ends it.
+#[derive(Args, Debug)]
+#[command(after_help = TAIL_EXAMPLES)]
+pub(crate) struct Tail {
+    /// The task spec; paths in it are relative to its folder
+    #[arg(value_name = "TASK.yaml")]
+    pub spec: PathBuf,
+
+    /// Only tables that match, as in `objects` of a spec, e.g. `public.orders` or `public.*`
+    #[arg(long, value_name = "TABLE")]
+    pub table: Option<String>,
+}
+
+const TAIL_EXAMPLES: &str = "\
+Examples:
+  distributary tail shop.yaml
+  distributary tail shop.yaml --table public.orders
+  distributary tail shop.yaml -o json | jq .value.after
+
+Exit codes:
+  0  ended by Ctrl-C
+  1  failed
+  2  wrong usage or spec";

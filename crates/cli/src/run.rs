@@ -1,0 +1,96 @@
+//! `distributary run`: a task in this process, from its precheck to its farewell.
+
+mod bar;
+mod farewell;
+mod signals;
+mod status;
+
+pub(crate) use signals::stop_on_signals;
+
+use crate::arguments::Run;
+use crate::check::Verdict;
+use crate::console::Console;
+use crate::exit::Exit;
+use crate::output::Output;
+use crate::spec::Spec;
+use crate::{report, spec};
+use config::precheck::State;
+use pipeline::{Options, Progress};
+use std::io;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+pub(crate) fn run(arguments: &Run, output: Output, console: &Console) -> io::Result<Exit> {
+    let spec = match spec::load(&arguments.spec, output) {
+        Ok(spec) => spec,
+        Err(exit) => return Ok(exit),
+    };
+    warn_of_literals(&spec);
+    actix_rt::System::new().block_on(live(arguments, spec, output, console))
+}
+
+async fn live(arguments: &Run, spec: Spec, output: Output, console: &Console) -> io::Result<Exit> {
+    let stop = CancellationToken::new();
+    stop_on_signals(stop.clone())?;
+    let passed = tokio::select! {
+        passed = precheck(arguments, &spec, output) => passed,
+        () = stop.cancelled() => {
+            report::note(output, "stopped during the precheck; nothing was started");
+            return Ok(Exit::Done);
+        }
+    };
+    if !passed {
+        return Ok(Exit::Precheck);
+    }
+    let options = Options {
+        until_caught_up: arguments.until_caught_up,
+        reseed: arguments.reseed,
+        release: arguments.release,
+        folder: spec.folder,
+    };
+    let (task, progress) = (Arc::new(spec.task), Arc::new(Progress::default()));
+    info!(task = task.task, version = env!("CARGO_PKG_VERSION"), "task starts");
+    let watching = actix_rt::spawn(status::watch(Arc::clone(&progress), console.clone(), output));
+    let outcome = pipeline::run(Arc::clone(&task), options, Arc::clone(&progress), stop).await;
+    watching.abort();
+    // The bar goes with it before the last words.
+    drop(watching.await);
+    farewell::say(&outcome, &task, &arguments.spec, &progress, output)
+}
+
+/// Shows what did not pass; false where the task may not start.
+async fn precheck(arguments: &Run, spec: &Spec, output: Output) -> bool {
+    let items = pipeline::precheck(&spec.task, &spec.folder, false).await;
+    let verdict = Verdict::new(&items, &arguments.ignore);
+    for judged in verdict.items.iter().filter(|judged| judged.item.state != State::Pass) {
+        if !judged.ignored {
+            report::item(output, judged.item);
+        }
+    }
+    verdict.warn_of_unknown(output);
+    if verdict.passed {
+        let ignored = verdict.count(State::Fail, true) + verdict.count(State::Warning, true);
+        info!(
+            passed = verdict.count(State::Pass, false),
+            warnings = verdict.count(State::Warning, false),
+            ignored,
+            "precheck passed"
+        );
+    } else {
+        let remedy = "mend what fails, or start in spite of it with --ignore ITEM";
+        report::error(output, "precheck not passed; nothing was started", remedy);
+    }
+    verdict.passed
+}
+
+fn warn_of_literals(spec: &Spec) {
+    let settings = spec.task.literal_secrets();
+    if !settings.is_empty() {
+        warn!(
+            settings = settings.join(", "),
+            "secrets stand in the spec itself, where whoever reads it sees them; refer to them \
+             as ${{env:NAME}} or ${{file:PATH}}"
+        );
+    }
+}

@@ -1,0 +1,22 @@
+//! `distributary schema` and `distributary completions`.
+
+use crate::arguments::Arguments;
+use crate::exit::Exit;
+use crate::output::Output;
+use clap::CommandFactory;
+use clap_complete::Shell;
+use std::io::{self, Write};
+
+pub(crate) fn schema(output: Output) -> io::Result<Exit> {
+    let schema = config::task_schema();
+    output.document(&schema, || format!("{schema:#}\n"))?;
+    Ok(Exit::Done)
+}
+
+pub(crate) fn completions(shell: Shell) -> io::Result<Exit> {
+    let mut command = Arguments::command();
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command, "distributary", &mut script);
+    io::stdout().lock().write_all(&script)?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,87 @@
+//! A task spec on its way into a command: everything that is wrong with it, at once.
+
+use crate::exit::Exit;
+use crate::output::Output;
+use crate::report;
+use config::{LoadError, Places, Problem, Problems, Secret, Task};
+use std::path::{Path, PathBuf};
+
+/// A spec that can be carried out.
+#[derive(Debug)]
+pub(crate) struct Spec {
+    pub(crate) task: Task,
+    /// What its paths are relative to.
+    pub(crate) folder: PathBuf,
+}
+
+/// Reads a spec. What is wrong with it is reported, and an exit code is what is left.
+///
+/// # Errors
+/// When a command cannot go on with it.
+pub(crate) fn load(path: &Path, output: Output) -> Result<Spec, Exit> {
+    let refuse = |error: &LoadError| {
+        report::error(output, &error.to_string(), "");
+        Exit::Wrong
+    };
+    let text = config::load::read(path).map_err(|error| refuse(&error))?;
+    let refuse = |problems: &[Problem]| {
+        report::problems(output, path, problems);
+        Exit::Wrong
+    };
+    let task = Task::parse(&text).map_err(|Problems(problems)| refuse(&problems))?;
+    let folder = folder(path);
+    let mut problems = task.unsupported();
+    problems.extend(refused_properties(&task));
+    problems.extend(missing_secrets(&task, &folder));
+    if problems.is_empty() {
+        return Ok(Spec { task, folder });
+    }
+    let places = Places::of(&text);
+    for problem in &mut problems {
+        problem.line = places.line(&problem.path);
+    }
+    problems.sort_by_key(|problem| problem.line);
+    Err(refuse(&problems))
+}
+
+fn folder(spec: &Path) -> PathBuf {
+    match spec.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        Some(_) | None => PathBuf::from("."),
+    }
+}
+
+fn refused_properties(task: &Task) -> impl Iterator<Item = Problem> {
+    use kafka::properties::RefusedProperty;
+    kafka::properties::check(&task.sink.properties).into_iter().map(|refused| match refused {
+        RefusedProperty::Refused { name, reason } => {
+            problem(format!("sink.properties.{name}"), format!("is refused: {reason}"))
+        }
+        RefusedProperty::Unknown { name, nearest } => problem(
+            format!("sink.properties.{name}"),
+            format!("is no property that a task may set; did you mean `{nearest}`?"),
+        ),
+    })
+}
+
+/// Secrets that the spec refers to and that are not there.
+fn missing_secrets(task: &Task, folder: &Path) -> Vec<Problem> {
+    let registry = task.sink.registry.as_ref().and_then(|registry| registry.password.as_ref());
+    let secrets: [(&str, Option<&Secret>); 4] = [
+        ("source.password", task.source.password.as_ref()),
+        ("sink.security.password", task.sink.security.password.as_ref()),
+        ("sink.security.key_password", task.sink.security.key_password.as_ref()),
+        ("sink.registry.password", registry),
+    ];
+    secrets
+        .into_iter()
+        .filter_map(|(path, secret)| {
+            let missing = secret?.resolve(folder).err()?;
+            Some(problem(path.to_owned(), missing.to_string()))
+        })
+        .collect()
+}
+
+fn problem(path: String, text: String) -> Problem {
+    Problem { line: 0, path, text }
+}

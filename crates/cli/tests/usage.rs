@@ -1,0 +1,308 @@
+//! What people meet first: help, wrong usage, the commands that need no server.
+
+use expect_test::{Expect, expect};
+use std::process::{Command, Output};
+
+fn distributary(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_distributary"))
+        .args(arguments)
+        .env_remove("DISTRIBUTARY_LOG")
+        .env_remove("COLUMNS")
+        .output()
+        .expect("the binary can be run")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("text")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("text")
+}
+
+#[track_caller]
+fn check_help(arguments: &[&str], expected: &Expect) {
+    let output = distributary(arguments);
+    assert_eq!(output.status.code(), Some(0));
+    expected.assert_eq(&stdout(&output));
+}
+
+#[test]
+fn the_help_says_what_it_does() {
+    check_help(
+        &["--help"],
+        &expect![[r#"
+            Carries the changes of PostgreSQL databases to Kafka, exactly once.
+
+            A task spec, one YAML file, says what is captured and how it arrives. `distributary schema` prints
+            its JSON Schema, for editors.
+
+            Usage: distributary [OPTIONS] <COMMAND>
+
+            Commands:
+              run          Run a task in this process: precheck, schema, snapshot, then the stream
+              check        Check whether a task could run; writes nothing anywhere
+              objects      Show what a task would capture: tables, keys, topics; writes nothing anywhere
+              tail         Print events from now on, as they would arrive in Kafka, without touching Kafka
+              schema       Print the JSON Schema of the task spec
+              completions  Print a script that completes commands and options in a shell
+
+            Options:
+              -o, --output <FORMAT>
+                      How results are printed on stdout; `json` also makes log lines JSON
+
+                      Possible values:
+                      - text: For people
+                      - json: One JSON document; log lines are JSON objects, one per line
+                      - yaml: One YAML document
+          
+                      [default: text]
+
+                  --log-level <LEVEL>
+                      Which log lines go to stderr: off, error, warn, info, debug, trace, or a filter such as
+                      `info,kafka=debug`
+          
+                      [env: DISTRIBUTARY_LOG]
+                      [default: info]
+
+              -h, --help
+                      Print help (see a summary with '-h')
+
+              -V, --version
+                      Print version
+
+            Examples:
+              distributary check shop.yaml       is everything in place? writes nothing
+              distributary objects shop.yaml     what would be captured, and where it would go
+              distributary tail shop.yaml        look at events, without Kafka
+              distributary run shop.yaml         go
+
+            Exit codes:
+              0  done
+              1  failed, parked, or fenced by another process
+              2  wrong usage or spec
+              3  precheck not passed
+        "#]],
+    );
+}
+
+#[test]
+fn the_help_of_run_says_what_stays_behind() {
+    check_help(
+        &["run", "--help"],
+        &expect![[r#"
+            Run a task in this process: precheck, schema, snapshot, then the stream
+
+            Goes on where the last run ended; a crash loses and doubles nothing. Ctrl-C (or SIGTERM) drains what
+            is under way, commits it, keeps the replication slot and says how much WAL the server now holds for
+            it; a second Ctrl-C ends at once. As long as a slot is kept, the server keeps its WAL: run the task
+            again, or remove everything with --release.
+
+            Usage: distributary run [OPTIONS] <TASK.yaml>
+
+            Arguments:
+              <TASK.yaml>
+                      The task spec; paths in it are relative to its folder
+
+            Options:
+                  --until-caught-up
+                      End with exit code 0 once everything that was committed before the start is delivered
+
+                  --release
+                      At the end remove the slot, the publication and the internal topics; data topics stay
+
+                  --reseed
+                      Begin again with a new slot and a new snapshot, after a lost slot or a divergence
+
+                  --ignore <ITEM>
+                      Start although this item of the precheck failed, e.g. `sink.replication`; may be repeated
+
+              -o, --output <FORMAT>
+                      How results are printed on stdout; `json` also makes log lines JSON
+
+                      Possible values:
+                      - text: For people
+                      - json: One JSON document; log lines are JSON objects, one per line
+                      - yaml: One YAML document
+          
+                      [default: text]
+
+                  --log-level <LEVEL>
+                      Which log lines go to stderr: off, error, warn, info, debug, trace, or a filter such as
+                      `info,kafka=debug`
+          
+                      [env: DISTRIBUTARY_LOG]
+                      [default: info]
+
+              -h, --help
+                      Print help (see a summary with '-h')
+
+            Examples:
+              distributary run shop.yaml                              until Ctrl-C
+              distributary run shop.yaml --until-caught-up            for scripts
+              distributary run shop.yaml --until-caught-up --release  deliver the rest, then remove the task
+
+            Exit codes:
+              0  caught up, stopped by request, or released
+              1  failed, parked until a person decides, or fenced by another process of the same task
+              2  wrong usage or spec
+              3  precheck not passed; nothing was started
+        "#]],
+    );
+}
+
+#[test]
+fn the_help_of_check_says_how_to_pass() {
+    check_help(
+        &["check", "--help"],
+        &expect![[r#"
+            Check whether a task could run; writes nothing anywhere
+
+            Prints a line per item: pass, warning or fail, what was seen, and below it the remedy. A task does
+            not start while an item fails; warnings are worth a look.
+
+            Usage: distributary check [OPTIONS] <TASK.yaml>
+
+            Arguments:
+              <TASK.yaml>
+                      The task spec; paths in it are relative to its folder
+
+            Options:
+                  --connectivity
+                      Also reach out to every host and broker one by one, with timings
+
+                  --ignore <ITEM>
+                      Let this item pass although it failed; may be repeated
+
+              -o, --output <FORMAT>
+                      How results are printed on stdout; `json` also makes log lines JSON
+
+                      Possible values:
+                      - text: For people
+                      - json: One JSON document; log lines are JSON objects, one per line
+                      - yaml: One YAML document
+          
+                      [default: text]
+
+                  --log-level <LEVEL>
+                      Which log lines go to stderr: off, error, warn, info, debug, trace, or a filter such as
+                      `info,kafka=debug`
+          
+                      [env: DISTRIBUTARY_LOG]
+                      [default: info]
+
+              -h, --help
+                      Print help (see a summary with '-h')
+
+            Examples:
+              distributary check shop.yaml
+              distributary check shop.yaml --connectivity
+              distributary check shop.yaml -o json | jq '.items[] | select(.state == "fail")'
+
+            Exit codes:
+              0  no item fails, or those that fail are ignored
+              2  wrong usage or spec
+              3  an item fails
+        "#]],
+    );
+}
+
+#[test]
+fn the_help_of_each_command_has_its_exit_codes_or_examples() {
+    for command in ["run", "check", "objects", "tail", "schema", "completions"] {
+        let output = distributary(&[command, "--help"]);
+        assert_eq!(output.status.code(), Some(0), "{command}");
+        let help = stdout(&output);
+        assert!(help.contains("Exit codes:") || help.contains("Examples:"), "{command}:\n{help}");
+        let long = help.lines().find(|line| 100 < line.chars().count());
+        assert_eq!(long, None, "a line of `{command} --help` is too long");
+    }
+}
+
+#[test]
+fn wrong_usage_ends_with_2() {
+    for arguments in [
+        &[][..],
+        &["run"],
+        &["no-such-command"],
+        &["run", "a", "--no-such-option"],
+        &["check", "a", "--ignore"],
+        &["completions", "no-such-shell"],
+        &["schema", "-o", "xml"],
+        &["schema", "--log-level", "loud"],
+    ] {
+        let output = distributary(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(!output.stderr.is_empty(), "nothing is said for {arguments:?}");
+        assert!(output.stdout.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_misspelt_command_names_the_nearest() {
+    assert!(stderr(&distributary(&["chek", "a"])).contains("check"));
+}
+
+#[test]
+fn a_wrong_level_names_the_right_ones() {
+    let said = stderr(&distributary(&["schema", "--log-level", "loud"]));
+    assert!(said.contains("debug") && said.contains("info,kafka=debug"), "{said}");
+}
+
+#[test]
+fn the_version_is_that_of_the_package() {
+    let said = stdout(&distributary(&["--version"]));
+    assert_eq!(said, format!("distributary {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn the_schema_is_json_and_knows_the_keys() {
+    for format in [&[][..], &["-o", "json"]] {
+        let output = distributary(&[&["schema"], format].concat());
+        assert_eq!(output.status.code(), Some(0));
+        let schema: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let properties = schema["properties"].as_object().expect("properties");
+        for key in ["version", "task", "source", "sink", "lanes", "objects"] {
+            assert!(properties.contains_key(key), "{key}");
+        }
+    }
+}
+
+#[test]
+fn the_schema_as_yaml_says_the_same() {
+    use saphyr::{LoadableYamlNode, Yaml};
+    let yaml = stdout(&distributary(&["schema", "-o", "yaml"]));
+    let documents = Yaml::load_from_str(&yaml).expect("YAML");
+    let json = distributary(&["schema"]).stdout;
+    let json: serde_json::Value = serde_json::from_slice(&json).expect("JSON");
+    let keys = json["properties"].as_object().expect("properties").keys();
+    let shown = &documents[0]["properties"];
+    assert!(keys.clone().all(|key| shown.contains_mapping_key(key.as_str())), "{yaml}");
+}
+
+#[test]
+fn completions_know_the_commands() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let output = distributary(&["completions", shell]);
+        assert_eq!(output.status.code(), Some(0), "{shell}");
+        let script = stdout(&output);
+        for word in ["objects", "until-caught-up", "completions"] {
+            assert!(script.contains(word), "`{word}` is missing for {shell}");
+        }
+    }
+}
+
+#[test]
+fn a_reader_that_has_enough_is_no_failure() {
+    use std::process::Stdio;
+    let mut child = Command::new(env!("CARGO_BIN_EXE_distributary"))
+        .arg("schema")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary can be run");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(stderr(&output), "");
+}
