@@ -5,17 +5,24 @@
 //! Holds: the frontier.
 //! Never: confirms a position whose low watermark is not durable (delivery-protocol.md, section 7).
 
-use crate::batch::{Advanced, Durable, Routed};
+use crate::batch::{Advanced, Durable, Retire, Routed};
 use crate::failure::Failure;
 use crate::frontier::Frontier;
-use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Recipient, WrapFuture};
+use actix::{
+    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, Recipient,
+    WrapFuture,
+};
+use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 use supervision::Lifeline;
 use tokio::sync::watch;
-use wal::Lsn;
+use wal::{Lsn, Position};
+
+/// Per lane, the last position that is known to be durable. Shared with whoever writes watermarks.
+pub type Positions = Rc<RefCell<Vec<Position>>>;
 
 /// Writes a low watermark; resolves once it is durable.
 pub type WriteWatermark = Rc<dyn Fn(Lsn) -> Pin<Box<dyn Future<Output = Result<(), Failure>>>>>;
@@ -25,45 +32,45 @@ const CONFIRM_INTERVAL: Duration = Duration::from_millis(500);
 /// How often, while only keepalives move the position: idle tasks hardly write.
 const CONFIRM_INTERVAL_IDLE: Duration = Duration::from_secs(10);
 
+/// Everything an acknowledger is made of.
+pub struct Parts {
+    pub generation: u64,
+    pub lanes: u8,
+    /// Somebody waits for each position: confirm as soon as it moves.
+    pub eager: bool,
+    pub positions: Positions,
+    pub write: WriteWatermark,
+    pub confirmed: watch::Sender<Lsn>,
+    pub guardian: Recipient<Advanced>,
+    pub lifeline: Lifeline,
+}
+
+/// Confirm at once whatever can be. Answered by [`Advanced`] once nothing is on its way.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Flush;
+
 /// The last stage on the way back.
 pub struct Acknowledger {
-    generation: u64,
+    parts: Parts,
     frontier: Frontier,
-    write: WriteWatermark,
-    confirmed: watch::Sender<Lsn>,
-    guardian: Recipient<Advanced>,
-    lifeline: Lifeline,
     /// A watermark is on its way.
     writing: bool,
     /// Only idle positions came since the last watermark.
     idle: bool,
-    /// Somebody waits for each position: confirm as soon as it moves.
-    eager: bool,
     written_at: tokio::time::Instant,
     reported_seq: u64,
 }
 
 impl Acknowledger {
-    /// An acknowledger of one generation. `eager`: do not save watermarks.
-    pub fn new(
-        generation: u64,
-        lanes: u8,
-        eager: bool,
-        write: WriteWatermark,
-        confirmed: watch::Sender<Lsn>,
-        guardian: Recipient<Advanced>,
-        lifeline: Lifeline,
-    ) -> Self {
+    /// An acknowledger of one generation.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
         Self {
-            generation,
-            frontier: Frontier::new(lanes),
-            write,
-            confirmed,
-            guardian,
-            lifeline,
+            frontier: Frontier::new(parts.lanes),
+            parts,
             writing: false,
             idle: true,
-            eager,
             written_at: tokio::time::Instant::now(),
             reported_seq: 0,
         }
@@ -71,10 +78,10 @@ impl Acknowledger {
 
     fn report(&mut self) {
         self.reported_seq = self.frontier.seq();
-        self.guardian.do_send(Advanced {
-            generation: self.generation,
+        self.parts.guardian.do_send(Advanced {
+            generation: self.parts.generation,
             seq: self.frontier.seq(),
-            watermark: *self.confirmed.borrow(),
+            watermark: *self.parts.confirmed.borrow(),
         });
     }
 
@@ -85,23 +92,23 @@ impl Acknowledger {
         }
         let Some(lsn) = self.frontier.confirmable() else { return };
         let interval = if self.idle { CONFIRM_INTERVAL_IDLE } else { CONFIRM_INTERVAL };
-        let early = !self.eager && self.written_at.elapsed() < interval;
-        if self.writing || early || lsn <= *self.confirmed.borrow() {
+        let early = !self.parts.eager && self.written_at.elapsed() < interval;
+        if self.writing || early || lsn <= *self.parts.confirmed.borrow() {
             return;
         }
         self.writing = true;
         self.idle = true;
-        ctx.spawn((self.write)(lsn).into_actor(self).map(move |written, this, ctx| {
+        ctx.spawn((self.parts.write)(lsn).into_actor(self).map(move |written, this, ctx| {
             this.writing = false;
             this.written_at = tokio::time::Instant::now();
             match written {
                 Ok(()) => {
-                    this.confirmed.send_replace(lsn);
+                    this.parts.confirmed.send_replace(lsn);
                     this.report();
                     this.confirm(ctx);
                 }
                 Err(failure) => {
-                    this.lifeline.pull(failure.class, failure.cause);
+                    this.parts.lifeline.pull(failure.class, failure.cause);
                     ctx.stop();
                 }
             }
@@ -123,7 +130,7 @@ impl Handler<Routed> for Acknowledger {
     fn handle(&mut self, routed: Routed, ctx: &mut Context<Self>) {
         self.idle &= routed.lanes == 0;
         self.frontier.routed(routed);
-        if self.eager {
+        if self.parts.eager {
             self.confirm(ctx);
         }
     }
@@ -133,11 +140,36 @@ impl Handler<Durable> for Acknowledger {
     type Result = ();
 
     fn handle(&mut self, durable: Durable, ctx: &mut Context<Self>) {
-        if durable.generation == self.generation {
+        if let Some(position) = self.parts.positions.borrow_mut().get_mut(usize::from(durable.lane))
+        {
+            *position = (*position).max(durable.position);
+        }
+        if durable.generation == self.parts.generation {
             self.frontier.durable(durable.lane, durable.seq);
-            if self.eager {
+            if self.parts.eager {
                 self.confirm(ctx);
             }
         }
+    }
+}
+
+impl Handler<Flush> for Acknowledger {
+    type Result = ();
+
+    fn handle(&mut self, _: Flush, ctx: &mut Context<Self>) {
+        self.parts.eager = true;
+        self.confirm(ctx);
+        if !self.writing {
+            self.report();
+        }
+    }
+}
+
+impl Handler<Retire> for Acknowledger {
+    type Result = ();
+
+    fn handle(&mut self, _: Retire, ctx: &mut Context<Self>) {
+        self.parts.lifeline.release();
+        ctx.stop();
     }
 }

@@ -94,6 +94,20 @@ pub struct LaneOpened {
     pub position: Position,
 }
 
+/// Every table of the snapshot was read and handed to the router. Snapshot → Guardian.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct SnapshotRead {
+    pub generation: u64,
+    /// Number of batches that the router got.
+    pub batches: u64,
+}
+
+/// The generation is over: end without a report. Task → Decoder, Router, Acknowledger, Snapshot.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Retire;
+
 /// The frontier moved. Acknowledger → Guardian.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]

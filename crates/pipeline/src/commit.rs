@@ -11,6 +11,9 @@ pub struct CommitBudget {
     pub interval_max: Duration,
     /// One lane: end only where a source transaction ends, unless that passes the bounds.
     pub whole_transactions: bool,
+    /// How long a Kafka transaction may wait for the end of its source transaction: well below
+    /// `transaction.timeout.ms`, after which the broker aborts it.
+    pub open_max: Duration,
 }
 
 impl CommitBudget {
@@ -22,6 +25,7 @@ impl CommitBudget {
             events_max: 50_000,
             interval_max,
             whole_transactions: lanes == 1,
+            open_max: Duration::from_secs(10),
         }
     }
 }
@@ -50,7 +54,9 @@ impl OpenTransaction {
     #[must_use]
     pub fn is_due(&self, at: At, now: Instant, budget: &CommitBudget) -> bool {
         let full = budget.bytes_max <= self.bytes || budget.events_max <= self.events;
-        let late = budget.interval_max <= now.saturating_duration_since(self.opened_at);
+        let age = now.saturating_duration_since(self.opened_at);
+        let late = budget.interval_max <= age;
+        let full = full || budget.open_max <= age;
         match at {
             At::Change => full,
             At::Batch { ends_transaction } => {
@@ -86,9 +92,14 @@ mod tests {
 
     #[test]
     fn one_lane_commits_whole_source_transactions_up_to_the_budget() {
-        assert!(!check(1, 1, 10_000, At::Batch { ends_transaction: false }));
-        assert!(!check(1, 1, 10_000, At::Idle { ends_transaction: false }));
+        assert!(!check(1, 1, 9_000, At::Batch { ends_transaction: false }));
+        assert!(!check(1, 1, 9_000, At::Idle { ends_transaction: false }));
         assert!(check(1, 1, 200, At::Batch { ends_transaction: true }));
         assert!(check(1, 16 << 20, 0, At::Change));
+    }
+
+    #[test]
+    fn the_broker_must_not_abort_what_waits_too_long() {
+        assert!(check(1, 1, 10_000, At::Idle { ends_transaction: false }));
     }
 }

@@ -5,11 +5,13 @@
 //! Holds: relation versions, transaction state; batches that wait while a table is described.
 //! Never: renders a value. A change is not passed on before its table version is.
 
-use crate::batch::{Decoded, TableLearned, WalBatch};
-use crate::describe::{Described, Describe};
+use crate::batch::{Decoded, Retire, TableLearned, WalBatch};
+use crate::describe::{Describe, Described};
 use crate::failure::Failure;
 use crate::router::Router;
-use actix::{Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, WrapFuture};
+use actix::{
+    Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, WrapFuture,
+};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use supervision::{Credit, Lifeline};
@@ -94,5 +96,14 @@ impl Handler<WalBatch> for Decoder {
     fn handle(&mut self, batch: WalBatch, ctx: &mut Context<Self>) {
         self.waiting.push_back(batch);
         self.drain(ctx);
+    }
+}
+
+impl Handler<Retire> for Decoder {
+    type Result = ();
+
+    fn handle(&mut self, _: Retire, ctx: &mut Context<Self>) {
+        self.lifeline.release();
+        ctx.stop();
     }
 }

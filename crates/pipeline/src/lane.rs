@@ -1,7 +1,7 @@
-//! The thread of one lane: encodes, produces, commits. Blocking on purpose.
+//! One lane: encodes, produces, commits; drops what it holds already, by position.
 //!
-//! One loop over a queue; the sink is opened first (fencing every older owner), what it already
-//! holds is dropped by position, and a transaction ends by [`CommitBudget`].
+//! [`Lane`] is a state machine that is told the time. Its calls block, so [`LaneThread`] gives it a
+//! thread and a queue.
 
 use crate::batch::LaneBatch;
 use crate::commit::{At, CommitBudget, OpenTransaction};
@@ -24,7 +24,7 @@ pub enum Order {
     Write(LaneBatch),
 }
 
-/// What the thread reports to its actor.
+/// What a lane reports.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub enum Event {
@@ -35,8 +35,182 @@ pub enum Event {
 }
 
 /// Opens the sink: fences older owners and reads the checkpoint. Called again after a dirty commit.
-pub type OpenSink =
-    Box<dyn FnMut() -> Result<(Box<dyn LaneSink>, Opened), kafka::Error> + Send>;
+pub type OpenSink = Box<dyn FnMut() -> Result<(Box<dyn LaneSink>, Opened), kafka::Error> + Send>;
+
+/// What a lane asks of the world around it: the thread's in production, a simulated one in tests.
+pub trait Surroundings {
+    fn now(&self) -> Instant;
+    /// Microseconds since 1970.
+    fn now_us(&self) -> i64;
+    fn report(&mut self, event: Event);
+}
+
+/// An open lane.
+pub struct Lane {
+    sink: Box<dyn LaneSink>,
+    open: OpenSink,
+    encoder: Encoder,
+    budget: CommitBudget,
+    progress: Arc<Progress>,
+    /// Highest front that was heard of; batches of older ones are refused.
+    generation: u64,
+    /// Last position that was given to the sink or found in the checkpoint.
+    accepted: Position,
+    end_lsn: Lsn,
+    transaction: Option<OpenTransaction>,
+    /// Generation and number of the last batch that was accepted whole.
+    last: Option<(u64, u64)>,
+    ends_transaction: bool,
+    commit_time_us: u64,
+}
+
+impl Lane {
+    /// Opens the lane and reports where it stands.
+    ///
+    /// # Errors
+    /// When the sink cannot be opened.
+    pub fn open(
+        mut open: OpenSink,
+        encoder: Encoder,
+        budget: CommitBudget,
+        progress: Arc<Progress>,
+        around: &mut dyn Surroundings,
+    ) -> Result<Self, Failure> {
+        let (sink, opened) = open()?;
+        let accepted = opened.position();
+        around.report(Event::Opened { term: opened.term, position: accepted });
+        Ok(Self {
+            sink,
+            open,
+            encoder,
+            budget,
+            progress,
+            generation: 0,
+            accepted,
+            end_lsn: opened.end_lsn(),
+            transaction: None,
+            last: None,
+            ends_transaction: true,
+            commit_time_us: 0,
+        })
+    }
+
+    /// Encodes and produces what the lane does not hold yet; commits where that is due.
+    ///
+    /// # Errors
+    /// Any: the lane must be given up. Its next owner learns from the checkpoint what it holds.
+    pub fn write(
+        &mut self,
+        batch: &LaneBatch,
+        around: &mut dyn Surroundings,
+    ) -> Result<(), Failure> {
+        if batch.generation < self.generation {
+            return Ok(());
+        }
+        self.generation = batch.generation;
+        let held = self.accepted;
+        let mut change_before = None;
+        for piece in batch.pieces.iter() {
+            let position = batch.batch.position(&batch.batch.changes[piece.change as usize]);
+            if position <= held {
+                continue;
+            }
+            if change_before.is_some_and(|before| before != piece.change) {
+                self.end_if_due(At::Change, around)?;
+            }
+            change_before = Some(piece.change);
+            self.produce(batch, piece, around)?;
+            self.accepted = position;
+        }
+        self.last = Some((batch.generation, batch.seq));
+        self.ends_transaction = batch.ends_transaction;
+        if let Some(end) = batch.batch.committed_end_lsn {
+            self.end_lsn = self.end_lsn.max(end);
+        }
+        if self.transaction.is_none() {
+            self.report(around);
+            return Ok(());
+        }
+        self.end_if_due(At::Batch { ends_transaction: batch.ends_transaction }, around)
+    }
+
+    /// Nothing waits: commits what is open, unless the rest of its source transaction is awaited.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn idle(&mut self, around: &mut dyn Surroundings) -> Result<(), Failure> {
+        self.end_if_due(At::Idle { ends_transaction: self.ends_transaction }, around)
+    }
+
+    /// Lets the client serve its callbacks.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn poll(&mut self) -> Result<(), Failure> {
+        Ok(self.sink.poll()?)
+    }
+
+    /// Whether a transaction waits for more.
+    #[must_use]
+    pub fn is_in_transaction(&self) -> bool {
+        self.transaction.is_some()
+    }
+
+    fn produce(
+        &mut self,
+        batch: &LaneBatch,
+        piece: &record::route::Piece,
+        around: &dyn Surroundings,
+    ) -> Result<(), Failure> {
+        let change = &batch.batch.changes[piece.change as usize];
+        let Some(plan) = &batch.plans[change.table as usize] else { return Ok(()) };
+        let transaction = self.transaction.get_or_insert_with(|| OpenTransaction {
+            bytes: 0,
+            events: 0,
+            opened_at: around.now(),
+        });
+        let (sink, now_us) = (&mut self.sink, around.now_us());
+        self.encoder.encode(plan, &batch.batch, piece, now_us, &mut |record| {
+            transaction.bytes += record.key.map_or(0, <[u8]>::len) as u64;
+            transaction.bytes += record.value.map_or(0, <[u8]>::len) as u64;
+            transaction.events += 1;
+            sink.send(&record)
+        })?;
+        self.commit_time_us = unix_micros(batch.batch.transaction(change).commit_time);
+        Ok(())
+    }
+
+    fn end_if_due(&mut self, at: At, around: &mut dyn Surroundings) -> Result<(), Failure> {
+        let due = |open: &OpenTransaction| open.is_due(at, around.now(), &self.budget);
+        let Some(ended) = self.transaction.take_if(|open| due(open)) else { return Ok(()) };
+        let complete = match at {
+            At::Change => false,
+            At::Batch { ends_transaction } | At::Idle { ends_transaction } => ends_transaction,
+        };
+        let point = CommitPoint { position: self.accepted, end_lsn: self.end_lsn, complete };
+        let committed = self.sink.commit(&point)?;
+        self.progress.records.fetch_add(ended.events, Relaxed);
+        self.progress.commits.fetch_add(1, Relaxed);
+        self.progress.durable_commit_time_us.fetch_max(self.commit_time_us, Relaxed);
+        self.report(around);
+        if committed.clean {
+            return Ok(());
+        }
+        debug!("commit was slow or retried, opening the lane again before the next transaction");
+        let (sink, opened) = (self.open)()?;
+        if opened.position() != self.accepted {
+            return Err(Failure::checkpoint_moved(opened.position(), self.accepted));
+        }
+        self.sink = sink;
+        Ok(())
+    }
+
+    fn report(&self, around: &mut dyn Surroundings) {
+        if let Some((generation, seq)) = self.last {
+            around.report(Event::Durable { generation, seq, position: self.accepted });
+        }
+    }
+}
 
 /// How often an idle thread serves the client's callbacks.
 const IDLE_POLL: Duration = Duration::from_millis(500);
@@ -52,31 +226,27 @@ pub struct LaneThread {
     pub progress: Arc<Progress>,
 }
 
-/// The open lane.
-struct Lane {
-    sink: Box<dyn LaneSink>,
-    encoder: Encoder,
-    budget: CommitBudget,
-    progress: Arc<Progress>,
-    /// Highest front that was heard of; batches of older ones are refused.
-    generation: u64,
-    /// Last position that was given to the sink or found in the checkpoint.
-    accepted: Position,
-    end_lsn: Lsn,
-    transaction: Option<OpenTransaction>,
-    /// Last batch that was accepted whole.
-    last: Option<(u64, u64)>,
-    ends_transaction: bool,
-    commit_time_us: u64,
-}
-
-/// Says how the thread ended, whatever ended it.
-struct Farewell {
+/// The thread's surroundings. Says how the thread ended, whatever ended it.
+struct Thread {
     events: Recipient<Event>,
     ended: Option<Result<(), Failure>>,
 }
 
-impl Drop for Farewell {
+impl Surroundings for Thread {
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn now_us(&self) -> i64 {
+        micros_now()
+    }
+
+    fn report(&mut self, event: Event) {
+        self.events.do_send(event);
+    }
+}
+
+impl Drop for Thread {
     fn drop(&mut self) {
         let panicked = || {
             let cause = "the lane's thread panicked; see the log line of the panic";
@@ -92,156 +262,43 @@ impl Drop for Farewell {
 impl LaneThread {
     /// Runs until the queue ends or something fails, and reports which.
     pub fn run(self, queue: &Receiver<Order>, events: Recipient<Event>) {
-        let mut farewell = Farewell { events: events.clone(), ended: None };
-        farewell.ended = Some(self.work(queue, &events));
+        let mut thread = Thread { events, ended: None };
+        thread.ended = Some(self.work(queue, &mut thread));
     }
 
-    fn work(self, queue: &Receiver<Order>, events: &Recipient<Event>) -> Result<(), Failure> {
-        let Self { lane, mut open, encoder, budget, progress } = self;
-        let (sink, opened) = open()?;
-        let accepted = opened.position();
-        events.do_send(Event::Opened { term: opened.term, position: accepted });
-        let mut state = Lane {
-            sink,
-            encoder,
-            budget,
-            progress,
-            generation: 0,
-            accepted,
-            end_lsn: opened.end_lsn(),
-            transaction: None,
-            last: None,
-            ends_transaction: true,
-            commit_time_us: 0,
-        };
+    fn work(self, queue: &Receiver<Order>, thread: &mut Thread) -> Result<(), Failure> {
+        let Self { lane: number, open, encoder, budget, progress } = self;
+        let mut lane = Lane::open(open, encoder, budget, progress, thread)?;
         loop {
             match queue.try_recv() {
-                Ok(Order::Write(batch)) => state.write(&batch, events, &mut open)?,
+                Ok(Order::Write(batch)) => lane.write(&batch, thread)?,
                 Err(empty) => {
-                    let at = At::Idle { ends_transaction: state.ends_transaction };
-                    state.end_if_due(at, events, &mut open)?;
+                    lane.idle(thread)?;
                     if empty == TryRecvError::Disconnected {
                         // What is still open belongs to an unfinished source transaction: the next
                         // owner's fence aborts it.
-                        debug!(lane, "lane told to stop");
+                        debug!(lane = number, "lane told to stop");
                         return Ok(());
                     }
-                    if let Some(Order::Write(batch)) = state.wait(queue)? {
-                        state.write(&batch, events, &mut open)?;
-                    }
+                    wait(&mut lane, queue, thread)?;
                 }
             }
         }
     }
 }
 
-impl Lane {
-    /// Waits for the next order while it serves the client.
-    fn wait(&mut self, queue: &Receiver<Order>) -> Result<Option<Order>, Failure> {
-        let patience = if self.transaction.is_some() { OPEN_POLL } else { IDLE_POLL };
-        let order = match queue.recv_timeout(patience) {
-            Ok(order) => Some(order),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        };
-        self.sink.poll()?;
-        Ok(order)
-    }
-
-    /// Encodes and produces what the lane does not hold yet.
-    fn write(
-        &mut self,
-        batch: &LaneBatch,
-        events: &Recipient<Event>,
-        open: &mut OpenSink,
-    ) -> Result<(), Failure> {
-        if batch.generation < self.generation {
-            return Ok(());
-        }
-        self.generation = batch.generation;
-        let now_us = micros_now();
-        let held = self.accepted;
-        let mut change_before = None;
-        for piece in batch.pieces.iter() {
-            let change = &batch.batch.changes[piece.change as usize];
-            let position = batch.batch.position(change);
-            if position <= held {
-                continue;
-            }
-            if change_before.is_some_and(|before| before != piece.change) {
-                self.end_if_due(At::Change, events, open)?;
-            }
-            change_before = Some(piece.change);
-            let Some(plan) = &batch.plans[change.table as usize] else { continue };
-            let transaction = self.transaction.get_or_insert_with(|| OpenTransaction {
-                bytes: 0,
-                events: 0,
-                opened_at: Instant::now(),
-            });
-            let (sink, mut bytes, mut events_count) = (&mut self.sink, 0u64, 0u64);
-            self.encoder.encode(plan, &batch.batch, piece, now_us, &mut |record| {
-                bytes += record.key.map_or(0, <[u8]>::len) as u64;
-                bytes += record.value.map_or(0, <[u8]>::len) as u64;
-                events_count += 1;
-                sink.send(&record)
-            })?;
-            transaction.bytes += bytes;
-            transaction.events += events_count;
-            self.progress.records.fetch_add(events_count, Relaxed);
-            self.accepted = position;
-            self.commit_time_us = unix_micros(batch.batch.transaction(change).commit_time);
-        }
-        self.last = Some((batch.generation, batch.seq));
-        self.ends_transaction = batch.ends_transaction;
-        if let Some(end) = batch.batch.committed_end_lsn {
-            self.end_lsn = end;
-        }
-        if self.transaction.is_none() {
-            self.report(events);
-            return Ok(());
-        }
-        self.end_if_due(At::Batch { ends_transaction: batch.ends_transaction }, events, open)
-    }
-
-    fn end_if_due(
-        &mut self,
-        at: At,
-        events: &Recipient<Event>,
-        open: &mut OpenSink,
-    ) -> Result<(), Failure> {
-        let due = |open: OpenTransaction| open.is_due(at, Instant::now(), &self.budget);
-        if !self.transaction.is_some_and(due) {
-            return Ok(());
-        }
-        self.transaction = None;
-        let complete = match at {
-            At::Change => false,
-            At::Batch { ends_transaction } | At::Idle { ends_transaction } => ends_transaction,
-        };
-        let point = CommitPoint { position: self.accepted, end_lsn: self.end_lsn, complete };
-        let committed = self.sink.commit(&point)?;
-        self.progress.commits.fetch_add(1, Relaxed);
-        self.progress.durable_commit_time_us.fetch_max(self.commit_time_us, Relaxed);
-        self.report(events);
-        if committed.clean {
-            return Ok(());
-        }
-        debug!("commit was slow or retried, opening the lane again before the next transaction");
-        let (sink, opened) = open()?;
-        if opened.position() != self.accepted {
-            return Err(Failure::checkpoint_moved(opened.position(), self.accepted));
-        }
-        self.sink = sink;
-        Ok(())
-    }
-
-    fn report(&self, events: &Recipient<Event>) {
-        if let Some((generation, seq)) = self.last {
-            events.do_send(Event::Durable { generation, seq, position: self.accepted });
-        }
+/// Waits for the next order while the client is served.
+fn wait(lane: &mut Lane, queue: &Receiver<Order>, thread: &mut Thread) -> Result<(), Failure> {
+    let patience = if lane.is_in_transaction() { OPEN_POLL } else { IDLE_POLL };
+    let order = queue.recv_timeout(patience);
+    lane.poll()?;
+    match order {
+        Ok(Order::Write(batch)) => lane.write(&batch, thread),
+        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Ok(()),
     }
 }
 
-fn micros_now() -> i64 {
+pub(crate) fn micros_now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }

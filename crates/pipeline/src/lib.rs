@@ -1,1 +1,42 @@
-//! pipeline.
+//! The stages as actors, what supervises them, and how a task runs in one process.
+//!
+//! * [`reader`] → [`decoder`] → [`router`] → [`producer`] (with its [`lane`] thread) → Kafka;
+//!   [`acknowledger`] finds what may be confirmed. [`batch`]: what travels between them.
+//! * [`task`]: one life of a task: where it begins ([`start`]), its [`snapshot`], its [`front`]s and
+//!   [`lanes`], what follows a [`failure`].
+//! * [`capture`]: which tables are published and read; [`planner`]: their topics, pins and plans.
+//! * [`precheck`], [`objects`], [`tail`]: what looks without writing.
+
+pub mod acknowledger;
+pub mod batch;
+pub mod capture;
+pub mod commit;
+pub mod decoder;
+pub mod describe;
+pub mod failure;
+pub mod front;
+pub mod frontier;
+pub mod guardian;
+pub mod lane;
+pub mod lanes;
+pub mod meta;
+pub mod objects;
+pub mod planner;
+pub mod precheck;
+pub mod producer;
+pub mod progress;
+pub mod reader;
+pub mod router;
+pub mod routing;
+pub mod snapshot;
+pub mod source;
+pub mod start;
+pub mod tail;
+pub mod task;
+
+pub use failure::Failure;
+pub use objects::{ObjectRow, objects};
+pub use precheck::precheck;
+pub use progress::Progress;
+pub use tail::tail;
+pub use task::{Options, Outcome, run};

@@ -132,6 +132,9 @@ async fn run(parts: &mut Parts, mut orders: watch::Receiver<Order>) -> Result<()
     let mut unpaid: Option<Bytes> = None;
     loop {
         let order = *orders.borrow_and_update();
+        if order == Order::Close {
+            break;
+        }
         let confirmed = *parts.confirmed.borrow_and_update();
         let wake = tokio::select! {
             biased;
@@ -141,11 +144,7 @@ async fn run(parts: &mut Parts, mut orders: watch::Receiver<Order>) -> Result<()
             wake = read_or_pay(stream.as_mut(), &parts.budget, &mut unpaid), if order == Order::Read => wake?,
         };
         match wake {
-            Wake::Ordered => {
-                if *orders.borrow() == Order::Close {
-                    break;
-                }
-            }
+            Wake::Ordered => {}
             Wake::StatusDue => {
                 let confirmed = (*parts.confirmed.borrow()).min(received);
                 stream.report(received, confirmed, parts.eager).await?;

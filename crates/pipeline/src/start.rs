@@ -3,6 +3,7 @@
 //! delivery-protocol.md, section 7: if the guarantee cannot be kept the task is parked with a
 //! reason; it never continues silently and never starts "from zero".
 
+use kafka::meta::Watermark;
 use wal::{Lsn, Position};
 
 /// How far the initial snapshot of a task has come, from the meta lane.
@@ -14,16 +15,6 @@ pub enum SnapshotProgress {
     Running,
     /// Finished, or not wanted: the stream has its starting point.
     Done,
-}
-
-/// The low watermark `w` of the meta lane.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Watermark {
-    pub lsn: Lsn,
-    pub system_id: u64,
-    pub timeline: u32,
-    /// Position of each lane when it was written.
-    pub lanes: Vec<Position>,
 }
 
 /// The slot as the server shows it.
@@ -83,11 +74,11 @@ pub fn decide(facts: &Facts<'_>) -> Start {
     }
     match (facts.snapshot, &facts.watermark) {
         (SnapshotProgress::None, None) => begin(facts, wrote),
-        (SnapshotProgress::None, Some(_)) => park(
-            facts,
-            "its checkpoint topic has a low watermark but no record of a snapshot",
-        ),
+        (SnapshotProgress::None, Some(_)) => {
+            park(facts, "its checkpoint topic has a low watermark but no record of a snapshot")
+        }
         (SnapshotProgress::Running, _) => {
+            // Also where no lane has a checkpoint: at-least-once delivery writes it after its records.
             Start::Fresh { drop_slot: facts.slot.is_some(), again: true }
         }
         (SnapshotProgress::Done, None) => {

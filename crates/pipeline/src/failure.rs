@@ -1,0 +1,109 @@
+//! What an error of any package means here: its class, and a cause for people.
+
+use supervision::FailureClass;
+use wal::Position;
+
+/// A classified failure. Holds no secret and no row value.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{cause}")]
+pub struct Failure {
+    pub class: FailureClass,
+    /// Cause and remedy.
+    pub cause: String,
+}
+
+impl Failure {
+    /// Something that a person must decide.
+    #[must_use]
+    pub fn fatal(cause: impl Into<String>) -> Self {
+        Self { class: FailureClass::Fatal, cause: cause.into() }
+    }
+
+    /// Something that may pass.
+    #[must_use]
+    pub fn transient(cause: impl Into<String>) -> Self {
+        Self { class: FailureClass::Transient, cause: cause.into() }
+    }
+
+    /// A lane's checkpoint is not where the lane left it: somebody else has written.
+    #[must_use]
+    pub fn checkpoint_moved(found: Position, expected: Position) -> Self {
+        Self::fatal(format!(
+            "the lane's checkpoint stands at {found} instead of {expected}: the checkpoint topic \
+             was altered by someone else; find out by whom, then run with --reseed"
+        ))
+    }
+}
+
+impl From<kafka::Error> for Failure {
+    fn from(error: kafka::Error) -> Self {
+        use kafka::Error;
+        // No `_` arm: whoever adds an error decides here what it means.
+        let class = match &error {
+            Error::Unreachable { .. } => FailureClass::Connection,
+            // A password may be changed at the broker first: tried again, but not for hours.
+            Error::Authentication { .. } | Error::NotAuthorized { .. } => FailureClass::Transient,
+            Error::Fenced { .. } => FailureClass::Fenced,
+            Error::RecordTooLarge { .. } => FailureClass::Poison,
+            Error::Dirty | Error::Poisoned | Error::Client { .. } => FailureClass::Transient,
+            Error::TopicMissing { .. }
+            | Error::CheckpointDiverged { .. }
+            | Error::TopicTruncated { .. }
+            | Error::InternalTopic { .. }
+            | Error::Config(_) => FailureClass::Fatal,
+        };
+        Self { class, cause: error.to_string() }
+    }
+}
+
+impl From<wal::decoder::Error> for Failure {
+    fn from(error: wal::decoder::Error) -> Self {
+        use wal::decoder::Error;
+        let class = match &error {
+            Error::Frame(_)
+            | Error::Message { .. }
+            | Error::RelationUnknown { .. }
+            | Error::ColumnCount { .. }
+            | Error::OutOfPlace { .. }
+            | Error::CommitMismatch { .. }
+            | Error::BufferTooLarge { .. }
+            | Error::NotLearned { .. }
+            | Error::OutOfTurn(_) => FailureClass::Transient,
+            Error::NotRequested { .. } => FailureClass::Fatal,
+        };
+        Self { class, cause: error.to_string() }
+    }
+}
+
+impl From<wal::copy::CopyError> for Failure {
+    fn from(error: wal::copy::CopyError) -> Self {
+        Self::transient(error.to_string())
+    }
+}
+
+impl From<record::plan::PlanError> for Failure {
+    fn from(error: record::plan::PlanError) -> Self {
+        Self::fatal(error.to_string())
+    }
+}
+
+impl From<record::encode::EncodeError<kafka::Error>> for Failure {
+    fn from(error: record::encode::EncodeError<kafka::Error>) -> Self {
+        use record::encode::EncodeError;
+        let class = match error {
+            EncodeError::Sink(error) => return Self::from(error),
+            EncodeError::NotUtf8 { .. }
+            | EncodeError::Malformed { .. }
+            | EncodeError::Unrepresentable { .. }
+            | EncodeError::Binary { .. } => FailureClass::Poison,
+            EncodeError::NoSuchChange { .. } => FailureClass::Transient,
+        };
+        Self { class, cause: error.to_string() }
+    }
+}
+
+impl From<tokio::task::JoinError> for Failure {
+    fn from(error: tokio::task::JoinError) -> Self {
+        Self::transient(format!("a blocking call ended early: {error}"))
+    }
+}

@@ -1,0 +1,171 @@
+//! One life of the front: acknowledger, router, and what feeds the router.
+
+use crate::acknowledger::{self, Acknowledger, Flush, Positions, WriteWatermark};
+use crate::batch::{Advanced, Durable, LaneBatch, LaneReady, Retire, SnapshotRead};
+use crate::decoder::Decoder;
+use crate::describe::Describe;
+use crate::guardian::Guardian;
+use crate::lanes::Lanes;
+use crate::progress::Progress;
+use crate::reader::{self, Obey, OpenStream, Order, Reader};
+use crate::router::Router;
+use crate::snapshot::{self, Snapshot};
+use actix::{Actor, Addr, Recipient};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use supervision::{Budget, Lifeline, Stage, StageFailed};
+use tokio::sync::watch;
+use wal::Lsn;
+
+/// What every front of a task shares.
+pub struct Context<'a> {
+    pub generation: u64,
+    pub lanes: &'a Lanes,
+    pub lanes_count: u8,
+    pub budget: &'a Budget,
+    pub positions: &'a Positions,
+    pub progress: &'a Arc<Progress>,
+    pub guardian: &'a Addr<Guardian>,
+    /// Somebody waits for each position.
+    pub eager: bool,
+}
+
+/// A running front.
+pub struct Front {
+    pub generation: u64,
+    router: Addr<Router>,
+    acknowledger: Addr<Acknowledger>,
+    feed: Feed,
+}
+
+enum Feed {
+    Stream { reader: Addr<Reader>, decoder: Addr<Decoder> },
+    Snapshot(Addr<Snapshot>),
+}
+
+/// How to feed a front from the stream.
+pub struct StreamFeed {
+    pub open: OpenStream,
+    pub decoder: wal::decoder::Decoder,
+    pub describe: Rc<dyn Describe>,
+    /// The position that is confirmed already.
+    pub confirmed: Lsn,
+    pub write: WriteWatermark,
+}
+
+impl Context<'_> {
+    /// A front over the replication stream.
+    #[must_use]
+    pub fn stream(&self, feed: StreamFeed) -> Front {
+        let StreamFeed { open, decoder, describe, confirmed, write } = feed;
+        let (confirmed, watched) = watch::channel(confirmed);
+        let (router, acknowledger) = self.middle(write, confirmed);
+        let line = self.line(Stage::Decoder);
+        let decoder = Decoder::new(decoder, describe, router.clone(), line).start();
+        let parts = reader::Parts {
+            open,
+            budget: self.budget.clone(),
+            confirmed: watched,
+            decoder: decoder.clone().recipient(),
+            eager: self.eager,
+            progress: Arc::clone(self.progress),
+            lifeline: self.line(Stage::Reader),
+        };
+        let reader = Reader::new(parts).start();
+        self.begin(router, acknowledger, Feed::Stream { reader, decoder })
+    }
+
+    /// A front over the initial snapshot. `make` gets the router and the snapshot's lifeline.
+    #[must_use]
+    pub fn snapshot(
+        &self,
+        make: impl FnOnce(Addr<Router>, Recipient<SnapshotRead>, Lifeline) -> snapshot::Parts,
+    ) -> Front {
+        // The snapshot confirms nothing: the slot stands where it was made.
+        let write: WriteWatermark = Rc::new(|_| Box::pin(std::future::ready(Ok(()))));
+        let (router, acknowledger) = self.middle(write, watch::channel(Lsn::ZERO).0);
+        let guardian = self.guardian.clone().recipient();
+        let parts = make(router.clone(), guardian, self.line(Stage::Snapshot));
+        let snapshot = Snapshot::new(parts).start();
+        self.begin(router, acknowledger, Feed::Snapshot(snapshot))
+    }
+
+    fn line(&self, stage: Stage) -> Lifeline {
+        let guardian: Recipient<StageFailed> = self.guardian.clone().recipient();
+        Lifeline::new(guardian, self.generation, stage)
+    }
+
+    fn middle(
+        &self,
+        write: WriteWatermark,
+        confirmed: watch::Sender<Lsn>,
+    ) -> (Addr<Router>, Addr<Acknowledger>) {
+        let guardian: Recipient<Advanced> = self.guardian.clone().recipient();
+        let acknowledger = Acknowledger::new(acknowledger::Parts {
+            generation: self.generation,
+            lanes: self.lanes_count,
+            eager: self.eager,
+            positions: Rc::clone(self.positions),
+            write,
+            confirmed,
+            guardian,
+            lifeline: self.line(Stage::Acknowledger),
+        })
+        .start();
+        let producers: Vec<Option<Recipient<LaneBatch>>> = self.lanes.producers();
+        let line = self.line(Stage::Router);
+        let routed = acknowledger.clone().recipient();
+        let router = Router::new(self.generation, producers, routed, line).start();
+        (router, acknowledger)
+    }
+
+    fn begin(&self, router: Addr<Router>, acknowledger: Addr<Acknowledger>, feed: Feed) -> Front {
+        let front = Front { generation: self.generation, router, acknowledger, feed };
+        self.lanes.attach(None, &front.listeners());
+        front
+    }
+}
+
+impl Front {
+    fn listeners(&self) -> [Recipient<Durable>; 2] {
+        [self.router.clone().recipient(), self.acknowledger.clone().recipient()]
+    }
+
+    /// A lane has a new owner: it hears from this front, and gets what is not durable.
+    pub fn lane_ready(&self, lane: u8, lanes: &Lanes) {
+        lanes.attach(Some(lane), &self.listeners());
+        if let Some(producer) = lanes.producer(lane) {
+            self.router.do_send(LaneReady { lane, producer });
+        }
+    }
+
+    /// Takes nothing more in.
+    pub fn pause(&self) {
+        if let Feed::Stream { reader, .. } = &self.feed {
+            reader.do_send(Obey(Order::Pause));
+        }
+    }
+
+    /// Confirms whatever is durable now; [`Advanced`] follows.
+    pub fn flush(&self) {
+        self.acknowledger.do_send(Flush);
+    }
+
+    /// Ends this life. Waits up to `patience` for the reader to take leave of the server.
+    pub async fn retire(self, patience: Duration) {
+        match &self.feed {
+            Feed::Stream { reader, decoder } => {
+                decoder.do_send(Retire);
+                reader.do_send(Obey(Order::Close));
+                let until = tokio::time::Instant::now() + patience;
+                while reader.connected() && tokio::time::Instant::now() < until {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            }
+            Feed::Snapshot(snapshot) => snapshot.do_send(Retire),
+        }
+        self.router.do_send(Retire);
+        self.acknowledger.do_send(Retire);
+    }
+}

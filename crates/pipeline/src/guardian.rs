@@ -1,0 +1,72 @@
+//! Guardian: hears of every failure, opening and advance, and passes it to the task's loop in order.
+//!
+//! In:    [`StageFailed`], [`LaneOpened`], [`Advanced`], [`SnapshotRead`].
+//! Out:   [`News`], to whoever runs the task.
+//! Never: decides; that is [`crate::task`], which can await.
+
+use crate::batch::{Advanced, LaneOpened, SnapshotRead};
+use actix::{Actor, Context, Handler};
+use supervision::StageFailed;
+use tokio::sync::mpsc::UnboundedSender;
+
+/// Something happened in a stage.
+#[derive(Clone, Debug)]
+pub enum News {
+    Failed(StageFailed),
+    Opened(LaneOpened),
+    Advanced(Advanced),
+    SnapshotRead(SnapshotRead),
+    /// The delay before a lane is opened again has passed.
+    LaneDue {
+        lane: u8,
+        /// The life that failed.
+        life: u64,
+    },
+}
+
+/// The ear of a running task. Lives as long as the task.
+#[derive(Debug)]
+pub struct Guardian(pub UnboundedSender<News>);
+
+impl Guardian {
+    fn pass(&self, news: News) {
+        // The task's loop has ended: nobody is left to care.
+        let _ = self.0.send(news);
+    }
+}
+
+impl Actor for Guardian {
+    type Context = Context<Self>;
+}
+
+impl Handler<StageFailed> for Guardian {
+    type Result = ();
+
+    fn handle(&mut self, failed: StageFailed, _: &mut Context<Self>) {
+        self.pass(News::Failed(failed));
+    }
+}
+
+impl Handler<LaneOpened> for Guardian {
+    type Result = ();
+
+    fn handle(&mut self, opened: LaneOpened, _: &mut Context<Self>) {
+        self.pass(News::Opened(opened));
+    }
+}
+
+impl Handler<Advanced> for Guardian {
+    type Result = ();
+
+    fn handle(&mut self, advanced: Advanced, _: &mut Context<Self>) {
+        self.pass(News::Advanced(advanced));
+    }
+}
+
+impl Handler<SnapshotRead> for Guardian {
+    type Result = ();
+
+    fn handle(&mut self, read: SnapshotRead, _: &mut Context<Self>) {
+        self.pass(News::SnapshotRead(read));
+    }
+}

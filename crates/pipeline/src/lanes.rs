@@ -1,0 +1,214 @@
+//! The lanes of a task: who owns each now, and how a lost owner is replaced alone.
+
+use crate::batch::{Durable, LaneBatch, LaneOpened};
+use crate::commit::CommitBudget;
+use crate::failure::Failure;
+use crate::guardian::{Guardian, News};
+use crate::lane::{Event, LaneThread};
+use crate::producer::{Attach, Producer, StartLane, Stop};
+use crate::progress::Progress;
+use actix::{Actor, Addr, Recipient};
+use kafka::names::{LaneId, Names};
+use kafka::settings::Settings;
+use record::encode::Encoder;
+use record::plan::TaskPlan;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use supervision::{FailureLog, Lifeline, RestartPolicy, Stage, StageFailed, Verdict};
+use tokio::sync::mpsc::UnboundedSender;
+use tracing::info;
+use wal::Position;
+
+/// What every lane of a task is made of.
+pub struct Factory {
+    pub kafka: Settings,
+    pub names: Names,
+    pub plan: TaskPlan,
+    pub revision: u64,
+    pub budget: CommitBudget,
+    pub progress: Arc<Progress>,
+    pub guardian: Addr<Guardian>,
+    pub news: UnboundedSender<News>,
+    pub policy: RestartPolicy,
+}
+
+/// All lanes of a task. Lives as long as the task; fronts come and go.
+pub struct Lanes {
+    factory: Factory,
+    lanes: Vec<Lane>,
+    /// Threads that have not ended yet.
+    running: Arc<AtomicUsize>,
+}
+
+struct Lane {
+    life: u64,
+    producer: Option<Addr<Producer>>,
+    opened: Option<Position>,
+    failures: FailureLog,
+}
+
+/// Counts a thread for as long as it runs.
+struct Running(Arc<AtomicUsize>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Lanes {
+    /// Starts the owners of `count` lanes; each reports [`News::Opened`] or [`News::Failed`].
+    #[must_use]
+    pub fn start(factory: Factory, count: u8) -> Self {
+        let lane =
+            |_| Lane { life: 0, producer: None, opened: None, failures: FailureLog::default() };
+        let lanes = (0..count).map(lane).collect();
+        let mut lanes = Self { factory, lanes, running: Arc::default() };
+        (0..count).for_each(|lane| lanes.start_one(lane));
+        lanes
+    }
+
+    fn start_one(&mut self, number: u8) {
+        let thread = self.thread(number);
+        let Some(lane) = self.lanes.get_mut(usize::from(number)) else { return };
+        lane.life += 1;
+        lane.opened = None;
+        let guardian = &self.factory.guardian;
+        let stage = Stage::Producer(number);
+        let lifeline = Lifeline::new(guardian.clone().recipient(), lane.life, stage);
+        let owner =
+            Producer::new(number, lane.life, thread, guardian.clone().recipient(), lifeline);
+        lane.producer = Some(owner.start());
+    }
+
+    fn thread(&self, number: u8) -> StartLane {
+        let factory = &self.factory;
+        let (kafka, names) = (factory.kafka.clone(), factory.names.clone());
+        let revision = factory.revision;
+        let open = move || kafka::open(&kafka, &names, LaneId::Lane(number), revision);
+        let thread = LaneThread {
+            lane: number,
+            open: Box::new(open),
+            encoder: Encoder::new(&factory.plan),
+            budget: factory.budget,
+            progress: Arc::clone(&factory.progress),
+        };
+        self.running.fetch_add(1, Ordering::AcqRel);
+        let running = Running(Arc::clone(&self.running));
+        Box::new(move |queue, events| {
+            let unheard = events.clone();
+            let work = move || {
+                let _running = running;
+                thread.run(&queue, events);
+            };
+            let name = format!("lane {number}");
+            if let Err(error) = std::thread::Builder::new().name(name).spawn(work) {
+                let cause = format!("no thread for the lane: {error}; raise the process limit");
+                unheard.do_send(Event::Failed(Failure::transient(cause)));
+            }
+        })
+    }
+
+    /// Whether the report is of the present owner of its lane. Notes where the lane stands.
+    pub fn opened(&mut self, opened: &LaneOpened) -> bool {
+        match self.lanes.get_mut(usize::from(opened.lane)) {
+            Some(lane) if lane.life == opened.life => {
+                lane.opened = Some(opened.position);
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    /// Whether every lane has an owner that is open.
+    #[must_use]
+    pub fn are_open(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.opened.is_some())
+    }
+
+    /// Where each lane stood when its present owner opened it.
+    #[must_use]
+    pub fn positions(&self) -> Vec<Position> {
+        self.lanes.iter().map(|lane| lane.opened.unwrap_or(Position::ZERO)).collect()
+    }
+
+    /// The owners that are open now.
+    #[must_use]
+    pub fn producers(&self) -> Vec<Option<Recipient<LaneBatch>>> {
+        let open = |lane: &Lane| {
+            let producer = lane.producer.as_ref().filter(|_| lane.opened.is_some())?;
+            Some(producer.clone().recipient())
+        };
+        self.lanes.iter().map(open).collect()
+    }
+
+    /// Lets one lane, or all, report to a front.
+    pub fn attach(&self, only: Option<u8>, listeners: &[Recipient<Durable>]) {
+        for (number, lane) in (0..).zip(&self.lanes) {
+            if only.is_none_or(|only| only == number)
+                && let Some(producer) = &lane.producer
+            {
+                producer.do_send(Attach { listeners: listeners.to_vec() });
+            }
+        }
+    }
+
+    /// The owner of `lane`, to hand it to the router.
+    #[must_use]
+    pub fn producer(&self, lane: u8) -> Option<Recipient<LaneBatch>> {
+        Some(self.lanes.get(usize::from(lane))?.producer.clone()?.recipient())
+    }
+
+    /// A lane's owner was lost: decides, and lets [`News::LaneDue`] come after the delay.
+    /// Late news of an earlier owner is not counted.
+    pub fn failed(&mut self, lane_number: u8, failed: &StageFailed) -> Option<Verdict> {
+        let policy = self.factory.policy;
+        let lane = self.lanes.get_mut(usize::from(lane_number))?;
+        if lane.life != failed.generation {
+            return None;
+        }
+        lane.producer = None;
+        lane.opened = None;
+        let verdict = lane.failures.record(failed.class, Instant::now(), rand::random(), &policy);
+        if let Verdict::RestartAfter(delay) = verdict {
+            let (news, life) = (self.factory.news.clone(), lane.life);
+            let retry = lane.failures.count();
+            info!(
+                lane = lane_number,
+                retry,
+                delay_ms = delay.as_millis(),
+                "lane will be opened again"
+            );
+            actix_rt::spawn(async move {
+                tokio::time::sleep(delay).await;
+                // The task may have ended meanwhile.
+                let _ = news.send(News::LaneDue { lane: lane_number, life });
+            });
+        }
+        Some(verdict)
+    }
+
+    /// The delay after a failure has passed.
+    pub fn due(&mut self, lane: u8, life: u64) {
+        if self.lanes.get(usize::from(lane)).is_some_and(|lane| lane.life == life) {
+            self.start_one(lane);
+        }
+    }
+
+    /// What was routed has become durable: past failures do not count any more.
+    pub fn progressed(&mut self) {
+        self.lanes.iter_mut().for_each(|lane| lane.failures.progressed());
+    }
+
+    /// Lets every lane commit what it holds and end; waits for the threads up to `patience`.
+    pub async fn stop(&mut self, patience: Duration) {
+        for producer in self.lanes.iter_mut().filter_map(|lane| lane.producer.take()) {
+            producer.do_send(Stop);
+        }
+        let until = tokio::time::Instant::now() + patience;
+        while self.running.load(Ordering::Acquire) != 0 && tokio::time::Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Tables → plans: topics are created, their partition counts pinned before first use.
+//!
+//! Routing depends on WAL content, revision and pins only (delivery-protocol.md, section 6), so a
+//! pin is durable before the first row that needs it is routed.
+
+use crate::failure::Failure;
+use crate::meta::Meta;
+use kafka::meta::MetaRecord;
+use kafka::topics::{Admin, NewTopic};
+use record::plan::{TablePlan, TaskPlan};
+use record::selection::Selection;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tracing::info;
+use wal::Table;
+
+/// Plans the tables of one task. Lives as long as the task.
+pub struct Planner {
+    spec: Arc<config::Task>,
+    selection: Selection,
+    task: TaskPlan,
+    kafka: kafka::settings::Settings,
+    meta: Meta,
+    pins: RefCell<BTreeMap<String, i32>>,
+}
+
+impl Planner {
+    /// `pins`: partition counts that the meta lane holds already.
+    ///
+    /// # Errors
+    /// When the spec cannot be planned: a pattern or a topic that cannot be read.
+    pub fn new(
+        spec: Arc<config::Task>,
+        kafka: kafka::settings::Settings,
+        meta: Meta,
+        pins: BTreeMap<String, i32>,
+    ) -> Result<Self, Failure> {
+        let selection = Selection::new(&spec).map_err(|error| Failure::fatal(error.to_string()))?;
+        let task = TaskPlan::new(&spec, &spec.source.database)?;
+        Ok(Self { spec, selection, task, kafka, meta, pins: RefCell::new(pins) })
+    }
+
+    #[must_use]
+    pub fn task(&self) -> &TaskPlan {
+        &self.task
+    }
+
+    #[must_use]
+    pub fn selection(&self) -> &Selection {
+        &self.selection
+    }
+
+    /// The plan of a table version; `None`: not selected. Its topic exists and is pinned then.
+    ///
+    /// # Errors
+    /// When the topic does not exist and must not be created, Kafka does not answer, or the table
+    /// cannot be planned as the spec asks.
+    pub async fn plan(&self, table: &Arc<Table>) -> Result<Option<Arc<TablePlan>>, Failure> {
+        self.pin(std::slice::from_ref(table)).await?;
+        self.planned(table)
+    }
+
+    /// The plans of many tables, in their order; topics are created together.
+    ///
+    /// # Errors
+    /// As [`Self::plan`].
+    pub async fn plan_all(
+        &self,
+        tables: &[Arc<Table>],
+    ) -> Result<Vec<Option<Arc<TablePlan>>>, Failure> {
+        self.pin(tables).await?;
+        tables.iter().map(|table| self.planned(table)).collect()
+    }
+
+    fn planned(&self, table: &Arc<Table>) -> Result<Option<Arc<TablePlan>>, Failure> {
+        let Some(object) = self.selection.selected(&table.schema, &table.name) else {
+            return Ok(None);
+        };
+        let topic = self.task.topic(object, &table.schema, &table.name)?;
+        let partitions = self.pins.borrow().get(&*topic).copied().unwrap_or_default();
+        let table = Arc::clone(table);
+        let plan = TablePlan::new(table, &self.task, object, partitions, self.spec.lanes.0)?;
+        Ok(Some(Arc::new(plan)))
+    }
+
+    /// Makes sure that the topics of these tables exist and are pinned.
+    async fn pin(&self, tables: &[Arc<Table>]) -> Result<(), Failure> {
+        let missing = self.unpinned(tables)?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let kafka = self.kafka.clone();
+        let may_create = self.spec.sync.schema;
+        let ensured =
+            tokio::task::spawn_blocking(move || ensure(&kafka, missing, may_create)).await??;
+        let pin = |(topic, partitions): (&String, &i32)| MetaRecord::Pin {
+            topic: topic.clone(),
+            partitions: *partitions,
+        };
+        self.meta.write(ensured.iter().map(pin).collect()).await?;
+        info!(topics = ensured.len(), "topics pinned");
+        self.pins.borrow_mut().extend(ensured);
+        Ok(())
+    }
+
+    fn unpinned(&self, tables: &[Arc<Table>]) -> Result<Vec<NewTopic>, Failure> {
+        let sink = &self.spec.sink;
+        let pins = self.pins.borrow();
+        let mut missing = BTreeMap::new();
+        for table in tables {
+            let Some(object) = self.selection.selected(&table.schema, &table.name) else {
+                continue;
+            };
+            let name = self.task.topic(object, &table.schema, &table.name)?.into_string();
+            if pins.contains_key(&name) {
+                continue;
+            }
+            let partitions = self.spec.objects[object].partitions.unwrap_or(sink.partitions);
+            missing.entry(name.clone()).or_insert_with(|| NewTopic {
+                name,
+                partitions,
+                replication_factor: sink.replication_factor,
+                config: sink.topic_config.clone(),
+            });
+        }
+        Ok(missing.into_values().collect())
+    }
+}
+
+/// Partition counts of the topics; those that do not exist are created where that is allowed.
+fn ensure(
+    kafka: &kafka::settings::Settings,
+    wanted: Vec<NewTopic>,
+    may_create: bool,
+) -> Result<BTreeMap<String, i32>, Failure> {
+    let admin = Admin::new(kafka)?;
+    let names: Vec<String> = wanted.iter().map(|topic| topic.name.clone()).collect();
+    let found = admin.partitions(&names)?;
+    let (mut pins, mut missing) = (BTreeMap::new(), Vec::new());
+    for topic in wanted {
+        match found.get(&topic.name).copied().flatten() {
+            Some(partitions) => {
+                pins.insert(topic.name, partitions);
+            }
+            None => missing.push(topic),
+        }
+    }
+    if let Some(topic) = missing.first().filter(|_| !may_create) {
+        return Err(kafka::Error::TopicMissing { topic: topic.name.clone() }.into());
+    }
+    if !missing.is_empty() {
+        admin.create(&missing)?;
+        pins.extend(missing.into_iter().map(|topic| (topic.name, topic.partitions)));
+    }
+    Ok(pins)
+}

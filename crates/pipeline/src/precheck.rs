@@ -1,0 +1,101 @@
+//! The precheck of a task: the source's items, then the sink's. Writes nothing anywhere.
+
+use crate::capture::capture;
+use config::precheck::Item;
+use kafka::names::Names;
+use kafka::precheck::WantedTopic;
+use postgres::Session;
+use record::plan::TaskPlan;
+use record::selection::Selection;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Every item, in the order in which people read them.
+pub async fn precheck(task: &config::Task, folder: &Path, connectivity: bool) -> Vec<Item> {
+    let (selection, plan) = match spec(task) {
+        Ok(spec) => spec,
+        Err(item) => return vec![item],
+    };
+    let mut items = vec![Item::pass("spec", "can be planned")];
+    let topics = match postgres::settings::Settings::new(task, folder) {
+        Ok(settings) => {
+            if connectivity {
+                items.extend(postgres::precheck::connectivity(&settings).await);
+            }
+            let (found, selected) = postgres::precheck::check(&settings, task, &selection).await;
+            items.extend(found);
+            let version = version(&settings).await;
+            let names = task.source.partition_names;
+            let published = capture(&selected, &selection, version, names).publish;
+            topics(task, &selection, &plan, published.iter().map(|it| (&*it.schema, &*it.name)))
+        }
+        Err(error) => {
+            items.push(Item::fail("source.settings", error.to_string(), "correct the setting"));
+            Vec::new()
+        }
+    };
+    items.extend(sink(task, folder, connectivity, topics).await);
+    items
+}
+
+fn spec(task: &config::Task) -> Result<(Selection, TaskPlan), Item> {
+    let fail = |error: String| Item::fail("spec", error, "correct the spec");
+    let selection = Selection::new(task).map_err(|error| fail(error.to_string()))?;
+    let plan =
+        TaskPlan::new(task, &task.source.database).map_err(|error| fail(error.to_string()))?;
+    Ok((selection, plan))
+}
+
+/// 0 where the server cannot be asked: `source.connection` has failed then.
+async fn version(settings: &postgres::settings::Settings) -> u32 {
+    Session::connect(settings).await.map_or(0, |session| session.server().version)
+}
+
+/// Topics that the tables would need. Two tables may share one: the first decides its partitions.
+fn topics<'a>(
+    task: &config::Task,
+    selection: &Selection,
+    plan: &TaskPlan,
+    tables: impl Iterator<Item = (&'a str, &'a str)>,
+) -> Vec<WantedTopic> {
+    let mut wanted = BTreeMap::new();
+    for (schema, table) in tables {
+        let Some(object) = selection.selected(schema, table) else { continue };
+        // A name that is no topic is reported by the plan itself when the task begins.
+        let Ok(name) = plan.topic(object, schema, table) else { continue };
+        let partitions = task.objects[object].partitions.unwrap_or(task.sink.partitions);
+        wanted.entry(name.into_string()).or_insert(partitions);
+    }
+    wanted.into_iter().map(|(name, partitions)| WantedTopic { name, partitions }).collect()
+}
+
+async fn sink(
+    task: &config::Task,
+    folder: &Path,
+    connectivity: bool,
+    topics: Vec<WantedTopic>,
+) -> Vec<Item> {
+    let (task, folder) = (task.clone(), folder.to_owned());
+    let check = move || {
+        let fail = |error: String| vec![Item::fail("sink.settings", error, "correct the setting")];
+        let settings = match kafka::settings::Settings::new(&task, &folder) {
+            Ok(settings) => settings,
+            Err(error) => return fail(error.to_string()),
+        };
+        let names = match Names::new(&task.sink.state_prefix, &task.task) {
+            Ok(names) => names,
+            Err(error) => return fail(error.to_string()),
+        };
+        let mut items = Vec::new();
+        if connectivity {
+            items.extend(kafka::precheck::connectivity(&settings));
+        }
+        items.extend(kafka::precheck::check(&settings, &task, &names, &topics));
+        items
+    };
+    let ended = |error: tokio::task::JoinError| {
+        let seen = format!("the check of the sink ended early: {error}");
+        vec![Item::fail("sink.check", seen, "run it again with --log-level debug")]
+    };
+    tokio::task::spawn_blocking(check).await.unwrap_or_else(ended)
+}

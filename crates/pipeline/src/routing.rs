@@ -1,0 +1,109 @@
+//! Splitting batches over lanes, and what must be sent again when a lane gets a new owner. Pure.
+
+use crate::batch::{Decoded, Durable, LaneBatch, Routed, TableLearned};
+use record::plan::TablePlan;
+use record::route::{Piece, Scratch};
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use wal::{ChangeBatch, Table};
+
+/// The router's state in one life of the front.
+#[derive(Debug)]
+pub struct Routing {
+    generation: u64,
+    plans: HashMap<(u32, u32), Option<Arc<TablePlan>>>,
+    lanes: Vec<Lane>,
+    scratch: Scratch,
+    seq: u64,
+}
+
+#[derive(Debug, Default)]
+struct Lane {
+    /// Sent and not yet durable, in order.
+    retained: VecDeque<LaneBatch>,
+    /// Of the batch in hand.
+    pieces: Vec<Piece>,
+    /// The last part ended inside a source transaction: the lane must hear of its end, even where
+    /// the rest has nothing for it.
+    is_open: bool,
+}
+
+impl Routing {
+    /// Nothing routed yet, over `lanes` lanes.
+    #[must_use]
+    pub fn new(generation: u64, lanes: usize) -> Self {
+        Self {
+            generation,
+            plans: HashMap::new(),
+            lanes: (0..lanes).map(|_| Lane::default()).collect(),
+            scratch: Scratch::default(),
+            seq: 0,
+        }
+    }
+
+    /// A table version, before its first change.
+    pub fn learn(&mut self, learned: TableLearned) {
+        let TableLearned { table, plan } = learned;
+        self.plans.insert((table.oid, table.version), plan);
+    }
+
+    /// Splits a batch, hands each lane its part and keeps it until it is durable.
+    pub fn route(&mut self, decoded: Decoded, send: &mut dyn FnMut(usize, &LaneBatch)) -> Routed {
+        let Decoded { batch, credit } = decoded;
+        self.seq += 1;
+        let plan =
+            |table: &Arc<Table>| self.plans.get(&(table.oid, table.version)).cloned().flatten();
+        let plans: Arc<[_]> = batch.tables.iter().map(plan).collect();
+        self.split(&batch, &plans);
+        let ends_transaction = batch.ends_transaction;
+        let confirmable = batch.idle_until.max(batch.committed_end_lsn);
+        let (batch, credit) = (Arc::new(batch), Arc::new(credit));
+        let mut lanes = 0;
+        for (number, lane) in self.lanes.iter_mut().enumerate() {
+            if lane.pieces.is_empty() && !(lane.is_open && ends_transaction) {
+                continue;
+            }
+            lane.is_open = !ends_transaction;
+            lanes |= 1 << number;
+            let part = LaneBatch {
+                generation: self.generation,
+                seq: self.seq,
+                batch: Arc::clone(&batch),
+                plans: Arc::clone(&plans),
+                pieces: lane.pieces.drain(..).collect(),
+                ends_transaction,
+                credit: Arc::clone(&credit),
+            };
+            send(number, &part);
+            lane.retained.push_back(part);
+        }
+        Routed { seq: self.seq, lanes, confirmable }
+    }
+
+    /// Fills `pieces` of every lane.
+    fn split(&mut self, batch: &ChangeBatch, plans: &[Option<Arc<TablePlan>>]) {
+        let lanes = &mut self.lanes;
+        for (index, change) in (0u32..).zip(&batch.changes) {
+            let Some(Some(plan)) = plans.get(change.table as usize) else { continue };
+            plan.route(batch, index, &mut self.scratch, &mut |piece: Piece| {
+                lanes[usize::from(piece.lane)].pieces.push(piece);
+            });
+        }
+    }
+
+    /// Forgets what a lane holds for good. News of an older life frees nothing.
+    pub fn durable(&mut self, durable: &Durable) {
+        if durable.generation != self.generation {
+            return;
+        }
+        let Some(lane) = self.lanes.get_mut(usize::from(durable.lane)) else { return };
+        while lane.retained.front().is_some_and(|part| part.seq <= durable.seq) {
+            lane.retained.pop_front();
+        }
+    }
+
+    /// What a lane's new owner must get, in order.
+    pub fn retained(&self, lane: usize) -> impl ExactSizeIterator<Item = &LaneBatch> {
+        self.lanes[lane].retained.iter()
+    }
+}

@@ -1,0 +1,227 @@
+//! Snapshot: reads the tables as they were when the slot was made, before the stream begins.
+//!
+//! In:    rows of `COPY`, over several connections that share the slot's exported snapshot.
+//! Out:   [`TableLearned`] and [`Decoded`] to the router; [`SnapshotRead`] to the guardian.
+//! Holds: one connection per reader; per reader one batch that is not yet paid for.
+//! Never: renders a value; sends two batches with the same ordinals.
+
+use crate::batch::{Decoded, Retire, SnapshotRead, TableLearned};
+use crate::failure::Failure;
+use crate::progress::Progress;
+use crate::router::Router;
+use actix::{
+    Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Recipient,
+    WrapFuture,
+};
+use futures_util::{StreamExt, future};
+use postgres::settings::Settings;
+use postgres::snapshot::{Readable, SnapshotReader};
+use record::plan::TablePlan;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use supervision::{Budget, Lifeline};
+use tracing::{debug, info};
+use wal::change::{Operation, Transaction};
+use wal::copy::SnapshotBatch;
+use wal::{Change, ChangeBatch, Lsn, Table};
+
+/// Rows are handed on in batches of about this size.
+const BATCH_BYTES: usize = 256 << 10;
+
+/// A table that is to be read.
+#[derive(Debug)]
+pub struct Source {
+    pub table: Arc<Table>,
+    pub plan: Arc<TablePlan>,
+    pub readable: Readable,
+}
+
+/// Everything a snapshot is made of.
+pub struct Parts {
+    pub generation: u64,
+    pub settings: Settings,
+    /// Name of the exported snapshot.
+    pub exported: String,
+    /// Goes into the header of each row.
+    pub id: Arc<str>,
+    /// Commit LSN of the rows' positions: below every transaction of the stream.
+    pub lsn: Lsn,
+    /// When the snapshot was taken, microseconds since 2000-01-01 00:00 UTC.
+    pub time: i64,
+    pub sources: Vec<Source>,
+    /// Rows of an earlier, interrupted snapshot may be in the topics: a truncate comes first.
+    pub again: bool,
+    /// Connections that read at the same time.
+    pub parallel: usize,
+    pub budget: Budget,
+    pub router: Addr<Router>,
+    pub guardian: Recipient<SnapshotRead>,
+    pub progress: Arc<Progress>,
+    pub lifeline: Lifeline,
+}
+
+/// The stage before the stream. Lives as long as its generation.
+pub struct Snapshot {
+    parts: Option<Parts>,
+}
+
+/// What the readers share. One thread: no locks.
+struct Shared {
+    parts: Parts,
+    waiting: RefCell<VecDeque<Source>>,
+    ordinal_next: Cell<u64>,
+    batches: Cell<u64>,
+}
+
+impl Snapshot {
+    /// A snapshot that begins to read when it starts.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self { parts: Some(parts) }
+    }
+}
+
+impl Actor for Snapshot {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        let Some(parts) = self.parts.take() else { return };
+        ctx.spawn(run(parts).into_actor(self).map(|(), _, ctx| ctx.stop()));
+    }
+}
+
+impl Handler<Retire> for Snapshot {
+    type Result = ();
+
+    fn handle(&mut self, _: Retire, ctx: &mut Context<Self>) {
+        // Stopping drops the readers; what the lifeline then says comes from an old generation.
+        ctx.stop();
+    }
+}
+
+async fn run(mut parts: Parts) {
+    let sources = std::mem::take(&mut parts.sources);
+    let parallel = parts.parallel.min(sources.len()).max(1);
+    let shared = Rc::new(Shared {
+        parts,
+        waiting: RefCell::new(sources.into()),
+        ordinal_next: Cell::new(0),
+        batches: Cell::new(0),
+    });
+    let result = read_all(&shared, parallel).await;
+    let Ok(shared) = Rc::try_unwrap(shared) else { return };
+    let Shared { mut parts, batches, .. } = shared;
+    match result {
+        Ok(()) => {
+            let (generation, batches) = (parts.generation, batches.get());
+            parts.guardian.do_send(SnapshotRead { generation, batches });
+            parts.lifeline.release();
+        }
+        Err(failure) => parts.lifeline.pull(failure.class, failure.cause),
+    }
+}
+
+async fn read_all(shared: &Rc<Shared>, parallel: usize) -> Result<(), Failure> {
+    for source in shared.waiting.borrow().iter() {
+        let (table, plan) = (Arc::clone(&source.table), Some(Arc::clone(&source.plan)));
+        shared.parts.router.do_send(TableLearned { table, plan });
+    }
+    if shared.parts.again {
+        let tables = shared.waiting.borrow().iter().map(|it| Arc::clone(&it.table)).collect();
+        shared.send(truncates(tables, &shared.parts)).await;
+    }
+    future::try_join_all((0..parallel).map(|_| read_tables(shared))).await?;
+    Ok(())
+}
+
+/// One connection: takes table after table until none waits.
+async fn read_tables(shared: &Rc<Shared>) -> Result<(), Failure> {
+    let parts = &shared.parts;
+    let mut reader: Option<SnapshotReader> = None;
+    loop {
+        let Some(source) = shared.waiting.borrow_mut().pop_front() else { return Ok(()) };
+        let reader = match &mut reader {
+            Some(reader) => reader,
+            none @ None => {
+                none.insert(SnapshotReader::open(&parts.settings, &parts.exported).await?)
+            }
+        };
+        read_table(shared, reader, &source).await?;
+    }
+}
+
+async fn read_table(
+    shared: &Shared,
+    reader: &mut SnapshotReader,
+    source: &Source,
+) -> Result<(), Failure> {
+    let Parts { lsn, time, progress, .. } = &shared.parts;
+    let Source { table, readable, .. } = source;
+    debug!(schema = %table.schema, table = %table.name, "reading table");
+    let mut batch = SnapshotBatch::new(Arc::clone(table), *lsn, *time, 0);
+    let mut rows = 0u64;
+    let mut lines = pin!(reader.read(table, readable).await?);
+    while let Some(data) = lines.next().await {
+        for line in data?.split_inclusive(|&byte| byte == b'\n') {
+            batch.push(line)?;
+            rows += 1;
+            progress.snapshot_bytes.fetch_add(line.len() as u64, Relaxed);
+        }
+        if BATCH_BYTES <= batch.bytes_len() {
+            shared.send(batch.take()).await;
+        }
+    }
+    if !batch.is_empty() {
+        shared.send(batch.take()).await;
+    }
+    info!(schema = %table.schema, table = %table.name, rows, "table read");
+    Ok(())
+}
+
+impl Shared {
+    /// Pays for the batch, numbers its changes and hands it on.
+    async fn send(&self, mut batch: ChangeBatch) {
+        let credit = self.parts.budget.take(batch.bytes.len()).await;
+        let first = self.ordinal_next.get();
+        for (ordinal, change) in (first..).zip(&mut batch.changes) {
+            change.ordinal = ordinal;
+        }
+        let rows = batch.changes.len() as u64;
+        self.ordinal_next.set(first + rows);
+        self.batches.set(self.batches.get() + 1);
+        batch.snapshot = Some(Arc::clone(&self.parts.id));
+        self.parts.progress.snapshot_rows.fetch_add(rows, Relaxed);
+        self.parts.router.do_send(Decoded { batch, credit });
+    }
+}
+
+/// One TRUNCATE per table: what an interrupted snapshot has left does not count.
+fn truncates(tables: Vec<Arc<Table>>, parts: &Parts) -> ChangeBatch {
+    let transaction = Transaction {
+        xid: 0,
+        commit_lsn: parts.lsn,
+        previous_commit_lsn: None,
+        commit_time: parts.time,
+        changes_count: None,
+    };
+    let truncate = |table| Change {
+        transaction: 0,
+        table,
+        ordinal: 0,
+        lsn: parts.lsn,
+        operation: Operation::Truncate,
+        old: None,
+        new: None,
+    };
+    ChangeBatch {
+        changes: (0..u32::try_from(tables.len()).unwrap_or(u32::MAX)).map(truncate).collect(),
+        transactions: vec![transaction],
+        tables,
+        ends_transaction: true,
+        ..ChangeBatch::default()
+    }
+}

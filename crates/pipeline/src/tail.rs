@@ -1,0 +1,181 @@
+//! Events from now on, through a temporary slot, without touching Kafka.
+
+use crate::capture::capture;
+use crate::failure::Failure;
+use config::pattern::TablePattern;
+use postgres::Session;
+use postgres::replication::{Replication, StreamOptions};
+use postgres::settings::Settings;
+use record::Record;
+use record::encode::{EncodeError, Encoder};
+use record::plan::{TablePlan, TaskPlan};
+use record::route::{Piece, Scratch};
+use record::selection::Selection;
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use wal::decoder::{Decoder, Options, Step};
+use wal::{ChangeBatch, Lsn};
+
+/// What the tail of one task holds.
+struct Tail<'a> {
+    task: &'a config::Task,
+    session: &'a Session,
+    selection: Selection,
+    plan: TaskPlan,
+    only: Option<TablePattern>,
+    plans: HashMap<(u32, u32), Option<Arc<TablePlan>>>,
+    encoder: Encoder,
+    scratch: Scratch,
+}
+
+/// Shows the records of every change from now on, until `stop`. `table`: a pattern.
+///
+/// # Errors
+/// When the database cannot be read, or a change cannot be encoded.
+pub async fn tail(
+    task: &config::Task,
+    folder: &Path,
+    table: Option<&str>,
+    show: &mut dyn FnMut(&Record<'_>),
+    stop: CancellationToken,
+) -> Result<(), Failure> {
+    let settings = Settings::new(task, folder)?;
+    let session = Session::connect(&settings).await?;
+    let selection = Selection::new(task).map_err(|error| Failure::fatal(error.to_string()))?;
+    let plan = TaskPlan::new(task, &task.source.database)?;
+    let only = table
+        .map(TablePattern::parse)
+        .transpose()
+        .map_err(|error| Failure::fatal(format!("--table: {error}")))?;
+    let own = format!("{}{}", task.source.slot_prefix, task.task);
+    let temporary = format!("{own}_tail_{}", std::process::id());
+    let publication = if session.publication(&own).await?.is_some() {
+        own
+    } else {
+        let candidates = session.candidates().await?;
+        let names = task.source.partition_names;
+        let capture = capture(&candidates, &selection, session.server().version, names);
+        let tables: Vec<_> =
+            capture.publish.into_iter().map(|it| (it.oid, it.schema, it.name)).collect();
+        session.ensure_publication(&temporary, &tables, capture.via_root, true).await?;
+        temporary.clone()
+    };
+    let encoder = Encoder::new(&plan);
+    let mut tail = Tail {
+        task,
+        session: &session,
+        selection,
+        plan,
+        only,
+        plans: HashMap::new(),
+        encoder,
+        scratch: Scratch::default(),
+    };
+    let streamed = tail.stream(&settings, &temporary, &publication, show, &stop).await;
+    if publication == temporary {
+        session.drop_publication(&temporary).await?;
+    }
+    streamed
+}
+
+impl Tail<'_> {
+    async fn stream(
+        &mut self,
+        settings: &Settings,
+        slot: &str,
+        publication: &str,
+        show: &mut dyn FnMut(&Record<'_>),
+        stop: &CancellationToken,
+    ) -> Result<(), Failure> {
+        let mut connection = Replication::connect(settings).await?;
+        let created = connection.create_slot(slot, false, true).await?;
+        let options = StreamOptions {
+            slot: slot.to_owned(),
+            from: created.consistent_point,
+            publications: vec![publication.to_owned()],
+            protocol: 1,
+            messages: false,
+            binary: false,
+        };
+        let mut stream = connection.start(&options).await?;
+        let mut decoder = Decoder::new(Options::default());
+        let mut received = Lsn::ZERO;
+        let mut due = tokio::time::interval(stream.status_interval().min(Duration::from_secs(5)));
+        loop {
+            let batch = tokio::select! {
+                () = stop.cancelled() => return Ok(stream.close().await?),
+                _ = due.tick() => None,
+                batch = stream.read() => Some(batch?),
+            };
+            if let Some(batch) = batch {
+                received = received.max(batch.server_end);
+                self.follow(decoder.decode(batch.bytes)?, &mut decoder, show).await?;
+                if !batch.reply_requested {
+                    continue;
+                }
+            }
+            stream.report(received, received, false).await?;
+        }
+    }
+
+    async fn follow(
+        &mut self,
+        mut step: Step,
+        decoder: &mut Decoder,
+        show: &mut dyn FnMut(&Record<'_>),
+    ) -> Result<(), Failure> {
+        loop {
+            let relation = match step {
+                Step::Done(batch) => return self.show(&batch, show),
+                Step::Describe(relation) => relation,
+            };
+            let table = Arc::new(self.session.complete(&relation).await?);
+            let wanted =
+                self.only.as_ref().is_none_or(|only| only.matches(&table.schema, &table.name));
+            let object = self.selection.selected(&table.schema, &table.name).filter(|_| wanted);
+            let plan = object.map(|object| {
+                let rule = &self.task.objects[object];
+                let partitions = rule.partitions.unwrap_or(self.task.sink.partitions);
+                TablePlan::new(
+                    Arc::clone(&table),
+                    &self.plan,
+                    object,
+                    partitions,
+                    self.task.lanes.0,
+                )
+            });
+            let plan = plan.transpose()?.map(Arc::new);
+            self.plans.insert((table.oid, table.version), plan);
+            decoder.learn(table);
+            step = decoder.resume()?;
+        }
+    }
+
+    fn show(
+        &mut self,
+        batch: &ChangeBatch,
+        show: &mut dyn FnMut(&Record<'_>),
+    ) -> Result<(), Failure> {
+        let now_us = crate::lane::micros_now();
+        for (index, change) in (0u32..).zip(&batch.changes) {
+            let table = batch.table(change);
+            let Some(Some(plan)) = self.plans.get(&(table.oid, table.version)) else { continue };
+            let mut pieces: Vec<Piece> = Vec::new();
+            plan.route(batch, index, &mut self.scratch, &mut |piece| pieces.push(piece));
+            for piece in &pieces {
+                let mut hand_over = |record: Record<'_>| {
+                    show(&record);
+                    Ok::<(), Infallible>(())
+                };
+                self.encoder
+                    .encode(plan, batch, piece, now_us, &mut hand_over)
+                    .map_err(|error: EncodeError<Infallible>| Failure::fatal(error.to_string()))?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,439 @@
+//! A task in one process: opens the lanes, finds where to begin, keeps a front running, ends.
+//!
+//! The loop below is the one place that decides; it is told of everything by the guardian.
+
+mod begin;
+mod events;
+
+use crate::acknowledger::{Positions, WriteWatermark};
+use crate::batch::Advanced;
+use crate::commit::CommitBudget;
+use crate::describe::Catalog;
+use crate::failure::Failure;
+use crate::front::{self, Front, StreamFeed};
+use crate::guardian::{Guardian, News};
+use crate::lanes::{Factory, Lanes};
+use crate::meta::Meta;
+use crate::planner::Planner;
+use crate::progress::Progress;
+use crate::source::open_stream;
+use actix::{Actor, Addr};
+use kafka::meta::{MetaRecord, MetaState, Watermark};
+use kafka::names::Names;
+use kafka::topics::Admin;
+use postgres::Session;
+use postgres::replication::StreamOptions;
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use supervision::{Budget, FailureClass, FailureLog, RestartPolicy, Verdict};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use wal::Lsn;
+
+/// Row bytes that one task may hold between the WAL and Kafka.
+const CREDIT_BYTES_MAX: u32 = 24 << 20;
+/// Revisions come with `task apply`; one process has the first.
+const REVISION: u64 = 1;
+/// How long a drain may take before the rest is left to the next start.
+const DRAIN_MAX: Duration = Duration::from_secs(10);
+const CLOSE_MAX: Duration = Duration::from_secs(5);
+/// Version of pgoutput's protocol that every server since 11 speaks.
+const PROTOCOL: u32 = 1;
+
+/// What is asked of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// End once everything that was committed before the start is delivered.
+    pub until_caught_up: bool,
+    /// Begin again: new slot, new snapshot.
+    pub reseed: bool,
+    /// At the end remove slot, publication and internal topics; data topics stay.
+    pub release: bool,
+    /// What paths of the spec are relative to.
+    pub folder: PathBuf,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    /// `until_caught_up`, or a task without a stream: everything is delivered.
+    CaughtUp,
+    /// Stopped by request; the slot is kept.
+    Stopped {
+        /// WAL that the server keeps for the slot now; `None`: the server did not say.
+        retained_bytes: Option<u64>,
+    },
+    Released,
+    /// A person must decide.
+    Parked {
+        cause: String,
+        remedy: String,
+    },
+    Failed {
+        cause: String,
+    },
+}
+
+/// Runs a task until it is stopped, has caught up, or cannot go on. The precheck was done before.
+/// Needs an actix system on this thread.
+pub async fn run(
+    spec: Arc<config::Task>,
+    options: Options,
+    progress: Arc<Progress>,
+    stop: CancellationToken,
+) -> Outcome {
+    let mut opening = match Opening::new(spec, options, progress, stop) {
+        Ok(opening) => opening,
+        Err(failure) => return parked(failure),
+    };
+    let mut task = loop {
+        match opening.attempt().await {
+            Ok(task) => break task,
+            Err(failure) => {
+                let delay = match opening.retries.after(failure) {
+                    Ok(delay) => delay,
+                    Err(outcome) => return outcome,
+                };
+                tokio::select! {
+                    () = opening.stop.cancelled() => return Outcome::Stopped { retained_bytes: None },
+                    () = tokio::time::sleep(delay) => {}
+                }
+            }
+        }
+    };
+    task.live().await
+}
+
+fn parked(failure: Failure) -> Outcome {
+    Outcome::Parked {
+        cause: failure.cause,
+        remedy: "see the cause; then run the task again".into(),
+    }
+}
+
+/// Failures of the front, and what follows them.
+struct Retries {
+    log: FailureLog,
+    policy: RestartPolicy,
+}
+
+impl Retries {
+    fn new(retry: &config::Retry) -> Self {
+        let policy = RestartPolicy {
+            delay_min: Duration::from_millis(200),
+            delay_max: Duration::from_secs(15),
+            connection_window: retry.connection.0,
+            other_window: retry.other.0,
+        };
+        Self { log: FailureLog::default(), policy }
+    }
+
+    /// How long to wait before the next attempt, or how the run ends.
+    fn after(&mut self, failure: Failure) -> Result<Duration, Outcome> {
+        match failure.class {
+            FailureClass::Fatal | FailureClass::Poison => return Err(parked(failure)),
+            FailureClass::Fenced => return Err(Outcome::Failed { cause: failure.cause }),
+            FailureClass::Connection | FailureClass::Transient => {}
+        }
+        match self.log.record(failure.class, Instant::now(), rand::random(), &self.policy) {
+            Verdict::RestartAfter(delay) => {
+                let retry = self.log.count();
+                let class = failure.class.word();
+                let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+                warn!(class, cause = %failure.cause, retry, delay_ms, "interrupted, trying again");
+                Ok(delay)
+            }
+            Verdict::GiveUp => Err(Outcome::Failed {
+                cause: format!(
+                    "tried again for {:?} without success (`retry` of the spec): {}",
+                    self.log.since().map(|since| since.elapsed()).unwrap_or_default(),
+                    failure.cause
+                ),
+            }),
+        }
+    }
+}
+
+/// A task before its lanes exist.
+struct Opening {
+    spec: Arc<config::Task>,
+    options: Options,
+    progress: Arc<Progress>,
+    stop: CancellationToken,
+    postgres: postgres::settings::Settings,
+    kafka: kafka::settings::Settings,
+    names: Names,
+    retries: Retries,
+}
+
+impl Opening {
+    fn new(
+        spec: Arc<config::Task>,
+        options: Options,
+        progress: Arc<Progress>,
+        stop: CancellationToken,
+    ) -> Result<Self, Failure> {
+        let postgres = postgres::settings::Settings::new(&spec, &options.folder)?;
+        let kafka = kafka::settings::Settings::new(&spec, &options.folder)?;
+        let names = Names::new(&spec.sink.state_prefix, &spec.task)
+            .map_err(|error| Failure::fatal(error.to_string()))?;
+        let retries = Retries::new(&spec.retry);
+        Ok(Self { spec, options, progress, stop, postgres, kafka, names, retries })
+    }
+
+    /// Opens the meta lane, which fences an older process, and starts the lanes.
+    async fn attempt(&self) -> Result<Task, Failure> {
+        let (kafka, names) = (self.kafka.clone(), self.names.clone());
+        tokio::task::spawn_blocking(move || Admin::new(&kafka)?.ensure_internal(&names)).await??;
+        let (meta, state) = Meta::open(self.kafka.clone(), self.names.clone(), REVISION).await?;
+        let spec = &self.spec;
+        let planner =
+            Planner::new(Arc::clone(spec), self.kafka.clone(), meta.clone(), state.pins.clone())?;
+        let (sender, news) = unbounded_channel();
+        let guardian = Guardian(sender.clone()).start();
+        let factory = Factory {
+            kafka: self.kafka.clone(),
+            names: self.names.clone(),
+            plan: planner.task().clone(),
+            revision: REVISION,
+            budget: CommitBudget::new(spec.sink.commit_interval.0, spec.lanes.0),
+            progress: Arc::clone(&self.progress),
+            guardian: guardian.clone(),
+            news: sender,
+            policy: self.retries.policy,
+        };
+        let lanes = Lanes::start(factory, spec.lanes.0);
+        Ok(Task {
+            slot_name: format!("{}{}", spec.source.slot_prefix, spec.task),
+            spec: Arc::clone(spec),
+            options: self.options.clone(),
+            progress: Arc::clone(&self.progress),
+            stop: self.stop.clone(),
+            postgres: self.postgres.clone(),
+            kafka: self.kafka.clone(),
+            names: self.names.clone(),
+            retries: Retries::new(&spec.retry),
+            planner: Rc::new(planner),
+            meta,
+            state: Rc::new(RefCell::new(state)),
+            lanes,
+            positions: Positions::default(),
+            budget: Budget::new(CREDIT_BYTES_MAX),
+            guardian,
+            news,
+            generation: 0,
+            target: None,
+        })
+    }
+}
+
+/// A task whose meta lane is open and whose lanes are started.
+struct Task {
+    /// Also the name of the publication.
+    slot_name: String,
+    spec: Arc<config::Task>,
+    options: Options,
+    progress: Arc<Progress>,
+    stop: CancellationToken,
+    postgres: postgres::settings::Settings,
+    kafka: kafka::settings::Settings,
+    names: Names,
+    retries: Retries,
+    planner: Rc<Planner>,
+    meta: Meta,
+    /// What the meta lane holds.
+    state: Rc<RefCell<MetaState>>,
+    lanes: Lanes,
+    positions: Positions,
+    budget: Budget,
+    guardian: Addr<Guardian>,
+    news: UnboundedReceiver<News>,
+    generation: u64,
+    /// Once this is durable the task has caught up.
+    target: Option<Lsn>,
+}
+
+/// Why a life of the front ended.
+enum End {
+    Outcome(Outcome),
+    Stopped,
+    Failure(Failure),
+}
+
+impl<E: Into<Failure>> From<E> for End {
+    fn from(error: E) -> Self {
+        Self::Failure(error.into())
+    }
+}
+
+impl Task {
+    async fn live(&mut self) -> Outcome {
+        let outcome = loop {
+            let Err(end) = self.one_generation().await;
+            match end {
+                End::Outcome(outcome) => break outcome,
+                End::Stopped => break Outcome::Stopped { retained_bytes: None },
+                End::Failure(failure) => match self.retries.after(failure) {
+                    Ok(delay) => match self.idle(delay).await {
+                        Ok(()) => {}
+                        Err(End::Outcome(outcome)) => break outcome,
+                        Err(End::Stopped) => break Outcome::Stopped { retained_bytes: None },
+                        Err(End::Failure(failure)) => break parked(failure),
+                    },
+                    Err(outcome) => break outcome,
+                },
+            }
+        };
+        self.lanes.stop(CLOSE_MAX).await;
+        self.farewell(outcome).await
+    }
+
+    /// One life of the front, from the first SQL to its end.
+    async fn one_generation(&mut self) -> Result<std::convert::Infallible, End> {
+        self.lanes_open().await?;
+        self.generation += 1;
+        let stop = self.stop.clone();
+        let (session, from) = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Err(End::Stopped),
+            begun = self.begin() => begun?,
+        };
+        if self.target.is_some_and(|target| target <= from) || !self.spec.sync.incremental {
+            return Err(End::Outcome(Outcome::CaughtUp));
+        }
+        self.stream(session, from).await
+    }
+
+    /// Streams until something ends this life.
+    async fn stream(
+        &mut self,
+        session: Rc<Session>,
+        from: Lsn,
+    ) -> Result<std::convert::Infallible, End> {
+        let options = StreamOptions {
+            slot: self.slot_name.clone(),
+            from,
+            publications: vec![self.slot_name.clone()],
+            protocol: PROTOCOL,
+            messages: false,
+            binary: false,
+        };
+        let confirmed = self.watermark_lsn().unwrap_or(from);
+        let feed = StreamFeed {
+            open: open_stream(self.postgres.clone(), options),
+            decoder: wal::decoder::Decoder::new(wal::decoder::Options::default()),
+            describe: Rc::new(Catalog::new(Rc::clone(&session), Rc::clone(&self.planner))),
+            confirmed,
+            write: self.watermark_writer(&session),
+        };
+        info!(generation = self.generation, lsn = %from, "streaming");
+        let front = self.front().stream(feed);
+        let end = self.watch(&front).await;
+        if !matches!(end, End::Failure(_)) {
+            self.drain(&front).await;
+        }
+        front.retire(CLOSE_MAX).await;
+        Err(end)
+    }
+
+    /// Follows the front until something ends it.
+    async fn watch(&mut self, front: &Front) -> End {
+        loop {
+            let noted = match self.next(Some(front)).await {
+                Ok(noted) => noted,
+                Err(end) => return end,
+            };
+            let events::Noted::Advanced(Advanced { watermark, .. }) = noted else { continue };
+            self.retries.log.progressed();
+            self.lanes.progressed();
+            self.progress.advanced(watermark);
+            if self.target.is_some_and(|target| target <= watermark) {
+                return End::Outcome(Outcome::CaughtUp);
+            }
+        }
+    }
+
+    fn front(&self) -> front::Context<'_> {
+        front::Context {
+            generation: self.generation,
+            lanes: &self.lanes,
+            lanes_count: self.spec.lanes.0,
+            budget: &self.budget,
+            positions: &self.positions,
+            progress: &self.progress,
+            guardian: &self.guardian,
+            eager: self.options.until_caught_up,
+        }
+    }
+
+    fn watermark_lsn(&self) -> Option<Lsn> {
+        self.state.borrow().watermark.as_ref().map(|watermark| watermark.lsn)
+    }
+
+    /// Writes watermarks of the connected server.
+    fn watermark_writer(&self, session: &Session) -> WriteWatermark {
+        let (meta, state) = (self.meta.clone(), Rc::clone(&self.state));
+        let positions = Rc::clone(&self.positions);
+        let (system_id, timeline) = (session.server().system_id, session.server().timeline);
+        Rc::new(move |lsn| {
+            let lanes = positions.borrow().clone();
+            let watermark = Watermark { lsn, system_id, timeline, lanes };
+            let (meta, state) = (meta.clone(), Rc::clone(&state));
+            Box::pin(async move {
+                meta.write(vec![MetaRecord::Watermark(watermark.clone())]).await?;
+                state.borrow_mut().watermark = Some(watermark);
+                Ok(())
+            })
+        })
+    }
+
+    /// What the server keeps is told, or everything is removed.
+    async fn farewell(&self, outcome: Outcome) -> Outcome {
+        match outcome {
+            Outcome::CaughtUp | Outcome::Stopped { .. } if self.options.release => {
+                self.release().await.map_or_else(
+                    |failure| Outcome::Failed {
+                        cause: format!("not everything could be removed: {failure}; run it again"),
+                    },
+                    |()| Outcome::Released,
+                )
+            }
+            Outcome::Stopped { .. } => {
+                Outcome::Stopped { retained_bytes: self.retained().await.ok().flatten() }
+            }
+            Outcome::CaughtUp
+            | Outcome::Released
+            | Outcome::Parked { .. }
+            | Outcome::Failed { .. } => outcome,
+        }
+    }
+
+    async fn retained(&self) -> Result<Option<u64>, Failure> {
+        let session = Session::connect(&self.postgres).await?;
+        Ok(session.slot(&self.slot_name).await?.map(|slot| slot.retained_bytes))
+    }
+
+    /// Slot, publication, then the internal topics: without them the slot would have no owner.
+    async fn release(&self) -> Result<(), Failure> {
+        let session = Session::connect(&self.postgres).await?;
+        self.drop_slot(&session).await?;
+        session.drop_publication(&self.slot_name).await?;
+        let (kafka, topics) = (self.kafka.clone(), self.names.topics_of_task());
+        tokio::task::spawn_blocking(move || Admin::new(&kafka)?.delete(&topics)).await??;
+        info!(slot = self.slot_name, "task released");
+        Ok(())
+    }
+
+    async fn drop_slot(&self, session: &Session) -> Result<(), Failure> {
+        let Some(slot) = session.slot(&self.slot_name).await? else { return Ok(()) };
+        if slot.active_pid.is_some() {
+            let application = self.postgres.application_name();
+            session.end_stale_walsender(&self.slot_name, application).await?;
+        }
+        Ok(session.drop_slot(&self.slot_name).await?)
+    }
+}

@@ -1,0 +1,278 @@
+//! Where a life of the front begins: the stream's position, after the snapshot if there is none yet.
+
+use super::{End, Task, events::Noted};
+use crate::capture::{Capture, Reading, capture};
+use crate::failure::Failure;
+use crate::snapshot;
+use crate::start::{Facts, Server, Slot, SnapshotProgress, Start, decide};
+use config::IdentityPolicy;
+use kafka::meta::{MetaRecord, SnapshotState, Watermark};
+use postgres::Session;
+use postgres::replication::{CreatedSlot, Replication};
+use postgres::snapshot::Readable;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{SystemTime, UNIX_EPOCH};
+use tracing::{info, warn};
+use wal::Lsn;
+
+/// Seconds from 1970 to PostgreSQL's epoch, 2000-01-01.
+const POSTGRES_EPOCH_S: u64 = 946_684_800;
+
+impl Task {
+    /// Connects, decides, and prepares what the decision needs. Returns the session of this life and
+    /// where its stream starts.
+    pub(super) async fn begin(&mut self) -> Result<(Rc<Session>, Lsn), End> {
+        let session = Rc::new(Session::connect(&self.postgres).await?);
+        if self.options.until_caught_up && self.target.is_none() {
+            self.target = Some(session.wal_end().await?);
+        }
+        let from = match self.decide(&session).await? {
+            Start::Park { cause, remedy } => {
+                return Err(End::Outcome(super::Outcome::Parked { cause, remedy }));
+            }
+            Start::Fresh { drop_slot, again } => {
+                if drop_slot {
+                    self.drop_slot(&session).await?;
+                }
+                self.fresh(&session, again).await?
+            }
+            Start::Resume { from } => {
+                if self.spec.sync.incremental {
+                    self.resume(&session).await?;
+                }
+                from
+            }
+        };
+        Ok((session, from))
+    }
+
+    async fn decide(&self, session: &Session) -> Result<Start, Failure> {
+        let slot = session.slot(&self.slot_name).await?;
+        let state = self.state.borrow().clone();
+        let snapshot = match &state.snapshot {
+            None => SnapshotProgress::None,
+            Some(SnapshotState { done: false, .. }) => SnapshotProgress::Running,
+            Some(SnapshotState { done: true, .. }) => SnapshotProgress::Done,
+        };
+        if snapshot == SnapshotProgress::Done && !self.spec.sync.incremental && !self.options.reseed
+        {
+            let from = state.watermark.map_or(Lsn::ZERO, |watermark| watermark.lsn);
+            return Ok(Start::Resume { from });
+        }
+        let server = session.server();
+        Ok(decide(&Facts {
+            task: &self.spec.task,
+            slot_name: &self.slot_name,
+            snapshot,
+            watermark: state.watermark,
+            lanes: self.positions.borrow().clone(),
+            slot: slot.map(|slot| Slot { confirmed_flush: slot.confirmed_flush, lost: slot.lost }),
+            server: Server {
+                system_id: server.system_id,
+                timeline: server.timeline,
+                end: session.wal_end().await?,
+            },
+            reseed: self.options.reseed,
+        }))
+    }
+
+    /// The slot goes on: nobody else may hold it, and nothing may be missing from the publication.
+    async fn resume(&self, session: &Session) -> Result<(), Failure> {
+        let slot = session.slot(&self.slot_name).await?;
+        if slot.is_some_and(|slot| slot.active_pid.is_some()) {
+            let application = self.postgres.application_name();
+            session.end_stale_walsender(&self.slot_name, application).await?;
+        }
+        // Server fact 3: newer servers only warn of a missing publication, and skip its rows.
+        let Some(publication) = session.publication(&self.slot_name).await? else {
+            return Err(Failure::fatal(format!(
+                "publication `{}` is gone: changes since then were not published; find out who \
+                 dropped it, then run with --reseed",
+                self.slot_name
+            )));
+        };
+        let capture = self.capture(session).await?;
+        for relation in
+            capture.publish.iter().filter(|relation| !publication.tables.contains(&relation.oid))
+        {
+            warn!(
+                schema = relation.schema,
+                table = relation.name,
+                "table matches the task but is not in its publication, so it is not captured; \
+                 run with --reseed to take it in"
+            );
+        }
+        Ok(())
+    }
+
+    async fn capture(&self, session: &Session) -> Result<Capture, Failure> {
+        let candidates = session.candidates().await?;
+        let names = self.spec.source.partition_names;
+        Ok(capture(&candidates, self.planner.selection(), session.server().version, names))
+    }
+
+    /// A new slot, and the snapshot if it is wanted.
+    async fn fresh(&mut self, session: &Rc<Session>, again: bool) -> Result<Lsn, End> {
+        let capture = self.capture(session).await?;
+        self.publish(session, &capture).await?;
+        // Before the slot exists: whoever finds a slot without a finished snapshot begins again.
+        let id = format!("{}-{}", self.generation, microseconds_now());
+        self.note_snapshot(SnapshotState { id: id.clone(), done: false, lsn: Lsn::ZERO }).await?;
+        self.options.reseed = false;
+        let mut replication = Replication::connect(&self.postgres).await?;
+        let failover = self.spec.source.slot_failover == config::Choice::On;
+        let CreatedSlot { consistent_point, snapshot } =
+            replication.create_slot(&self.slot_name, failover, false).await?;
+        info!(slot = self.slot_name, lsn = %consistent_point, "replication slot created");
+        if self.spec.sync.snapshot {
+            self.read_snapshot(session, capture.read, snapshot, &id, consistent_point, again)
+                .await?;
+        }
+        // Only now may the connection end that exported the snapshot.
+        drop(replication);
+        self.snapshot_done(session, id, consistent_point).await?;
+        if !self.spec.sync.incremental {
+            self.drop_slot(session).await?;
+            session.drop_publication(&self.slot_name).await?;
+        }
+        Ok(consistent_point)
+    }
+
+    /// Replica identities first: a published table without one makes its users' UPDATEs fail.
+    async fn publish(&self, session: &Session, capture: &Capture) -> Result<(), Failure> {
+        if self.spec.source.replica_identity == IdentityPolicy::Full {
+            for relation in &capture.identity {
+                if session.set_identity_full(&relation.schema, &relation.name).await? {
+                    info!(
+                        schema = relation.schema,
+                        table = relation.name,
+                        "replica identity set to full"
+                    );
+                }
+            }
+        }
+        let tables: Vec<(u32, String, String)> =
+            capture.publish.iter().map(|it| (it.oid, it.schema.clone(), it.name.clone())).collect();
+        session.ensure_publication(&self.slot_name, &tables, capture.via_root, true).await?;
+        info!(publication = self.slot_name, tables = tables.len(), "publication ready");
+        Ok(())
+    }
+
+    async fn read_snapshot(
+        &mut self,
+        session: &Session,
+        readings: Vec<Reading>,
+        exported: String,
+        id: &str,
+        consistent_point: Lsn,
+        again: bool,
+    ) -> Result<(), End> {
+        let estimate: u64 = readings.iter().map(|reading| reading.rows).sum();
+        self.progress.snapshot_rows_estimated.store(estimate, Relaxed);
+        self.progress.snapshot_running.store(true, Relaxed);
+        let sources = self.sources(session, readings).await?;
+        info!(tables = sources.len(), rows_estimated = estimate, "snapshot begins");
+        let parts = |router, guardian, lifeline| snapshot::Parts {
+            generation: self.generation,
+            settings: self.postgres.clone(),
+            exported,
+            id: id.into(),
+            // A transaction may commit exactly at the consistent point: its changes come after.
+            lsn: Lsn(consistent_point.0.saturating_sub(1)),
+            time: microseconds_now(),
+            sources,
+            again,
+            parallel: usize::from(self.spec.snapshot.parallel),
+            budget: self.budget.clone(),
+            router,
+            guardian,
+            progress: Arc::clone(&self.progress),
+            lifeline,
+        };
+        let front = self.front().snapshot(parts);
+        let read = self.until_durable(&front).await;
+        front.retire(super::CLOSE_MAX).await;
+        self.progress.snapshot_running.store(false, Relaxed);
+        read?;
+        info!(rows = self.progress.snapshot_rows.load(Relaxed), "snapshot is durable");
+        // The stream's front numbers its batches anew.
+        self.generation += 1;
+        Ok(())
+    }
+
+    async fn sources(
+        &self,
+        session: &Session,
+        readings: Vec<Reading>,
+    ) -> Result<Vec<snapshot::Source>, Failure> {
+        let mut tables = Vec::with_capacity(readings.len());
+        for reading in &readings {
+            tables.push(Arc::new(session.table(reading.relation.oid).await?));
+        }
+        let plans = self.planner.plan_all(&tables).await?;
+        let source = |((reading, table), plan): ((Reading, _), Option<_>)| {
+            let Reading { relation, only, .. } = reading;
+            let readable =
+                Readable { oid: relation.oid, schema: relation.schema, name: relation.name, only };
+            Some(snapshot::Source { table, plan: plan?, readable })
+        };
+        Ok(readings.into_iter().zip(tables).zip(plans).filter_map(source).collect())
+    }
+
+    /// Waits until the whole snapshot is durable in every lane.
+    async fn until_durable(&mut self, front: &crate::front::Front) -> Result<(), End> {
+        let (mut batches, mut durable) = (None, 0);
+        while batches.is_none_or(|batches| durable < batches) {
+            match self.next(Some(front)).await? {
+                Noted::SnapshotRead(read) => {
+                    batches = Some(read.batches);
+                    front.flush();
+                }
+                Noted::Advanced(advanced) => {
+                    durable = advanced.seq;
+                    self.lanes.progressed();
+                }
+                Noted::Other => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn note_snapshot(&self, state: SnapshotState) -> Result<(), Failure> {
+        self.meta.write(vec![MetaRecord::Snapshot(state.clone())]).await?;
+        self.state.borrow_mut().snapshot = Some(state);
+        Ok(())
+    }
+
+    async fn snapshot_done(
+        &self,
+        session: &Session,
+        id: String,
+        consistent_point: Lsn,
+    ) -> Result<(), Failure> {
+        let snapshot = SnapshotState { id, done: true, lsn: consistent_point };
+        let watermark = Watermark {
+            lsn: consistent_point,
+            system_id: session.server().system_id,
+            timeline: session.server().timeline,
+            lanes: self.positions.borrow().clone(),
+        };
+        let records =
+            vec![MetaRecord::Snapshot(snapshot.clone()), MetaRecord::Watermark(watermark.clone())];
+        self.meta.write(records).await?;
+        let mut state = self.state.borrow_mut();
+        state.snapshot = Some(snapshot);
+        state.watermark = Some(watermark);
+        self.progress.advanced(consistent_point);
+        Ok(())
+    }
+}
+
+/// Microseconds since 2000-01-01 00:00 UTC (PostgreSQL's `TimestampTz`).
+fn microseconds_now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = since.saturating_sub(std::time::Duration::from_secs(POSTGRES_EPOCH_S));
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}

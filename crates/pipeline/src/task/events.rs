@@ -1,0 +1,193 @@
+//! What happened, and what of it concerns the one who waits.
+
+use super::{DRAIN_MAX, End, Task};
+use crate::batch::{Advanced, LaneOpened, SnapshotRead};
+use crate::failure::Failure;
+use crate::front::Front;
+use crate::guardian::News;
+use kafka::meta::MetaRecord;
+use std::time::Duration;
+use supervision::{FailureClass, Stage, StageFailed, Verdict};
+use tracing::{info, warn};
+use wal::Position;
+
+/// News of the present front.
+pub(super) enum Noted {
+    Advanced(Advanced),
+    SnapshotRead(SnapshotRead),
+    /// Something else happened, and was dealt with.
+    Other,
+}
+
+impl Task {
+    /// The next thing that happens. Lanes are replaced on the way.
+    pub(super) async fn next(&mut self, front: Option<&Front>) -> Result<Noted, End> {
+        let stop = self.stop.clone();
+        let news = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Err(End::Stopped),
+            news = self.news.recv() => news,
+        };
+        // The task holds a sender through its guardian: the queue does not end.
+        match news {
+            Some(news) => self.note(news, front).await,
+            None => Err(End::Failure(Failure::transient("the guardian has ended"))),
+        }
+    }
+
+    async fn note(&mut self, news: News, front: Option<&Front>) -> Result<Noted, End> {
+        let generation = front.map(|front| front.generation);
+        match news {
+            News::Failed(failed) => match failed.stage {
+                Stage::Producer(lane) => self.lane_failed(lane, failed).await?,
+                Stage::Reader
+                | Stage::Decoder
+                | Stage::Router
+                | Stage::Acknowledger
+                | Stage::Snapshot => {
+                    if Some(failed.generation) == generation {
+                        let StageFailed { stage, class, cause, .. } = failed;
+                        info!(generation, stage = %stage, "stage ended, so does its generation");
+                        return Err(End::Failure(Failure { class, cause }));
+                    }
+                }
+            },
+            News::Opened(opened) => self.lane_opened(&opened, front)?,
+            News::LaneDue { lane, life } => {
+                // Opening fences: it must not take a lane from a process that has taken over.
+                self.still_ours().await?;
+                self.lanes.due(lane, life);
+            }
+            News::Advanced(advanced) if Some(advanced.generation) == generation => {
+                return Ok(Noted::Advanced(advanced));
+            }
+            News::SnapshotRead(read) if Some(read.generation) == generation => {
+                return Ok(Noted::SnapshotRead(read));
+            }
+            News::Advanced(_) | News::SnapshotRead(_) => {}
+        }
+        Ok(Noted::Other)
+    }
+
+    fn lane_opened(&mut self, opened: &LaneOpened, front: Option<&Front>) -> Result<(), Failure> {
+        if !self.lanes.opened(opened) {
+            return Ok(());
+        }
+        let mut positions = self.positions.borrow_mut();
+        let lane = usize::from(opened.lane);
+        if positions.len() <= lane {
+            positions.resize(lane + 1, Position::ZERO);
+        }
+        if opened.position < positions[lane] {
+            return Err(Failure::checkpoint_moved(opened.position, positions[lane]));
+        }
+        positions[lane] = opened.position;
+        drop(positions);
+        if let Some(front) = front {
+            front.lane_ready(opened.lane, &self.lanes);
+        }
+        Ok(())
+    }
+
+    async fn lane_failed(&mut self, lane: u8, mut failed: StageFailed) -> Result<(), Failure> {
+        if failed.class == FailureClass::Fenced {
+            self.still_ours().await?;
+            warn!(lane, "lane was fenced by the broker, not by another process");
+            failed.class = FailureClass::Transient;
+        }
+        match self.lanes.failed(lane, &failed) {
+            Some(Verdict::GiveUp) => Err(Failure {
+                class: match failed.class {
+                    FailureClass::Poison => FailureClass::Poison,
+                    FailureClass::Connection
+                    | FailureClass::Transient
+                    | FailureClass::Fenced
+                    | FailureClass::Fatal => FailureClass::Fatal,
+                },
+                cause: failed.cause,
+            }),
+            Some(Verdict::RestartAfter(_)) | None => Ok(()),
+        }
+    }
+
+    /// A lane can lose its epoch to the broker's transaction time-out, too. Whoever takes the task
+    /// over fences the meta lane first: if that still writes, the lane may be opened again.
+    async fn still_ours(&self) -> Result<(), Failure> {
+        let state = self.state.borrow().clone();
+        let watermark = state.watermark.map(MetaRecord::Watermark);
+        let snapshot = state.snapshot.map(MetaRecord::Snapshot);
+        let Some(record) = watermark.or(snapshot) else {
+            return Err(fenced());
+        };
+        self.meta.write(vec![record]).await.map_err(|failure| match failure.class {
+            FailureClass::Fenced => fenced(),
+            FailureClass::Connection
+            | FailureClass::Transient
+            | FailureClass::Poison
+            | FailureClass::Fatal => failure,
+        })
+    }
+
+    /// Waits until every lane is open.
+    pub(super) async fn lanes_open(&mut self) -> Result<(), End> {
+        while !self.lanes.are_open() {
+            self.next(None).await?;
+        }
+        Ok(())
+    }
+
+    /// Lets a delay pass while lanes are looked after.
+    pub(super) async fn idle(&mut self, delay: Duration) -> Result<(), End> {
+        let until = tokio::time::Instant::now() + delay;
+        while let Ok(noted) = tokio::time::timeout_at(until, self.next(None)).await {
+            noted?;
+        }
+        Ok(())
+    }
+
+    /// Lets everything that was read become durable, and confirms it. Bounded: what is left is read
+    /// again at the next start.
+    pub(super) async fn drain(&mut self, front: &Front) {
+        front.pause();
+        let until = tokio::time::Instant::now() + DRAIN_MAX;
+        while self.budget.bytes_free() < self.budget.bytes_max() as usize {
+            let soon = tokio::time::Instant::now() + Duration::from_millis(10);
+            if until < soon || self.settle(front, soon).await.is_err() {
+                warn!("not everything could be delivered in time; the next start goes on there");
+                return;
+            }
+        }
+        front.flush();
+        loop {
+            match tokio::time::timeout_at(until, self.news.recv()).await {
+                Ok(Some(News::Advanced(advanced))) if advanced.generation == front.generation => {
+                    self.progress.advanced(advanced.watermark);
+                    return;
+                }
+                Ok(Some(news)) => {
+                    if self.note(news, Some(front)).await.is_err() {
+                        return;
+                    }
+                }
+                Ok(None) | Err(_) => return,
+            }
+        }
+    }
+
+    /// Deals with what happens until `until`; stopping is under way already.
+    async fn settle(&mut self, front: &Front, until: tokio::time::Instant) -> Result<(), End> {
+        while let Ok(Some(news)) = tokio::time::timeout_at(until, self.news.recv()).await {
+            self.note(news, Some(front)).await?;
+        }
+        Ok(())
+    }
+}
+
+fn fenced() -> Failure {
+    Failure {
+        class: FailureClass::Fenced,
+        cause: "another process has taken over this task; this one stops. Run a task in one place \
+                only, or give the other one another name"
+            .into(),
+    }
+}

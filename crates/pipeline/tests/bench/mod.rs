@@ -1,0 +1,130 @@
+//! What the stage tests share: a table, batches of it, probes for what a stage sends.
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use actix::dev::ToEnvelope;
+use actix::{Actor, Context, Handler, Message, Recipient};
+use pipeline::batch::LaneBatch;
+use record::plan::{TablePlan, TaskPlan};
+use record::route::{Piece, Scratch};
+use std::sync::Arc;
+use supervision::Credit;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use wal::change::{Change, Operation, Span, Transaction};
+use wal::table::ReplicaIdentity;
+use wal::types::{Type, oid};
+use wal::{ChangeBatch, Column, Lsn, Table};
+
+/// `public.orders(id int4 primary key)`.
+pub fn table() -> Arc<Table> {
+    let column = Column {
+        name: "id".into(),
+        type_: Arc::new(Type::builtin(oid::INT4, "int4")),
+        type_modifier: -1,
+        not_null: true,
+        default: None,
+        in_identity: true,
+    };
+    Arc::new(Table {
+        oid: 7,
+        version: 1,
+        schema: "public".into(),
+        name: "orders".into(),
+        identity: ReplicaIdentity::Full,
+        columns: vec![column],
+        key: vec![0],
+    })
+}
+
+pub fn task_plan() -> TaskPlan {
+    let object = config::Object { table: "public.*".into(), ..config::Object::default() };
+    let task =
+        config::Task { task: "shop".into(), objects: vec![object], ..config::Task::default() };
+    TaskPlan::new(&task, "appdb").expect("a plan")
+}
+
+/// One partition: everything goes to the one lane that owns it, or to lane 0 of one.
+pub fn table_plan(partitions: i32, lanes: u8) -> Arc<TablePlan> {
+    Arc::new(TablePlan::new(table(), &task_plan(), 0, partitions, lanes).expect("a plan"))
+}
+
+/// Inserts of one transaction: ids from `ordinals`, whose numbers they also have.
+pub fn inserts(commit_lsn: u64, ordinals: std::ops::Range<u64>, ends: bool) -> ChangeBatch {
+    let mut bytes = Vec::new();
+    let mut changes = Vec::new();
+    for ordinal in ordinals {
+        let start = u32::try_from(bytes.len()).expect("small");
+        let text = ordinal.to_string();
+        bytes.extend_from_slice(&1u16.to_be_bytes());
+        bytes.push(b't');
+        bytes.extend_from_slice(&u32::try_from(text.len()).expect("small").to_be_bytes());
+        bytes.extend_from_slice(text.as_bytes());
+        let end = u32::try_from(bytes.len()).expect("small");
+        changes.push(Change {
+            transaction: 0,
+            table: 0,
+            ordinal,
+            lsn: Lsn(commit_lsn),
+            operation: Operation::Insert,
+            old: None,
+            new: Some(Span { start, end }),
+        });
+    }
+    ChangeBatch {
+        bytes: bytes.into(),
+        changes,
+        transactions: vec![Transaction {
+            xid: 1,
+            commit_lsn: Lsn(commit_lsn),
+            previous_commit_lsn: None,
+            commit_time: 0,
+            changes_count: None,
+        }],
+        tables: vec![table()],
+        committed_end_lsn: ends.then_some(Lsn(commit_lsn + 8)),
+        ends_transaction: ends,
+        ..ChangeBatch::default()
+    }
+}
+
+/// The part of a batch that lane 0 of one writes.
+pub fn lane_batch(seq: u64, batch: ChangeBatch) -> LaneBatch {
+    let plan = table_plan(1, 1);
+    let (mut pieces, mut scratch): (Vec<Piece>, _) = (Vec::new(), Scratch::default());
+    for index in 0..u32::try_from(batch.changes.len()).expect("small") {
+        plan.route(&batch, index, &mut scratch, &mut |piece| pieces.push(piece));
+    }
+    LaneBatch {
+        generation: 1,
+        seq,
+        ends_transaction: batch.ends_transaction,
+        batch: Arc::new(batch),
+        plans: [Some(plan)].into(),
+        pieces: pieces.into(),
+        credit: Arc::new(Credit::none()),
+    }
+}
+
+/// Remembers what it got.
+pub struct Probe<M>(UnboundedSender<M>);
+
+impl<M: Message<Result = ()> + Send + Unpin + 'static> Probe<M> {
+    pub fn start_probe() -> (Recipient<M>, UnboundedReceiver<M>)
+    where
+        Context<Self>: ToEnvelope<Self, M>,
+    {
+        let (sender, received) = unbounded_channel();
+        (Self(sender).start().recipient(), received)
+    }
+}
+
+impl<M: Unpin + 'static> Actor for Probe<M> {
+    type Context = Context<Self>;
+}
+
+impl<M: Message<Result = ()> + Unpin + 'static> Handler<M> for Probe<M> {
+    type Result = ();
+
+    fn handle(&mut self, message: M, _: &mut Context<Self>) {
+        let _ = self.0.send(message);
+    }
+}

@@ -1,0 +1,258 @@
+//! The lane's thread against a scripted sink: what is written, when it is committed, how it ends.
+
+mod bench;
+
+use bench::{Probe, inserts, lane_batch, task_plan};
+use kafka::sink::{CommitPoint, Committed, LaneSink, Opened};
+use pipeline::commit::CommitBudget;
+use pipeline::lane::{Event, LaneThread, Order};
+use pipeline::progress::Progress;
+use record::Record;
+use record::encode::Encoder;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+use supervision::FailureClass;
+use tokio::sync::mpsc::UnboundedReceiver;
+use wal::{Lsn, Position};
+
+/// What the sink did, and how its next calls shall end.
+#[derive(Default)]
+struct Script {
+    log: Vec<String>,
+    /// Commits that are not clean, by number.
+    dirty: Vec<usize>,
+    commits: usize,
+    send_fails: bool,
+    send_panics: bool,
+    /// What each opening finds.
+    checkpoints: VecDeque<Position>,
+}
+
+#[derive(Clone)]
+struct Sink(Arc<Mutex<Script>>);
+
+impl LaneSink for Sink {
+    fn send(&mut self, record: &Record<'_>) -> Result<(), kafka::Error> {
+        let mut script = self.0.lock().expect("script");
+        assert!(!script.send_panics, "planted");
+        if script.send_fails {
+            return Err(kafka::Error::Poisoned);
+        }
+        let key = String::from_utf8_lossy(record.key.unwrap_or_default()).into_owned();
+        script.log.push(format!("send {key}"));
+        Ok(())
+    }
+
+    fn poll(&mut self) -> Result<(), kafka::Error> {
+        Ok(())
+    }
+
+    fn pending(&self) -> u64 {
+        0
+    }
+
+    fn commit(&mut self, point: &CommitPoint) -> Result<Committed, kafka::Error> {
+        let mut script = self.0.lock().expect("script");
+        script.commits += 1;
+        let number = script.commits;
+        script.log.push(format!("commit {}", point.position));
+        Ok(Committed { clean: !script.dirty.contains(&number), txn_seq: number as u64 })
+    }
+}
+
+struct Bench {
+    script: Arc<Mutex<Script>>,
+    orders: Option<mpsc::Sender<Order>>,
+    events: UnboundedReceiver<Event>,
+}
+
+/// A running thread of lane 0 of `lanes`.
+fn bench(script: Script, lanes: u8) -> Bench {
+    let script = Arc::new(Mutex::new(script));
+    let sink = Sink(Arc::clone(&script));
+    let open = move || {
+        let mut script = sink.0.lock().expect("script");
+        script.log.push("open".into());
+        let held = script.checkpoints.pop_front().unwrap_or(Position::ZERO);
+        let checkpoint = (Position::ZERO < held).then(|| checkpoint(held));
+        let opened = Opened { term: 1, checkpoint };
+        drop(script);
+        Ok((Box::new(sink.clone()) as Box<dyn LaneSink>, opened))
+    };
+    let thread = LaneThread {
+        lane: 0,
+        open: Box::new(open),
+        encoder: Encoder::new(&task_plan()),
+        budget: CommitBudget::new(Duration::from_millis(200), lanes),
+        progress: Arc::new(Progress::default()),
+    };
+    let (orders, queue) = mpsc::channel();
+    let (recipient, events) = Probe::start_probe();
+    std::thread::spawn(move || thread.run(&queue, recipient));
+    Bench { script, orders: Some(orders), events }
+}
+
+fn checkpoint(pos: Position) -> kafka::checkpoint::Checkpoint {
+    kafka::checkpoint::Checkpoint {
+        v: 1,
+        task: "shop".into(),
+        rev: 1,
+        lane: kafka::names::LaneId::Lane(0),
+        term: 1,
+        txn_seq: 1,
+        pos,
+        end_lsn: Lsn::ZERO,
+        complete: true,
+        sealed: false,
+        snap: Vec::new(),
+        prev_end: std::collections::BTreeMap::new(),
+        node: "n".into(),
+        ver: "v".into(),
+    }
+}
+
+fn at(commit_lsn: u64, ordinal: u64) -> Position {
+    Position { commit_lsn: Lsn(commit_lsn), ordinal }
+}
+
+impl Bench {
+    fn write(&self, seq: u64, batch: wal::ChangeBatch) {
+        let orders = self.orders.as_ref().expect("running");
+        orders.send(Order::Write(lane_batch(seq, batch))).expect("running");
+    }
+
+    async fn event(&mut self) -> Event {
+        self.events.recv().await.expect("an event")
+    }
+
+    /// Position up to which batch `seq` became durable.
+    async fn durable(&mut self, expected: u64) -> Position {
+        loop {
+            match self.event().await {
+                Event::Durable { seq, position, .. } if seq == expected => return position,
+                Event::Durable { .. } | Event::Opened { .. } => {}
+                event @ (Event::Failed(_) | Event::Stopped) => panic!("{event:?}"),
+            }
+        }
+    }
+
+    async fn failure(&mut self) -> pipeline::Failure {
+        loop {
+            if let Event::Failed(failure) = self.event().await {
+                return failure;
+            }
+        }
+    }
+
+    /// Ends the thread and says what the sink was asked.
+    async fn end(mut self) -> Vec<String> {
+        self.orders = None;
+        while !matches!(self.event().await, Event::Stopped) {}
+        self.script.lock().expect("script").log.clone()
+    }
+}
+
+#[actix_rt::test]
+async fn what_the_checkpoint_holds_is_not_written_again() {
+    let script = Script { checkpoints: [at(50, 1)].into(), ..Script::default() };
+    let mut bench = bench(script, 8);
+    bench.write(1, inserts(50, 0..4, true));
+    assert_eq!(bench.durable(1).await, at(50, 3));
+    let log = bench.end().await;
+    assert_eq!(log, ["open", "send {\"id\":2}", "send {\"id\":3}", "commit 0/32:3"]);
+}
+
+#[actix_rt::test]
+async fn a_batch_that_is_held_whole_is_durable_at_once() {
+    let script = Script { checkpoints: [at(50, 9)].into(), ..Script::default() };
+    let mut bench = bench(script, 8);
+    bench.write(1, inserts(50, 0..4, true));
+    assert_eq!(bench.durable(1).await, at(50, 9));
+    assert_eq!(bench.end().await, ["open"]);
+}
+
+#[actix_rt::test]
+async fn a_dirty_commit_is_acknowledged_and_the_lane_opened_before_the_next_begin() {
+    let script = Script {
+        dirty: vec![1],
+        checkpoints: [Position::ZERO, at(50, 0)].into(),
+        ..Script::default()
+    };
+    let mut bench = bench(script, 8);
+    bench.write(1, inserts(50, 0..1, true));
+    bench.durable(1).await;
+    bench.write(2, inserts(60, 0..1, true));
+    bench.durable(2).await;
+    let log = bench.end().await;
+    let expected =
+        ["open", "send {\"id\":0}", "commit 0/32:0", "open", "send {\"id\":0}", "commit 0/3C:0"];
+    assert_eq!(log, expected);
+}
+
+#[actix_rt::test]
+async fn a_checkpoint_that_moved_under_a_dirty_lane_is_fatal() {
+    let script = Script {
+        dirty: vec![1],
+        checkpoints: [Position::ZERO, at(70, 0)].into(),
+        ..Script::default()
+    };
+    let mut bench = bench(script, 8);
+    bench.write(1, inserts(50, 0..1, true));
+    let failure = bench.failure().await;
+    assert_eq!(failure.class, FailureClass::Fatal);
+    assert!(failure.cause.contains("0/46:0 instead of 0/32:0"), "{failure}");
+}
+
+#[actix_rt::test]
+async fn one_lane_commits_a_source_transaction_whole() {
+    let mut bench = bench(Script::default(), 1);
+    bench.write(1, inserts(50, 0..1, false));
+    bench.write(2, inserts(50, 1..2, false));
+    bench.write(3, inserts(50, 2..3, true));
+    assert_eq!(bench.durable(3).await, at(50, 2));
+    let log = bench.end().await;
+    assert_eq!(log.iter().filter(|line| line.starts_with("commit")).count(), 1, "{log:?}");
+}
+
+#[actix_rt::test]
+async fn the_end_of_a_source_transaction_alone_lets_one_lane_commit() {
+    let mut bench = bench(Script::default(), 1);
+    bench.write(1, inserts(50, 0..1, false));
+    bench.write(2, inserts(50, 1..1, true));
+    assert_eq!(bench.durable(2).await, at(50, 0));
+    assert_eq!(bench.end().await, ["open", "send {\"id\":0}", "commit 0/32:0"]);
+}
+
+#[actix_rt::test]
+async fn an_unfinished_source_transaction_is_left_to_the_next_owner() {
+    let bench = bench(Script::default(), 1);
+    bench.write(1, inserts(50, 0..1, false));
+    assert_eq!(bench.end().await, ["open", "send {\"id\":0}"]);
+}
+
+#[actix_rt::test]
+async fn older_fronts_are_refused() {
+    let mut bench = bench(Script::default(), 8);
+    bench.write(1, inserts(50, 0..1, true));
+    bench.durable(1).await;
+    let mut late = lane_batch(9, inserts(60, 0..1, true));
+    late.generation = 0;
+    bench.orders.as_ref().expect("running").send(Order::Write(late)).expect("running");
+    assert_eq!(bench.end().await, ["open", "send {\"id\":0}", "commit 0/32:0"]);
+}
+
+#[actix_rt::test]
+async fn an_error_of_the_sink_ends_the_thread_with_its_cause() {
+    let mut bench = bench(Script { send_fails: true, ..Script::default() }, 8);
+    bench.write(1, inserts(50, 0..1, true));
+    assert_eq!(bench.failure().await.class, FailureClass::Transient);
+}
+
+#[actix_rt::test]
+async fn a_panic_of_the_thread_is_reported() {
+    let mut bench = bench(Script { send_panics: true, ..Script::default() }, 8);
+    bench.write(1, inserts(50, 0..1, true));
+    let failure = bench.failure().await;
+    assert!(failure.cause.contains("panicked"), "{failure}");
+}

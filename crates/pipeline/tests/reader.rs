@@ -1,0 +1,150 @@
+//! The reader: reports while it is blocked, never confirms what it has not received.
+
+mod bench;
+
+use actix::{Actor, Addr};
+use bench::Probe;
+use bytes::Bytes;
+use pipeline::batch::WalBatch;
+use pipeline::failure::Failure;
+use pipeline::progress::Progress;
+use pipeline::reader::{Answer, Obey, Order, Parts, Reader, Received, WalStream};
+use std::sync::Arc;
+use std::time::Duration;
+use supervision::{Budget, Lifeline, Stage, StageFailed};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
+use wal::Lsn;
+
+/// Positions that a report named: received, confirmed.
+type Report = (Lsn, Lsn);
+
+struct Fake {
+    incoming: UnboundedReceiver<Result<Received, Failure>>,
+    reports: UnboundedSender<Report>,
+    closed: UnboundedSender<()>,
+}
+
+impl WalStream for Fake {
+    fn read(&mut self) -> Answer<'_, Received> {
+        Box::pin(async {
+            match self.incoming.recv().await {
+                Some(received) => received,
+                None => std::future::pending().await,
+            }
+        })
+    }
+
+    fn report(&mut self, received: Lsn, confirmed: Lsn, _: bool) -> Answer<'_, ()> {
+        let _ = self.reports.send((received, confirmed));
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn close(self: Box<Self>) -> Answer<'static, ()> {
+        let _ = self.closed.send(());
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn status_interval(&self) -> Duration {
+        Duration::from_secs(10)
+    }
+}
+
+struct Bench {
+    reader: Addr<Reader>,
+    server: UnboundedSender<Result<Received, Failure>>,
+    reports: UnboundedReceiver<Report>,
+    closed: UnboundedReceiver<()>,
+    batches: UnboundedReceiver<WalBatch>,
+    failed: UnboundedReceiver<StageFailed>,
+    confirmed: watch::Sender<Lsn>,
+}
+
+fn bench(credit_bytes: u32) -> Bench {
+    let (server, incoming) = unbounded_channel();
+    let (report_sender, reports) = unbounded_channel();
+    let (close_sender, closed) = unbounded_channel();
+    let fake = Fake { incoming, reports: report_sender, closed: close_sender };
+    let (decoder, batches) = Probe::start_probe();
+    let (guardian, failed) = Probe::start_probe();
+    let (confirmed, watched) = watch::channel(Lsn::ZERO);
+    let open = move || {
+        let stream: Box<dyn WalStream> = Box::new(fake);
+        let answer: Answer<'static, Box<dyn WalStream>> = Box::pin(std::future::ready(Ok(stream)));
+        answer
+    };
+    let reader = Reader::new(Parts {
+        open: Box::new(open),
+        budget: Budget::new(credit_bytes),
+        confirmed: watched,
+        decoder,
+        eager: false,
+        progress: Arc::new(Progress::default()),
+        lifeline: Lifeline::new(guardian, 3, Stage::Reader),
+    })
+    .start();
+    Bench { reader, server, reports, closed, batches, failed, confirmed }
+}
+
+impl Bench {
+    fn send(&self, bytes: usize, server_end: u64, reply_requested: bool) {
+        let bytes = Bytes::from(vec![0; bytes]);
+        let received = Received { bytes, server_end: Lsn(server_end), reply_requested };
+        self.server.send(Ok(received)).expect("read");
+    }
+}
+
+#[actix_rt::test]
+async fn without_credit_it_stops_reading_and_goes_on_reporting() {
+    tokio::time::pause();
+    let mut bench = bench(100);
+    bench.send(80, 10, false);
+    let held = bench.batches.recv().await.expect("the first batch");
+    bench.send(80, 20, false);
+    bench.send(80, 30, false);
+    for _ in 0..3 {
+        let (received, _) = bench.reports.recv().await.expect("a report");
+        assert!(received <= Lsn(20), "it read on without credit");
+    }
+    assert!(bench.batches.try_recv().is_err());
+    drop(held);
+    bench.batches.recv().await.expect("the second batch");
+}
+
+#[actix_rt::test]
+async fn a_server_that_asks_is_answered_at_once() {
+    let mut bench = bench(100);
+    bench.send(1, 10, true);
+    assert_eq!(bench.reports.recv().await, Some((Lsn(10), Lsn::ZERO)));
+}
+
+#[actix_rt::test]
+async fn a_confirmed_position_is_reported_but_never_above_what_was_received() {
+    let mut bench = bench(100);
+    bench.send(1, 10, true);
+    bench.reports.recv().await;
+    bench.confirmed.send(Lsn(8)).expect("watched");
+    assert_eq!(bench.reports.recv().await, Some((Lsn(10), Lsn(8))));
+    bench.confirmed.send(Lsn(99)).expect("watched");
+    assert_eq!(bench.reports.recv().await, Some((Lsn(10), Lsn(10))));
+}
+
+#[actix_rt::test]
+async fn told_to_close_it_reports_and_ends_in_good_order() {
+    let mut bench = bench(100);
+    bench.send(1, 10, true);
+    bench.reports.recv().await;
+    bench.confirmed.send(Lsn(10)).expect("watched");
+    bench.reader.do_send(Obey(Order::Close));
+    bench.closed.recv().await.expect("closed");
+    assert!(bench.failed.recv().await.is_none(), "a good end is no failure");
+}
+
+#[actix_rt::test]
+async fn a_lost_connection_ends_the_generation() {
+    let mut bench = bench(100);
+    bench.server.send(Err(Failure::transient("connection closed"))).expect("read");
+    let failed = bench.failed.recv().await.expect("a report");
+    assert_eq!((failed.generation, failed.stage), (3, Stage::Reader));
+    assert_eq!(failed.cause, "connection closed");
+}
