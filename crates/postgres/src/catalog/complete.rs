@@ -1,0 +1,289 @@
+//! What the stream says of a relation, completed from the catalog.
+//!
+//! The stream is right about its rows; the catalog may be newer by as much as the stream lags
+//! behind, and the relation may be gone. What the catalog knows counts only where it means the same
+//! column.
+
+use super::Name;
+use super::columns::{Relation, typed};
+use crate::{Error, Session};
+use std::collections::HashMap;
+use std::sync::Arc;
+use tracing::warn;
+use wal::Table;
+use wal::relation::{ColumnDescription, RelationDescription};
+use wal::table::{Column, ReplicaIdentity};
+use wal::types::{Kind, Type};
+
+impl Session {
+    /// Completes a description: types, constraints, defaults, key, and the name it goes by. What
+    /// was dropped meanwhile stays with what is known of it.
+    ///
+    /// # Errors
+    /// Only when the server does not answer.
+    pub async fn complete(&self, description: &RelationDescription) -> Result<Table, Error> {
+        let oid = description.oid;
+        let oids: Vec<u32> = description.columns.iter().map(|column| column.type_oid).collect();
+        let types = self.types(&oids).await?;
+        let relation = self.relations(&[oid]).await?.remove(&oid);
+        let root = self.roots(&[oid]).await?.remove(&oid);
+        // A leaf that was dropped keeps the name that its rows went by.
+        let root = root.or_else(|| self.memory().root(oid).filter(|_| relation.is_none()));
+        let known = self.memory().table(oid);
+        if relation.is_none() && known.is_none() {
+            warn!(
+                oid,
+                schema = %description.schema,
+                table = %description.name,
+                "table was dropped before its rows were read: its key is taken from the stream"
+            );
+        }
+        let facts = Facts { relation: relation.as_ref(), root, known: known.as_deref() };
+        let table = complete(description, &facts, &types);
+        self.memory().remember_table(table.clone());
+        Ok(table)
+    }
+}
+
+/// What there is to complete from.
+struct Facts<'a> {
+    /// The relation as the catalog has it now.
+    relation: Option<&'a Relation>,
+    /// The name that a leaf goes by.
+    root: Option<Name>,
+    /// The version before, or the one that the snapshot read.
+    known: Option<&'a Table>,
+}
+
+fn complete(
+    description: &RelationDescription,
+    facts: &Facts<'_>,
+    types: &HashMap<u32, Arc<Type>>,
+) -> Table {
+    let column = |it: &ColumnDescription| {
+        let before = facts
+            .known
+            .into_iter()
+            .flat_map(|table| &table.columns)
+            .find(|known| known.name == it.name && known.type_.oid == it.type_oid);
+        let now = facts
+            .relation
+            .into_iter()
+            .flat_map(|relation| &relation.columns)
+            .find(|now| *now.name == *it.name && now.type_oid == it.type_oid);
+        let resolved = typed(types, it.type_oid);
+        let type_ = match (&resolved.kind, before) {
+            (Kind::Unknown, Some(before)) => Arc::clone(&before.type_),
+            (
+                Kind::Base
+                | Kind::Array { .. }
+                | Kind::Enum { .. }
+                | Kind::Domain { .. }
+                | Kind::Composite { .. }
+                | Kind::Range { .. }
+                | Kind::Multirange { .. }
+                | Kind::Unknown,
+                _,
+            ) => resolved,
+        };
+        let (not_null, default) = match (now, before) {
+            (Some(now), _) => (now.not_null, now.default.as_deref().map(Into::into)),
+            (None, Some(before)) => (before.not_null, before.default.clone()),
+            (None, None) => (false, None),
+        };
+        Column {
+            name: it.name.clone(),
+            type_,
+            type_modifier: it.type_modifier,
+            not_null,
+            default,
+            in_identity: it.in_identity,
+        }
+    };
+    let (schema, name) = match &facts.root {
+        Some((schema, name)) => (schema.as_str().into(), name.as_str().into()),
+        None => (description.schema.clone(), description.name.clone()),
+    };
+    Table {
+        oid: description.oid,
+        version: description.version,
+        schema,
+        name,
+        identity: description.identity,
+        columns: description.columns.iter().map(column).collect(),
+        key: key(description, facts),
+    }
+}
+
+/// Indexes of the key's columns, in its order.
+fn key(description: &RelationDescription, facts: &Facts<'_>) -> Vec<usize> {
+    let place = |name: &str| description.columns.iter().position(|it| *it.name == *name);
+    let now = facts.relation.and_then(|relation| {
+        relation.key().iter().map(|name| place(name)).collect::<Option<Vec<_>>>()
+    });
+    let before = facts.known.and_then(|known| {
+        let name = |&index: &usize| known.columns.get(index).map(|column| &*column.name);
+        known.key.iter().map(|index| name(index).and_then(place)).collect::<Option<Vec<_>>>()
+    });
+    let flagged: Vec<usize> = description
+        .columns
+        .iter()
+        .enumerate()
+        .filter(|(_, column)| column.in_identity)
+        .map(|(index, _)| index)
+        .collect();
+    let is_flagged = |key: &Vec<usize>| {
+        key.len() == flagged.len() && key.iter().all(|index| flagged.contains(index))
+    };
+    match description.identity {
+        // The stream names the key's columns, the catalog knows their order.
+        ReplicaIdentity::Index => {
+            now.filter(is_flagged).or(before.filter(is_flagged)).unwrap_or(flagged)
+        }
+        ReplicaIdentity::Default if !flagged.is_empty() => {
+            now.filter(is_flagged).or(before.filter(is_flagged)).unwrap_or(flagged)
+        }
+        // All columns are flagged, or none.
+        ReplicaIdentity::Default | ReplicaIdentity::Full | ReplicaIdentity::Nothing => {
+            now.or(before).unwrap_or_default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::columns::CatalogColumn;
+    use super::*;
+    use wal::types::oid::{INT4, TEXT};
+
+    fn described(identity: ReplicaIdentity, columns: &[(&str, u32, bool)]) -> RelationDescription {
+        let column = |&(name, type_oid, in_identity): &(&str, u32, bool)| ColumnDescription {
+            name: name.into(),
+            type_oid,
+            type_modifier: -1,
+            in_identity,
+        };
+        RelationDescription {
+            oid: 1000,
+            version: 3,
+            schema: "public".into(),
+            name: "t".into(),
+            identity,
+            columns: columns.iter().map(column).collect(),
+            differences: Vec::new(),
+        }
+    }
+
+    fn relation(columns: &[(&str, u32)], key: &[&str]) -> Relation {
+        let column = |&(name, type_oid): &(&str, u32)| CatalogColumn {
+            name: name.into(),
+            type_oid,
+            type_modifier: -1,
+            not_null: true,
+            default: Some("d".into()),
+        };
+        Relation {
+            oid: 1000,
+            schema: "public".into(),
+            name: "t".into(),
+            identity: ReplicaIdentity::Full,
+            columns: columns.iter().map(column).collect(),
+            primary_key: Some(key.iter().map(|&name| name.into()).collect()),
+            primary_key_is_immediate: true,
+            identity_index: None,
+        }
+    }
+
+    fn types() -> HashMap<u32, Arc<Type>> {
+        let builtin = |oid, name| (oid, Arc::new(Type::builtin(oid, name)));
+        HashMap::from([builtin(INT4, "int4"), builtin(TEXT, "text")])
+    }
+
+    fn completed(description: &RelationDescription, facts: &Facts<'_>) -> Table {
+        let table = complete(description, facts, &types());
+        assert_eq!(table.oid, description.oid);
+        assert_eq!(table.version, description.version);
+        assert_eq!(table.columns.len(), description.columns.len());
+        table
+    }
+
+    const NOTHING: Facts<'static> = Facts { relation: None, root: None, known: None };
+
+    #[test]
+    fn a_table_that_was_dropped_is_what_the_stream_says() {
+        let description =
+            described(ReplicaIdentity::Default, &[("id", INT4, true), ("odd", 99_999, false)]);
+        let table = completed(&description, &NOTHING);
+        assert_eq!(table.key, [0]);
+        assert_eq!(*table.columns[1].type_, Type::unknown(99_999));
+        assert!(!table.columns[0].not_null);
+    }
+
+    #[test]
+    fn a_newer_catalog_counts_only_for_the_same_columns() {
+        let full = ReplicaIdentity::Full;
+        let description =
+            described(full, &[("id", INT4, true), ("n", INT4, true), ("old", TEXT, true)]);
+        // Since then `n` became text, `old` was dropped and `new` added.
+        let now = relation(&[("id", INT4), ("n", TEXT), ("new", TEXT)], &["id"]);
+        let table = completed(&description, &Facts { relation: Some(&now), ..NOTHING });
+        let not_null: Vec<bool> = table.columns.iter().map(|column| column.not_null).collect();
+        assert_eq!(not_null, [true, false, false]);
+        assert_eq!(table.columns[0].default.as_deref(), Some("d"));
+        assert_eq!(table.columns[1].default, None);
+        assert_eq!(table.key, [0]);
+    }
+
+    #[test]
+    fn what_was_known_outlives_the_table() {
+        let full = ReplicaIdentity::Full;
+        let columns = [("a", INT4, true), ("b", INT4, true), ("mood", 99_999, true)];
+        let mut known = completed(&described(full, &columns), &NOTHING);
+        known.columns[2].type_ = Arc::new(Type {
+            kind: Kind::Enum { labels: vec!["happy".into()] },
+            ..Type::unknown(99_999)
+        });
+        known.key = vec![1, 0];
+        let description = described(full, &[columns[1], columns[0], columns[2]]);
+        let table = completed(&description, &Facts { known: Some(&known), ..NOTHING });
+        assert_eq!(table.key, [0, 1]);
+        assert!(matches!(table.columns[2].type_.kind, Kind::Enum { .. }));
+        // A key of columns that are not in the stream yet is no key.
+        let now = relation(&[("c", INT4)], &["c"]);
+        let facts = Facts { relation: Some(&now), known: Some(&known), root: None };
+        assert_eq!(completed(&description, &facts).key, [0, 1]);
+    }
+
+    #[test]
+    fn the_stream_names_the_key_and_the_catalog_its_order() {
+        let index = ReplicaIdentity::Index;
+        let description = described(index, &[("a", INT4, true), ("b", INT4, true)]);
+        let mut now = relation(&[("a", INT4), ("b", INT4)], &["a"]);
+        now.identity = index;
+        now.identity_index = Some(vec!["b".into(), "a".into()]);
+        let facts = Facts { relation: Some(&now), ..NOTHING };
+        assert_eq!(completed(&description, &facts).key, [1, 0]);
+        // By now the identity is FULL and the key another: the stream is not there yet.
+        let later = relation(&[("a", INT4), ("b", INT4)], &["a"]);
+        let facts = Facts { relation: Some(&later), ..NOTHING };
+        assert_eq!(completed(&description, &facts).key, [0, 1]);
+    }
+
+    #[test]
+    fn a_deferrable_key_is_a_key_though_no_identity() {
+        let description =
+            described(ReplicaIdentity::Default, &[("id", INT4, false), ("n", INT4, false)]);
+        let mut now = relation(&[("id", INT4), ("n", INT4)], &["id"]);
+        now.primary_key_is_immediate = false;
+        let facts = Facts { relation: Some(&now), ..NOTHING };
+        assert_eq!(completed(&description, &facts).key, [0]);
+    }
+
+    #[test]
+    fn a_leaf_goes_by_the_name_of_its_root() {
+        let description = described(ReplicaIdentity::Full, &[("id", INT4, true)]);
+        let root = Some(("public".to_owned(), "whole".to_owned()));
+        let table = completed(&description, &Facts { root, ..NOTHING });
+        assert_eq!(&*table.name, "whole");
+    }
+}

@@ -1,0 +1,171 @@
+//! The precheck of the source: what was found, and what mends it. Writes nothing.
+//!
+//! Each item has a stable name; people ignore items by it.
+
+mod facts;
+mod identity;
+mod rights;
+mod server;
+mod slots;
+mod statements;
+mod tables;
+mod unsupported;
+
+use crate::catalog::{Candidate, RelationKind, VIA_ROOT_SINCE};
+use crate::settings::Settings;
+use crate::{Error, Session};
+use config::PartitionNames;
+use config::precheck::Item;
+use record::selection::Selection;
+use std::collections::HashSet;
+use std::time::Instant;
+use tables::Scope;
+
+/// Checks the source for a task. Returns the items, and the tables of the task: those that are
+/// selected and the partitions of those.
+pub async fn check(
+    settings: &Settings,
+    task: &config::Task,
+    selection: &Selection,
+) -> (Vec<Item>, Vec<Candidate>) {
+    let session = match Session::connect(settings).await {
+        Ok(session) => session,
+        Err(error) => return (vec![refused("source.connection", &error)], Vec::new()),
+    };
+    let server = session.server();
+    let seen = format!("connected to {}, database {}", server.host, task.source.database);
+    let mut items = vec![Item::pass("source.connection", seen)];
+    items.extend(server::items(&session, task).await);
+    let slot = format!("{}{}", task.source.slot_prefix, task.task);
+    items.extend(slots::items(&session, &slot, settings.application_name()).await);
+    let candidates = match session.candidates().await {
+        Ok(candidates) => candidates,
+        Err(error) => {
+            items.push(refused("source.tables", &error));
+            return (items, Vec::new());
+        }
+    };
+    let selected = selected(candidates, selection);
+    let scope = Scope::new(&session, task, &slot, &selected);
+    items.extend(tables::items(&scope, selection).await);
+    (items, selected)
+}
+
+/// Whether the hosts answer, and how fast.
+pub async fn connectivity(settings: &Settings) -> Vec<Item> {
+    const NAME: &str = "source.connectivity";
+    let mut items = Vec::new();
+    for (host, single) in settings.each_host() {
+        let start = Instant::now();
+        let probed = Session::connect_any(&single).await;
+        let millis = start.elapsed().as_millis();
+        items.push(match probed {
+            Ok(session) => {
+                let start = Instant::now();
+                let answer = session.is_standby().await;
+                let round_trip = start.elapsed().as_micros();
+                let role = match answer {
+                    Ok(true) => "standby",
+                    Ok(false) => "read-write",
+                    Err(_) => "role unknown",
+                };
+                let seen =
+                    format!("{host}: connected in {millis} ms, round trip {round_trip} µs, {role}");
+                Item::pass(NAME, seen)
+            }
+            Err(error) => {
+                let failed = refused(NAME, &error);
+                Item { seen: format!("{host}: {} (after {millis} ms)", failed.seen), ..failed }
+            }
+        });
+    }
+    items
+}
+
+/// Those that are selected, and what belongs to their partition trees.
+fn selected(candidates: Vec<Candidate>, selection: &Selection) -> Vec<Candidate> {
+    let is_selected = |schema: &str, name: &str| selection.selected(schema, name).is_some();
+    let roots: HashSet<(String, String)> = candidates
+        .iter()
+        .filter(|it| it.kind == RelationKind::Partitioned && it.parent.is_none())
+        .filter(|it| is_selected(&it.schema, &it.name))
+        .map(|it| (it.schema.clone(), it.name.clone()))
+        .collect();
+    let is_ours = |it: &Candidate| {
+        is_selected(&it.schema, &it.name)
+            || it.parent.as_ref().is_some_and(|root| roots.contains(root))
+    };
+    candidates.into_iter().filter(is_ours).collect()
+}
+
+/// Whether partition trees are published under their roots by the server.
+fn is_via_root(version: u32, names: PartitionNames) -> bool {
+    VIA_ROOT_SINCE <= version && names == PartitionNames::Parent
+}
+
+/// An item for which the server could not be asked.
+fn refused(name: &str, error: &Error) -> Item {
+    Item::fail(name, error.to_string(), "mend what the message says, and check again")
+}
+
+/// The item, or that it could not be looked at.
+fn item(name: &str, looked: Result<Item, Error>) -> Item {
+    looked.unwrap_or_else(|error| refused(name, &error))
+}
+
+/// Some names out of many, for people.
+fn some(names: &[String]) -> String {
+    const NAMED_MAX: usize = 8;
+    match names.len().checked_sub(NAMED_MAX) {
+        Some(more @ 1..) => format!("{} and {more} more", names[..NAMED_MAX].join(", ")),
+        Some(0) | None => names.join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wal::table::ReplicaIdentity;
+
+    fn candidate(name: &str, kind: RelationKind, parent: Option<&str>) -> Candidate {
+        Candidate {
+            oid: 1,
+            schema: "public".into(),
+            name: name.into(),
+            kind,
+            parent: parent.map(|parent| ("public".into(), parent.into())),
+            identity: ReplicaIdentity::Default,
+            has_key: true,
+            identity_usable: true,
+            rows_estimated: 0,
+            bytes: 0,
+            unlogged: false,
+            owner_is_us: true,
+            publishable: true,
+        }
+    }
+
+    #[test]
+    fn partitions_come_along_with_their_root() {
+        let object = config::Object { table: "public.orders".into(), ..config::Object::default() };
+        let task = config::Task { objects: vec![object], ..config::Task::default() };
+        let selection = Selection::new(&task).unwrap();
+        let candidates = vec![
+            candidate("orders", RelationKind::Partitioned, None),
+            candidate("orders_1", RelationKind::Ordinary, Some("orders")),
+            candidate("other", RelationKind::Partitioned, None),
+            candidate("other_1", RelationKind::Ordinary, Some("other")),
+        ];
+        let names: Vec<String> =
+            selected(candidates, &selection).into_iter().map(|it| it.name).collect();
+        assert_eq!(names, ["orders", "orders_1"]);
+    }
+
+    #[test]
+    fn long_lists_are_cut() {
+        let names: Vec<String> = (0..10).map(|it| it.to_string()).collect();
+        assert_eq!(some(&names), "0, 1, 2, 3, 4, 5, 6, 7 and 2 more");
+        assert_eq!(some(&names[..8]), "0, 1, 2, 3, 4, 5, 6, 7");
+        assert_eq!(some(&[]), "");
+    }
+}

@@ -1,0 +1,217 @@
+//! Items of slots, walsenders and the role that uses them.
+
+use super::{item, some};
+use crate::quote::identifier;
+use crate::slot::Slot;
+use crate::{Error, Session};
+use config::precheck::Item;
+
+pub(super) async fn items(session: &Session, slot: &str, application: &str) -> Vec<Item> {
+    let mut items = Vec::new();
+    match session.slots("").await {
+        Ok(slots) => {
+            let own = slots.iter().find(|it| it.name == slot);
+            let max = setting(session, "max_replication_slots").await;
+            items.push(item("source.slots", max.map(|max| free_slots(max, &slots, own.is_some()))));
+            items.push(item("source.slot", own_slot(session, slot, own, application).await));
+            let is_streaming = own.is_some_and(|it| it.active_pid.is_some());
+            items.push(item("source.senders", free_senders(session, is_streaming).await));
+        }
+        Err(error) => items.push(super::refused("source.slots", &error)),
+    }
+    items.push(item("source.role", role(session).await));
+    items
+}
+
+async fn setting(session: &Session, name: &'static str) -> Result<i64, Error> {
+    let statement = format!("SELECT current_setting('{name}')::int8");
+    let rows = session.query("settings", &statement, &[]).await?;
+    let value = rows.first().map(|row| row.try_get(0)).transpose();
+    Ok(value.map_err(Error::reading("settings"))?.unwrap_or_default())
+}
+
+fn free_slots(max: i64, slots: &[Slot], has_own: bool) -> Item {
+    const NAME: &str = "source.slots";
+    let used = i64::try_from(slots.len()).unwrap_or(i64::MAX);
+    let seen = format!("{used} of max_replication_slots = {max} are taken");
+    if has_own || used < max {
+        return Item::pass(NAME, seen);
+    }
+    let inactive: Vec<String> =
+        slots.iter().filter(|it| it.active_pid.is_none()).map(|it| it.name.clone()).collect();
+    let idle = if inactive.is_empty() {
+        String::new()
+    } else {
+        format!("drop one that nobody needs (unused now: {}), or ", some(&inactive))
+    };
+    let more = max.saturating_add(10);
+    let remedy =
+        format!("{idle}ALTER SYSTEM SET max_replication_slots = {more}; then restart the server");
+    Item::fail(NAME, seen, remedy)
+}
+
+async fn own_slot(
+    session: &Session,
+    name: &str,
+    slot: Option<&Slot>,
+    application: &str,
+) -> Result<Item, Error> {
+    const NAME: &str = "source.slot";
+    let Some(slot) = slot else {
+        return Ok(Item::pass(NAME, format!("slot `{name}` will be created")));
+    };
+    let rows = session.query("database", "SELECT current_database()::text", &[]).await?;
+    let database: String = rows
+        .first()
+        .map_or(Ok(String::new()), |row| row.try_get(0))
+        .map_err(Error::reading("database"))?;
+    Ok(judge(slot, &database, application))
+}
+
+fn judge(slot: &Slot, database: &str, application: &str) -> Item {
+    const NAME: &str = "source.slot";
+    let name = &slot.name;
+    if slot.plugin != "pgoutput" || slot.database != database {
+        let kind = if slot.plugin.is_empty() { "physical" } else { &slot.plugin };
+        let place = if slot.database.is_empty() {
+            String::new()
+        } else {
+            format!(" of database {}", slot.database)
+        };
+        let seen = format!("slot `{name}` exists and is not ours: {kind}{place}");
+        let remedy = "choose another name of the task, or another source.slot_prefix";
+        return Item::fail(NAME, seen, remedy);
+    }
+    if slot.lost {
+        let seen = format!("slot `{name}` is lost: the server has removed WAL that it needs");
+        let remedy = "run with --reseed: a new slot and a new snapshot";
+        return Item::warning(NAME, seen, remedy);
+    }
+    let retained = slot.retained_bytes >> 20;
+    let Some(pid) = slot.active_pid else {
+        let seen =
+            format!("slot `{name}` exists and is free; the server keeps {retained} MiB for it");
+        return Item::pass(NAME, seen);
+    };
+    let user = slot.application.as_deref().unwrap_or("an unknown application");
+    if user == application {
+        let seen =
+            format!("slot `{name}` is read by this task (pid {pid}), which will be replaced");
+        return Item::pass(NAME, seen);
+    }
+    let seen = format!("slot `{name}` is in use by someone else: {user} (pid {pid})");
+    Item::fail(NAME, seen, "stop the other reader, or give the task another name")
+}
+
+async fn free_senders(session: &Session, is_streaming: bool) -> Result<Item, Error> {
+    const NAME: &str = "source.senders";
+    let max = setting(session, "max_wal_senders").await?;
+    let statement = "SELECT count(*) FROM pg_stat_get_wal_senders()";
+    let rows = session.query("walsenders", statement, &[]).await?;
+    let used: i64 =
+        rows.first().map_or(Ok(0), |row| row.try_get(0)).map_err(Error::reading("walsenders"))?;
+    let seen = format!("{used} of max_wal_senders = {max} are taken");
+    if is_streaming || used < max {
+        return Ok(Item::pass(NAME, seen));
+    }
+    let more = max.saturating_add(10);
+    let remedy = format!("ALTER SYSTEM SET max_wal_senders = {more}; then restart the server");
+    Ok(Item::fail(NAME, seen, remedy))
+}
+
+/// Hosted servers give the right by membership.
+const HOSTED_ROLES: &str = "'rds_replication', 'cloudsqlsuperuser', 'azure_pg_admin'";
+
+async fn role(session: &Session) -> Result<Item, Error> {
+    const NAME: &str = "source.role";
+    let statement = format!(
+        "SELECT r.rolname::text, r.rolsuper, r.rolreplication, \
+           EXISTS (SELECT FROM pg_roles h WHERE h.rolname IN ({HOSTED_ROLES}) \
+                   AND pg_has_role(h.oid, 'MEMBER')) \
+         FROM pg_roles r WHERE r.rolname = current_user"
+    );
+    let rows = session.query("role", &statement, &[]).await?;
+    let read = || -> Result<Option<(String, bool, bool, bool)>, tokio_postgres::Error> {
+        let Some(row) = rows.first() else { return Ok(None) };
+        Ok(Some((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?)))
+    };
+    let Some((name, is_super, may_replicate, is_hosted)) =
+        read().map_err(Error::reading("role"))?
+    else {
+        return Ok(Item::fail(
+            NAME,
+            "the server does not show the role",
+            "connect as a role of its own",
+        ));
+    };
+    if !(is_super || may_replicate || is_hosted) {
+        let seen = format!("role {name} may not replicate");
+        return Ok(Item::fail(
+            NAME,
+            seen,
+            format!("ALTER ROLE {} REPLICATION;", identifier(&name)?),
+        ));
+    }
+    let seen = if is_super {
+        format!("role {name} is a superuser: LOGIN and REPLICATION are enough")
+    } else {
+        format!("role {name} may replicate")
+    };
+    Ok(Item::pass(NAME, seen))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use config::precheck::State;
+    use wal::Lsn;
+
+    fn slot() -> Slot {
+        Slot {
+            name: "distributary_shop".into(),
+            plugin: "pgoutput".into(),
+            database: "shop".into(),
+            active_pid: None,
+            application: None,
+            confirmed_flush: Lsn(1),
+            restart_lsn: Some(Lsn(1)),
+            lost: false,
+            retained_bytes: 3 << 20,
+            temporary: false,
+        }
+    }
+
+    #[track_caller]
+    fn judged(slot: &Slot, state: State, word: &str) {
+        let item = judge(slot, "shop", "distributary/P/shop");
+        assert_eq!(item.state, state, "{item:?}");
+        assert!(item.seen.contains(word), "{item:?}");
+    }
+
+    #[test]
+    fn a_slot_is_judged_by_who_it_belongs_to() {
+        judged(&slot(), State::Pass, "keeps 3 MiB");
+        let foreign = Slot { plugin: "wal2json".into(), ..slot() };
+        judged(&foreign, State::Fail, "wal2json");
+        judged(&Slot { plugin: String::new(), ..slot() }, State::Fail, "physical");
+        judged(&Slot { database: "other".into(), ..slot() }, State::Fail, "database other");
+        judged(&Slot { lost: true, ..slot() }, State::Warning, "is lost");
+        let by = |application: &str| Slot {
+            active_pid: Some(7),
+            application: Some(application.into()),
+            ..slot()
+        };
+        judged(&by("distributary/P/shop"), State::Pass, "this task");
+        judged(&by("a stranger"), State::Fail, "in use by someone else: a stranger (pid 7)");
+    }
+
+    #[test]
+    fn the_last_slot_is_enough_if_it_is_ours() {
+        assert_eq!(free_slots(1, &[slot()], true).state, State::Pass);
+        assert_eq!(free_slots(2, &[slot()], false).state, State::Pass);
+        let item = free_slots(1, &[slot()], false);
+        assert_eq!(item.state, State::Fail);
+        assert!(item.remedy.contains("distributary_shop"), "{item:?}");
+        assert!(item.remedy.contains("max_replication_slots = 11"), "{item:?}");
+    }
+}

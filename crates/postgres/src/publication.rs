@@ -1,0 +1,250 @@
+//! Publications: made, brought up to what is selected, dropped.
+//!
+//! A writer that is open while a table is added or dropped can lose its later rows (design.md,
+//! server fact 17), so that happens under a lock that waits for writers.
+
+mod statements;
+
+use crate::catalog::{GENERATED_PUBLISHED_SINCE, VIA_ROOT_SINCE};
+use crate::lock::Locking;
+use crate::quote::{identifier, qualified, readable};
+use crate::{Error, Session};
+use statements::{Settings, creation_remedy, list, people, remedy};
+use std::collections::HashSet;
+use tokio_postgres::types::{ToSql, Type};
+use tracing::info;
+
+/// Tables that one statement names: each takes a place in the server's table of locks.
+const TABLES_AT_ONCE_MAX: usize = 500;
+/// Tables whose writers are waited for together.
+const LOCKED_AT_ONCE_MAX: usize = 32;
+
+/// A publication as it takes effect.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Publication {
+    pub name: String,
+    /// OIDs of the relations that the stream names.
+    pub tables: Vec<u32>,
+    pub via_root: bool,
+}
+
+/// The row of `pg_publication`, and the tables that were added one by one.
+#[derive(Debug)]
+struct Existing {
+    all_tables: bool,
+    settings: Settings,
+    /// OID, schema and name.
+    tables: Vec<(u32, String, String)>,
+}
+
+impl Session {
+    /// Makes the publication, or makes the one that exists publish exactly these tables (OID,
+    /// schema, name). `via_root` counts from version 13 on.
+    ///
+    /// # Errors
+    /// [`Error::LockTimeout`] when writers hold a table all the time: it is not published then.
+    /// When the role may not do it, a table does not exist, or the publication is one of all
+    /// tables.
+    pub async fn ensure_publication(
+        &self,
+        name: &str,
+        tables: &[(u32, String, String)],
+        via_root: bool,
+        truncate: bool,
+    ) -> Result<(), Error> {
+        let version = self.server().version;
+        let settings = Settings {
+            changes: true,
+            truncate,
+            via_root: via_root && VIA_ROOT_SINCE <= version,
+            generated: GENERATED_PUBLISHED_SINCE <= version,
+        };
+        let Some(existing) = self.existing(name).await? else {
+            return self.create_publication(name, tables, settings).await;
+        };
+        if existing.all_tables {
+            return Err(Error::Unsupported {
+                what: format!(
+                    "publication `{name}`, which is FOR ALL TABLES: drop it, or choose another \
+                     source.slot_prefix"
+                ),
+            });
+        }
+        let doing = format!("changing publication `{name}`");
+        if existing.settings != settings {
+            let clause = settings.clause(version);
+            let statement = format!("ALTER PUBLICATION {} SET ({clause})", identifier(name)?);
+            let remedy = remedy(&statement);
+            let what = Locking { doing: &doing, tables: name, remedy: &remedy };
+            self.with_short_locks(what, &statement).await?;
+        }
+        let wanted: HashSet<u32> = tables.iter().map(|(oid, ..)| *oid).collect();
+        let found: HashSet<u32> = existing.tables.iter().map(|(oid, ..)| *oid).collect();
+        let added: Vec<_> = tables.iter().filter(|(oid, ..)| !found.contains(oid)).collect();
+        let dropped: Vec<_> =
+            existing.tables.iter().filter(|(oid, ..)| !wanted.contains(oid)).collect();
+        self.alter(name, "ADD", &added).await?;
+        self.alter(name, "DROP", &dropped).await
+    }
+
+    /// The publication of this name.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn publication(&self, name: &str) -> Result<Option<Publication>, Error> {
+        let via_root = via_root_column(self.server().version);
+        let statement = format!(
+            "SELECT {via_root}, (SELECT array_agg(c.oid ORDER BY c.oid) FROM pg_publication_tables \
+             t JOIN pg_namespace n ON n.nspname = t.schemaname \
+               JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename \
+               WHERE t.pubname = p.pubname) \
+             FROM pg_publication p WHERE p.pubname = $1"
+        );
+        let rows = self.query("publication", &statement, &[(&name, Type::TEXT)]).await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        let wrong = Error::reading("publication");
+        let tables: Option<Vec<u32>> = row.try_get(1).map_err(&wrong)?;
+        Ok(Some(Publication {
+            name: name.into(),
+            tables: tables.unwrap_or_default(),
+            via_root: row.try_get(0).map_err(&wrong)?,
+        }))
+    }
+
+    /// Drops a publication; one that is not there is fine.
+    ///
+    /// # Errors
+    /// When the role does not own it, or the server does not answer.
+    pub async fn drop_publication(&self, name: &str) -> Result<(), Error> {
+        let statement = format!("DROP PUBLICATION IF EXISTS {}", identifier(name)?);
+        let doing = format!("dropping publication `{name}`");
+        let remedy = remedy(&statement);
+        let what = Locking { doing: &doing, tables: name, remedy: &remedy };
+        self.with_short_locks(what, &statement).await
+    }
+
+    async fn existing(&self, name: &str) -> Result<Option<Existing>, Error> {
+        let version = self.server().version;
+        let via_root = via_root_column(version);
+        let generated =
+            if version < GENERATED_PUBLISHED_SINCE { "false" } else { "p.pubgencols = 's'" };
+        let statement = format!(
+            "SELECT p.puballtables, p.pubinsert AND p.pubupdate AND p.pubdelete, p.pubtruncate, \
+               {via_root}, {generated}, c.oid, n.nspname::text, c.relname::text \
+             FROM pg_publication p LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid \
+             LEFT JOIN pg_class c ON c.oid = r.prrelid \
+             LEFT JOIN pg_namespace n ON n.oid = c.relnamespace \
+             WHERE p.pubname = $1 ORDER BY 7, 8"
+        );
+        let parameters: [(&(dyn ToSql + Sync), Type); 1] = [(&name, Type::TEXT)];
+        let rows = self.query("publication", &statement, &parameters).await?;
+        let read = || -> Result<Option<Existing>, tokio_postgres::Error> {
+            let Some(row) = rows.first() else { return Ok(None) };
+            let settings = Settings {
+                changes: row.try_get(1)?,
+                truncate: row.try_get(2)?,
+                via_root: row.try_get(3)?,
+                generated: row.try_get(4)?,
+            };
+            let mut tables = Vec::new();
+            for row in &rows {
+                if let Some(oid) = row.try_get::<_, Option<u32>>(5)? {
+                    tables.push((oid, row.try_get(6)?, row.try_get(7)?));
+                }
+            }
+            Ok(Some(Existing { all_tables: row.try_get(0)?, settings, tables }))
+        };
+        read().map_err(Error::reading("publication"))
+    }
+
+    /// A slot that is made after it sees all of it: the slot waits for whoever writes now.
+    async fn create_publication(
+        &self,
+        name: &str,
+        tables: &[(u32, String, String)],
+        settings: Settings,
+    ) -> Result<(), Error> {
+        let clause = settings.clause(self.server().version);
+        let quoted = identifier(name)?;
+        let doing = format!("creating publication `{name}`");
+        for (index, chunk) in tables.chunks(TABLES_AT_ONCE_MAX).enumerate() {
+            let list = list(chunk)?;
+            let statement = if index == 0 {
+                format!("CREATE PUBLICATION {quoted} FOR TABLE {list} WITH ({clause})")
+            } else {
+                format!("ALTER PUBLICATION {quoted} ADD TABLE {list}")
+            };
+            let (people, remedy) = (people(chunk), creation_remedy(self, chunk).await?);
+            let what = Locking { doing: &doing, tables: &people, remedy: &remedy };
+            self.with_short_locks(what, &statement).await?;
+        }
+        if tables.is_empty() {
+            let statement = format!("CREATE PUBLICATION {quoted} WITH ({clause})");
+            let remedy = creation_remedy(self, tables).await?;
+            let what = Locking { doing: &doing, tables: name, remedy: &remedy };
+            self.with_short_locks(what, &statement).await?;
+        }
+        info!(publication = name, tables = tables.len(), "publication created");
+        Ok(())
+    }
+
+    /// Adds or drops tables under a lock that waits for their writers: several at once, and one by
+    /// one where some of them are busy.
+    async fn alter(
+        &self,
+        name: &str,
+        verb: &str,
+        tables: &[&(u32, String, String)],
+    ) -> Result<(), Error> {
+        let quoted = identifier(name)?;
+        let doing = match verb {
+            "ADD" => format!("adding to publication `{name}`"),
+            _ => format!("dropping from publication `{name}`"),
+        };
+        for chunk in tables.chunks(LOCKED_AT_ONCE_MAX) {
+            let statement = |chunk: &[&(u32, String, String)]| -> Result<String, Error> {
+                let locked = chunk.iter().map(|(_, schema, name)| qualified(schema, name));
+                let locked = locked.collect::<Result<Vec<_>, _>>()?.join(", ");
+                let list = list(chunk.iter().copied())?;
+                Ok(format!(
+                    "LOCK TABLE {locked} IN SHARE ROW EXCLUSIVE MODE; \
+                     ALTER PUBLICATION {quoted} {verb} TABLE {list}"
+                ))
+            };
+            let remedy = creation_remedy(self, chunk.iter().copied()).await?;
+            let together = people(chunk.iter().copied());
+            let what = Locking { doing: &doing, tables: &together, remedy: &remedy };
+            match self.with_short_locks_once(what, &statement(chunk)?).await {
+                Err(Error::LockTimeout { .. }) => {}
+                Err(Error::TableMissing { .. }) if verb == "DROP" => {}
+                done => {
+                    done?;
+                    continue;
+                }
+            }
+            for table in chunk {
+                let alone = readable(&table.1, &table.2);
+                let what = Locking { doing: &doing, tables: &alone, remedy: &remedy };
+                let statement = statement(std::slice::from_ref(table))?;
+                match self.with_short_locks(what, &statement).await {
+                    // Whoever dropped the table took it out of the publication.
+                    Err(Error::TableMissing { .. }) if verb == "DROP" => {}
+                    done => done?,
+                }
+            }
+        }
+        if !tables.is_empty() {
+            info!(publication = name, tables = tables.len(), "publication changed: {verb}");
+        }
+        Ok(())
+    }
+}
+
+/// The parameters of a publication that the task would make.
+pub(crate) fn clause(version: u32, via_root: bool) -> String {
+    Settings { changes: true, truncate: true, via_root, generated: true }.clause(version)
+}
+
+fn via_root_column(version: u32) -> &'static str {
+    if version < VIA_ROOT_SINCE { "false" } else { "p.pubviaroot" }
+}
