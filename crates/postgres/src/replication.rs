@@ -1,0 +1,305 @@
+//! The replication connection: slots and the logical stream (PostgreSQL, "Streaming Replication
+//! Protocol").
+
+mod stream;
+
+pub use stream::{Received, WalStream};
+
+use crate::Error;
+use crate::connection::Connection;
+use crate::hosts::{self, Role};
+use crate::quote::{identifier, literal};
+use crate::settings::{self, Settings};
+use std::time::Duration;
+use tracing::debug;
+use wal::Lsn;
+
+/// Failover slots, and the new form of the options of CREATE_REPLICATION_SLOT.
+const FAILOVER_SINCE: u32 = 170_000;
+const NEW_SYNTAX_SINCE: u32 = 150_000;
+/// Reports at least this often.
+const STATUS_INTERVAL_MAX: Duration = Duration::from_secs(10);
+
+/// A walsender that waits for a command.
+#[derive(Debug)]
+pub struct Replication {
+    connection: Connection,
+    version: u32,
+    /// `wal_sender_timeout`; zero: none.
+    sender_timeout: Duration,
+}
+
+/// What IDENTIFY_SYSTEM says.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Identity {
+    pub system_id: u64,
+    pub timeline: u32,
+    /// End of the flushed WAL.
+    pub wal_end: Lsn,
+}
+
+/// A slot that was made.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CreatedSlot {
+    /// What commits above it is streamed.
+    pub consistent_point: Lsn,
+    /// Name of the exported snapshot, which shows what committed up to there. It lives as long as the
+    /// connection does nothing else.
+    pub snapshot: String,
+}
+
+/// How to stream.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct StreamOptions {
+    pub slot: String,
+    /// Not below what the slot has confirmed.
+    pub from: Lsn,
+    pub publications: Vec<String>,
+    /// `proto_version` of pgoutput.
+    pub protocol: u32,
+    /// Messages of `pg_logical_emit_message` (14+).
+    pub messages: bool,
+    /// Values in binary form (14+).
+    pub binary: bool,
+}
+
+impl Replication {
+    /// Connects to the host that accepts writes.
+    ///
+    /// # Errors
+    /// When no host can be reached, none is the primary, or the login is refused.
+    pub async fn connect(settings: &Settings) -> Result<Self, Error> {
+        let connect = async |host: &_| Self::over(Connection::open(settings, host).await?).await;
+        hosts::read_write(settings, connect).await
+    }
+
+    async fn over(mut connection: Connection) -> Result<(Self, Role), Error> {
+        let doing = "asking the server what it is";
+        let asked = "SELECT pg_is_in_recovery(), current_setting('server_version_num'), \
+             (SELECT setting FROM pg_settings WHERE name = 'wal_sender_timeout')";
+        let rows = connection.query(doing, asked).await?;
+        let [Some(is_in_recovery), Some(version), Some(timeout_ms)] = one_row(&rows)? else {
+            return Err(Error::protocol("the server does not say what it is"));
+        };
+        let wrong = |_| Error::protocol("the server's version or timeout is no number");
+        let version = version.parse().map_err(wrong)?;
+        let sender_timeout = Duration::from_millis(timeout_ms.parse().map_err(wrong)?);
+        let unlimited = settings::unlimited(version);
+        if !unlimited.is_empty() {
+            connection.query(doing, unlimited).await?;
+        }
+        debug!(version, ?sender_timeout, "replication connection opened");
+        let role = Role::new(is_in_recovery == "t");
+        Ok((Self { connection, version, sender_timeout }, role))
+    }
+
+    /// Who the server is and where its WAL ends.
+    ///
+    /// # Errors
+    /// When the connection ends.
+    pub async fn identify(&mut self) -> Result<Identity, Error> {
+        let rows = self.connection.query("IDENTIFY_SYSTEM", "IDENTIFY_SYSTEM").await?;
+        let wrong = || Error::Protocol { reason: "IDENTIFY_SYSTEM answered something else".into() };
+        let [Some(system_id), Some(timeline), Some(wal_end), ..] = one_row::<4>(&rows)? else {
+            return Err(wrong());
+        };
+        Ok(Identity {
+            system_id: system_id.parse().map_err(|_| wrong())?,
+            timeline: timeline.parse().map_err(|_| wrong())?,
+            wal_end: wal_end.parse().map_err(|_| wrong())?,
+        })
+    }
+
+    /// Makes a logical slot of `pgoutput` and exports its snapshot. A temporary slot ends with the
+    /// connection.
+    ///
+    /// # Errors
+    /// [`Error::NoFreeSlot`], [`Error::WalLevel`], [`Error::NotAuthorized`], a slot of that name, or
+    /// the connection ends.
+    pub async fn create_slot(
+        &mut self,
+        name: &str,
+        failover: bool,
+        temporary: bool,
+    ) -> Result<CreatedSlot, Error> {
+        let statement = create_statement(name, failover, temporary, self.version)?;
+        let doing = "creating a replication slot";
+        let rows = self.connection.query(doing, &statement).await?;
+        let [_, Some(point), Some(snapshot), _] = one_row(&rows)? else {
+            return Err(Error::Protocol { reason: "the new slot has no snapshot".into() });
+        };
+        let consistent_point = point
+            .parse()
+            .map_err(|error: wal::lsn::InvalidLsn| Error::Protocol { reason: error.to_string() })?;
+        Ok(CreatedSlot { consistent_point, snapshot: snapshot.clone() })
+    }
+
+    /// Starts the stream. The position is compared before: below what the slot has confirmed the
+    /// server jumps forward, above its end it sends nothing, both in silence (design.md, server fact 1).
+    ///
+    /// # Errors
+    /// [`Error::SlotAhead`], [`Error::ServerBehind`], [`Error::SlotMissing`], [`Error::SlotInUse`],
+    /// [`Error::SlotLost`], [`Error::PublicationMissing`], or the connection ends.
+    pub async fn start(mut self, options: &StreamOptions) -> Result<WalStream, Error> {
+        let end = self.identify().await?.wal_end;
+        if end < options.from {
+            return Err(Error::ServerBehind { requested: options.from, end });
+        }
+        self.compare_slot(options).await?;
+        self.compare_publications(options).await?;
+        let statement = start_statement(options, self.version)?;
+        self.connection.copy_both("starting the stream", &statement).await?;
+        let third = self.sender_timeout / 3;
+        let interval =
+            if third.is_zero() { STATUS_INTERVAL_MAX } else { third.min(STATUS_INTERVAL_MAX) };
+        Ok(WalStream::new(self.connection, interval, options.from))
+    }
+
+    async fn compare_slot(&mut self, options: &StreamOptions) -> Result<(), Error> {
+        let statement = format!(
+            "SELECT confirmed_flush_lsn, active_pid, application_name \
+             FROM pg_replication_slots LEFT JOIN pg_stat_activity \
+               ON pid = active_pid AND pid <> pg_backend_pid() \
+             WHERE slot_name = {}",
+            literal(&options.slot)?
+        );
+        let rows = self.connection.query("reading the slot", &statement).await?;
+        let slot = options.slot.clone();
+        let Some(row) = rows.first() else { return Err(Error::SlotMissing { slot }) };
+        let [confirmed, pid, application] = row.as_slice() else {
+            return Err(Error::protocol("the slot's row has other columns"));
+        };
+        // Whether somebody else has it; a temporary slot belongs to this very connection.
+        if let (Some(pid), Some(application)) = (pid, application) {
+            let pid = pid.parse().unwrap_or_default();
+            return Err(Error::SlotInUse { slot, pid, application: application.clone() });
+        }
+        let Some(confirmed) = confirmed.as_deref().and_then(|text| text.parse().ok()) else {
+            return Ok(());
+        };
+        if options.from < confirmed {
+            return Err(Error::SlotAhead { slot, confirmed, requested: options.from });
+        }
+        Ok(())
+    }
+
+    /// Server fact 3: 18 only warns of a missing publication and skips its rows for ever; older ones
+    /// fail at the same place for ever.
+    async fn compare_publications(&mut self, options: &StreamOptions) -> Result<(), Error> {
+        for publication in &options.publications {
+            let statement =
+                format!("SELECT 1 FROM pg_publication WHERE pubname = {}", literal(publication)?);
+            if self.connection.query("reading the publication", &statement).await?.is_empty() {
+                return Err(Error::PublicationMissing {
+                    reason: format!("publication `{publication}` does not exist"),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The one row of an answer, its first columns.
+fn one_row<const N: usize>(rows: &[Vec<Option<String>>]) -> Result<&[Option<String>; N], Error> {
+    rows.first()
+        .and_then(|row| row.first_chunk())
+        .ok_or_else(|| Error::Protocol { reason: "an answer without its row".into() })
+}
+
+fn create_statement(
+    name: &str,
+    failover: bool,
+    temporary: bool,
+    version: u32,
+) -> Result<String, Error> {
+    let mut statement = format!("CREATE_REPLICATION_SLOT {}", identifier(name)?);
+    if temporary {
+        statement.push_str(" TEMPORARY");
+    }
+    statement.push_str(" LOGICAL pgoutput");
+    if failover && version < FAILOVER_SINCE {
+        return Err(Error::Unsupported {
+            what: "`source.slot_failover: on` before PostgreSQL 17; set it to auto or off".into(),
+        });
+    }
+    statement.push_str(match (NEW_SYNTAX_SINCE <= version, failover) {
+        (true, true) => " (SNAPSHOT 'export', FAILOVER true)",
+        (true, false) => " (SNAPSHOT 'export')",
+        (false, _) => " EXPORT_SNAPSHOT",
+    });
+    Ok(statement)
+}
+
+/// The list of publications is quoted twice: identifiers inside a literal.
+fn start_statement(options: &StreamOptions, version: u32) -> Result<String, Error> {
+    let names =
+        options.publications.iter().map(|name| identifier(name)).collect::<Result<Vec<_>, _>>()?;
+    let mut statement = format!(
+        "START_REPLICATION SLOT {} LOGICAL {} (proto_version '{}', publication_names {}",
+        identifier(&options.slot)?,
+        options.from,
+        options.protocol,
+        literal(&names.join(","))?
+    );
+    for (option, wanted) in [("messages", options.messages), ("binary", options.binary)] {
+        if wanted && version < 140_000 {
+            return Err(Error::Unsupported { what: format!("`{option}` before PostgreSQL 14") });
+        }
+        if wanted {
+            statement.push_str(&format!(", {option} 'true'"));
+        }
+    }
+    statement.push(')');
+    Ok(statement)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_version_gets_its_syntax() {
+        let create = |failover, temporary, version| {
+            create_statement("distributary_shop", failover, temporary, version).unwrap()
+        };
+        assert_eq!(
+            create(false, false, 110_022),
+            "CREATE_REPLICATION_SLOT \"distributary_shop\" LOGICAL pgoutput EXPORT_SNAPSHOT"
+        );
+        assert_eq!(
+            create(false, true, 150_000),
+            "CREATE_REPLICATION_SLOT \"distributary_shop\" TEMPORARY LOGICAL pgoutput \
+             (SNAPSHOT 'export')"
+        );
+        assert_eq!(
+            create(true, false, 180_000),
+            "CREATE_REPLICATION_SLOT \"distributary_shop\" LOGICAL pgoutput \
+             (SNAPSHOT 'export', FAILOVER true)"
+        );
+        assert!(create_statement("a", true, false, 160_000).is_err());
+    }
+
+    #[test]
+    fn publications_are_quoted_twice() {
+        let options = StreamOptions {
+            slot: "s".into(),
+            from: Lsn(0x16_B374_8000),
+            publications: vec!["it's".into(), "a\"b".into()],
+            protocol: 1,
+            messages: false,
+            binary: false,
+        };
+        assert_eq!(
+            start_statement(&options, 150_000).unwrap(),
+            "START_REPLICATION SLOT \"s\" LOGICAL 16/B3748000 (proto_version '1', \
+             publication_names '\"it''s\",\"a\"\"b\"')"
+        );
+        let binary = StreamOptions { binary: true, messages: true, ..options };
+        assert!(start_statement(&binary, 130_000).is_err());
+        assert!(
+            start_statement(&binary, 140_000)
+                .unwrap()
+                .ends_with(", messages 'true', binary 'true')")
+        );
+    }
+}

@@ -1,0 +1,236 @@
+//! The running stream: whole messages out of one buffer, status updates back.
+
+use crate::Error;
+use crate::connection::{Connection, Said};
+use bytes::{BufMut, Bytes, BytesMut};
+use postgres_protocol::message::backend::Message;
+use postgres_protocol::message::frontend;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::io::AsyncReadExt;
+use tracing::debug;
+use wal::Lsn;
+use wal::frame::{OtherKind, scan};
+
+/// What one read hands over at most, unless a single message is larger.
+const BATCH_BYTES: usize = 256 << 10;
+/// With less room than that a read is not worth a system call.
+const READ_BYTES_MIN: usize = 16 << 10;
+/// How long the server may take to end the connection.
+const CLOSE_MAX: Duration = Duration::from_secs(5);
+/// Microseconds from 1970 to PostgreSQL's epoch, 2000-01-01.
+const EPOCH_US: i64 = 946_684_800_000_000;
+
+/// A started stream.
+#[derive(Debug)]
+pub struct WalStream {
+    connection: Connection,
+    interval: Duration,
+    /// Highest end of WAL that the server named, at least where the stream began.
+    server_end: Lsn,
+    pending: Pending,
+}
+
+/// What of the buffer is looked through and not yet handed over.
+#[derive(Debug, Default)]
+struct Pending {
+    /// So many bytes are whole CopyData messages.
+    bytes: usize,
+    reply_requested: bool,
+}
+
+/// What came: whole CopyData messages.
+#[derive(Clone, Debug)]
+pub struct Received {
+    pub bytes: Bytes,
+    /// Highest end of WAL that the server named so far.
+    pub server_end: Lsn,
+    /// A keepalive asks for an answer.
+    pub reply_requested: bool,
+}
+
+impl WalStream {
+    pub(super) fn new(connection: Connection, interval: Duration, from: Lsn) -> Self {
+        Self { connection, interval, server_end: from, pending: Pending::default() }
+    }
+
+    /// Waits for the next messages; takes along what has come with them. Cancel-safe: what was
+    /// received stays in the buffer.
+    ///
+    /// # Errors
+    /// When the connection ends, or the server ends the stream.
+    pub async fn read(&mut self) -> Result<Received, Error> {
+        loop {
+            let found = scan(&self.connection.buffer[self.pending.bytes..])?;
+            self.pending.bytes += found.complete;
+            self.pending.reply_requested |= found.reply_requested;
+            self.server_end = self.server_end.max(found.server_end.unwrap_or_default());
+            if self.pending.bytes == 0 {
+                if let Some(other) = found.other {
+                    let message = self.connection.buffer.split_to(other.total());
+                    other_message(other.kind, message)?;
+                } else {
+                    self.make_room(found.missing);
+                    self.connection.fill().await?;
+                }
+                continue;
+            }
+            let is_full = BATCH_BYTES <= self.connection.buffer.len() || found.other.is_some();
+            if is_full || !self.read_what_is_there().await? {
+                return Ok(self.hand_over());
+            }
+        }
+    }
+
+    fn hand_over(&mut self) -> Received {
+        let Pending { bytes, reply_requested } = std::mem::take(&mut self.pending);
+        let buffer = &mut self.connection.buffer;
+        let bytes = buffer.split_to(bytes).freeze();
+        if 2 * BATCH_BYTES < bytes.len() {
+            // What is left would keep the memory of a large message, and use it again.
+            *buffer = BytesMut::from(&buffer[..]);
+        }
+        Received { bytes, server_end: self.server_end, reply_requested }
+    }
+
+    /// Makes room for a message of which so many bytes are missing, and for more of them.
+    fn make_room(&mut self, missing: usize) {
+        let buffer = &mut self.connection.buffer;
+        if buffer.capacity() - buffer.len() < missing.max(READ_BYTES_MIN) {
+            buffer.reserve(missing.max(BATCH_BYTES));
+        }
+    }
+
+    /// Reads what the kernel has already, without waiting. `true`: something came.
+    async fn read_what_is_there(&mut self) -> Result<bool, Error> {
+        self.make_room(0);
+        let Connection { socket, buffer, .. } = &mut self.connection;
+        let mut read = pin!(socket.read_buf(buffer));
+        let polled = poll_fn(|cx| match read.as_mut().poll(cx) {
+            Poll::Ready(read) => Poll::Ready(Some(read)),
+            Poll::Pending => Poll::Ready(None),
+        });
+        match polled.await {
+            // The end is told when what came before it is taken.
+            None | Some(Ok(0)) => Ok(false),
+            Some(Ok(_)) => Ok(true),
+            Some(Err(error)) => Err(Error::closed(&error)),
+        }
+    }
+
+    /// Tells the server what was received and what is durable, and with `reply_requested` asks for a
+    /// keepalive. Cancel-safe: an update is sent whole, if not by this call then by the next one.
+    ///
+    /// # Errors
+    /// When the connection ends.
+    pub async fn report(
+        &mut self,
+        received: Lsn,
+        confirmed: Lsn,
+        reply_requested: bool,
+    ) -> Result<(), Error> {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let clock = i64::try_from(since.as_micros()).unwrap_or(i64::MAX) - EPOCH_US;
+        let received = received.min(self.server_end);
+        let update = status_update(received, confirmed, clock, reply_requested);
+        self.connection.out.extend_from_slice(&update);
+        self.connection.flush().await
+    }
+
+    /// Ends the stream in good order: afterwards the server has released the slot.
+    ///
+    /// # Errors
+    /// When the connection has ended already.
+    pub async fn close(mut self) -> Result<(), Error> {
+        frontend::copy_done(&mut self.connection.out);
+        frontend::terminate(&mut self.connection.out);
+        let ended = async {
+            self.connection.flush().await?;
+            // Until the end, also what was on its way: the server would not read the farewell else.
+            loop {
+                self.connection.buffer.clear();
+                self.make_room(0);
+                match self.connection.socket.read_buf(&mut self.connection.buffer).await {
+                    // Without the farewell of TLS it is an error, and an end all the same.
+                    Ok(0) | Err(_) => return Ok(()),
+                    Ok(_) => {}
+                }
+            }
+        };
+        tokio::time::timeout(CLOSE_MAX, ended).await.unwrap_or_else(|_| {
+            debug!("the server does not end the replication connection; left to itself");
+            Ok(())
+        })
+    }
+
+    /// How often the server must hear from us.
+    #[must_use]
+    pub fn status_interval(&self) -> Duration {
+        self.interval
+    }
+}
+
+/// A message between CopyData.
+fn other_message(kind: OtherKind, mut message: BytesMut) -> Result<(), Error> {
+    let wrong = |error: std::io::Error| Error::protocol(error.to_string());
+    match kind {
+        OtherKind::ErrorResponse => match Message::parse(&mut message).map_err(wrong)? {
+            Some(Message::ErrorResponse(body)) => {
+                Err(Said::read(body.fields())?.error("streaming"))
+            }
+            Some(_) | None => Err(Error::protocol("an error that cannot be read")),
+        },
+        OtherKind::NoticeResponse => match Message::parse(&mut message).map_err(wrong)? {
+            Some(Message::NoticeResponse(body)) => Said::read(body.fields())?.heed(),
+            Some(_) | None => Err(Error::protocol("a notice that cannot be read")),
+        },
+        OtherKind::ParameterStatus => Ok(()),
+        OtherKind::CopyDone | OtherKind::CommandComplete | OtherKind::ReadyForQuery => {
+            Err(Error::closed("the server ended the stream"))
+        }
+        OtherKind::Unknown(tag) => {
+            Err(Error::protocol(format!("message {tag:#04x} inside the stream")))
+        }
+    }
+}
+
+/// A standby status update in CopyData. Never confirms above what was received: the server would
+/// believe it and skip what comes (design.md, server fact 2).
+fn status_update(received: Lsn, confirmed: Lsn, clock: i64, reply_requested: bool) -> BytesMut {
+    let confirmed = confirmed.min(received);
+    let mut update = BytesMut::with_capacity(39);
+    update.put_u8(b'd');
+    update.put_u32(4 + 34);
+    update.put_u8(b'r');
+    update.put_u64(received.0);
+    update.put_u64(confirmed.0);
+    update.put_u64(confirmed.0);
+    update.put_i64(clock);
+    update.put_u8(u8::from(reply_requested));
+    update
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bytes_of_a_status_update() {
+        let update = status_update(Lsn(0x0102), Lsn(0x0101), 5, true);
+        let mut expected = vec![b'd', 0, 0, 0, 38, b'r'];
+        expected.extend([0, 0, 0, 0, 0, 0, 1, 2]);
+        expected.extend([0, 0, 0, 0, 0, 0, 1, 1]);
+        expected.extend([0, 0, 0, 0, 0, 0, 1, 1]);
+        expected.extend([0, 0, 0, 0, 0, 0, 0, 5, 1]);
+        assert_eq!(update, expected);
+    }
+
+    #[test]
+    fn nothing_is_confirmed_that_was_not_received() {
+        let (beyond, within) =
+            (status_update(Lsn(5), Lsn(9), 0, false), status_update(Lsn(5), Lsn(5), 0, false));
+        assert_eq!(beyond, within);
+    }
+}
