@@ -220,3 +220,47 @@ fn keys(scope: &Scope<'_>) -> Item {
     let remedy = "ALTER TABLE … ADD PRIMARY KEY (…), or choose `partition_key` for them";
     Item::warning(NAME, seen, remedy)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(name: &str, kind: RelationKind, parent: Option<&str>) -> Candidate {
+        Candidate {
+            oid: 1,
+            schema: "public".into(),
+            name: name.into(),
+            kind,
+            parent: parent.map(|parent| ("public".into(), parent.into())),
+            identity: ReplicaIdentity::Default,
+            has_key: true,
+            identity_usable: true,
+            rows_estimated: 0,
+            bytes: 0,
+            unlogged: false,
+            owner_is_us: true,
+            publishable: true,
+        }
+    }
+
+    #[test]
+    fn a_tree_goes_under_its_root_or_leaf_by_leaf() {
+        use RelationKind::{Ordinary, Partitioned};
+        let tables = [
+            table("plain", Ordinary, None),
+            table("root", Partitioned, None),
+            table("middle", Partitioned, Some("root")),
+            table("leaf", Ordinary, Some("root")),
+            // Its root is not selected.
+            table("lone", Ordinary, Some("elsewhere")),
+            Candidate { publishable: false, ..table("unlogged", Ordinary, None) },
+        ];
+        let going = |via_root| -> Vec<&str> {
+            let roots = roots(&tables);
+            let goes = tables.iter().filter(|it| goes(it, &roots, via_root));
+            goes.map(|it| it.name.as_str()).collect()
+        };
+        assert_eq!(going(true), ["plain", "root", "lone"]);
+        assert_eq!(going(false), ["plain", "leaf", "lone"]);
+    }
+}

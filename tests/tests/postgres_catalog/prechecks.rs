@@ -1,0 +1,449 @@
+//! The precheck: each item passing and failing, and what the remedies are worth.
+
+use crate::ground::{Ground, servers};
+use config::precheck::{Item, State};
+use postgres::catalog::Candidate;
+use postgres::precheck::{check, connectivity};
+use record::selection::Selection;
+use tests::seed::unique;
+use tests::servers::Server;
+use tests::sql::{PASSWORD, Sql, quoted};
+use tests::task::Spec;
+
+/// Major versions that brought column lists of publications, and generated columns of either kind.
+const COLUMN_LISTS_SINCE: u32 = 15;
+const GENERATED_SINCE: u32 = 12;
+const VIRTUAL_SINCE: u32 = 18;
+
+const ALL: [&str; 21] = [
+    "source.connection",
+    "source.version",
+    "source.wal-level",
+    "source.encoding",
+    "source.wal-retention",
+    "source.sender-timeout",
+    "source.failover",
+    "source.long-transactions",
+    "source.slots",
+    "source.slot",
+    "source.senders",
+    "source.role",
+    "source.tables",
+    "source.partitions",
+    "source.inheritance",
+    "source.keys",
+    "source.rights",
+    "source.identity",
+    "source.publications",
+    "source.generated-columns",
+    "source.row-security",
+];
+
+fn checked(ground: &Ground, spec: &Spec) -> (Vec<Item>, Vec<Candidate>) {
+    let task = ground.task(spec);
+    let selection = Selection::new(&task).expect("patterns");
+    ground.wait(check(&ground.settings(spec), &task, &selection))
+}
+
+#[track_caller]
+fn one(ground: &Ground, spec: &Spec, name: &str) -> Item {
+    let (items, _) = checked(ground, spec);
+    let found = items.iter().find(|item| item.name == name).cloned();
+    found.unwrap_or_else(|| panic!("no item {name}: {items:#?}"))
+}
+
+/// The item came out so, names all words, and has a remedy unless it passed.
+#[track_caller]
+fn expect(item: &Item, state: State, words: &[&str]) {
+    assert_eq!(item.state, state, "{item:#?}");
+    for word in words {
+        let said = item.seen.contains(word) || item.remedy.contains(word);
+        assert!(said, "`{word}` is not said: {item:#?}");
+    }
+    assert_eq!(item.remedy.is_empty(), state == State::Pass, "{item:#?}");
+}
+
+/// A role that may log in, and nothing else. Removed in the end; must outlive the database.
+struct Role {
+    server: Server,
+    name: String,
+}
+
+impl Role {
+    fn new(server: &str) -> Self {
+        let server = Server::start(server);
+        let name = format!("Role_{}", unique());
+        Sql::superuser(&server, "postgres")
+            .run(&format!("CREATE ROLE {} LOGIN PASSWORD '{PASSWORD}'", quoted(&name)));
+        Self { server, name }
+    }
+}
+
+impl Drop for Role {
+    fn drop(&mut self) {
+        let drop = format!("DROP ROLE {}", quoted(&self.name));
+        // What is left of it hurts nobody; a second panic would hide the first.
+        let _ = Sql::superuser(&self.server, "postgres").attempt(&drop);
+    }
+}
+
+#[test]
+fn a_database_as_it_should_be_passes_and_stays_as_it_is() {
+    for server in servers() {
+        let mut ground = Ground::new("pre_good", server);
+        ground.sql.run(
+            "CREATE TABLE one (id int PRIMARY KEY, note text); \
+             CREATE SCHEMA \"Other\"; CREATE TABLE \"Other\".\"Two\" (id int PRIMARY KEY)",
+        );
+        let before = traces(&mut ground);
+        let (items, tables) = checked(&ground, &ground.spec());
+        let names: Vec<&str> = items.iter().map(|item| item.name.as_str()).collect();
+        assert_eq!(names, ALL, "{server}");
+        for item in &items {
+            assert_eq!(item.state, State::Pass, "{server}: {item:#?}");
+        }
+        let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
+        assert_eq!(names, ["Two", "one"], "{server}");
+        assert_eq!(traces(&mut ground), before, "{server}");
+    }
+}
+
+/// What a task would change.
+fn traces(ground: &mut Ground) -> Vec<String> {
+    let queries = [
+        "SELECT count(*) FROM pg_publication",
+        "SELECT count(*) FROM pg_replication_slots WHERE database = current_database()",
+        "SELECT string_agg(relname || relreplident::text, ' ' ORDER BY relname) FROM pg_class \
+         WHERE relkind = 'r' AND relnamespace <> 'pg_catalog'::regnamespace",
+        "SELECT count(*) FROM pg_class",
+    ];
+    queries.map(|query| ground.admin.value(query)).into()
+}
+
+#[test]
+fn missing_rights_are_named_and_their_statements_mend_them() {
+    for server in servers() {
+        let role = Role::new(server);
+        let mut ground = Ground::new("pre_rights", server);
+        ground.admin.run(
+            "CREATE SCHEMA \"S\"; CREATE TABLE \"S\".\"T\" (id int PRIMARY KEY); \
+             CREATE TABLE \"S\".parted (id int PRIMARY KEY) PARTITION BY RANGE (id); \
+             CREATE TABLE \"S\".part PARTITION OF \"S\".parted DEFAULT",
+        );
+        let spec = ground.spec().user(&role.name, Some(PASSWORD));
+        let item = one(&ground, &spec, "source.role");
+        expect(&item, State::Fail, &["may not replicate", "ALTER ROLE"]);
+        ground.admin.run(&item.remedy);
+        expect(&one(&ground, &spec, "source.role"), State::Pass, &[]);
+
+        let item = one(&ground, &spec, "source.rights");
+        let words = [role.name.as_str(), "GRANT USAGE", "GRANT SELECT", "\"S\".\"T\""];
+        expect(&item, State::Fail, &words);
+        ground.admin.run(&item.remedy);
+        expect(&one(&ground, &spec, "source.rights"), State::Pass, &[]);
+        let (items, tables) = checked(&ground, &spec);
+        assert!(items.iter().all(|item| item.state != State::Fail), "{server}: {items:#?}");
+
+        // It passed, so the task can do what it must: all that it would change is there already.
+        let session = ground.session_of(&spec);
+        let is_read = |it: &&Candidate| {
+            if ground.version < 13 { it.name != "parted" } else { it.name != "part" }
+        };
+        let published: Vec<(u32, String, String)> = tables
+            .iter()
+            .filter(is_read)
+            .map(|it| (it.oid, it.schema.clone(), it.name.clone()))
+            .collect();
+        assert_eq!(published.len(), 2, "{server}: {tables:#?}");
+        let slot = format!("distributary_{}", ground.name);
+        ground.wait(session.ensure_publication(&slot, &published, true, true)).expect(server);
+        for table in &tables {
+            let set = ground.wait(session.set_identity_full(&table.schema, &table.name));
+            assert!(!set.expect(server), "{server}: {table:?} is not FULL");
+        }
+        for (_, schema, name) in &published {
+            let count = format!("SELECT count(*) FROM \"{schema}\".\"{name}\"");
+            ground.wait(session.client().batch_execute(&count)).expect(server);
+        }
+    }
+}
+
+#[test]
+fn the_owner_of_the_database_may_not_do_everything() {
+    let mut ground = Ground::new("pre_owner", "postgres-15");
+    ground.sql.run("CREATE TABLE mine (id int PRIMARY KEY)");
+    ground.admin.run("CREATE TABLE theirs (id int PRIMARY KEY)");
+    let spec = ground.spec();
+    let item = one(&ground, &spec, "source.rights");
+    expect(&item, State::Fail, &["theirs", "REPLICA IDENTITY FULL", "PUBLICATION"]);
+    ground.admin.run(&item.remedy);
+    expect(&one(&ground, &spec, "source.rights"), State::Pass, &[]);
+}
+
+#[test]
+fn tables_that_cannot_be_captured() {
+    for server in servers() {
+        let mut ground = Ground::new("pre_tables", server);
+        ground.sql.run(
+            "CREATE TABLE good (id int PRIMARY KEY); CREATE UNLOGGED TABLE quick (id int PRIMARY KEY); \
+             CREATE VIEW seen AS SELECT * FROM good; \
+             CREATE MATERIALIZED VIEW kept AS SELECT * FROM good",
+        );
+        let spec = ground.spec();
+        let item = one(&ground, &spec, "source.tables");
+        expect(
+            &item,
+            State::Warning,
+            &["1 tables", "public.quick", "public.seen (view)", "public.kept (materialized view)"],
+        );
+        for name in ["seen", "kept", "quick"] {
+            let pattern = format!("{{table: public.{name}}}");
+            let spec = ground.spec().objects(&["{table: public.good}", &pattern]);
+            expect(&one(&ground, &spec, "source.tables"), State::Fail, &[name]);
+        }
+        let spec = ground.spec().objects(&["{table: public.good}", "{table: public.quick}"]);
+        let item = one(&ground, &spec, "source.tables");
+        let statement = item.remedy.as_str();
+        assert!(statement.contains("SET LOGGED"), "{item:#?}");
+        ground.admin.run(statement);
+        expect(&one(&ground, &spec, "source.tables"), State::Pass, &["2 tables"]);
+
+        let spec = ground.spec().objects(&["{table: no_such.*}"]);
+        expect(&one(&ground, &spec, "source.tables"), State::Fail, &["no_such.*"]);
+        let spec = ground.spec().objects(&["{table: public.good}", "{table: no_such.*}"]);
+        expect(&one(&ground, &spec, "source.tables"), State::Warning, &["no_such.*"]);
+        let hidden = ["{table: \"*.*\", exclude: true}", "{table: public.good}"];
+        let spec = ground.spec().objects(&hidden);
+        expect(&one(&ground, &spec, "source.tables"), State::Fail, &["nothing to capture"]);
+    }
+}
+
+#[test]
+fn objects_of_extensions_are_named_when_they_are_selected() {
+    let mut ground = Ground::new("pre_ext", "postgres-15");
+    ground.sql.run("CREATE TABLE good (id int PRIMARY KEY)");
+    ground.admin.run(
+        "CREATE EXTENSION pg_stat_statements; CREATE EXTENSION file_fdw; \
+         CREATE SERVER files FOREIGN DATA WRAPPER file_fdw; \
+         CREATE FOREIGN TABLE away (id int) SERVER files OPTIONS (filename '/dev/null')",
+    );
+    let item = one(&ground, &ground.spec(), "source.tables");
+    expect(
+        &item,
+        State::Warning,
+        &["public.away (foreign table)", "pg_stat_statements (of extension pg_stat_statements)"],
+    );
+    let spec = ground.spec().objects(&["{table: public.good}"]);
+    expect(&one(&ground, &spec, "source.tables"), State::Pass, &["1 tables"]);
+}
+
+#[test]
+fn keys_partitions_and_inheritance() {
+    for server in servers() {
+        let mut ground = Ground::new("pre_keys", server);
+        ground.sql.run(
+            "CREATE TABLE keyless (n int); CREATE TABLE parent (id int PRIMARY KEY); \
+             CREATE TABLE child (PRIMARY KEY (id)) INHERITS (parent); \
+             CREATE TABLE parted (id int PRIMARY KEY) PARTITION BY RANGE (id); \
+             CREATE TABLE part PARTITION OF parted DEFAULT",
+        );
+        let spec = ground.spec();
+        expect(&one(&ground, &spec, "source.keys"), State::Warning, &["public.keyless"]);
+        expect(&one(&ground, &spec, "source.inheritance"), State::Pass, &[]);
+        let state = if ground.version < 13 { State::Warning } else { State::Pass };
+        expect(&one(&ground, &spec, "source.partitions"), state, &["1 partitioned"]);
+        let by_child = ground.spec().source("partition_names: child");
+        let state = State::Warning;
+        expect(&one(&ground, &by_child, "source.partitions"), state, &["--reseed"]);
+
+        let spec = ground.spec().objects(&["{table: public.parent}"]);
+        expect(&one(&ground, &spec, "source.keys"), State::Pass, &[]);
+        expect(&one(&ground, &spec, "source.partitions"), State::Pass, &["no partitioned"]);
+        let item = one(&ground, &spec, "source.inheritance");
+        expect(&item, State::Warning, &["public.parent"]);
+    }
+}
+
+#[test]
+fn an_identity_that_is_kept_must_be_usable() {
+    for server in servers() {
+        let mut ground = Ground::new("pre_keep", server);
+        ground.sql.run(
+            "CREATE TABLE none (n int); CREATE TABLE late (id int PRIMARY KEY DEFERRABLE); \
+             CREATE TABLE nothing (id int PRIMARY KEY); \
+             ALTER TABLE nothing REPLICA IDENTITY NOTHING",
+        );
+        let spec = ground.spec().source("replica_identity: keep");
+        let item = one(&ground, &spec, "source.identity");
+        let words = ["none", "late", "nothing", "REPLICA IDENTITY FULL"];
+        expect(&item, State::Fail, &words);
+        ground.sql.run(&item.remedy);
+        expect(&one(&ground, &spec, "source.identity"), State::Pass, &["FULL"]);
+
+        ground.sql.run("CREATE TABLE usual (id int PRIMARY KEY)");
+        let item = one(&ground, &spec, "source.identity");
+        expect(&item, State::Warning, &["public.usual", "TOAST"]);
+        expect(&one(&ground, &ground.spec(), "source.identity"), State::Pass, &["1 tables"]);
+    }
+}
+
+/// Whether users could update a row of the table.
+fn may_update(ground: &mut Ground, table: &str) -> bool {
+    ground.sql.attempt(&format!("UPDATE {table} SET n = n + 1")).is_ok()
+}
+
+#[test]
+fn generated_columns_that_the_server_does_not_publish() {
+    for server in servers() {
+        let mut ground = Ground::new("pre_generated", server);
+        if ground.version < GENERATED_SINCE {
+            ground.sql.run("CREATE TABLE t (id int PRIMARY KEY)");
+            expect(&one(&ground, &ground.spec(), "source.generated-columns"), State::Pass, &[]);
+            continue;
+        }
+        ground.sql.run(
+            "CREATE TABLE t (id int PRIMARY KEY, n int, \"Twice\" int GENERATED ALWAYS AS (n * 2) STORED)",
+        );
+        let item = one(&ground, &ground.spec(), "source.generated-columns");
+        if ground.version < VIRTUAL_SINCE {
+            expect(&item, State::Warning, &["public.t (Twice)"]);
+            continue;
+        }
+        expect(&item, State::Pass, &[]);
+        expect(&one(&ground, &ground.spec(), "source.identity"), State::Pass, &[]);
+        ground.sql.run(
+            "CREATE TABLE v (id int PRIMARY KEY, n int, thrice int GENERATED ALWAYS AS (n * 3)); \
+             INSERT INTO v (id, n) VALUES (1, 1)",
+        );
+        expect(
+            &one(&ground, &ground.spec(), "source.identity"),
+            State::Fail,
+            &["public.v (thrice)"],
+        );
+        let keep = ground.spec().source("replica_identity: keep");
+        expect(&one(&ground, &keep, "source.identity"), State::Warning, &["public.v"]);
+        let item = one(&ground, &keep, "source.generated-columns");
+        expect(&item, State::Warning, &["public.v (thrice)"]);
+        // A user has made it FULL: publishing it is what would stop the updates.
+        ground.sql.run("ALTER TABLE v REPLICA IDENTITY FULL");
+        assert!(may_update(&mut ground, "v"), "it is not published yet");
+        expect(&one(&ground, &keep, "source.identity"), State::Fail, &["public.v (thrice)"]);
+        ground
+            .sql
+            .run("CREATE PUBLICATION p FOR TABLE v WITH (publish_generated_columns = stored)");
+        assert!(!may_update(&mut ground, "v"), "the item says what the server does not do");
+    }
+}
+
+#[test]
+fn publications_of_others_that_full_would_collide_with() {
+    for server in servers() {
+        let mut ground = Ground::new("pre_others", server);
+        ground.sql.run(
+            "CREATE TABLE t (id int PRIMARY KEY, n int, m int); INSERT INTO t VALUES (1, 1, 1); \
+             CREATE PUBLICATION whole FOR TABLE t",
+        );
+        expect(&one(&ground, &ground.spec(), "source.publications"), State::Pass, &[]);
+        if ground.version < COLUMN_LISTS_SINCE {
+            continue;
+        }
+        ground.sql.run("CREATE PUBLICATION part FOR TABLE t (id, n)");
+        let item = one(&ground, &ground.spec(), "source.publications");
+        expect(&item, State::Fail, &["public.t in part (column list)"]);
+        let keep = ground.spec().source("replica_identity: keep");
+        expect(&one(&ground, &keep, "source.publications"), State::Pass, &[]);
+        assert!(may_update(&mut ground, "t"));
+        ground.sql.run("ALTER TABLE t REPLICA IDENTITY FULL");
+        assert!(!may_update(&mut ground, "t"), "the item says what the server does not do");
+    }
+}
+
+#[test]
+fn row_security_would_hide_rows() {
+    for server in servers() {
+        let role = Role::new(server);
+        let mut ground = Ground::new("pre_policy", server);
+        let user = quoted(&role.name);
+        ground.admin.run(&format!(
+            "CREATE TABLE t (id int PRIMARY KEY); ALTER TABLE t ENABLE ROW LEVEL SECURITY; \
+             CREATE POLICY few ON t USING (id < 10); GRANT SELECT ON t TO {user}"
+        ));
+        let spec = ground.spec().user(&role.name, Some(PASSWORD));
+        let item = one(&ground, &spec, "source.row-security");
+        expect(&item, State::Fail, &["public.t", "BYPASSRLS"]);
+        ground.admin.run(&item.remedy);
+        expect(&one(&ground, &spec, "source.row-security"), State::Pass, &[]);
+    }
+}
+
+#[test]
+fn a_slot_of_our_name_that_is_not_ours() {
+    for server in servers() {
+        let mut ground = Ground::new("pre_slot", server);
+        ground.sql.run("CREATE TABLE t (id int PRIMARY KEY)");
+        let spec = ground.spec();
+        let slot = format!("distributary_{}", ground.name);
+        expect(&one(&ground, &spec, "source.slot"), State::Pass, &[&slot, "will be created"]);
+        let drop = format!("SELECT pg_drop_replication_slot('{slot}')");
+        ground.admin.run(&format!("SELECT pg_create_physical_replication_slot('{slot}')"));
+        let item = one(&ground, &spec, "source.slot");
+        ground.admin.run(&drop);
+        expect(&item, State::Fail, &[&slot, "physical"]);
+        let create = format!("SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')");
+        let mut other = Sql::superuser(&ground.server, "postgres");
+        other.run(&create);
+        let item = one(&ground, &spec, "source.slot");
+        other.run(&drop);
+        expect(&item, State::Fail, &[&slot, "database postgres"]);
+        ground.admin.run(&create);
+        let item = one(&ground, &spec, "source.slot");
+        ground.admin.run(&drop);
+        expect(&item, State::Pass, &[&slot, "free"]);
+    }
+}
+
+#[test]
+fn bytes_without_an_encoding() {
+    for server in servers() {
+        let options = "ENCODING 'SQL_ASCII' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'";
+        let mut ground = Ground::on("pre_ascii", Server::start(server), options);
+        ground.sql.run("CREATE TABLE t (id int PRIMARY KEY)");
+        let item = one(&ground, &ground.spec(), "source.encoding");
+        expect(&item, State::Fail, &["SQL_ASCII", "source.sql_ascii"]);
+        let spec = ground.spec().source("sql_ascii: replace");
+        expect(&one(&ground, &spec, "source.encoding"), State::Warning, &["SQL_ASCII"]);
+    }
+}
+
+#[test]
+fn a_server_that_cannot_decode() {
+    let server = Server::start_with("postgres-15:badwal", &["wal_level=replica"]);
+    let mut ground = Ground::on("pre_wal", server, "");
+    ground.sql.run("CREATE TABLE t (id int PRIMARY KEY)");
+    let item = one(&ground, &ground.spec(), "source.wal-level");
+    expect(&item, State::Fail, &["replica", "ALTER SYSTEM SET wal_level = logical"]);
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_one_item() {
+    let ground = Ground::new("pre_down", "postgres-15");
+    let (items, tables) = checked(&ground, &ground.spec().hosts("127.0.0.1:1"));
+    assert_eq!((items.len(), tables.len()), (1, 0), "{items:#?}");
+    assert_eq!(items[0].name, "source.connection");
+    expect(&items[0], State::Fail, &["127.0.0.1:1"]);
+    let (items, _) = checked(&ground, &ground.spec().user("no_such_role", Some("wr0ng-pa55")));
+    assert_eq!(items.len(), 1, "{items:#?}");
+    expect(&items[0], State::Fail, &["no_such_role"]);
+    assert!(!format!("{items:?}").contains("wr0ng-pa55"), "{items:#?}");
+}
+
+#[test]
+fn each_host_is_tried() {
+    let ground = Ground::new("pre_hosts", "postgres-15");
+    let hosts = format!("127.0.0.1:1, {}", ground.server.address);
+    let spec = ground.spec().hosts(&hosts);
+    let items = ground.wait(connectivity(&ground.settings(&spec)));
+    assert_eq!(items.len(), 2, "{items:#?}");
+    expect(&items[0], State::Fail, &["127.0.0.1:1"]);
+    expect(&items[1], State::Pass, &[&ground.server.address, "read-write", " ms"]);
+}
