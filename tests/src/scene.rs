@@ -106,7 +106,9 @@ impl Scene {
     pub fn await_streaming(&self, run: &mut Distributary) {
         let mut sql = Sql::superuser(&self.postgres, "postgres");
         let query = format!(
-            "SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{}' AND active",
+            "SELECT count(*) FROM pg_replication_slots s JOIN pg_stat_replication r \
+             ON r.pid = s.active_pid AND r.state IN ('catchup', 'streaming') \
+             WHERE s.slot_name = '{}'",
             self.slot()
         );
         await_true("the slot in use", CATCH_UP_MAX, || {

@@ -42,6 +42,8 @@ fn arrives_whole(label: &str, server: &str, short_seed: u64, amount: Amount) {
     let spec = scene.spec();
     let mut run = scene.run(&spec, &[]);
     run = kill_at_random(&scene, &spec, run, seed, amount.kills);
+    // The snapshot comes to its end under the workload, truncates and all.
+    scene.await_streaming(&mut run);
     workload.await_committed(amount.transactions);
     workload::large_transaction(&mut sql);
     workload.await_committed(amount.transactions);

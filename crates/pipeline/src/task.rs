@@ -227,6 +227,7 @@ impl Opening {
             news,
             generation: 0,
             target: None,
+            snapshot_failed: false,
         })
     }
 }
@@ -255,6 +256,8 @@ struct Task {
     generation: u64,
     /// Once this is durable the task has caught up.
     target: Option<Lsn>,
+    /// A snapshot of this run could not be finished: the next one holds its tables.
+    snapshot_failed: bool,
 }
 
 /// Why a life of the front ended.

@@ -60,6 +60,24 @@ impl SnapshotReader {
         Ok(Self { session })
     }
 
+    /// Keeps all these tables from being truncated or rewritten for as long as this reader lives, and
+    /// checks that none was since the snapshot was taken. Users who want to do that wait meanwhile,
+    /// and others behind them.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub async fn hold(&self, readables: &[Readable]) -> Result<(), Error> {
+        for readable in readables {
+            let statement = format!("LOCK TABLE {} IN ACCESS SHARE MODE", readable.relation()?);
+            let locked = self.session.client().batch_execute(&statement).await;
+            locked.map_err(|error| refused(error, readable))?;
+        }
+        for readable in readables {
+            self.check(readable).await?;
+        }
+        Ok(())
+    }
+
     /// Reads all rows, with the columns of `table` in their order. Items are whole rows in the text
     /// format of COPY, each with its line feed. A stream that is dropped early costs what is left
     /// of it.
@@ -148,6 +166,9 @@ fn refused(error: tokio_postgres::Error, relation: &Readable) -> Error {
         // A column was renamed or dropped since: what was read of the catalog does not hold any
         // more.
         return Error::TableRewritten { table: name() };
+    }
+    if code == Some(&SqlState::LOCK_NOT_AVAILABLE) {
+        return Error::lock_timeout("reading a table", name());
     }
     if code == Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
         let said = error.as_db_error().map(tokio_postgres::error::DbError::message);

@@ -9,7 +9,7 @@ use config::IdentityPolicy;
 use kafka::meta::{MetaRecord, SnapshotState, Watermark};
 use postgres::Session;
 use postgres::replication::{CreatedSlot, Replication};
-use postgres::snapshot::Readable;
+use postgres::snapshot::{Readable, SnapshotReader};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -173,6 +173,7 @@ impl Task {
         self.progress.snapshot_rows_estimated.store(estimate, Relaxed);
         self.progress.snapshot_running.store(true, Relaxed);
         let sources = self.sources(session, readings).await?;
+        let held = self.hold(&sources, &exported).await?;
         info!(tables = sources.len(), rows_estimated = estimate, "snapshot begins");
         let parts = |router, guardian, lifeline| snapshot::Parts {
             generation: self.generation,
@@ -193,13 +194,33 @@ impl Task {
         };
         let front = self.front().snapshot(parts);
         let read = self.until_durable(&front).await;
+        drop(held);
         front.retire(super::CLOSE_MAX).await;
+        self.snapshot_failed = read.is_err();
         self.progress.snapshot_running.store(false, Relaxed);
         read?;
         info!(rows = self.progress.snapshot_rows.load(Relaxed), "snapshot is durable");
         // The stream's front numbers its batches anew.
         self.generation += 1;
         Ok(())
+    }
+
+    /// A table that users truncate all the time reads empty in every snapshot: after a first failure
+    /// the tables are held, in the moment after the slot was made. Not before: making a slot waits
+    /// for open transactions, which would wait for these locks.
+    async fn hold(
+        &mut self,
+        sources: &[snapshot::Source],
+        exported: &str,
+    ) -> Result<Option<SnapshotReader>, Failure> {
+        if !self.snapshot_failed {
+            return Ok(None);
+        }
+        info!("the last snapshot could not be finished, holding its tables against TRUNCATE");
+        let reader = SnapshotReader::open(&self.postgres, exported).await?;
+        let readables: Vec<Readable> = sources.iter().map(|it| it.readable.clone()).collect();
+        reader.hold(&readables).await?;
+        Ok(Some(reader))
     }
 
     async fn sources(
