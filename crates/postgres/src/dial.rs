@@ -100,7 +100,8 @@ where
 
 async fn dial(settings: &Settings, host: &Host, wish: Wish) -> Result<Transport, Error> {
     let failed = |error: io::Error| unreachable(host, error.to_string());
-    let mut tcp = TcpStream::connect((host.name.as_str(), host.port)).await.map_err(failed)?;
+    let connected = TcpStream::connect((host.name.as_str(), host.port)).await;
+    let mut tcp = connected.map_err(|error| unreachable(host, with_hint(&error)))?;
     tune(&tcp).map_err(failed)?;
     if wish == Wish::Plain {
         return Ok(Transport::Plain(tcp));
@@ -121,6 +122,18 @@ async fn dial(settings: &Settings, host: &Host, wish: Wish) -> Result<Transport,
         // An ErrorResponse: the server is too old, or too busy to start a process.
         _ => Err(unreachable(host, "the server refuses the connection".into())),
     }
+}
+
+fn with_hint(error: &io::Error) -> String {
+    let hint = if error.kind() == io::ErrorKind::ConnectionRefused {
+        "is it running, and does it listen on this address?"
+    } else if error.raw_os_error().is_none() {
+        // Of names that cannot be resolved the system reports no code.
+        "check the name in source.hosts"
+    } else {
+        "check source.hosts, and the firewalls on the way"
+    };
+    format!("{error}; {hint}")
 }
 
 /// Notices a dead peer in about a minute, also while the kernel alone holds the connection.

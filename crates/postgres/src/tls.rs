@@ -2,11 +2,12 @@
 
 use crate::Error;
 use config::{Tls, TlsMode};
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
@@ -86,6 +87,8 @@ fn certificates(file: &Path, setting: &str) -> Result<Vec<CertificateDer<'static
 struct Verifier {
     /// `None`: any certificate will do (`prefer`, `require`).
     chain: Option<Arc<WebPkiServerVerifier>>,
+    /// Of `source.tls.ca`: one of them may be the server's own, signed by itself.
+    trusted: Vec<CertificateDer<'static>>,
     /// `verify-full`: the name, too.
     name: bool,
     provider: Arc<CryptoProvider>,
@@ -95,14 +98,16 @@ impl Verifier {
     fn new(tls: &Tls, folder: &Path, provider: Arc<CryptoProvider>) -> Result<Self, Error> {
         let name = tls.mode == TlsMode::VerifyFull;
         if !name && tls.mode != TlsMode::VerifyCa {
-            return Ok(Self { chain: None, name, provider });
+            return Ok(Self { chain: None, trusted: Vec::new(), name, provider });
         }
         let mut roots = RootCertStore::empty();
+        let mut trusted = Vec::new();
         match &tls.ca {
             Some(ca) => {
-                for certificate in certificates(&folder.join(ca), "source.tls.ca")? {
+                trusted = certificates(&folder.join(ca), "source.tls.ca")?;
+                for certificate in &trusted {
                     roots
-                        .add(certificate)
+                        .add(certificate.clone())
                         .map_err(|error| Error::Config(format!("source.tls.ca: {error}")))?;
                 }
             }
@@ -113,7 +118,7 @@ impl Verifier {
         let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
             .build()
             .map_err(|error| Error::Config(format!("source.tls.ca: {error}")))?;
-        Ok(Self { chain: Some(chain), name, provider })
+        Ok(Self { chain: Some(chain), trusted, name, provider })
     }
 }
 
@@ -127,11 +132,22 @@ impl ServerCertVerifier for Verifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let Some(chain) = &self.chain else { return Ok(ServerCertVerified::assertion()) };
-        // The chain is checked before the name: with this error all else was right.
+        use rustls::Error::InvalidCertificate;
         match chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
-            Err(rustls::Error::InvalidCertificate(
+            // The chain is checked before the name: with this error all else was right.
+            Err(InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) if !self.name => Ok(ServerCertVerified::assertion()),
+            // "A CA as the server": so it is where a server signs for itself, as PostgreSQL's manual
+            // shows it. Its dates were right; trusted is exactly this one.
+            Err(InvalidCertificate(CertificateError::Other(_)))
+                if self.trusted.iter().any(|trusted| trusted == end_entity) =>
+            {
+                if self.name {
+                    verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                }
+                Ok(ServerCertVerified::assertion())
+            }
             verdict => verdict,
         }
     }

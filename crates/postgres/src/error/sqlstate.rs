@@ -31,7 +31,11 @@ pub(super) fn error(code: &str, message: &str, doing: &str) -> Error {
 }
 
 fn not_authorized(message: &str, doing: &str) -> Error {
-    let remedy = if message.contains("replication") || message.contains("walsender") {
+    // Up to 15 "superuser or replication role to start walsender", later "to start WAL sender".
+    let lower = message.to_lowercase();
+    let is_replication =
+        ["replication", "walsender", "wal sender"].iter().any(|it| lower.contains(it));
+    let remedy = if is_replication {
         "ALTER ROLE … REPLICATION for the task's role"
     } else {
         "GRANT what is missing to the task's role"
@@ -83,6 +87,18 @@ mod tests {
         assert!(matches!(found, Error::Server { .. }));
         let found = kind("58P01", "could not open file \"x\"");
         assert!(matches!(found, Error::Server { .. }));
+    }
+
+    #[test]
+    fn a_role_that_may_not_replicate_hears_how_it_may() {
+        for message in [
+            "must be superuser or replication role to start walsender",
+            "permission denied to start WAL sender",
+        ] {
+            assert!(kind("42501", message).to_string().contains("ALTER ROLE"), "{message}");
+        }
+        let other = kind("42501", "permission denied for table t").to_string();
+        assert!(other.contains("GRANT"), "{other}");
     }
 
     #[test]

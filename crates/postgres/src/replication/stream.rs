@@ -215,6 +215,9 @@ fn status_update(received: Lsn, confirmed: Lsn, clock: i64, reply_requested: boo
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dial::Transport;
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::{TcpListener, TcpStream};
 
     #[test]
     fn the_bytes_of_a_status_update() {
@@ -232,5 +235,63 @@ mod tests {
         let (beyond, within) =
             (status_update(Lsn(5), Lsn(9), 0, false), status_update(Lsn(5), Lsn(5), 0, false));
         assert_eq!(beyond, within);
+    }
+
+    /// A stream from a server that the test plays.
+    async fn stream() -> (WalStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        let socket = Transport::Plain(client);
+        let connection = Connection { socket, buffer: BytesMut::new(), out: BytesMut::new() };
+        (WalStream::new(connection, Duration::ZERO, Lsn::ZERO), server)
+    }
+
+    fn row(end: u64, bytes: usize) -> Vec<u8> {
+        let mut message = vec![b'd'];
+        message.extend(u32::try_from(4 + 25 + bytes).unwrap().to_be_bytes());
+        message.push(b'w');
+        message.extend([0; 8]);
+        message.extend(end.to_be_bytes());
+        message.extend([0; 8]);
+        message.resize(message.len() + bytes, b'x');
+        message
+    }
+
+    #[tokio::test]
+    async fn a_read_that_is_cancelled_loses_nothing() {
+        let (mut stream, mut server) = stream().await;
+        let (first, second) = (row(1, 10), row(2, 1000));
+        let (head, tail) = second.split_at(500);
+        server.write_all(head).await.unwrap();
+        // Long enough for what was sent on this machine; were it not, the test would prove less.
+        let cancelled = tokio::time::timeout(Duration::from_millis(50), stream.read()).await;
+        assert!(cancelled.is_err(), "half a message came out");
+        server.write_all(tail).await.unwrap();
+        let received = stream.read().await.unwrap();
+        assert_eq!((received.bytes.as_ref(), received.server_end), (second.as_slice(), Lsn(2)));
+        server.write_all(&first).await.unwrap();
+        let received = stream.read().await.unwrap();
+        assert_eq!((received.bytes.as_ref(), received.server_end), (first.as_slice(), Lsn(2)));
+    }
+
+    #[tokio::test]
+    async fn a_large_message_leaves_no_large_buffer() {
+        const LARGE: usize = 8 << 20;
+        let (mut stream, mut server) = stream().await;
+        let mut sent = row(1, LARGE);
+        let whole = sent.len();
+        sent.extend_from_slice(&row(2, 10)[..20]);
+        let sending = tokio::spawn(async move {
+            server.write_all(&sent).await.unwrap();
+            server
+        });
+        let received = stream.read().await.unwrap();
+        assert_eq!(received.bytes.len(), whole);
+        drop(received);
+        stream.make_room(0);
+        assert!(stream.connection.buffer.capacity() <= 2 * BATCH_BYTES);
+        drop(sending.await.unwrap());
+        assert!(matches!(stream.read().await, Err(Error::Closed { .. })));
     }
 }
