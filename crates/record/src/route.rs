@@ -32,6 +32,7 @@ pub enum Part {
 #[derive(Debug, Default)]
 pub struct Scratch {
     key: Vec<u8>,
+    other_key: Vec<u8>,
     work: Work,
 }
 
@@ -81,9 +82,10 @@ impl TablePlan {
     ) {
         let after = self.partition(new, old, scratch);
         let (Some(known), Some(row)) = (old, new) else { return send(after, Part::Whole) };
-        let split = if differs(self.key(), change.old, known, row) {
+        let sent_other = differs(self.key(), change.old, known, row);
+        let split = if sent_other && self.key_changed(known, row, scratch) {
             Some(self.partition(Some(known), Some(row), scratch))
-        } else if self.hashes_more_than_key() {
+        } else if sent_other || self.hashes_more_than_key() {
             // The same key in two partitions would have no order: the row moves as a deletion and
             // a creation too.
             let before = self.partition(Some(known), Some(row), scratch);
@@ -98,6 +100,16 @@ impl TablePlan {
             }
             None => send(after, Part::Whole),
         }
+    }
+
+    /// Whether the message key changed: 1.0 and 1.00 can be two texts and one key.
+    fn key_changed(&self, before: Tuple<'_>, after: Tuple<'_>, scratch: &mut Scratch) -> bool {
+        let Scratch { key, other_key, work } = scratch;
+        key.clear();
+        other_key.clear();
+        self.template.hashed(self.key(), before, Some(after), work, key);
+        self.template.hashed(self.key(), after, Some(before), work, other_key);
+        key != other_key
     }
 
     fn hashes_more_than_key(&self) -> bool {
@@ -149,7 +161,7 @@ pub(crate) fn datum<'a>(row: Tuple<'a>, other: Option<Tuple<'a>>, index: usize) 
     }
 }
 
-/// Whether the key changed. "Not sent" is "not changed" (design.md, server fact 18); null in a key
+/// Whether another key was sent. "Not sent" is "not changed" (design.md, server fact 18); null in a key
 /// tuple means that the column is not part of it (fact 6).
 fn differs(key: &[usize], old: Option<Old>, before: Tuple<'_>, after: Tuple<'_>) -> bool {
     let partial = matches!(old, Some(Old::Key(_)));

@@ -1,6 +1,6 @@
 //! Intervals in `IntervalStyle = postgres` → microseconds, or an ISO 8601 duration.
 
-use super::time::{clock, infinite};
+use super::time::{hours, infinite};
 use crate::encode::ValueError;
 use crate::json;
 use config::{Fidelity, Interval as Mode};
@@ -15,7 +15,8 @@ struct Interval {
     years: i64,
     months: i64,
     days: i64,
-    micros: i64,
+    /// The smallest one has no counterpart among the positive ones.
+    micros: i128,
 }
 
 /// Writes an interval. An infinite one (PostgreSQL 17) is null where Debezium is followed strictly.
@@ -38,9 +39,7 @@ pub(super) fn write(
     match mode {
         Mode::Numeric => {
             let months = i128::from(interval.years) * 12 + i128::from(interval.months);
-            let micros = months * MONTH_US
-                + i128::from(interval.days) * DAY_US
-                + i128::from(interval.micros);
+            let micros = months * MONTH_US + i128::from(interval.days) * DAY_US + interval.micros;
             let limit = "an interval of more than 292,000 years has no count of microseconds";
             json::integer(i64::try_from(micros).map_err(|_| ValueError::OutOfRange(limit))?, out);
         }
@@ -62,7 +61,7 @@ impl Interval {
                     [b'+', unsigned @ ..] => (false, unsigned),
                     unsigned => (false, unsigned),
                 };
-                let (micros, rest) = clock(unsigned, u32::MAX)?;
+                let (micros, rest) = hours(unsigned)?;
                 interval.micros = if negative { -micros } else { micros };
                 return (rest.is_empty() && words.next().is_none()).then_some(interval);
             }

@@ -5,7 +5,8 @@ use crate::encode::ValueError;
 use crate::json;
 use config::Fidelity;
 
-const DAY_US: i64 = 86_400_000_000;
+const HOUR_US: i64 = 3_600_000_000;
+const DAY_US: i64 = 24 * HOUR_US;
 /// `PGStatement.DATE_POSITIVE_INFINITY` and `…NEGATIVE…` of the JDBC driver, in whatever unit.
 const STRICT_INFINITY: [i64; 2] = [-9_223_372_036_832_400_000, 9_223_372_036_825_200_000];
 /// PostgreSQL's infinite dates counted from 1970, with Debezium's overflow.
@@ -61,7 +62,7 @@ pub(super) fn date(
 
 /// Writes a time of day; `24:00:00` is a whole day.
 pub(super) fn time(text: &[u8], unit: Unit, out: &mut Vec<u8>) -> Result<(), ValueError> {
-    let (micros, rest) = clock(text, 24).ok_or(ValueError::Malformed)?;
+    let (micros, rest) = clock(text).ok_or(ValueError::Malformed)?;
     if !rest.is_empty() {
         return Err(ValueError::Malformed);
     }
@@ -107,7 +108,9 @@ pub(super) fn timestamp(
         }
         Unit::Millis | Unit::Micros | Unit::Nanos => {
             let day = civil.days().checked_mul(DAY_US);
-            let since = day.and_then(|day| day.checked_add(micros)).ok_or(ValueError::Malformed)?;
+            let since = day.and_then(|day| day.checked_add(micros));
+            let limit = "microseconds since 1970 end in the year 294247";
+            let since = since.ok_or(ValueError::OutOfRange(limit))?;
             in_unit(since, unit, out)
         }
     }
@@ -128,7 +131,7 @@ fn in_unit(micros: i64, unit: Unit, out: &mut Vec<u8>) -> Result<(), ValueError>
 
 /// Writes a time with zone in UTC, fraction without trailing zeros.
 pub(super) fn time_tz(text: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
-    let (micros, rest) = clock(text, 24).ok_or(ValueError::Malformed)?;
+    let (micros, rest) = clock(text).ok_or(ValueError::Malformed)?;
     let offset = offset(rest).ok_or(ValueError::Malformed)?;
     // 24:00:00 in UTC itself stays: Debezium's boundary value.
     let utc = if offset == 0 { micros } else { (micros - offset).rem_euclid(DAY_US) };
@@ -167,7 +170,7 @@ fn era(text: &[u8]) -> (&[u8], bool) {
 fn moment(text: &[u8]) -> Option<(Civil, i64, &[u8])> {
     let (text, bc) = era(text);
     let (civil, rest) = Civil::parse(text, bc)?;
-    let (micros, rest) = clock(rest.strip_prefix(b" ")?, 24)?;
+    let (micros, rest) = clock(rest.strip_prefix(b" ")?)?;
     Some((civil, micros, rest))
 }
 
@@ -182,22 +185,29 @@ fn digits(text: &[u8], min: usize, max: usize) -> Option<(i64, &[u8])> {
     Some((number, rest))
 }
 
-/// `hh:mm:ss[.ffffff]` → microseconds and what follows.
-pub(super) fn clock(text: &[u8], hours_max: u32) -> Option<(i64, &[u8])> {
+/// `hh:mm:ss[.ffffff]` of a day → microseconds and what follows.
+fn clock(text: &[u8]) -> Option<(i64, &[u8])> {
+    let (micros, rest) = hours(text)?;
+    let micros = i64::try_from(micros).ok()?;
+    (micros < 25 * HOUR_US).then_some((micros, rest))
+}
+
+/// As [`clock`], of as many hours as an interval has.
+pub(super) fn hours(text: &[u8]) -> Option<(i128, &[u8])> {
     let (hours, rest) = digits(text, 2, 10)?;
     let (minutes, rest) = digits(rest.strip_prefix(b":")?, 2, 2)?;
     let (seconds, mut rest) = digits(rest.strip_prefix(b":")?, 2, 2)?;
-    if i64::from(hours_max) < hours || 59 < minutes || 60 < seconds {
+    if 59 < minutes || 60 < seconds {
         return None;
     }
-    let mut micros = 0;
+    let mut micros = (minutes * 60 + seconds) * 1_000_000;
     if let Some(fraction) = rest.strip_prefix(b".") {
         let (number, after) = digits(fraction, 1, 6)?;
         let missing = 6 - (fraction.len() - after.len());
-        micros = number * 10i64.pow(u32::try_from(missing).ok()?);
+        micros += number * 10i64.pow(u32::try_from(missing).ok()?);
         rest = after;
     }
-    Some((((hours * 60 + minutes) * 60 + seconds) * 1_000_000 + micros, rest))
+    Some((i128::from(hours) * i128::from(HOUR_US) + i128::from(micros), rest))
 }
 
 /// `+hh[:mm[:ss]]` → microseconds east of UTC.
