@@ -160,6 +160,21 @@ fn a_login_is_bound_to_its_channel() {
 }
 
 #[test]
+fn a_server_that_signs_for_itself_is_trusted_by_name() {
+    let ground = Ground::new("postgres-15").ca("stranger-ca.pem");
+    let (_, port) = ground.server.host_and_port();
+    // It shows the very certificate that is trusted; that it is not the real server the login tells.
+    let own = Proxy::start(&tls_folder(), "stranger-ca", port);
+    let ground = ground.hosts(&[&own.address]);
+    let refused = attempt(&ground.clone().tls(TlsMode::VerifyCa)).expect_err("somebody between");
+    assert!(refused.to_string().contains("channel binding"), "{refused}");
+    let refused = attempt(&ground.clone().tls(TlsMode::VerifyFull)).expect_err("no such name");
+    assert!(matches!(refused, Error::Tls { .. }), "{refused}");
+    let refused = attempt(&ground.ca("ca.pem").tls(TlsMode::VerifyCa)).expect_err("a stranger");
+    assert!(matches!(refused, Error::Tls { .. }), "{refused}");
+}
+
+#[test]
 fn logins_that_fail_say_why() {
     let ground = Ground::new("postgres-15");
     for mode in [TlsMode::Disable, TlsMode::Prefer] {
