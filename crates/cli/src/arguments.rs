@@ -3,6 +3,7 @@
 use crate::output::OutputFormat;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use config::pattern::{PatternError, TablePattern};
 use std::path::PathBuf;
 use telemetry::Filter;
 use telemetry::logs::FILTER_VARIABLE;
@@ -106,9 +107,9 @@ pub(crate) struct Run {
     #[arg(long)]
     pub reseed: bool,
 
-    /// Start although this item of the precheck failed, e.g. `sink.replication`; may be repeated
-    #[arg(long, value_name = "ITEM")]
-    pub ignore: Vec<String>,
+    /// Also print the items of the precheck that pass
+    #[arg(short, long)]
+    pub verbose: bool,
 }
 
 const RUN_EXAMPLES: &str = "\
@@ -126,7 +127,8 @@ Exit codes:
 /// Check whether a task could run; writes nothing anywhere
 ///
 /// Prints a line per item: pass, warning or fail, what was seen, and below it the remedy. A task
-/// does not start while an item fails; warnings are worth a look.
+/// does not start while an item fails. Warnings keep nothing back; those that are known and
+/// accepted can be ignored.
 #[derive(Args, Debug)]
 #[command(after_help = CHECK_EXAMPLES)]
 pub(crate) struct Check {
@@ -138,7 +140,7 @@ pub(crate) struct Check {
     #[arg(long)]
     pub connectivity: bool,
 
-    /// Let this item pass although it failed; may be repeated
+    /// Ignore the warning of this item, e.g. `sink.replication`; may be repeated
     #[arg(long, value_name = "ITEM")]
     pub ignore: Vec<String>,
 }
@@ -147,10 +149,11 @@ const CHECK_EXAMPLES: &str = "\
 Examples:
   distributary check shop.yaml
   distributary check shop.yaml --connectivity
+  distributary check shop.yaml --ignore sink.replication
   distributary check shop.yaml -o json | jq '.items[] | select(.state == \"fail\")'
 
 Exit codes:
-  0  no item fails, or those that fail are ignored
+  0  no item fails
   2  wrong usage or spec
   3  an item fails";
 
@@ -177,8 +180,13 @@ pub(crate) struct Tail {
     pub spec: PathBuf,
 
     /// Only tables that match, as in `objects` of a spec, e.g. `public.orders` or `public.*`
-    #[arg(long, value_name = "TABLE")]
+    #[arg(long, value_name = "TABLE", value_parser = pattern)]
     pub table: Option<String>,
+}
+
+/// What is no pattern is wrong usage, and said before anything is connected.
+fn pattern(text: &str) -> Result<String, PatternError> {
+    TablePattern::parse(text).map(|_| text.to_owned())
 }
 
 const TAIL_EXAMPLES: &str = "\

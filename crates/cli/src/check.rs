@@ -3,7 +3,7 @@
 use crate::arguments::Check;
 use crate::exit::Exit;
 use crate::output::Output;
-use crate::{report, spec};
+use crate::{report, spec, system};
 use config::precheck::{Item, State};
 use serde::Serialize;
 use std::io;
@@ -13,12 +13,11 @@ pub(crate) fn check(arguments: &Check, output: Output) -> io::Result<Exit> {
         Ok(spec) => spec,
         Err(exit) => return Ok(exit),
     };
-    let system = actix_rt::System::new();
     let precheck = pipeline::precheck(&spec.task, &spec.folder, arguments.connectivity);
-    let items = system.block_on(precheck);
+    let items = system::block_on(precheck);
     let verdict = Verdict::new(&items, &arguments.ignore);
     output.document(&verdict, || text(&verdict, output.colour))?;
-    verdict.warn_of_unknown(output);
+    verdict.warn_of_vain(output);
     Ok(if verdict.passed { Exit::Done } else { Exit::Precheck })
 }
 
@@ -27,9 +26,9 @@ pub(crate) fn check(arguments: &Check, output: Output) -> io::Result<Exit> {
 pub(crate) struct Verdict<'a> {
     pub(crate) passed: bool,
     pub(crate) items: Vec<Judged<'a>>,
-    /// What `--ignore` names and the precheck does not know.
+    /// What `--ignore` names in vain.
     #[serde(skip)]
-    unknown: Vec<&'a str>,
+    vain: Vec<&'a str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -43,24 +42,33 @@ impl<'a> Verdict<'a> {
     pub(crate) fn new(items: &'a [Item], ignore: &'a [String]) -> Self {
         let judged = |item: &'a Item| Judged {
             item,
-            ignored: item.state != State::Pass && ignore.contains(&item.name),
+            ignored: item.state == State::Warning && ignore.contains(&item.name),
         };
         let items: Vec<_> = items.iter().map(judged).collect();
-        let known = |name: &&str| !items.iter().any(|judged| judged.item.name == *name);
-        let unknown = ignore.iter().map(String::as_str).filter(known).collect();
-        let passed = items.iter().all(|judged| judged.item.state != State::Fail || judged.ignored);
-        Self { passed, items, unknown }
+        // What passes now may warn at another time: its name is no mistake.
+        let may_be = |name: &str| {
+            items.iter().any(|it| it.item.name == name && it.item.state != State::Fail)
+        };
+        let vain = ignore.iter().map(String::as_str).filter(|name| !may_be(name)).collect();
+        let passed = items.iter().all(|judged| judged.item.state != State::Fail);
+        Self { passed, items, vain }
     }
 
-    /// A misspelt name would ignore nothing in silence.
-    pub(crate) fn warn_of_unknown(&self, output: Output) {
-        for name in &self.unknown {
-            let distance = |item: &&str| strsim::damerau_levenshtein(item, name);
-            let names = self.items.iter().map(|judged| judged.item.name.as_str());
-            let nearest = names.min_by_key(distance).unwrap_or_default();
-            let text = format!("--ignore {name}: no item has this name; the nearest is {nearest}");
-            report::note(output, &text);
+    /// Nothing is ignored in silence, and nothing fails to be.
+    fn warn_of_vain(&self, output: Output) {
+        for name in &self.vain {
+            report::note(output, &format!("--ignore {name}: {}", self.why_vain(name)));
         }
+    }
+
+    fn why_vain(&self, name: &str) -> String {
+        let names = || self.items.iter().map(|judged| judged.item.name.as_str());
+        if names().any(|item| item == name) {
+            return "an item that fails cannot be ignored; see its remedy".to_owned();
+        }
+        let distance = |item: &&str| strsim::damerau_levenshtein(item, name);
+        let nearest = names().min_by_key(distance).unwrap_or_default();
+        format!("no item has this name; the nearest is {nearest}")
     }
 
     pub(crate) fn count(&self, state: State, ignored: bool) -> usize {
@@ -72,7 +80,7 @@ impl<'a> Verdict<'a> {
 fn text(verdict: &Verdict<'_>, colour: bool) -> String {
     let mut text: String =
         verdict.items.iter().map(|it| lines(it.item, it.ignored, colour)).collect();
-    let ignored = verdict.count(State::Fail, true) + verdict.count(State::Warning, true);
+    let ignored = verdict.count(State::Warning, true);
     let warnings = report::counted(verdict.count(State::Warning, false), "warning");
     text.push_str(&format!(
         "\n{} passed, {warnings}, {} failed, {ignored} ignored: {}\n",
@@ -87,9 +95,9 @@ fn text(verdict: &Verdict<'_>, colour: bool) -> String {
 pub(crate) fn lines(item: &Item, ignored: bool, colour: bool) -> String {
     let (word, paint) = match (item.state, ignored) {
         (State::Pass, _) => ("pass", "32"),
-        (State::Warning | State::Fail, true) => ("ignored", "2"),
+        (State::Warning, true) => ("ignored", "2"),
         (State::Warning, false) => ("warning", "33"),
-        (State::Fail, false) => ("fail", "1;31"),
+        (State::Fail, _) => ("fail", "1;31"),
     };
     let word = format!("{word:<7}");
     let word = if colour { format!("\u{1b}[{paint}m{word}\u{1b}[0m") } else { word };
@@ -137,17 +145,33 @@ mod tests {
     }
 
     #[test]
-    fn what_is_ignored_does_not_keep_the_task_from_starting() {
-        let (items, ignore) = (items(), ["sink.brokers".to_owned()]);
+    fn a_warning_can_be_ignored_and_is_shown_so() {
+        let (items, ignore) = (items(), ["source.wal-size".to_owned()]);
         let verdict = Verdict::new(&items, &ignore);
-        assert!(verdict.passed);
-        assert_eq!(verdict.count(State::Fail, true), 1);
+        assert!(text(&verdict, false).contains("ignored  source.wal-size: no limit\n"));
+        assert_eq!((verdict.count(State::Warning, true), verdict.vain.len()), (1, 0));
     }
 
     #[test]
-    fn a_name_that_is_no_item_is_noticed() {
-        let (items, ignore) = (items(), ["sink.broker".to_owned(), "sink.brokers".to_owned()]);
-        assert_eq!(Verdict::new(&items, &ignore).unknown, ["sink.broker"]);
+    fn what_fails_cannot_be_ignored() {
+        let (items, ignore) = (items(), ["sink.brokers".to_owned()]);
+        let verdict = Verdict::new(&items, &ignore);
+        assert!(!verdict.passed);
+        assert_eq!(verdict.vain, ["sink.brokers"]);
+        assert!(verdict.why_vain("sink.brokers").starts_with("an item that fails"));
+    }
+
+    #[test]
+    fn a_warning_keeps_nothing_back() {
+        assert!(Verdict::new(&items()[..2], &[]).passed);
+    }
+
+    #[test]
+    fn a_name_that_is_no_item_meets_the_nearest() {
+        let (items, ignore) = (items(), ["sink.broker", "source.wal-size"].map(str::to_owned));
+        let verdict = Verdict::new(&items, &ignore);
+        assert_eq!(verdict.vain, ["sink.broker"]);
+        assert!(verdict.why_vain("sink.broker").ends_with("the nearest is sink.brokers"));
     }
 
     #[test]

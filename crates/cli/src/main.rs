@@ -10,6 +10,7 @@ mod report;
 mod run;
 mod schema;
 mod spec;
+mod system;
 mod table;
 mod tail;
 
@@ -18,6 +19,8 @@ use crate::console::Console;
 use crate::exit::Exit;
 use crate::output::{Output, OutputFormat};
 use clap::Parser;
+use std::io::{self, ErrorKind, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use telemetry::{Shape, logs, panics};
 
 fn main() {
@@ -30,7 +33,9 @@ fn main() {
     };
     logs::start(shape, &arguments.log_level, console.clone());
     panics::log();
-    let code = carry_out(&arguments, &console);
+    // A panic was logged where it happened; nothing of what it left is used again.
+    let ended = catch_unwind(AssertUnwindSafe(|| carry_out(&arguments, &console)));
+    let code = ended.unwrap_or(Exit::Failed);
     // A thread that still waits for a server must not hold the process back.
     std::process::exit(code.into());
 }
@@ -45,9 +50,9 @@ fn carry_out(arguments: &Arguments, console: &Console) -> Exit {
         Verb::Schema => schema::schema(output),
         Verb::Completions { shell } => schema::completions(*shell),
     };
-    ended.unwrap_or_else(|error| {
+    ended.and_then(|exit| io::stdout().flush().map(|()| exit)).unwrap_or_else(|error| {
         // Whoever reads our output has had enough of it.
-        if error.kind() == std::io::ErrorKind::BrokenPipe {
+        if error.kind() == ErrorKind::BrokenPipe {
             return Exit::Done;
         }
         report::error(output, &format!("the output cannot be written: {error}"), "");

@@ -3,7 +3,7 @@
 use crate::arguments::Objects;
 use crate::exit::Exit;
 use crate::output::Output;
-use crate::{report, spec, table};
+use crate::{report, spec, system, table};
 use pipeline::ObjectRow;
 use std::io;
 
@@ -12,8 +12,7 @@ pub(crate) fn objects(arguments: &Objects, output: Output) -> io::Result<Exit> {
         Ok(spec) => spec,
         Err(exit) => return Ok(exit),
     };
-    let system = actix_rt::System::new();
-    match system.block_on(pipeline::objects(&spec.task, &spec.folder)) {
+    match system::block_on(pipeline::objects(&spec.task, &spec.folder)) {
         Ok(rows) => {
             output.document(&rows, || text(&rows))?;
             Ok(Exit::Done)

@@ -13,7 +13,7 @@ use crate::console::Console;
 use crate::exit::Exit;
 use crate::output::Output;
 use crate::spec::Spec;
-use crate::{report, spec};
+use crate::{report, spec, system};
 use config::precheck::State;
 use pipeline::{Options, Progress};
 use std::io;
@@ -27,7 +27,7 @@ pub(crate) fn run(arguments: &Run, output: Output, console: &Console) -> io::Res
         Err(exit) => return Ok(exit),
     };
     warn_of_literals(&spec);
-    actix_rt::System::new().block_on(live(arguments, spec, output, console))
+    system::block_on(live(arguments, spec, output, console))
 }
 
 async fn live(arguments: &Run, spec: Spec, output: Output, console: &Console) -> io::Result<Exit> {
@@ -59,26 +59,19 @@ async fn live(arguments: &Run, spec: Spec, output: Output, console: &Console) ->
     farewell::say(&outcome, &task, &arguments.spec, &progress, output)
 }
 
-/// Shows what did not pass; false where the task may not start.
+/// Shows what did not pass, or everything; false where the task may not start.
 async fn precheck(arguments: &Run, spec: &Spec, output: Output) -> bool {
     let items = pipeline::precheck(&spec.task, &spec.folder, false).await;
-    let verdict = Verdict::new(&items, &arguments.ignore);
-    for judged in verdict.items.iter().filter(|judged| judged.item.state != State::Pass) {
-        if !judged.ignored {
-            report::item(output, judged.item);
-        }
+    let verdict = Verdict::new(&items, &[]);
+    for item in items.iter().filter(|item| arguments.verbose || item.state != State::Pass) {
+        report::item(output, item);
     }
-    verdict.warn_of_unknown(output);
     if verdict.passed {
-        let ignored = verdict.count(State::Fail, true) + verdict.count(State::Warning, true);
-        info!(
-            passed = verdict.count(State::Pass, false),
-            warnings = verdict.count(State::Warning, false),
-            ignored,
-            "precheck passed"
-        );
+        let (passed, warnings) =
+            (verdict.count(State::Pass, false), verdict.count(State::Warning, false));
+        info!(passed, warnings, "precheck passed");
     } else {
-        let remedy = "mend what fails, or start in spite of it with --ignore ITEM";
+        let remedy = "mend what fails; `distributary check` shows every item";
         report::error(output, "precheck not passed; nothing was started", remedy);
     }
     verdict.passed

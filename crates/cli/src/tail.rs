@@ -3,7 +3,7 @@
 use crate::arguments::Tail;
 use crate::exit::Exit;
 use crate::output::{Output, OutputFormat};
-use crate::{report, run, spec};
+use crate::{report, run, spec, system};
 use record::Record;
 use serde_json::{Map, Value, json};
 use std::io;
@@ -16,7 +16,7 @@ pub(crate) fn tail(arguments: &Tail, output: Output) -> io::Result<Exit> {
     };
     let stop = CancellationToken::new();
     let mut written = Ok(());
-    let ended = actix_rt::System::new().block_on(async {
+    let ended = system::block_on(async {
         run::stop_on_signals(stop.clone())?;
         let mut show = |record: &Record<'_>| {
             // After a failure nothing more is tried; what was decoded already is dropped.

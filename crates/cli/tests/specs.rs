@@ -120,6 +120,16 @@ fn problems_are_objects_where_the_log_is_json() {
 }
 
 #[test]
+fn problems_are_said_also_where_the_log_is_off() {
+    let case = Case::new(&format!("{SPEC}lanes: many\n"));
+    for options in [&["--log-level", "off"][..], &["--log-level", "off", "-o", "json"]] {
+        let output = case.start("check", options);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(stderr(&output).contains("lanes"), "{}", stderr(&output));
+    }
+}
+
+#[test]
 fn a_file_that_is_not_there() {
     let mut case = Case::new(SPEC);
     case.spec = case.folder.path().join("no-such.yaml");
@@ -180,7 +190,32 @@ fn the_items_of_a_check_can_be_read_by_programs() {
         .map(|item| item["name"].as_str().expect("a name"))
         .collect();
     assert!(failing.contains(&"source.connection"), "{failing:?}");
+    // What fails cannot be ignored, and whoever tries is told.
     let ignore: Vec<&str> = failing.iter().flat_map(|name| ["--ignore", name]).collect();
     let output = case.start("check", &ignore);
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    let told = stderr(&output).matches("an item that fails cannot be ignored").count();
+    assert_eq!(told, failing.len(), "{}", stderr(&output));
+}
+
+#[test]
+fn a_run_shows_what_fails_and_everything_on_request() {
+    let case = Case::new(SPEC);
+    for (options, passes) in [(&[][..], false), (&["-v"], true)] {
+        let output = case.start("run", options);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(3), "{said}");
+        assert!(output.stdout.is_empty());
+        assert!(said.contains("fail     source.connection: "), "{said}");
+        assert!(said.contains("precheck not passed; nothing was started"), "{said}");
+        assert_eq!(said.contains("pass     spec: "), passes, "{said}");
+    }
+}
+
+#[test]
+fn a_table_that_is_no_pattern_is_wrong_usage() {
+    let case = Case::new(SPEC);
+    let output = case.start("tail", &["--table", "orders"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("public.orders"), "{}", stderr(&output));
 }

@@ -1,50 +1,98 @@
-//! The progress of the snapshot on a terminal.
+//! What moves on a terminal: a bar for the snapshot, then one line of figures for the stream.
 
 use super::status::Sample;
 use crate::console::Console;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 
-const STYLE: &str =
+const SNAPSHOT: &str =
     "snapshot {bar:30} {human_pos} of about {human_len} rows, {per_sec}, {elapsed_precise}";
+const STREAM: &str = "streaming {human_pos} records, {per_sec}, {msg}";
 
-/// A bar while a snapshot runs. Removed when dropped.
-pub(crate) struct SnapshotBar {
+/// One bar at a time. Removed when dropped.
+pub(crate) struct Bars {
     console: Console,
-    bar: Option<ProgressBar>,
+    shown: Option<(Phase, ProgressBar)>,
 }
 
-impl SnapshotBar {
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Phase {
+    Snapshot,
+    Stream,
+}
+
+impl Bars {
     /// `None` where nobody watches.
     pub(crate) fn new(console: Console) -> Option<Self> {
-        std::io::stderr().is_terminal().then_some(Self { console, bar: None })
+        std::io::stderr().is_terminal().then_some(Self { console, shown: None })
     }
 
-    pub(crate) fn show(&mut self, sample: &Sample) {
-        if !sample.snapshot_running {
+    pub(crate) fn show(&mut self, sample: &Sample, latency_ms: u64) {
+        if sample.snapshot_running {
+            let bar = self.of(Phase::Snapshot);
+            // The estimate may be too low.
+            bar.set_length(sample.snapshot_rows_estimated.max(sample.snapshot_rows));
+            bar.set_position(sample.snapshot_rows);
+        } else if 0 < sample.records {
+            let bar = self.of(Phase::Stream);
+            bar.set_position(sample.records);
+            bar.set_message(figures(sample, latency_ms));
+        } else {
             self.clear();
-            return;
         }
-        let bar = self.bar.get_or_insert_with(|| {
-            let style = ProgressStyle::with_template(STYLE);
+    }
+
+    fn of(&mut self, phase: Phase) -> &ProgressBar {
+        if self.shown.as_ref().is_some_and(|(shown, _)| *shown != phase) {
+            self.clear();
+        }
+        let (_, bar) = self.shown.get_or_insert_with(|| {
+            let template = match phase {
+                Phase::Snapshot => SNAPSHOT,
+                Phase::Stream => STREAM,
+            };
+            let style = ProgressStyle::with_template(template);
             let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
-            self.console.bars.add(ProgressBar::new(0).with_style(style))
+            (phase, self.console.bars.add(ProgressBar::no_length().with_style(style)))
         });
-        // The estimate may be too low.
-        bar.set_length(sample.snapshot_rows_estimated.max(sample.snapshot_rows));
-        bar.set_position(sample.snapshot_rows);
+        bar
     }
 
     fn clear(&mut self) {
-        if let Some(bar) = self.bar.take() {
+        if let Some((_, bar)) = self.shown.take() {
             bar.finish_and_clear();
             self.console.bars.remove(&bar);
         }
     }
 }
 
-impl Drop for SnapshotBar {
+impl Drop for Bars {
     fn drop(&mut self) {
         self.clear();
+    }
+}
+
+fn figures(sample: &Sample, latency_ms: u64) -> String {
+    let mut text = format!("latency {latency_ms} ms");
+    if let (Some(watermark), Some(lag)) = (sample.watermark(), sample.lag_bytes()) {
+        text.push_str(&format!(", lag {}, watermark {watermark}", HumanBytes(lag)));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn templates_can_be_read() {
+        for template in [SNAPSHOT, STREAM] {
+            assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
+        }
+    }
+
+    #[test]
+    fn before_the_first_watermark_there_is_no_lag() {
+        assert_eq!(figures(&Sample::default(), 7), "latency 7 ms");
     }
 }

@@ -25,6 +25,9 @@ pub(super) fn say(
         Outcome::Parked { .. } | Outcome::Failed { .. } => {
             let remedy = farewell.remedy.as_deref().unwrap_or_default();
             report::error(output, &farewell.text, remedy);
+            if task.sync.incremental {
+                report::note(output, &still_there(task));
+            }
         }
     }
     let exit = exit(outcome);
@@ -66,7 +69,7 @@ struct Farewell {
 
 impl Farewell {
     fn new(outcome: &Outcome, task: &Task, spec: &Path, records: u64) -> Self {
-        let slot = format!("{}{}", task.source.slot_prefix, task.task);
+        let slot = slot(task);
         let spec = spec.display();
         let (word, text, remedy, retained_bytes) = match outcome {
             Outcome::CaughtUp => {
@@ -118,6 +121,16 @@ impl Farewell {
         }
         text
     }
+}
+
+/// A task that does not run can still fill the server's disk.
+fn still_there(task: &Task) -> String {
+    let slot = slot(task);
+    format!("while the slot `{slot}` exists, the server keeps WAL for it")
+}
+
+fn slot(task: &Task) -> String {
+    format!("{}{}", task.source.slot_prefix, task.task)
 }
 
 fn stopped(slot: &str, retained_bytes: Option<u64>) -> String {
