@@ -32,9 +32,7 @@ pub async fn check(
         Ok(session) => session,
         Err(error) => return (vec![refused("source.connection", &error)], Vec::new()),
     };
-    let server = session.server();
-    let seen = format!("connected to {}, database {}", server.host, task.source.database);
-    let mut items = vec![Item::pass("source.connection", seen)];
+    let mut items = vec![connection(&session, task).await];
     items.extend(server::items(&session, task).await);
     let slot = format!("{}{}", task.source.slot_prefix, task.task);
     items.extend(slots::items(&session, &slot, settings.application_name()).await);
@@ -49,6 +47,19 @@ pub async fn check(
     let scope = Scope::new(&session, task, &slot, &selected);
     items.extend(tables::items(&scope, selection).await);
     (items, selected)
+}
+
+/// Where from as well: whoever keeps a list of allowed addresses needs it.
+async fn connection(session: &Session, task: &config::Task) -> Item {
+    const NAME: &str = "source.connection";
+    let rows = session.query("address", "SELECT host(inet_client_addr())", &[]).await;
+    let address = match rows {
+        Ok(rows) => rows.first().and_then(|row| row.try_get::<_, Option<String>>(0).ok().flatten()),
+        Err(error) => return refused(NAME, &error),
+    };
+    let host = &session.server().host;
+    let from = address.map(|address| format!(" from {address}")).unwrap_or_default();
+    Item::pass(NAME, format!("connected to {host}{from}, database {}", task.source.database))
 }
 
 /// Whether the hosts answer, and how fast.

@@ -14,6 +14,9 @@ use std::collections::HashSet;
 use tokio_postgres::types::{ToSql, Type};
 use tracing::info;
 
+/// First version whose publications can have row filters and column lists.
+const NARROWED_SINCE: u32 = 150_000;
+
 /// Tables that one statement names: each takes a place in the server's table of locks.
 const TABLES_AT_ONCE_MAX: usize = 500;
 /// Tables whose writers are waited for together.
@@ -35,6 +38,8 @@ struct Existing {
     settings: Settings,
     /// OID, schema and name.
     tables: Vec<(u32, String, String)>,
+    /// Those of which not all rows and columns are published, for people.
+    narrowed: Vec<String>,
 }
 
 impl Session {
@@ -53,12 +58,7 @@ impl Session {
         truncate: bool,
     ) -> Result<(), Error> {
         let version = self.server().version;
-        let settings = Settings {
-            changes: true,
-            truncate,
-            via_root: via_root && VIA_ROOT_SINCE <= version,
-            generated: GENERATED_PUBLISHED_SINCE <= version,
-        };
+        let settings = Settings::new(version, via_root, truncate);
         let Some(existing) = self.existing(name).await? else {
             return self.create_publication(name, tables, settings).await;
         };
@@ -67,6 +67,15 @@ impl Session {
                 what: format!(
                     "publication `{name}`, which is FOR ALL TABLES: drop it, or choose another \
                      source.slot_prefix"
+                ),
+            });
+        }
+        if !existing.narrowed.is_empty() {
+            return Err(Error::Unsupported {
+                what: format!(
+                    "row filters and column lists that publication `{name}` has for {}: let its \
+                     owner drop it, it is made again",
+                    existing.narrowed.join(", ")
                 ),
             });
         }
@@ -123,14 +132,30 @@ impl Session {
         self.with_short_locks(what, &statement).await
     }
 
+    /// Whether the publication exists and does not send what the task needs.
+    pub(crate) async fn publication_differs(
+        &self,
+        name: &str,
+        via_root: bool,
+    ) -> Result<bool, Error> {
+        let wanted = Settings::new(self.server().version, via_root, true);
+        let existing = self.existing(name).await?;
+        Ok(existing.is_some_and(|it| it.settings != wanted))
+    }
+
     async fn existing(&self, name: &str) -> Result<Option<Existing>, Error> {
         let version = self.server().version;
         let via_root = via_root_column(version);
         let generated =
             if version < GENERATED_PUBLISHED_SINCE { "false" } else { "p.pubgencols = 's'" };
+        let narrowed = if version < NARROWED_SINCE {
+            "false"
+        } else {
+            "r.prqual IS NOT NULL OR r.prattrs IS NOT NULL"
+        };
         let statement = format!(
             "SELECT p.puballtables, p.pubinsert AND p.pubupdate AND p.pubdelete, p.pubtruncate, \
-               {via_root}, {generated}, c.oid, n.nspname::text, c.relname::text \
+               {via_root}, {generated}, c.oid, n.nspname::text, c.relname::text, {narrowed} \
              FROM pg_publication p LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid \
              LEFT JOIN pg_class c ON c.oid = r.prrelid \
              LEFT JOIN pg_namespace n ON n.oid = c.relnamespace \
@@ -146,13 +171,16 @@ impl Session {
                 via_root: row.try_get(3)?,
                 generated: row.try_get(4)?,
             };
-            let mut tables = Vec::new();
+            let (mut tables, mut narrowed) = (Vec::new(), Vec::new());
             for row in &rows {
-                if let Some(oid) = row.try_get::<_, Option<u32>>(5)? {
-                    tables.push((oid, row.try_get(6)?, row.try_get(7)?));
+                let Some(oid) = row.try_get::<_, Option<u32>>(5)? else { continue };
+                let (schema, name): (String, String) = (row.try_get(6)?, row.try_get(7)?);
+                if row.try_get::<_, bool>(8)? {
+                    narrowed.push(readable(&schema, &name));
                 }
+                tables.push((oid, schema, name));
             }
-            Ok(Some(Existing { all_tables: row.try_get(0)?, settings, tables }))
+            Ok(Some(Existing { all_tables: row.try_get(0)?, settings, tables, narrowed }))
         };
         read().map_err(Error::reading("publication"))
     }
@@ -242,7 +270,7 @@ impl Session {
 
 /// The parameters of a publication that the task would make.
 pub(crate) fn clause(version: u32, via_root: bool) -> String {
-    Settings { changes: true, truncate: true, via_root, generated: true }.clause(version)
+    Settings::new(version, via_root, true).clause(version)
 }
 
 fn via_root_column(version: u32) -> &'static str {

@@ -217,9 +217,14 @@ impl Session {
 
     /// Expressions of the defaults of columns, by relation and number.
     async fn defaults(&self, oids: &[u32]) -> Result<HashMap<(u32, i16), String>, Error> {
-        let statement = "SELECT d.adrelid, d.adnum, pg_get_expr(d.adbin, d.adrelid) \
-                         FROM pg_attrdef d WHERE d.adrelid = ANY ($1)";
-        // Some servers lock the table to print an expression, and may wait for whoever alters it.
+        // Newer servers lock the table to print an expression. Tables that are being altered go without
+        // defaults: the others do not wait for them.
+        let statement = "\
+            SELECT d.adrelid, d.adnum, pg_get_expr(d.adbin, d.adrelid) \
+            FROM pg_attrdef d WHERE d.adrelid = ANY ($1) AND d.adrelid NOT IN ( \
+              SELECT l.relation FROM pg_locks l JOIN pg_database b ON b.oid = l.database \
+              WHERE b.datname = current_database() AND l.locktype = 'relation' \
+                AND l.mode = 'AccessExclusiveLock' AND l.relation IS NOT NULL)";
         let rows = match self.query("defaults", statement, &[(&oids, Sql::OID_ARRAY)]).await {
             Ok(rows) => rows,
             Err(error) if error.is_connection() => return Err(error),

@@ -69,6 +69,11 @@ pub(super) async fn rights(scope: &Scope<'_>, facts: &FactsByOid) -> Result<Item
     } else if owns_publication == Some(false) && !unpublished.is_empty() {
         seen.push(format!("role {user} does not own publication {}", scope.publication));
         remedies.push(publish());
+    } else if owns_publication == Some(false)
+        && scope.session.publication_differs(scope.publication, scope.via_root).await?
+    {
+        seen.push(format!("publication {} does not send what the task needs", scope.publication));
+        remedies.push(publish_settings(scope));
     } else if owns_publication.is_none() && !may_create {
         seen.push(format!("role {user} may not create a publication in database {database}"));
         let (database, user) = (statements::quoted(&database), statements::quoted(&user));
@@ -78,6 +83,11 @@ pub(super) async fn rights(scope: &Scope<'_>, facts: &FactsByOid) -> Result<Item
         return Ok(Item::pass(NAME, format!("role {user} has every right that the task needs")));
     }
     Ok(Item::fail(NAME, seen.join("; "), remedies.join(" ")))
+}
+
+fn publish_settings(scope: &Scope<'_>) -> String {
+    let clause = publication::clause(scope.session.server().version, scope.via_root);
+    format!("ALTER PUBLICATION {} SET ({clause});", statements::quoted(scope.publication))
 }
 
 /// USAGE of schemas and SELECT of what the snapshot reads.

@@ -212,7 +212,15 @@ async fn long_transactions(session: &Session) -> Result<Item, Error> {
     let rows = session.query("transactions", &statement, &[]).await?;
     let open: Vec<String> = rows.iter().filter_map(|row| row.try_get(0).ok()).collect();
     if open.is_empty() {
-        let seen = format!("no transaction is open for more than {LONG_TRANSACTION}");
+        let statement = "SELECT pg_has_role('pg_read_all_stats', 'USAGE')";
+        let rows = session.query("rights", statement, &[]).await?;
+        let sees_all = rows.first().is_some_and(|row| row.try_get(0).unwrap_or(false));
+        let whose = if sees_all {
+            "no transaction"
+        } else {
+            "none of the transactions that this role may see (all: GRANT pg_read_all_stats)"
+        };
+        let seen = format!("{whose} is open for more than {LONG_TRANSACTION}");
         return Ok(Item::pass(NAME, seen));
     }
     let remedy = "end them: a new slot waits for those that write, and WAL piles up meanwhile";

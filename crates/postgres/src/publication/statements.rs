@@ -15,6 +15,16 @@ pub(super) struct Settings {
 }
 
 impl Settings {
+    /// What a task needs, as far as the server has it.
+    pub(super) fn new(version: u32, via_root: bool, truncate: bool) -> Self {
+        Self {
+            changes: true,
+            truncate,
+            via_root: via_root && VIA_ROOT_SINCE <= version,
+            generated: GENERATED_PUBLISHED_SINCE <= version,
+        }
+    }
+
     /// The list of parameters of CREATE and ALTER PUBLICATION.
     pub(super) fn clause(self, version: u32) -> String {
         let truncate = if self.truncate { ", truncate" } else { "" };
@@ -102,7 +112,7 @@ mod tests {
 
     #[test]
     fn each_server_is_asked_for_what_it_knows() {
-        let settings = Settings { changes: true, truncate: true, via_root: true, generated: true };
+        let settings = Settings::new(150_000, true, true);
         assert_eq!(settings.clause(110_022), "publish = 'insert, update, delete, truncate'");
         assert_eq!(
             settings.clause(150_000),
