@@ -13,8 +13,6 @@ pub const RETRY_BACKOFF: Duration = Duration::from_millis(1000);
 /// A commit faster than this was not sent twice: the library waits longer before it repeats
 /// (the back-off less its jitter of one fifth).
 const FAST_MAX: Duration = Duration::from_millis(750);
-/// A snapshot may have been begun before the commit returned; the one after it was not.
-const SNAPSHOTS_AFTER: u64 = 2;
 
 /// What the library counted for one broker since the instance was made (librdkafka, STATISTICS.md).
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
@@ -27,18 +25,25 @@ pub struct Counters {
     pub disconnects: u64,
 }
 
-/// The counters of all brokers in one statistics snapshot.
+/// One statistics snapshot: the counters of all brokers, and when they were read.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
-pub struct BrokerCounters {
+pub struct Snapshot {
+    /// Microseconds since the instance was made. A snapshot waits in the client's queue while a call
+    /// blocks, so the time of its arrival says nothing.
+    age: u64,
     #[serde(default)]
     brokers: BTreeMap<String, Counters>,
 }
 
-impl BrokerCounters {
+impl Snapshot {
     /// Reads a statistics document of librdkafka; everything else in it is skipped.
     #[must_use]
     pub fn parse(json: &[u8]) -> Option<Self> {
         serde_json::from_slice(json).ok()
+    }
+
+    fn is_after(&self, age: Duration) -> bool {
+        age < Duration::from_micros(self.age)
     }
 
     /// Brokers without incidents do not count: they come and go with the metadata.
@@ -70,18 +75,17 @@ pub fn judge_duration(took: Duration) -> Verdict {
 
 /// Judges a slow commit (C3, C4).
 ///
-/// `before`: counters at begin; `None` when unreadable. `snapshots_since`: snapshots that arrived
-/// after the commit returned, `after` being the newest of them.
+/// `before`: a snapshot from before the begin; `None` when unreadable. `returned`: when the commit
+/// returned, measured from a moment not later than the making of the instance. `after`: the newest
+/// snapshot; one that was made before the commit returned cannot have seen its last retry.
 #[must_use]
 pub fn judge_statistics(
-    before: Option<&BrokerCounters>,
-    snapshots_since: u64,
-    after: Option<&BrokerCounters>,
+    before: Option<&Snapshot>,
+    returned: Duration,
+    after: Option<&Snapshot>,
 ) -> Verdict {
-    if snapshots_since < SNAPSHOTS_AFTER {
-        return Verdict::WaitForStatistics;
-    }
     match (before, after) {
+        (Some(_), Some(after)) if !after.is_after(returned) => Verdict::WaitForStatistics,
         (Some(before), Some(after)) if before.agrees_with(after) => Verdict::Clean,
         (Some(_) | None, Some(_) | None) => Verdict::Dirty,
     }
@@ -92,9 +96,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn counters(req_timeouts: u64, txretries: u64, disconnects: u64) -> BrokerCounters {
+    const RETURNED: Duration = Duration::from_millis(5);
+    const LATER: u64 = 5001;
+
+    fn snapshot(age: u64, [req_timeouts, txretries, disconnects]: [u64; 3]) -> Snapshot {
         let counters = Counters { req_timeouts, txretries, disconnects };
-        BrokerCounters { brokers: BTreeMap::from([("k1:9092/1".into(), counters)]) }
+        Snapshot { age, brokers: BTreeMap::from([("k1:9092/1".into(), counters)]) }
     }
 
     #[test]
@@ -113,56 +120,64 @@ mod tests {
 
     #[test]
     fn each_counter_alone_makes_a_slow_commit_dirty() {
-        let before = counters(1, 2, 3);
-        let judge = |after: &BrokerCounters| judge_statistics(Some(&before), 2, Some(after));
-        assert_eq!(judge(&counters(1, 2, 3)), Verdict::Clean);
-        assert_eq!(judge(&counters(2, 2, 3)), Verdict::Dirty);
-        assert_eq!(judge(&counters(1, 3, 3)), Verdict::Dirty);
-        assert_eq!(judge(&counters(1, 2, 4)), Verdict::Dirty);
+        let before = snapshot(0, [1, 2, 3]);
+        let judge =
+            |after| judge_statistics(Some(&before), RETURNED, Some(&snapshot(LATER, after)));
+        assert_eq!(judge([1, 2, 3]), Verdict::Clean);
+        assert_eq!(judge([2, 2, 3]), Verdict::Dirty);
+        assert_eq!(judge([1, 3, 3]), Verdict::Dirty);
+        assert_eq!(judge([1, 2, 4]), Verdict::Dirty);
     }
 
     #[test]
-    fn a_snapshot_begun_before_the_commit_returned_is_not_believed() {
-        let same = counters(0, 0, 0);
-        for since in 0..SNAPSHOTS_AFTER {
-            let verdict = judge_statistics(Some(&same), since, Some(&same));
-            assert_eq!(verdict, Verdict::WaitForStatistics);
+    fn a_snapshot_from_before_the_commit_returned_is_not_believed() {
+        let before = snapshot(0, [0; 3]);
+        for age in [0, 4999, 5000] {
+            let verdict = judge_statistics(Some(&before), RETURNED, Some(&snapshot(age, [0; 3])));
+            assert_eq!(verdict, Verdict::WaitForStatistics, "{age}");
         }
     }
 
     #[test]
     fn statistics_that_cannot_be_read_are_dirty() {
-        let same = counters(0, 0, 0);
-        assert_eq!(judge_statistics(None, 2, Some(&same)), Verdict::Dirty);
-        assert_eq!(judge_statistics(Some(&same), 2, None), Verdict::Dirty);
+        let same = snapshot(LATER, [0; 3]);
+        assert_eq!(judge_statistics(None, RETURNED, Some(&same)), Verdict::Dirty);
+        assert_eq!(judge_statistics(Some(&same), RETURNED, None), Verdict::Dirty);
     }
 
     #[test]
     fn a_broker_that_came_without_incident_changes_nothing() {
-        let mut after = counters(0, 1, 0);
+        let mut after = snapshot(LATER, [0, 1, 0]);
         after.brokers.insert("k2:9092/2".into(), Counters::default());
-        let before = counters(0, 1, 0);
-        assert_eq!(judge_statistics(Some(&before), 2, Some(&after)), Verdict::Clean);
+        let before = snapshot(0, [0, 1, 0]);
+        let judge = |after: &Snapshot| judge_statistics(Some(&before), RETURNED, Some(after));
+        assert_eq!(judge(&after), Verdict::Clean);
         after.brokers.clear();
-        assert_eq!(judge_statistics(Some(&before), 2, Some(&after)), Verdict::Dirty);
+        assert_eq!(judge(&after), Verdict::Dirty);
     }
 
     #[test]
     fn the_library_s_document_is_understood() {
-        let json = br#"{"name":"x","brokers":{"k1:9092/1":{"name":"k1","nodeid":1,"txretries":2,
-            "req_timeouts":1,"disconnects":3,"rtt":{"min":1}}},"topics":{}}"#;
-        assert_eq!(BrokerCounters::parse(json), Some(counters(1, 2, 3)));
-        assert_eq!(BrokerCounters::parse(b"{"), None);
+        let json = br#"{"name":"x","ts":99,"age":7,"brokers":{"k1:9092/1":{"name":"k1","nodeid":1,
+            "txretries":2,"req_timeouts":1,"disconnects":3,"rtt":{"min":1}}},"topics":{}}"#;
+        assert_eq!(Snapshot::parse(json), Some(snapshot(7, [1, 2, 3])));
+        assert_eq!(Snapshot::parse(b"{"), None);
+        assert_eq!(
+            Snapshot::parse(br#"{"brokers":{}}"#),
+            None,
+            "without its time it proves nothing"
+        );
     }
 
     proptest! {
         #[test]
         fn a_slow_commit_is_clean_only_if_nothing_was_counted(
-            before: [u8; 3], after: [u8; 3], since in 0u64..5
+            before: [u8; 3], after: [u8; 3], age in 4990u64..5010
         ) {
-            let of = |it: [u8; 3]| counters(it[0].into(), it[1].into(), it[2].into());
-            let verdict = judge_statistics(Some(&of(before)), since, Some(&of(after)));
-            prop_assert_eq!(verdict == Verdict::Clean, 2 <= since && before == after);
+            let of = |age, it: [u8; 3]| snapshot(age, it.map(u64::from));
+            let (begun, ended) = (of(0, before), of(age, after));
+            let verdict = judge_statistics(Some(&begun), RETURNED, Some(&ended));
+            prop_assert_eq!(verdict == Verdict::Clean, 5000 < age && before == after);
         }
     }
 }

@@ -7,15 +7,18 @@ use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::ProducerContext;
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tracing::{debug, error, info, warn};
 
-/// Context of every client. Keeps the newest statistics and the last error of a connection.
+/// Context of every client. Keeps delivery reports, the newest statistics and the last error of a
+/// connection.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
+    deliveries: Deliveries,
     statistics: Mutex<Statistics>,
+    statistics_came: Condvar,
     trouble: Mutex<Option<(RDKafkaErrorCode, String)>>,
 }
 
@@ -29,8 +32,22 @@ pub(crate) struct Statistics {
 }
 
 impl Watch {
+    pub(crate) fn deliveries(&self) -> &Deliveries {
+        &self.deliveries
+    }
+
     pub(crate) fn statistics(&self) -> Statistics {
         held(&self.statistics).clone()
+    }
+
+    /// A document that came after the one with this number; `None`: patience has ended.
+    pub(crate) fn statistics_after(&self, count: u64, patience: Duration) -> Option<Statistics> {
+        let statistics = held(&self.statistics);
+        let waited = self
+            .statistics_came
+            .wait_timeout_while(statistics, patience, |statistics| statistics.count <= count);
+        let (statistics, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        (count < statistics.count).then(|| statistics.clone())
     }
 
     /// The last error that the library reported on its own, taken out.
@@ -64,6 +81,8 @@ impl ClientContext for Watch {
         let mut statistics = held(&self.statistics);
         statistics.count += 1;
         statistics.json = json.into();
+        drop(statistics);
+        self.statistics_came.notify_all();
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -81,18 +100,20 @@ impl ClientContext for Watch {
 impl ConsumerContext for Watch {}
 
 impl ProducerContext for Watch {
-    type DeliveryOpaque = Arc<Deliveries>;
+    /// One context per producer: a record needs nothing of its own.
+    type DeliveryOpaque = ();
 
-    fn delivery(&self, result: &DeliveryResult<'_>, deliveries: Arc<Deliveries>) {
-        deliveries.report(result);
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        self.deliveries.report(result);
     }
 }
 
-/// Delivery reports of one writer. Counts, keeps the last offset per partition and the first failure.
+/// Delivery reports of one producer. Counts, keeps the last offset per partition and the first failure.
 #[derive(Debug, Default)]
 pub(crate) struct Deliveries {
     reported: AtomicU64,
     state: Mutex<DeliveryState>,
+    progress: Condvar,
 }
 
 /// A record that did not arrive.
@@ -107,6 +128,8 @@ pub(crate) struct LostRecord {
 #[derive(Debug, Default)]
 struct DeliveryState {
     lost: Option<LostRecord>,
+    /// Number of reports that somebody waits for; 0: nobody does.
+    awaited: u64,
     ends: Ends,
     /// Reports come partition by partition: the current one is kept aside, so that most cost no lookup.
     current: Option<(String, i32, i64)>,
@@ -114,8 +137,7 @@ struct DeliveryState {
 
 impl Deliveries {
     fn report(&self, result: &DeliveryResult<'_>) {
-        let mut state = held(&self.state);
-        match result {
+        self.note(|state| match result {
             Ok(message) => state.arrived(message.topic(), message.partition(), message.offset()),
             Err((error, message)) => {
                 let bytes = message.payload_len() + message.key_len();
@@ -126,14 +148,35 @@ impl Deliveries {
                     bytes: bytes as u64,
                 });
             }
+        });
+    }
+
+    fn note(&self, change: impl FnOnce(&mut DeliveryState)) {
+        let mut state = held(&self.state);
+        change(&mut state);
+        let reported = self.reported.fetch_add(1, Ordering::Release) + 1;
+        if state.awaited != 0 && (state.awaited <= reported || state.lost.is_some()) {
+            state.awaited = 0;
+            drop(state);
+            self.progress.notify_one();
         }
-        drop(state);
-        self.reported.fetch_add(1, Ordering::Release);
     }
 
     /// Reports so far, good and bad.
     pub(crate) fn reported(&self) -> u64 {
         self.reported.load(Ordering::Acquire)
+    }
+
+    /// Waits until there are so many reports, a record was lost, or patience ends. For one waiter.
+    pub(crate) fn wait(&self, reports: u64, patience: Duration) {
+        let mut state = held(&self.state);
+        if reports <= self.reported() || state.lost.is_some() {
+            return;
+        }
+        state.awaited = reports;
+        let waited = self.progress.wait_timeout_while(state, patience, |state| state.awaited != 0);
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.awaited = 0;
     }
 
     pub(crate) fn lost(&self) -> Option<LostRecord> {
@@ -180,6 +223,10 @@ pub(crate) fn note_poisoned(transactional_id: &str, error: &crate::Error) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
+
+    /// A test that waits so long has failed.
+    const FOREVER: Duration = Duration::from_secs(600);
 
     #[test]
     fn the_last_offset_of_each_partition_is_kept() {
@@ -193,6 +240,53 @@ mod tests {
         let a = BTreeMap::from([(0, 3), (1, 4)]);
         let b = BTreeMap::from([(0, 9)]);
         assert_eq!(state.ends, Ends::from([("a".into(), a), ("b".into(), b)]));
+    }
+
+    #[test]
+    fn whoever_waits_for_reports_is_woken_by_the_last_of_them() {
+        let deliveries = Deliveries::default();
+        deliveries.note(|_| {});
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| deliveries.wait(3, FOREVER));
+            while held(&deliveries.state).awaited == 0 {
+                std::thread::yield_now();
+            }
+            deliveries.note(|_| {});
+            assert_eq!(held(&deliveries.state).awaited, 3, "one report is not enough");
+            deliveries.note(|_| {});
+            waiter.join().expect("woken");
+        });
+        deliveries.wait(3, FOREVER);
+    }
+
+    #[test]
+    fn whoever_waits_for_reports_is_woken_by_a_loss() {
+        let deliveries = Deliveries::default();
+        let lost = LostRecord {
+            code: RDKafkaErrorCode::MessageTimedOut,
+            reason: "because".into(),
+            topic: "t".into(),
+            bytes: 1,
+        };
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| deliveries.wait(3, FOREVER));
+            deliveries.note(|state| state.lost = Some(lost));
+            waiter.join().expect("woken");
+        });
+        assert_eq!(deliveries.lost().expect("a loss").topic, "t");
+    }
+
+    #[test]
+    fn the_next_statistics_are_waited_for() {
+        let watch = Watch::default();
+        watch.stats_raw(b"1");
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| watch.statistics_after(1, FOREVER));
+            watch.stats_raw(b"2");
+            let statistics = waiter.join().expect("woken").expect("in time");
+            assert_eq!((statistics.count, &*statistics.json), (2, &b"2"[..]));
+        });
+        assert!(watch.statistics_after(2, Duration::ZERO).is_none());
     }
 
     #[test]

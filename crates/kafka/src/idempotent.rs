@@ -3,6 +3,7 @@
 
 use crate::Error;
 use crate::checkpoint::CHECKPOINT_KEY;
+use crate::names::{LaneId, Names};
 use crate::settings::{MESSAGE_TIMEOUT, Settings};
 use crate::sink::{CommitPoint, Committed, LaneSink};
 use crate::transactional::Ledger;
@@ -10,50 +11,85 @@ use crate::writer::Writer;
 use record::Record;
 use std::time::Duration;
 
-/// A lane in at-least-once delivery. No older owner is fenced: whoever starts a second one gets
-/// doubles.
-pub(crate) struct IdempotentLane {
+/// A lane's producers in at-least-once delivery. No older owner is fenced: whoever starts a second
+/// one gets doubles.
+pub(crate) struct Idempotent {
     writer: Writer,
+    /// Of the checkpoint topic, where the records' own producer is not told what became of them
+    /// (`acks: 0`): a checkpoint that may not be there, or whose offset is unknown, is none.
+    checkpoints: Option<Writer>,
+}
+
+impl Idempotent {
+    pub(crate) fn open(settings: &Settings, names: &Names, lane: LaneId) -> Result<Self, Error> {
+        let name = names.transactional_id(lane);
+        let record_bytes_max = settings.record_bytes_max();
+        let checkpoints = if settings.acknowledges() {
+            None
+        } else {
+            let config = settings.idempotent_checkpoints();
+            Some(Writer::new(&config, format!("{name} checkpoints"), record_bytes_max)?)
+        };
+        let writer = Writer::new(&settings.idempotent(), name, record_bytes_max)?;
+        Ok(Self { writer, checkpoints })
+    }
+
+    /// Writes to the checkpoint topic and waits until it is durable.
+    pub(crate) fn write_down(&mut self, record: &Record<'_>) -> Result<(), Error> {
+        let writer = self.checkpoints();
+        writer.usable()?;
+        writer.send(record)?;
+        settle(writer)
+    }
+
+    /// The producer of the checkpoint topic.
+    pub(crate) fn checkpoints(&mut self) -> &mut Writer {
+        self.checkpoints.as_mut().unwrap_or(&mut self.writer)
+    }
+}
+
+/// The library reports every record within its own time-out.
+fn settle(writer: &mut Writer) -> Result<(), Error> {
+    writer.settle(MESSAGE_TIMEOUT + Duration::from_secs(5))
+}
+
+/// A lane in at-least-once delivery.
+pub(crate) struct IdempotentLane {
+    producers: Idempotent,
     ledger: Ledger,
 }
 
 impl IdempotentLane {
-    pub(crate) fn writer(settings: &Settings, name: String) -> Result<Writer, Error> {
-        Writer::new(&settings.idempotent(), name, settings.record_bytes_max())
-    }
-
-    pub(crate) fn new(writer: Writer, ledger: Ledger) -> Self {
-        Self { writer, ledger }
-    }
-
-    fn settle(&mut self) -> Result<(), Error> {
-        self.writer.settle(MESSAGE_TIMEOUT + Duration::from_secs(5))
+    pub(crate) fn new(producers: Idempotent, ledger: Ledger) -> Self {
+        Self { producers, ledger }
     }
 }
 
 impl LaneSink for IdempotentLane {
     fn send(&mut self, record: &Record<'_>) -> Result<(), Error> {
-        self.writer.usable()?;
-        self.writer.send(record)
+        self.producers.writer.usable()?;
+        self.producers.writer.send(record)
     }
 
     fn poll(&mut self) -> Result<(), Error> {
-        self.writer.usable()?;
-        self.writer.serve(Duration::ZERO)
+        self.producers.writer.usable()?;
+        self.producers.writer.check()
     }
 
     fn pending(&self) -> u64 {
-        self.writer.pending()
+        self.producers.writer.pending()
     }
 
     fn commit(&mut self, point: &CommitPoint) -> Result<Committed, Error> {
-        self.settle()?;
-        let (checkpoint, json) = self.ledger.next(&mut self.writer, point)?;
-        let topic = self.ledger.topic();
-        let record = Ledger::record(&topic, self.ledger.lane(), CHECKPOINT_KEY, &json);
-        self.send(&record)?;
-        self.settle()?;
-        self.writer.deliveries().take_ends();
-        Ok(Committed { clean: true, txn_seq: self.ledger.advance(checkpoint) })
+        let Self { producers, ledger } = self;
+        producers.writer.usable()?;
+        settle(&mut producers.writer)?;
+        let (checkpoint, json) = ledger.next(&mut producers.writer, point)?;
+        let topic = ledger.topic();
+        let record = Ledger::record(&topic, ledger.lane(), CHECKPOINT_KEY, &json);
+        producers.write_down(&record)?;
+        // The checkpoint's own offset is not one of the lane's topics.
+        producers.checkpoints().deliveries().take_ends();
+        Ok(Committed { clean: true, txn_seq: ledger.advance(checkpoint) })
     }
 }

@@ -1,7 +1,7 @@
 //! The sink: lanes and the meta lane as Kafka transactions, topics, checks before the start.
 //!
-//! * [`sink`]: the port of a lane; [`open`](fn@open) opens one. [`transactional`] is exactly-once with the rule of
-//!   [`clean_commit`]; [`idempotent`] is at-least-once.
+//! * [`sink`]: the port of a lane; [`open`](fn@open) opens one, exactly-once with the rule of
+//!   [`clean_commit`] or at-least-once.
 //! * [`checkpoint`], [`names`]: what is written where (delivery-protocol.md, section 3).
 //! * [`meta`]: low watermark, pins and snapshot state. [`topics`]: administration.
 //! * [`settings`], [`properties`]: from the spec to the client. [`precheck`]: before the start.
@@ -10,7 +10,8 @@ pub mod checkpoint;
 pub mod clean_commit;
 mod client;
 pub mod error;
-pub mod idempotent;
+mod idempotent;
+mod lookup;
 pub mod meta;
 pub mod names;
 pub mod open;
@@ -20,7 +21,7 @@ mod read;
 pub mod settings;
 pub mod sink;
 pub mod topics;
-pub mod transactional;
+mod transactional;
 mod writer;
 
 pub use error::Error;

@@ -10,15 +10,13 @@ use crate::settings::Settings;
 use crate::transactional::{Ledger, Transactional};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tracing::info;
 use wal::{Lsn, Position};
 
 const WATERMARK_KEY: &str = "w";
 const SNAPSHOT_KEY: &str = "snapshot";
 const PIN_PREFIX: &str = "pin/";
-/// How long a look for a newer owner may take before this one opens again.
-const LOOK: Duration = Duration::from_secs(2);
 
 /// The low watermark `w`: everything up to `lsn` is durable in every lane.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -68,10 +66,13 @@ struct Pin {
 pub struct MetaLane {
     settings: Settings,
     names: Names,
+    /// Tells this owner's fences from all others.
+    owner: String,
     /// `None` after an error: it is opened again before the next write.
     transactional: Option<Transactional>,
     term: i64,
-    fenced: bool,
+    /// Another process owns the task: this one never takes it back.
+    taken: bool,
 }
 
 impl MetaLane {
@@ -84,7 +85,8 @@ impl MetaLane {
         names: &Names,
         _revision: u64,
     ) -> Result<(Self, MetaState), Error> {
-        let (transactional, term) = fence(settings, names, LaneId::Meta)?;
+        let owner = new_owner(settings);
+        let (transactional, term) = fence(settings, names, LaneId::Meta, &owner)?;
         let reader = Reader::new(settings, names, LaneId::Meta)?;
         let mut state = MetaState::default();
         for entry in reader.up_to(term)? {
@@ -96,9 +98,10 @@ impl MetaLane {
         let lane = Self {
             settings: settings.clone(),
             names: names.clone(),
+            owner,
             transactional: Some(transactional),
             term,
-            fenced: false,
+            taken: false,
         };
         Ok((lane, state))
     }
@@ -108,36 +111,25 @@ impl MetaLane {
     /// # Errors
     /// [`Error::Fenced`] for good once another process owns the task; others may pass.
     pub fn write(&mut self, records: &[MetaRecord]) -> Result<(), Error> {
-        let written = self.try_write(records);
-        match &written {
-            Ok(()) => {}
-            Err(Error::Fenced { .. }) => {
-                // The broker's time-out ends an epoch, too, e.g. of a process that was paused.
-                self.transactional = None;
-                if !self.fenced && self.look_for_newer_owner().is_ok() {
-                    info!("the meta lane lost its epoch to no other owner, opening it again");
-                    return self.try_write(records);
-                }
-                self.fenced = true;
+        match self.try_write(records) {
+            // The broker's time-out ends an epoch, too, e.g. of a process that was paused.
+            Err(Error::Fenced { .. }) if !self.taken => {
+                self.look_for_newer_owner()?;
+                info!("the meta lane lost its epoch to no other owner, opening it again");
+                self.try_write(records)
             }
-            // C1: the outcome is unknown, and the instance of no more use.
-            Err(_) => self.transactional = None,
+            written => written,
         }
-        written
     }
 
     fn try_write(&mut self, records: &[MetaRecord]) -> Result<(), Error> {
-        if self.fenced {
-            return Err(self.taken());
+        if self.taken {
+            return Err(self.fenced());
         }
+        // C1: after any error the instance is gone.
         let mut transactional = match self.transactional.take() {
             Some(transactional) => transactional,
-            None => {
-                self.look_for_newer_owner()?;
-                let (transactional, term) = fence(&self.settings, &self.names, LaneId::Meta)?;
-                self.term = term;
-                transactional
-            }
+            None => self.open_again()?,
         };
         let topic = self.names.checkpoints();
         for record in records {
@@ -155,19 +147,39 @@ impl MetaLane {
         Ok(())
     }
 
-    /// Opening again would fence a process that has taken over meanwhile: it must not.
+    /// Opening again fences whoever has taken over meanwhile: looked for before, and again after,
+    /// when the look is a proof. Then both give up, and neither goes on without knowing.
+    fn open_again(&mut self) -> Result<Transactional, Error> {
+        self.look_for_newer_owner()?;
+        let (transactional, term) = fence(&self.settings, &self.names, LaneId::Meta, &self.owner)?;
+        let entries = Reader::new(&self.settings, &self.names, LaneId::Meta)?.up_to(term)?;
+        let is_newer =
+            |entry: &Entry| self.term < entry.offset && entry.is_fence_but_of(&self.owner);
+        if entries.iter().any(is_newer) {
+            self.taken = true;
+            return Err(self.fenced());
+        }
+        self.term = term;
+        Ok(transactional)
+    }
+
     fn look_for_newer_owner(&mut self) -> Result<(), Error> {
         let reader = Reader::new(&self.settings, &self.names, LaneId::Meta)?;
-        if reader.fences_above(self.term, LOOK)? {
-            self.fenced = true;
-            return Err(self.taken());
+        if reader.sees_newer_owner(self.term, &self.owner)? {
+            self.taken = true;
+            return Err(self.fenced());
         }
         Ok(())
     }
 
-    fn taken(&self) -> Error {
+    fn fenced(&self) -> Error {
         Error::Fenced { transactional_id: self.names.transactional_id(LaneId::Meta) }
     }
+}
+
+fn new_owner(settings: &Settings) -> String {
+    static OWNERS: AtomicU64 = AtomicU64::new(0);
+    format!("{}/{}", settings.node(), OWNERS.fetch_add(1, Ordering::Relaxed))
 }
 
 impl MetaRecord {

@@ -2,10 +2,11 @@
 
 use crate::Error;
 use crate::checkpoint::{CHECKPOINT_KEY, Checkpoint, FENCE_KEY, Fence, VERSION, verify_read};
-use crate::idempotent::IdempotentLane;
+use crate::idempotent::{Idempotent, IdempotentLane};
+use crate::lookup::Lookup;
 use crate::names::{LaneId, Names};
 use crate::read::{Entry, Reader};
-use crate::settings::{MESSAGE_TIMEOUT, Settings};
+use crate::settings::Settings;
 use crate::sink::{LaneSink, Opened};
 use crate::transactional::{Ledger, Transactional, TransactionalLane};
 use crate::writer::Writer;
@@ -28,24 +29,22 @@ pub fn open(
 ) -> Result<(Box<dyn LaneSink>, Opened), Error> {
     match settings.delivery() {
         Delivery::ExactlyOnce => {
-            let (transactional, term) = fence(settings, names, lane)?;
+            let (transactional, term) = fence(settings, names, lane, settings.node())?;
             let opened = read(settings, names, lane, term)?;
             let last = opened.checkpoint.clone();
             let ledger = Ledger::new(settings, names, lane, revision, term, last);
             Ok((Box::new(TransactionalLane::new(transactional, ledger)), opened))
         }
         Delivery::AtLeastOnce => {
-            let name = names.transactional_id(lane);
-            let mut writer = IdempotentLane::writer(settings, name)?;
-            let json = fence_json(settings, names, lane)?;
+            let mut producers = Idempotent::open(settings, names, lane)?;
+            let json = fence_json(names, lane, settings.node())?;
             let topic = names.checkpoints();
-            writer.send(&Ledger::record(&topic, lane, FENCE_KEY, &json))?;
-            writer.settle(MESSAGE_TIMEOUT)?;
-            let term = fence_offset(&mut writer, &topic, lane)?;
+            producers.write_down(&Ledger::record(&topic, lane, FENCE_KEY, &json))?;
+            let term = fence_offset(producers.checkpoints(), &topic, lane)?;
             let opened = read(settings, names, lane, term)?;
             let last = opened.checkpoint.clone();
             let ledger = Ledger::new(settings, names, lane, revision, term, last);
-            Ok((Box::new(IdempotentLane::new(writer, ledger)), opened))
+            Ok((Box::new(IdempotentLane::new(producers, ledger)), opened))
         }
     }
 }
@@ -55,8 +54,9 @@ pub(crate) fn fence(
     settings: &Settings,
     names: &Names,
     lane: LaneId,
+    node: &str,
 ) -> Result<(Transactional, i64), Error> {
-    let json = fence_json(settings, names, lane)?;
+    let json = fence_json(names, lane, node)?;
     let topic = names.checkpoints();
     for _ in 0..FENCES_MAX {
         let mut transactional = Transactional::open(settings, names, lane)?;
@@ -74,12 +74,12 @@ pub(crate) fn fence(
     })
 }
 
-fn fence_json(settings: &Settings, names: &Names, lane: LaneId) -> Result<Vec<u8>, Error> {
+fn fence_json(names: &Names, lane: LaneId, node: &str) -> Result<Vec<u8>, Error> {
     let fence = Fence {
         v: VERSION,
         task: names.task().into(),
         lane,
-        node: settings.node().into(),
+        node: node.into(),
         ver: env!("CARGO_PKG_VERSION").into(),
     };
     let failed = |error: serde_json::Error| Error::Client {
@@ -95,9 +95,7 @@ fn fence_offset(writer: &mut Writer, topic: &str, lane: LaneId) -> Result<i64, E
     offset.copied().ok_or_else(|| {
         writer.fail(Error::Client {
             doing: format!("fencing lane {lane}"),
-            reason:
-                "the broker did not say where the fence was written; set `sink.acks` to 1 or all"
-                    .into(),
+            reason: "the broker did not say where the fence was written".into(),
         })
     })
 }
@@ -113,7 +111,9 @@ fn read(settings: &Settings, names: &Names, lane: LaneId, term: i64) -> Result<O
                 checkpoint.term
             )));
         }
-        reader.verify_ends(&checkpoint.prev_end)?;
+        if !checkpoint.prev_end.is_empty() {
+            Lookup::new(settings)?.verify_ends(&checkpoint.prev_end)?;
+        }
     }
     Ok(Opened { term, checkpoint })
 }

@@ -1,7 +1,7 @@
 //! Reading a partition of the checkpoint topic up to a fence (delivery-protocol.md, section 4).
 
 use crate::Error;
-use crate::checkpoint::Ends;
+use crate::checkpoint::{FENCE_KEY, Fence};
 use crate::client::Watch;
 use crate::names::{LaneId, Names};
 use crate::settings::Settings;
@@ -13,13 +13,24 @@ use std::time::{Duration, Instant};
 
 /// Longest pause between two records.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
-const CALL_MAX: Duration = Duration::from_secs(10);
 
 /// A record of the checkpoint topic.
 pub(crate) struct Entry {
     pub(crate) offset: i64,
     pub(crate) key: String,
     pub(crate) value: Vec<u8>,
+}
+
+impl Entry {
+    pub(crate) fn is_fence_but_of(&self, node: &str) -> bool {
+        is_fence_but_of(node, self.key.as_bytes(), &self.value)
+    }
+}
+
+/// A fence that cannot be read is another's.
+fn is_fence_but_of(node: &str, key: &[u8], value: &[u8]) -> bool {
+    let is_own = || serde_json::from_slice::<Fence>(value).is_ok_and(|fence| fence.node == node);
+    key == FENCE_KEY.as_bytes() && !is_own()
 }
 
 pub(crate) struct Reader {
@@ -77,54 +88,27 @@ impl Reader {
         }
     }
 
-    /// Offsets of fences above `term` that are visible within `patience`.
-    pub(crate) fn fences_above(&self, term: i64, patience: Duration) -> Result<bool, Error> {
-        let (until, mut seen) = (Instant::now() + patience, false);
+    /// Whether another process's fence above `term` is visible now. No proof that there is none.
+    pub(crate) fn sees_newer_owner(&self, term: i64, node: &str) -> Result<bool, Error> {
+        let until = Instant::now() + SILENCE_MAX;
         while Instant::now() < until {
-            if let Some(Ok(message)) = self.consumer.poll(Duration::from_millis(50)) {
-                let is_fence = message.key() == Some(crate::checkpoint::FENCE_KEY.as_bytes());
-                if is_fence && term < message.offset() {
-                    return Ok(true);
+            match self.consumer.poll(Duration::from_millis(200)) {
+                Some(Ok(message)) => {
+                    let key = message.key().unwrap_or_default();
+                    let value = message.payload().unwrap_or_default();
+                    if term < message.offset() && is_fence_but_of(node, key, value) {
+                        return Ok(true);
+                    }
                 }
-                seen = true;
+                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(false),
+                Some(Err(error)) => tracing::debug!(%error, "reading checkpoints, waiting"),
+                None => {}
             }
-        }
-        if seen {
-            return Ok(false);
         }
         Err(Error::Unreachable {
             doing: "reading the checkpoints".into(),
             reason: "nothing came in time".into(),
         })
-    }
-
-    /// Checks that nothing written was taken away again: a topic that ends before what the last
-    /// transaction wrote was truncated or made anew.
-    pub(crate) fn verify_ends(&self, ends: &Ends) -> Result<(), Error> {
-        for (topic, partitions) in ends {
-            for (&partition, &written) in partitions {
-                let (_, end) = self
-                    .consumer
-                    .fetch_watermarks(topic, partition, CALL_MAX)
-                    .map_err(|error| self.end_unknown(topic, &error))?;
-                if end <= written {
-                    let topic = topic.clone();
-                    return Err(Error::TopicTruncated { topic, partition, end, written });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn end_unknown(&self, topic: &str, error: &KafkaError) -> Error {
-        match error.rdkafka_error_code() {
-            Some(code) if crate::error::is_missing_topic(code) => {
-                Error::TopicMissing { topic: topic.into() }
-            }
-            Some(_) | None => {
-                Error::from_kafka(&format!("asking where topic `{topic}` ends"), error)
-            }
-        }
     }
 
     pub(crate) fn diverged(&self, reason: &dyn std::fmt::Display) -> Error {

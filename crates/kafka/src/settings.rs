@@ -10,8 +10,8 @@ use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How long the broker lets a transaction stay open (delivery-protocol.md, section 5).
 pub const TRANSACTION_TIMEOUT: Duration = Duration::from_millis(30_000);
@@ -23,6 +23,11 @@ const STATISTICS_INTERVAL: Duration = Duration::from_millis(500);
 const QUEUES_BYTES_MAX: u64 = 48 << 20;
 /// What one lane may hold at least.
 const QUEUE_BYTES_MIN: u64 = 6 << 20;
+/// What all lanes together may hold in the client's queues, in records: each costs some 600 bytes
+/// beside its key and value, most of them for its headers.
+const QUEUES_RECORDS_MAX: u64 = 64_000;
+/// What one lane may hold at least.
+const QUEUE_RECORDS_MIN: u64 = 4_000;
 /// Largest record, unless `sink.properties` says otherwise; the topic may allow less.
 const RECORD_BYTES_MAX: u64 = 4 << 20;
 
@@ -41,7 +46,6 @@ struct Inner {
     compression: &'static str,
     lanes: u8,
     record_bytes_max: u64,
-    node: String,
 }
 
 impl fmt::Debug for Settings {
@@ -93,7 +97,6 @@ impl Settings {
             },
             lanes: task.lanes.0,
             record_bytes_max,
-            node: format!("run-{}", std::process::id()),
         })))
     }
 
@@ -106,7 +109,7 @@ impl Settings {
     /// Who writes, for checkpoints and fences.
     #[must_use]
     pub fn node(&self) -> &str {
-        &self.0.node
+        node()
     }
 
     /// Largest record that the client takes.
@@ -136,7 +139,17 @@ impl Settings {
         config
     }
 
-    /// For administration and metadata.
+    /// For looking at topics and offsets.
+    pub(crate) fn lookup(&self) -> ClientConfig {
+        let mut config = self.admin();
+        config.remove("message.max.bytes");
+        config.set("allow.auto.create.topics", "false");
+        // Otherwise a topic "ends" where the oldest open transaction of anybody begins.
+        config.set("isolation.level", "read_uncommitted");
+        config
+    }
+
+    /// For administration.
     pub(crate) fn admin(&self) -> ClientConfig {
         let mut config = self.base();
         // A consumer's property would be warned of: the producer's own are not needed here.
@@ -148,15 +161,14 @@ impl Settings {
 
     /// For reading checkpoints: assigned by hand, only what was committed.
     pub(crate) fn consumer(&self, names: &Names) -> ClientConfig {
-        let mut config = self.admin();
+        let mut config = self.lookup();
         config.set("group.id", names.checkpoints());
         config.set("enable.auto.commit", "false");
         config.set("auto.offset.reset", "error");
         config.set("isolation.level", "read_committed");
-        config.set("allow.auto.create.topics", "false");
+        config.set("enable.partition.eof", "true");
         config.set("fetch.wait.max.ms", "50");
         config.set("queued.max.messages.kbytes", "1024");
-        config.remove("message.max.bytes");
         config
     }
 
@@ -178,11 +190,25 @@ impl Settings {
         config
     }
 
+    /// For the checkpoints of a lane whose records nobody acknowledges.
+    pub(crate) fn idempotent_checkpoints(&self) -> ClientConfig {
+        let mut config = self.producer();
+        config.set("enable.idempotence", "true");
+        config.set("acks", "all");
+        config
+    }
+
+    /// Whether the brokers tell what became of a record.
+    pub(crate) fn acknowledges(&self) -> bool {
+        self.0.acks != "0"
+    }
+
     fn producer(&self) -> ClientConfig {
         let mut config = self.base();
         config.set("compression.type", self.0.compression);
         config.set("message.max.bytes", self.0.record_bytes_max.to_string());
         config.set("queue.buffering.max.kbytes", (self.queue_bytes_max() >> 10).to_string());
+        config.set("queue.buffering.max.messages", self.queue_records_max().to_string());
         millis(&mut config, "message.timeout.ms", MESSAGE_TIMEOUT);
         millis(&mut config, "retry.backoff.ms", RETRY_BACKOFF);
         millis(&mut config, "retry.backoff.max.ms", RETRY_BACKOFF);
@@ -198,6 +224,20 @@ impl Settings {
         let share = QUEUES_BYTES_MAX / u64::from(self.0.lanes.max(1));
         share.max(QUEUE_BYTES_MIN).max(self.0.record_bytes_max + (1 << 20))
     }
+
+    /// The library counts bytes of keys and values only; small records cost more than those.
+    fn queue_records_max(&self) -> u64 {
+        (QUEUES_RECORDS_MAX / u64::from(self.0.lanes.max(1))).max(QUEUE_RECORDS_MIN)
+    }
+}
+
+/// Who writes, for checkpoints and fences: no two processes ever have the same.
+fn node() -> &'static str {
+    static NODE: OnceLock<String> = OnceLock::new();
+    NODE.get_or_init(|| {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        format!("run-{}-{:x}", std::process::id(), since.as_nanos())
+    })
 }
 
 fn millis(config: &mut ClientConfig, name: &str, value: Duration) {
@@ -310,6 +350,28 @@ mod tests {
         let secret: Secret = serde_json::from_str("\"hunter2\"").expect("a secret");
         let settings = settings(|sink| sink.security.password = Some(secret)).expect("valid");
         assert!(!format!("{settings:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn without_acknowledgements_the_checkpoints_still_have_them() {
+        let none = settings(|sink| sink.acks = Acks::Zero).expect("valid");
+        assert!(!none.acknowledges());
+        assert_eq!(none.idempotent_checkpoints().get("acks"), Some("all"));
+        assert!(settings(|sink| sink.acks = Acks::One).expect("valid").acknowledges());
+    }
+
+    #[test]
+    fn many_lanes_share_the_memory_of_the_queues() {
+        let limits = |lanes| {
+            let mut task = config::Task { task: "shop".into(), ..config::Task::default() };
+            task.sink.brokers = vec!["127.0.0.1:1".into()];
+            task.lanes.0 = lanes;
+            let config = Settings::new(&task, Path::new(".")).expect("valid").idempotent();
+            ["queue.buffering.max.kbytes", "queue.buffering.max.messages"]
+                .map(|name| config.get(name).expect("set").parse::<u64>().expect("a number"))
+        };
+        assert_eq!(limits(1), [48 << 10, 64_000]);
+        assert_eq!(limits(8), [6 << 10, 8_000]);
     }
 
     #[test]

@@ -3,15 +3,15 @@
 use crate::Error;
 use crate::client::Watch;
 use crate::error::is_missing_topic;
+use crate::lookup::Lookup;
 use crate::names::{CHECKPOINT_PARTITIONS, Names};
 use crate::settings::Settings;
 use futures_executor::block_on;
 use rdkafka::admin::{
-    AdminClient, AdminOptions, NewTopic as Wanted, ResourceSpecifier, TopicReplication,
+    AdminClient, AdminOptions, ConfigResourceResult, NewTopic as Wanted, OwnedResourceSpecifier,
+    ResourceSpecifier, TopicReplication,
 };
-use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::metadata::Metadata;
 use rdkafka::util::Timeout;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -21,13 +21,14 @@ const CALL_MAX: Duration = Duration::from_secs(15);
 const VISIBLE_MAX: Duration = Duration::from_secs(30);
 /// Topics of one request: brokers refuse larger ones.
 const TOPICS_PER_REQUEST: usize = 500;
-/// More topics than this are looked up with one request for all.
-const SINGLE_LOOKUPS_MAX: usize = 8;
+
+/// Settings of a topic or a broker.
+pub(crate) type Config = BTreeMap<String, String>;
 
 /// Administration of topics. All calls block.
 pub struct Admin {
     admin: AdminClient<Watch>,
-    consumer: BaseConsumer<Watch>,
+    lookup: Lookup,
 }
 
 /// A topic to be created.
@@ -46,13 +47,15 @@ impl Admin {
     /// # Errors
     /// Settings that no client can be made of.
     pub fn new(settings: &Settings) -> Result<Self, Error> {
-        let failed =
-            |error: KafkaError| Error::from_kafka("making an administration client", &error);
-        let config = settings.admin();
-        Ok(Self {
-            admin: config.create_with_context(Watch::default()).map_err(failed)?,
-            consumer: config.create_with_context(Watch::default()).map_err(failed)?,
-        })
+        let admin = settings
+            .admin()
+            .create_with_context(Watch::default())
+            .map_err(|error| Error::from_kafka("making an administration client", &error))?;
+        Ok(Self { admin, lookup: Lookup::new(settings)? })
+    }
+
+    pub(crate) fn lookup(&self) -> &Lookup {
+        &self.lookup
     }
 
     /// Creates the checkpoint topic where it is missing, and checks how it is kept.
@@ -79,7 +82,8 @@ impl Admin {
         self.verify_internal(&name)
     }
 
-    fn verify_internal(&self, name: &str) -> Result<(), Error> {
+    /// Checks how an internal topic is kept.
+    pub(crate) fn verify_internal(&self, name: &str) -> Result<(), Error> {
         let unusable = |reason: String| Error::InternalTopic { topic: name.into(), reason };
         let found = self.partitions(&[name.to_owned()])?.get(name).copied().flatten();
         if found != Some(CHECKPOINT_PARTITIONS) {
@@ -102,20 +106,49 @@ impl Admin {
         Ok(())
     }
 
-    /// Settings of a topic.
-    pub(crate) fn config(&self, topic: &str) -> Result<BTreeMap<String, String>, Error> {
-        let doing = format!("reading the settings of topic `{topic}`");
-        let asked = [ResourceSpecifier::Topic(topic)];
-        let answers = block_on(self.admin.describe_configs(&asked, &options()))
-            .map_err(|error| self.explain(&doing, &error))?;
-        let mut config = BTreeMap::new();
-        for answer in answers {
-            let answer =
-                answer.map_err(|code| Error::from_code(&doing, code, &code.to_string()))?;
-            let entries = answer.entries.into_iter();
-            config.extend(entries.filter_map(|entry| Some((entry.name, entry.value?))));
+    fn config(&self, topic: &str) -> Result<Config, Error> {
+        Ok(self.configs(&[topic.to_owned()])?.remove(topic).unwrap_or_default())
+    }
+
+    /// Settings of topics that exist.
+    pub(crate) fn configs(&self, topics: &[String]) -> Result<BTreeMap<String, Config>, Error> {
+        let doing = "reading the settings of topics";
+        let mut configs = BTreeMap::new();
+        for some in topics.chunks(TOPICS_PER_REQUEST) {
+            let asked: Vec<_> = some.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
+            for (specifier, config) in self.describe(doing, &asked)? {
+                if let OwnedResourceSpecifier::Topic(topic) = specifier {
+                    configs.insert(topic, config);
+                }
+            }
         }
-        Ok(config)
+        Ok(configs)
+    }
+
+    /// Settings of a broker. Needs a right on the cluster that a task need not have.
+    pub(crate) fn broker_config(&self, broker: i32) -> Result<Config, Error> {
+        let asked = [ResourceSpecifier::Broker(broker)];
+        let answers = self.describe("reading the settings of a broker", &asked)?;
+        Ok(answers.into_iter().next().map(|(_, config)| config).unwrap_or_default())
+    }
+
+    fn describe(
+        &self,
+        doing: &str,
+        asked: &[ResourceSpecifier<'_>],
+    ) -> Result<Vec<(OwnedResourceSpecifier, Config)>, Error> {
+        if asked.is_empty() {
+            return Ok(Vec::new());
+        }
+        let answers = block_on(self.admin.describe_configs(asked, &options()))
+            .map_err(|error| self.explain(doing, &error))?;
+        let known = |answer: ConfigResourceResult| {
+            let answer = answer.map_err(|code| Error::from_code(doing, code, &code.to_string()))?;
+            let entries = answer.entries.into_iter();
+            let config = entries.filter_map(|entry| Some((entry.name, entry.value?))).collect();
+            Ok((answer.specifier, config))
+        };
+        answers.into_iter().map(known).collect()
     }
 
     /// Number of partitions of each topic; `None`: it does not exist.
@@ -123,40 +156,7 @@ impl Admin {
     /// # Errors
     /// When no broker answers.
     pub fn partitions(&self, topics: &[String]) -> Result<BTreeMap<String, Option<i32>>, Error> {
-        let mut found: BTreeMap<String, Option<i32>> =
-            topics.iter().map(|topic| (topic.clone(), None)).collect();
-        let mut note = |metadata: &Metadata| -> Result<(), Error> {
-            for topic in metadata.topics() {
-                let Some(count) = found.get_mut(topic.name()) else { continue };
-                match topic.error().map(RDKafkaErrorCode::from) {
-                    None => *count = i32::try_from(topic.partitions().len()).ok(),
-                    Some(code) if is_missing_topic(code) => {}
-                    Some(code) => {
-                        let doing = format!("looking up topic `{}`", topic.name());
-                        return Err(Error::from_code(&doing, code, &code.to_string()));
-                    }
-                }
-            }
-            Ok(())
-        };
-        if topics.len() <= SINGLE_LOOKUPS_MAX {
-            for topic in topics {
-                note(&self.metadata(Some(topic))?)?;
-            }
-        } else {
-            note(&self.metadata(None)?)?;
-        }
-        Ok(found)
-    }
-
-    pub(crate) fn metadata(&self, topic: Option<&str>) -> Result<Metadata, Error> {
-        self.consumer.fetch_metadata(topic, CALL_MAX).map_err(|error| {
-            // What the library says on its own names the cause; the call only times out.
-            match self.consumer.client().context().take_trouble() {
-                Some((code, reason)) => Error::from_code("reading metadata", code, &reason),
-                None => Error::from_kafka("reading metadata", &error),
-            }
-        })
+        self.lookup.partitions(topics)
     }
 
     /// Creates topics and waits until the brokers show them. One that exists already is left alone.
@@ -224,17 +224,7 @@ impl Admin {
     /// # Errors
     /// When no broker answers.
     pub fn is_empty(&self, topic: &str) -> Result<bool, Error> {
-        let count = self.partitions(&[topic.to_owned()])?.get(topic).copied().flatten();
-        for partition in 0..count.unwrap_or_default() {
-            let (low, high) =
-                self.consumer.fetch_watermarks(topic, partition, CALL_MAX).map_err(|error| {
-                    Error::from_kafka(&format!("asking where topic `{topic}` ends"), &error)
-                })?;
-            if low < high {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        Ok(self.lookup.with_records(&[topic.to_owned()])?.is_empty())
     }
 
     fn explain(&self, doing: &str, error: &KafkaError) -> Error {

@@ -3,7 +3,7 @@
 
 use crate::Error;
 use crate::checkpoint::{CHECKPOINT_KEY, Checkpoint, bounded_ends, verify_next};
-use crate::clean_commit::{BrokerCounters, Verdict, judge_duration, judge_statistics};
+use crate::clean_commit::{Snapshot, Verdict, judge_duration, judge_statistics};
 use crate::client::Statistics;
 use crate::names::{LaneId, Names};
 use crate::settings::{MESSAGE_TIMEOUT, Settings};
@@ -12,6 +12,7 @@ use crate::writer::Writer;
 use rdkafka::producer::Producer;
 use record::Record;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tracing::info;
 
 /// Longest wait for a transactional call: the coordinator may be moving.
 const CALL_MAX: Duration = Duration::from_secs(25);
@@ -69,35 +70,39 @@ impl Transactional {
             .producer()
             .commit_transaction(CALL_MAX)
             .map_err(|error| self.writer.transaction_error("committing", &error))?;
-        match judge_duration(started.elapsed()) {
-            Verdict::Clean => Ok(true),
-            Verdict::Dirty => Ok(false),
-            Verdict::WaitForStatistics => self.wait_for_statistics(&begun),
+        let (took, returned) = (started.elapsed(), self.writer.age());
+        let clean = match judge_duration(took) {
+            Verdict::Clean => true,
+            Verdict::Dirty => false,
+            Verdict::WaitForStatistics => self.wait_for_statistics(&begun, returned),
+        };
+        if !clean {
+            info!(took_ms = took.as_millis(), "a commit was slow or repeated");
         }
+        Ok(clean)
     }
 
-    fn wait_for_statistics(&mut self, begun: &Statistics) -> Result<bool, Error> {
+    /// The transaction is committed whatever this finds: a failure only makes the instance dirty.
+    fn wait_for_statistics(&mut self, begun: &Statistics, returned: Duration) -> bool {
         let before = if begun.json.is_empty() {
-            Some(BrokerCounters::default())
+            Some(Snapshot::default())
         } else {
-            BrokerCounters::parse(&begun.json)
+            Snapshot::parse(&begun.json)
         };
-        let returned = self.writer.watch().statistics().count;
         let until = Instant::now() + STATISTICS_MAX;
-        while Instant::now() < until {
-            // The transaction is committed: a failure now only makes the instance dirty.
-            if self.writer.serve(Duration::from_millis(20)).is_err() {
-                return Ok(false);
-            }
-            let now = self.writer.watch().statistics();
-            let after = BrokerCounters::parse(&now.json);
-            match judge_statistics(before.as_ref(), now.count - returned, after.as_ref()) {
+        let mut count = begun.count;
+        while self.writer.check().is_ok() {
+            let patience = until.saturating_duration_since(Instant::now());
+            let Some(next) = self.writer.watch().statistics_after(count, patience) else { break };
+            count = next.count;
+            let after = Snapshot::parse(&next.json);
+            match judge_statistics(before.as_ref(), returned, after.as_ref()) {
                 Verdict::WaitForStatistics => {}
-                Verdict::Clean => return Ok(true),
-                Verdict::Dirty => return Ok(false),
+                Verdict::Clean => return true,
+                Verdict::Dirty => break,
             }
         }
-        Ok(false)
+        false
     }
 }
 
@@ -225,7 +230,7 @@ impl LaneSink for TransactionalLane {
 
     fn poll(&mut self) -> Result<(), Error> {
         self.transactional.writer().usable()?;
-        self.transactional.writer().serve(Duration::ZERO)
+        self.transactional.writer().check()
     }
 
     fn pending(&self) -> u64 {

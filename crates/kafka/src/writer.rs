@@ -6,22 +6,34 @@ use crate::error::{is_fenced, is_missing_topic};
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
 use record::Record;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
-/// The library collects reports; more often than this they are not fetched.
-const POLL: Duration = Duration::from_millis(1);
+/// One round of the thread that serves callbacks: how long it may outlive its writer. The binding
+/// handles events when they come, and spins through the last millisecond of each round.
+const ROUND: Duration = Duration::from_millis(500);
+/// How often whoever waits looks for a fatal error, which no report tells of.
+const LOOK: Duration = Duration::from_millis(100);
+/// The client frees the records of one report together, after the last callback.
+const RELEASE: Duration = Duration::from_micros(50);
+/// Longest wait for room in a full queue before the next try.
+const FULL: Duration = Duration::from_millis(2);
 /// How long the cause of a purge may take to be told.
 const PURGE_CAUSE_MAX: Duration = Duration::from_millis(500);
-/// Records between two looks at the reports.
-const RECORDS_PER_POLL: u64 = 512;
+/// Records between two looks at what became of the ones before.
+const RECORDS_PER_CHECK: u64 = 512;
 
 /// A producer and what it has sent. After the first error every call fails.
 pub(crate) struct Writer {
-    producer: BaseProducer<Watch>,
-    deliveries: Arc<Deliveries>,
+    producer: Arc<BaseProducer<Watch>>,
+    /// Tells the thread that serves the callbacks.
+    ended: Arc<AtomicBool>,
+    /// Not later than the making of the producer.
+    made: Instant,
     /// For messages; never a secret.
     name: String,
     sent: u64,
@@ -35,11 +47,27 @@ impl Writer {
         name: String,
         record_bytes_max: u64,
     ) -> Result<Self, Error> {
-        let producer = config
+        let made = Instant::now();
+        let producer: BaseProducer<Watch> = config
             .create_with_context(Watch::default())
             .map_err(|error| Error::from_kafka("making a producer", &error))?;
-        let deliveries = Arc::default();
-        Ok(Self { producer, deliveries, name, sent: 0, record_bytes_max, failed: false })
+        let producer = Arc::new(producer);
+        let ended = Arc::new(AtomicBool::new(false));
+        let (served, is_ended) = (Arc::clone(&producer), Arc::clone(&ended));
+        // A thread of its own, also while nobody asks: unserved events would pile up. And the
+        // binding's poll returns neither before its time nor without spinning.
+        thread::Builder::new()
+            .name("kafka events".into())
+            .spawn(move || {
+                while !is_ended.load(Ordering::Acquire) {
+                    served.poll(ROUND);
+                }
+            })
+            .map_err(|error| Error::Client {
+                doing: "starting a thread".into(),
+                reason: error.to_string(),
+            })?;
+        Ok(Self { producer, ended, made, name, sent: 0, record_bytes_max, failed: false })
     }
 
     pub(crate) fn producer(&self) -> &BaseProducer<Watch> {
@@ -51,12 +79,17 @@ impl Writer {
     }
 
     pub(crate) fn deliveries(&self) -> &Deliveries {
-        &self.deliveries
+        self.watch().deliveries()
+    }
+
+    /// Time since a moment not later than the making of the producer.
+    pub(crate) fn age(&self) -> Duration {
+        self.made.elapsed()
     }
 
     /// Records sent and not yet reported.
     pub(crate) fn pending(&self) -> u64 {
-        self.sent - self.deliveries.reported()
+        self.sent - self.deliveries().reported()
     }
 
     /// Notes that this writer is of no more use, whatever the outcome of its transaction.
@@ -83,10 +116,9 @@ impl Writer {
             };
             return Err(self.fail(error));
         }
-        let mut next =
-            BaseRecord::<[u8], [u8], _>::with_opaque_to(record.topic, Arc::clone(&self.deliveries))
-                .partition(record.partition)
-                .timestamp(record.timestamp_ms);
+        let mut next = BaseRecord::<[u8], [u8]>::to(record.topic)
+            .partition(record.partition)
+            .timestamp(record.timestamp_ms);
         next.key = record.key;
         next.payload = record.value;
         if !record.headers.is_empty() {
@@ -101,30 +133,33 @@ impl Writer {
                 Ok(()) => break,
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), refused)) => {
                     next = refused;
-                    self.serve(POLL)?;
+                    self.check()?;
+                    let enough = self.deliveries().reported() + RECORDS_PER_CHECK;
+                    self.deliveries().wait(enough.min(self.sent.max(1)), FULL);
                 }
                 Err((error, _)) => {
+                    // What went wrong before says more than "wrong state".
+                    self.check()?;
                     let error = self.explain(record.topic, bytes as u64, &error);
                     return Err(self.fail(error));
                 }
             }
         }
         self.sent += 1;
-        if self.sent.is_multiple_of(RECORDS_PER_POLL) {
-            self.serve(Duration::ZERO)?;
+        if self.sent.is_multiple_of(RECORDS_PER_CHECK) {
+            self.check()?;
         }
         Ok(())
     }
 
-    /// Serves callbacks for up to `patience`; tells of records that were lost.
-    pub(crate) fn serve(&mut self, patience: Duration) -> Result<(), Error> {
-        self.producer.poll(patience);
+    /// Tells of a fatal error and of records that were lost.
+    pub(crate) fn check(&mut self) -> Result<(), Error> {
         // First: records that are lost to a fatal error only say "purged".
         if let Some((code, reason)) = self.producer.client().fatal_error() {
             let error = self.sort(&format!("writing as `{}`", self.name), code, &reason);
             return Err(self.fail(error));
         }
-        if let Some(lost) = self.deliveries.lost() {
+        if let Some(lost) = self.deliveries().lost() {
             let error = self.purged_by(&lost).unwrap_or_else(|| self.lost(lost));
             return Err(self.fail(error));
         }
@@ -141,16 +176,19 @@ impl Writer {
             if let Some((code, reason)) = self.producer.client().fatal_error() {
                 return Some(self.sort(&format!("writing as `{}`", self.name), code, &reason));
             }
-            self.producer.poll(POLL);
+            thread::sleep(FULL);
         }
         None
     }
 
-    /// Waits until every record is reported. The library reports each within its time-out.
+    /// Waits until every record is reported and freed. The library reports each within its time-out.
     pub(crate) fn settle(&mut self, patience: Duration) -> Result<(), Error> {
         let until = Instant::now() + patience;
-        while self.pending() != 0 {
-            self.serve(POLL)?;
+        loop {
+            self.check()?;
+            if self.pending() == 0 {
+                break;
+            }
             if until < Instant::now() {
                 let doing = format!("writing as `{}`", self.name);
                 let reason = match self.watch().take_trouble() {
@@ -159,6 +197,11 @@ impl Writer {
                 };
                 return Err(self.fail(Error::Unreachable { doing, reason }));
             }
+            self.deliveries().wait(self.sent, LOOK);
+        }
+        // The binding's commit waits 100 ms where it finds records that are reported but not freed.
+        while self.producer.in_flight_count() != 0 && Instant::now() < until {
+            thread::sleep(RELEASE);
         }
         self.usable()
     }
@@ -214,5 +257,14 @@ impl Writer {
 
     fn fenced(&self) -> Error {
         Error::Fenced { transactional_id: self.name.clone() }
+    }
+}
+
+impl Drop for Writer {
+    /// What waits is thrown away, so that nothing is written any more; the library itself ends with
+    /// the thread of the callbacks.
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Release);
+        self.producer.purge(PurgeConfig::default().queue().inflight().non_blocking());
     }
 }

@@ -1,0 +1,188 @@
+//! What the brokers show: topics, partitions, where they begin and end. Writes nothing.
+
+use crate::Error;
+use crate::checkpoint::Ends;
+use crate::client::Watch;
+use crate::error::is_missing_topic;
+use crate::settings::Settings;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::Metadata;
+use rdkafka::{Offset, TopicPartitionList};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+const CALL_MAX: Duration = Duration::from_secs(15);
+/// How long one try for metadata may take before it is asked why.
+const TRY_MAX: Duration = Duration::from_secs(1);
+/// A try that fails at once is not repeated at once.
+const TRY_PAUSE: Duration = Duration::from_millis(100);
+/// More topics than this are looked up with one request for all.
+const SINGLE_LOOKUPS_MAX: usize = 8;
+/// Partitions of one question for offsets.
+const PARTITIONS_PER_REQUEST: usize = 5000;
+/// Events of the client that one look takes in.
+const EVENTS_MAX: usize = 64;
+
+/// One end of a partition.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Edge {
+    Beginning,
+    End,
+}
+
+/// Where a partition begins or ends.
+type Offsets = BTreeMap<(String, i32), i64>;
+
+/// A client that only asks. All calls block.
+pub(crate) struct Lookup {
+    consumer: BaseConsumer<Watch>,
+}
+
+impl Lookup {
+    pub(crate) fn new(settings: &Settings) -> Result<Self, Error> {
+        let consumer = settings
+            .lookup()
+            .create_with_context(Watch::default())
+            .map_err(|error| Error::from_kafka("making a client", &error))?;
+        Ok(Self { consumer })
+    }
+
+    /// Brokers and topics; all topics where none is named.
+    pub(crate) fn metadata(&self, topic: Option<&str>) -> Result<Metadata, Error> {
+        let until = Instant::now() + CALL_MAX;
+        loop {
+            let error = match self.consumer.fetch_metadata(topic, TRY_MAX) {
+                Ok(metadata) => return Ok(metadata),
+                Err(error) => error,
+            };
+            // What the library says on its own names the cause; the call only times out.
+            let told = match self.trouble() {
+                Some((code, reason)) => Error::from_code("reading metadata", code, &reason),
+                None => Error::from_kafka("reading metadata", &error),
+            };
+            let may_pass = matches!(told, Error::Unreachable { .. } | Error::Client { .. });
+            if !may_pass || until <= Instant::now() {
+                return Err(told);
+            }
+            std::thread::sleep(TRY_PAUSE);
+        }
+    }
+
+    fn trouble(&self) -> Option<(RDKafkaErrorCode, String)> {
+        // Errors come as events: nothing else serves them here.
+        (0..EVENTS_MAX).find(|_| self.consumer.poll(Duration::ZERO).is_none());
+        self.consumer.client().context().take_trouble()
+    }
+
+    /// Number of partitions of each topic; `None`: it does not exist.
+    pub(crate) fn partitions(
+        &self,
+        topics: &[String],
+    ) -> Result<BTreeMap<String, Option<i32>>, Error> {
+        let mut found: BTreeMap<String, Option<i32>> =
+            topics.iter().map(|topic| (topic.clone(), None)).collect();
+        if found.len() <= SINGLE_LOOKUPS_MAX {
+            for topic in topics {
+                count_partitions(&self.metadata(Some(topic))?, &mut found)?;
+            }
+        } else {
+            count_partitions(&self.metadata(None)?, &mut found)?;
+        }
+        Ok(found)
+    }
+
+    /// Those of the topics that hold records, in order. What transactions have left open counts.
+    pub(crate) fn with_records(&self, topics: &[String]) -> Result<Vec<String>, Error> {
+        let found = self.partitions(topics)?;
+        let partitions: Vec<(&str, i32)> = found
+            .iter()
+            .flat_map(|(topic, count)| (0..count.unwrap_or_default()).map(|it| (&**topic, it)))
+            .collect();
+        let begins = self.offsets(&partitions, Edge::Beginning)?;
+        let mut ends = self.offsets(&partitions, Edge::End)?;
+        ends.retain(|partition, end| begins.get(partition).is_some_and(|begin| begin < end));
+        let mut topics: Vec<String> = ends.into_keys().map(|(topic, _)| topic).collect();
+        topics.dedup();
+        Ok(topics)
+    }
+
+    /// Checks that nothing written was taken away again: a topic that is gone, or that ends before
+    /// what was written to it, was deleted, truncated or made anew.
+    pub(crate) fn verify_ends(&self, written: &Ends) -> Result<(), Error> {
+        let topics: Vec<String> = written.keys().cloned().collect();
+        let found = self.partitions(&topics)?;
+        let all = written.iter().flat_map(|(topic, of_topic)| {
+            of_topic.iter().map(move |(&it, &at)| (&**topic, it, at))
+        });
+        let mut partitions = Vec::new();
+        for (topic, partition, written) in all.clone() {
+            if found.get(topic).copied().flatten().unwrap_or_default() <= partition {
+                return Err(truncated(topic, partition, 0, written));
+            }
+            partitions.push((topic, partition));
+        }
+        let ends = self.offsets(&partitions, Edge::End)?;
+        for (topic, partition, written) in all {
+            let end = ends.get(&(topic.to_owned(), partition)).copied().unwrap_or_default();
+            if end <= written {
+                return Err(truncated(topic, partition, end, written));
+            }
+        }
+        Ok(())
+    }
+
+    /// Of partitions that exist. The client reads uncommitted: an end is where the log ends, not
+    /// where the oldest open transaction of anybody begins.
+    fn offsets(&self, partitions: &[(&str, i32)], edge: Edge) -> Result<Offsets, Error> {
+        let failed = |error: KafkaError| Error::from_kafka("asking where topics end", &error);
+        let mut offsets = Offsets::new();
+        for some in partitions.chunks(PARTITIONS_PER_REQUEST) {
+            let mut list = TopicPartitionList::with_capacity(some.len());
+            for &(topic, partition) in some {
+                let asked = match edge {
+                    Edge::Beginning => Offset::Beginning,
+                    Edge::End => Offset::End,
+                };
+                list.add_partition_offset(topic, partition, asked).map_err(failed)?;
+            }
+            let answer = self.consumer.offsets_for_times(list, CALL_MAX).map_err(failed)?;
+            for element in answer.elements() {
+                element.error().map_err(failed)?;
+                let partition = (element.topic().to_owned(), element.partition());
+                match element.offset() {
+                    Offset::Offset(offset) => drop(offsets.insert(partition, offset)),
+                    // A partition without a record has no first one.
+                    Offset::Beginning
+                    | Offset::End
+                    | Offset::Stored
+                    | Offset::Invalid
+                    | Offset::OffsetTail(_) => {}
+                }
+            }
+        }
+        Ok(offsets)
+    }
+}
+
+fn truncated(topic: &str, partition: i32, end: i64, written: i64) -> Error {
+    Error::TopicTruncated { topic: topic.to_owned(), partition, end, written }
+}
+
+fn count_partitions(
+    metadata: &Metadata,
+    found: &mut BTreeMap<String, Option<i32>>,
+) -> Result<(), Error> {
+    for topic in metadata.topics() {
+        let Some(count) = found.get_mut(topic.name()) else { continue };
+        match topic.error().map(RDKafkaErrorCode::from) {
+            None => *count = i32::try_from(topic.partitions().len()).ok(),
+            Some(code) if is_missing_topic(code) => {}
+            Some(code) => {
+                let doing = format!("looking up topic `{}`", topic.name());
+                return Err(Error::from_code(&doing, code, &code.to_string()));
+            }
+        }
+    }
+    Ok(())
+}
