@@ -24,6 +24,11 @@ impl Task {
     /// Connects, decides, and prepares what the decision needs. Returns the session of this life and
     /// where its stream starts.
     pub(super) async fn begin(&mut self) -> Result<(Rc<Session>, Lsn), End> {
+        if 1 < self.generation {
+            // An idle task is told nothing: before it ends somebody's walsender, or parks for what
+            // its successor did, it asks whether it still owns the task.
+            self.still_ours().await?;
+        }
         let session = Rc::new(Session::connect(&self.postgres).await?);
         if self.options.until_caught_up && self.target.is_none() {
             self.target = Some(session.wal_end().await?);
@@ -62,18 +67,15 @@ impl Task {
             return Ok(Start::Resume { from });
         }
         let server = session.server();
+        let (lanes, end) = (self.positions.borrow().clone(), session.wal_end().await?);
         Ok(decide(&Facts {
             task: &self.spec.task,
             slot_name: &self.slot_name,
             snapshot,
             watermark: state.watermark,
-            lanes: self.positions.borrow().clone(),
+            lanes,
             slot: slot.map(|slot| Slot { confirmed_flush: slot.confirmed_flush, lost: slot.lost }),
-            server: Server {
-                system_id: server.system_id,
-                timeline: server.timeline,
-                end: session.wal_end().await?,
-            },
+            server: Server { system_id: server.system_id, timeline: server.timeline, end },
             reseed: self.options.reseed,
         }))
     }
@@ -144,20 +146,12 @@ impl Task {
     async fn publish(&self, session: &Session, capture: &Capture) -> Result<(), Failure> {
         if self.spec.source.replica_identity == IdentityPolicy::Full {
             for relation in &capture.identity {
-                if session.set_identity_full(&relation.schema, &relation.name).await? {
-                    info!(
-                        schema = relation.schema,
-                        table = relation.name,
-                        "replica identity set to full"
-                    );
-                }
+                session.set_identity_full(&relation.schema, &relation.name).await?;
             }
         }
         let tables: Vec<(u32, String, String)> =
             capture.publish.iter().map(|it| (it.oid, it.schema.clone(), it.name.clone())).collect();
-        session.ensure_publication(&self.slot_name, &tables, capture.via_root, true).await?;
-        info!(publication = self.slot_name, tables = tables.len(), "publication ready");
-        Ok(())
+        Ok(session.ensure_publication(&self.slot_name, &tables, capture.via_root, true).await?)
     }
 
     async fn read_snapshot(

@@ -112,13 +112,12 @@ impl Task {
 
     /// A lane can lose its epoch to the broker's transaction time-out, too. Whoever takes the task
     /// over fences the meta lane first: if that still writes, the lane may be opened again.
-    async fn still_ours(&self) -> Result<(), Failure> {
+    pub(super) async fn still_ours(&self) -> Result<(), Failure> {
         let state = self.state.borrow().clone();
         let watermark = state.watermark.map(MetaRecord::Watermark);
         let snapshot = state.snapshot.map(MetaRecord::Snapshot);
-        let Some(record) = watermark.or(snapshot) else {
-            return Err(fenced());
-        };
+        // Before its first record a task has nothing that another process could have continued.
+        let Some(record) = watermark.or(snapshot) else { return Ok(()) };
         self.meta.write(vec![record]).await.map_err(|failure| match failure.class {
             FailureClass::Fenced => fenced(),
             FailureClass::Connection

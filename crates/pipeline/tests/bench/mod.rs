@@ -15,7 +15,7 @@ use wal::types::{Type, oid};
 use wal::{ChangeBatch, Column, Lsn, Table};
 
 /// `public.orders(id int4 primary key)`.
-pub fn table() -> Arc<Table> {
+pub(crate) fn table() -> Arc<Table> {
     let column = Column {
         name: "id".into(),
         type_: Arc::new(Type::builtin(oid::INT4, "int4")),
@@ -35,7 +35,7 @@ pub fn table() -> Arc<Table> {
     })
 }
 
-pub fn task_plan() -> TaskPlan {
+pub(crate) fn task_plan() -> TaskPlan {
     let object = config::Object { table: "public.*".into(), ..config::Object::default() };
     let task =
         config::Task { task: "shop".into(), objects: vec![object], ..config::Task::default() };
@@ -43,12 +43,12 @@ pub fn task_plan() -> TaskPlan {
 }
 
 /// One partition: everything goes to the one lane that owns it, or to lane 0 of one.
-pub fn table_plan(partitions: i32, lanes: u8) -> Arc<TablePlan> {
+pub(crate) fn table_plan(partitions: i32, lanes: u8) -> Arc<TablePlan> {
     Arc::new(TablePlan::new(table(), &task_plan(), 0, partitions, lanes).expect("a plan"))
 }
 
 /// Inserts of one transaction: ids from `ordinals`, whose numbers they also have.
-pub fn inserts(commit_lsn: u64, ordinals: std::ops::Range<u64>, ends: bool) -> ChangeBatch {
+pub(crate) fn inserts(commit_lsn: u64, ordinals: std::ops::Range<u64>, ends: bool) -> ChangeBatch {
     let mut bytes = Vec::new();
     let mut changes = Vec::new();
     for ordinal in ordinals {
@@ -87,7 +87,7 @@ pub fn inserts(commit_lsn: u64, ordinals: std::ops::Range<u64>, ends: bool) -> C
 }
 
 /// The part of a batch that lane 0 of one writes.
-pub fn lane_batch(seq: u64, batch: ChangeBatch) -> LaneBatch {
+pub(crate) fn lane_batch(seq: u64, batch: ChangeBatch) -> LaneBatch {
     let plan = table_plan(1, 1);
     let (mut pieces, mut scratch): (Vec<Piece>, _) = (Vec::new(), Scratch::default());
     for index in 0..u32::try_from(batch.changes.len()).expect("small") {
@@ -105,10 +105,10 @@ pub fn lane_batch(seq: u64, batch: ChangeBatch) -> LaneBatch {
 }
 
 /// Remembers what it got.
-pub struct Probe<M>(UnboundedSender<M>);
+pub(crate) struct Probe<M>(UnboundedSender<M>);
 
 impl<M: Message<Result = ()> + Send + Unpin + 'static> Probe<M> {
-    pub fn start_probe() -> (Recipient<M>, UnboundedReceiver<M>)
+    pub(crate) fn start_probe() -> (Recipient<M>, UnboundedReceiver<M>)
     where
         Context<Self>: ToEnvelope<Self, M>,
     {
