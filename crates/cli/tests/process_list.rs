@@ -1,6 +1,7 @@
 //! What other users of the machine see of a process: its arguments. No secret can be one.
 
-use std::process::Command;
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
 
 fn help(arguments: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_distributary"))
@@ -39,31 +40,35 @@ fn no_option_takes_a_secret() {
 fn no_secret_is_handed_to_another_process() {
     let folder = tempfile::tempdir().expect("a folder");
     let spec = folder.path().join("shop.yaml");
-    let text = "version: 1
+    // A database that takes a connection and never answers.
+    let database = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = database.local_addr().expect("an address").port();
+    let text = format!(
+        "version: 1
 task: shop
-source: {hosts: [192.0.2.1:1], database: shop, user: distributary, password: hunter2}
-sink: {brokers: [127.0.0.1:1], security: {protocol: SASL_PLAINTEXT, mechanism: PLAIN, user: u,
-  password: hunter3}}
-objects: [{table: public.*}]
-";
+source: {{hosts: ['127.0.0.1:{port}'], database: shop, user: distributary, password: hunter2}}
+sink: {{brokers: [127.0.0.1:1], security: {{protocol: SASL_PLAINTEXT, mechanism: PLAIN, user: u,
+  password: hunter3}}}}
+objects: [{{table: public.*}}]
+"
+    );
     std::fs::write(&spec, text).expect("written");
     let mut child = Command::new(env!("CARGO_BIN_EXE_distributary"))
         .arg("check")
         .arg(&spec)
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
         .spawn()
         .expect("the binary can be run");
+    let connection = database.accept().expect("it connects");
     let id = child.id();
-    let mut looked = 0;
-    while child.try_wait().expect("known").is_none() {
-        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
-        assert_eq!(children.unwrap_or_default().trim(), "", "a process was started");
-        let arguments = std::fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
-        let arguments = String::from_utf8_lossy(&arguments).into_owned();
-        assert!(!arguments.contains("hunter"), "{arguments}");
-        looked += 1;
-        std::thread::yield_now();
-    }
-    assert!(0 < looked);
+    let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
+    let arguments = std::fs::read(format!("/proc/{id}/cmdline")).expect("it runs");
+    child.kill().expect("it ends");
+    child.wait().expect("it ends");
+    drop(connection);
+    let arguments = String::from_utf8_lossy(&arguments).into_owned();
+    assert!(arguments.contains("shop.yaml"), "{arguments}");
+    assert!(!arguments.contains("hunter"), "{arguments}");
+    assert_eq!(children.unwrap_or_default().trim(), "", "a process was started");
 }

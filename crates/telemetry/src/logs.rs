@@ -8,6 +8,10 @@ use tracing_subscriber::fmt::MakeWriter;
 /// The environment variable that says which lines there are, where the command line does not.
 pub const FILTER_VARIABLE: &str = "DISTRIBUTARY_LOG";
 
+/// What a command has to say to its user goes through whatever the filter says: where lines are JSON,
+/// errors of a spec are lines too.
+const ALWAYS: &str = "distributary::report=info";
+
 /// Packages whose lines the level is about.
 const OURS: &[&str] =
     &["distributary", "config", "kafka", "pipeline", "postgres", "record", "supervision", "wal"];
@@ -95,7 +99,7 @@ where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let lines = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(&filter.0))
+        .with_env_filter(EnvFilter::new(format!("{filter},{ALWAYS}")))
         .with_target(false)
         .with_writer(writer);
     let started = match shape {

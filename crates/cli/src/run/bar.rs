@@ -2,12 +2,13 @@
 
 use super::status::Sample;
 use crate::console::Console;
-use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, HumanFloatCount, ProgressBar, ProgressState, ProgressStyle};
+use std::fmt::Write;
 use std::io::IsTerminal;
 
 const SNAPSHOT: &str =
-    "snapshot {bar:30} {human_pos} of about {human_len} rows, {per_sec}, {elapsed_precise}";
-const STREAM: &str = "streaming {human_pos} records, {per_sec}, {msg}";
+    "snapshot {bar:30} {human_pos} of about {human_len} rows, {rate}/s, {elapsed_precise}";
+const STREAM: &str = "streaming {human_pos} records, {rate}/s, {msg}";
 
 /// One bar at a time. Removed when dropped.
 pub(crate) struct Bars {
@@ -47,13 +48,8 @@ impl Bars {
             self.clear();
         }
         let (_, bar) = self.shown.get_or_insert_with(|| {
-            let template = match phase {
-                Phase::Snapshot => SNAPSHOT,
-                Phase::Stream => STREAM,
-            };
-            let style = ProgressStyle::with_template(template);
-            let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
-            (phase, self.console.bars.add(ProgressBar::no_length().with_style(style)))
+            let bar = ProgressBar::no_length().with_style(style(phase));
+            (phase, self.console.bars.add(bar))
         });
         bar
     }
@@ -70,6 +66,21 @@ impl Drop for Bars {
     fn drop(&mut self) {
         self.clear();
     }
+}
+
+fn style(phase: Phase) -> ProgressStyle {
+    let template = match phase {
+        Phase::Snapshot => SNAPSHOT,
+        Phase::Stream => STREAM,
+    };
+    let style = ProgressStyle::with_template(template);
+    style.unwrap_or_else(|_| ProgressStyle::default_bar()).with_key("rate", rate)
+}
+
+/// Whole ones: the library's own rate has four decimals.
+fn rate(state: &ProgressState, text: &mut dyn Write) {
+    // A bar that cannot be drawn is drawn again soon.
+    let _ = write!(text, "{}", HumanFloatCount(state.per_sec().round()));
 }
 
 fn figures(sample: &Sample, latency_ms: u64) -> String {

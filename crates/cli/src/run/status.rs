@@ -7,7 +7,6 @@ use pipeline::Progress;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime};
-use tracing::field::display;
 use tracing::{info, warn};
 use wal::Lsn;
 
@@ -104,13 +103,13 @@ impl Line {
                 per_second,
                 latency_ms,
                 lag_bytes = sample.lag_bytes(),
-                watermark = sample.watermark().map(display),
+                watermark = sample.watermark().map(tracing::field::display),
                 "status"
             ),
             Self::Resting { sample, seconds } => warn!(
                 seconds,
                 lag_bytes = sample.lag_bytes(),
-                watermark = sample.watermark().map(display),
+                watermark = sample.watermark().map(tracing::field::display),
                 "the server has more, but nothing becomes durable"
             ),
         }
@@ -189,7 +188,7 @@ impl Status {
             return Some(Line::Stream { sample, per_second, latency_ms: longest_us / 1000 });
         }
         let rests = now.saturating_duration_since(self.rests_since);
-        (REST_MAX <= rests).then(|| Line::Resting { sample, seconds: rests.as_secs() })
+        (REST_MAX <= rests).then_some(Line::Resting { sample, seconds: rests.as_secs() })
     }
 }
 
