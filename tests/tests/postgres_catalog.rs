@@ -15,3 +15,5 @@ mod slots;
 mod snapshots;
 #[path = "postgres_catalog/tables.rs"]
 mod tables;
+#[path = "postgres_catalog/values.rs"]
+mod values;

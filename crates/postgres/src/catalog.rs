@@ -5,9 +5,11 @@
 
 mod columns;
 mod complete;
+mod constants;
 mod default;
 mod memory;
 mod naming;
+mod rows;
 mod types;
 
 pub(crate) use columns::{GENERATED_PUBLISHED_SINCE, GENERATED_SINCE};

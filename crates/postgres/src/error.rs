@@ -73,7 +73,10 @@ pub enum Error {
          be taken again"
     )]
     TableRewritten { table: String },
-    #[error("{doing}: others held a lock on {tables} for too long; it is tried again")]
+    #[error(
+        "{doing}: others held a lock on {tables} for too long; it is tried again; if it does not \
+         pass, end the transaction that holds it (pg_stat_activity, pg_prepared_xacts)"
+    )]
     LockTimeout { doing: String, tables: String },
     #[error("PostgreSQL answered what is no answer: {reason}")]
     Protocol { reason: String },

@@ -9,6 +9,8 @@ use tests::servers::Server;
 use tests::sql::{ROLE, Sql, quoted};
 use tests::task::Spec;
 use tokio::runtime::{Builder, Runtime};
+use wal::Table;
+use wal::table::Column;
 
 /// The servers that each test runs on.
 pub(crate) fn servers() -> Vec<&'static str> {
@@ -106,4 +108,9 @@ impl Drop for Ground {
             say(&format!("{} could not be cleaned up on {}", self.name, self.server.name));
         }
     }
+}
+
+#[track_caller]
+pub(crate) fn column<'a>(table: &'a Table, name: &str) -> &'a Column {
+    table.columns.iter().find(|it| &*it.name == name).unwrap_or_else(|| panic!("no column {name}"))
 }

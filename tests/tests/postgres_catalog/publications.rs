@@ -244,7 +244,8 @@ fn a_publication_of_the_administrator_is_used_as_it_is_or_its_statement_is_named
         ground.sql.run("CREATE TABLE a (id int PRIMARY KEY)");
         ground.admin.run(&format!(
             "ALTER TABLE a OWNER TO postgres; GRANT SELECT ON a TO distributary; \
-             REVOKE CREATE ON DATABASE {name} FROM PUBLIC; ALTER DATABASE {name} OWNER TO postgres; \
+             REVOKE CREATE ON DATABASE {name} FROM PUBLIC; ALTER DATABASE {name} OWNER TO \
+             postgres; \
              ALTER TABLE a REPLICA IDENTITY FULL; \
              CREATE PUBLICATION {publication} FOR TABLE a WITH (publish = 'insert')",
             name = ground.name

@@ -99,26 +99,27 @@ fn rows_are_those_of_the_snapshot_in_the_order_of_the_columns() {
     }
 }
 
+/// Tables of which most will not be the same when they are read.
+const BEFORE: &str = "CREATE TABLE truncated (id int); CREATE TABLE altered (id int); CREATE TABLE \
+                      plain (id int); \
+    CREATE TABLE dropped (id int); CREATE TABLE replaced (id int); CREATE TABLE renamed \
+    (id int); \
+    CREATE TABLE unused (id int); \
+    CREATE TABLE whole (id int) PARTITION BY RANGE (id); \
+    CREATE TABLE leaf_1 PARTITION OF whole FOR VALUES FROM (0) TO (10); \
+    CREATE TABLE leaf_2 PARTITION OF whole FOR VALUES FROM (10) TO (20); \
+    CREATE TABLE leaf_3 PARTITION OF whole FOR VALUES FROM (20) TO (30); \
+    INSERT INTO truncated VALUES (1); INSERT INTO altered VALUES (1); INSERT INTO plain \
+    VALUES (1); \
+    INSERT INTO whole VALUES (1), (11), (21)";
+
 #[test]
 fn a_table_that_was_rewritten_since_is_noticed() {
     for server in servers() {
         let mut ground = Ground::new("rewritten", server);
         let tables =
             ["truncated", "altered", "plain", "whole", "dropped", "replaced", "renamed", "unused"];
-        ground.sql.run(
-            "CREATE TABLE truncated (id int); CREATE TABLE altered (id int); CREATE TABLE plain \
-             (id int); \
-             CREATE TABLE dropped (id int); CREATE TABLE replaced (id int); CREATE TABLE renamed \
-             (id int); \
-             CREATE TABLE unused (id int); \
-             CREATE TABLE whole (id int) PARTITION BY RANGE (id); \
-             CREATE TABLE leaf_1 PARTITION OF whole FOR VALUES FROM (0) TO (10); \
-             CREATE TABLE leaf_2 PARTITION OF whole FOR VALUES FROM (10) TO (20); \
-             CREATE TABLE leaf_3 PARTITION OF whole FOR VALUES FROM (20) TO (30); \
-             INSERT INTO truncated VALUES (1); INSERT INTO altered VALUES (1); INSERT INTO plain \
-             VALUES (1); \
-             INSERT INTO whole VALUES (1), (11), (21)",
-        );
+        ground.sql.run(BEFORE);
         let exporter = Exporter::new(&ground);
         let targets: Vec<(Readable, Table)> = tables
             .iter()

@@ -1,15 +1,14 @@
 //! Tables with their columns, types, keys and defaults, as the catalog has them now.
 
-use super::default::{ColumnType, Constant, constant};
-use super::types::is_builtin;
-use super::{Name, identity};
+use super::Name;
+use super::constants::EVALUATED_MAX;
+use super::default::{Constant, constant};
+use super::rows::{KEYS, RELATIONS, add_key, column, columns_statement, relation};
 use crate::{Error, Session};
 use futures_util::future;
 use std::collections::HashMap;
 use std::sync::Arc;
-use tokio_postgres::Row;
-use tokio_postgres::types::{ToSql, Type as Sql};
-use tracing::warn;
+use tokio_postgres::types::Type as Sql;
 use wal::Table;
 use wal::table::{Column, ReplicaIdentity};
 use wal::types::Type;
@@ -18,9 +17,6 @@ use wal::types::Type;
 pub(crate) const GENERATED_SINCE: u32 = 120_000;
 /// First version that can publish them.
 pub(crate) const GENERATED_PUBLISHED_SINCE: u32 = 180_000;
-
-/// Defaults that one statement evaluates; below the limit of columns of a result.
-const EVALUATED_MAX: usize = 500;
 
 /// A relation as the catalog has it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -214,171 +210,4 @@ impl Session {
         }
         Ok(columns)
     }
-
-    /// Expressions of the defaults of columns, by relation and number.
-    async fn defaults(&self, oids: &[u32]) -> Result<HashMap<(u32, i16), String>, Error> {
-        // Newer servers lock the table to print an expression. Tables that are being altered go without
-        // defaults: the others do not wait for them.
-        let statement = "\
-            SELECT d.adrelid, d.adnum, pg_get_expr(d.adbin, d.adrelid) \
-            FROM pg_attrdef d WHERE d.adrelid = ANY ($1) AND d.adrelid NOT IN ( \
-              SELECT l.relation FROM pg_locks l JOIN pg_database b ON b.oid = l.database \
-              WHERE b.datname = current_database() AND l.locktype = 'relation' \
-                AND l.mode = 'AccessExclusiveLock' AND l.relation IS NOT NULL)";
-        let rows = match self.query("defaults", statement, &[(&oids, Sql::OID_ARRAY)]).await {
-            Ok(rows) => rows,
-            Err(error) if error.is_connection() => return Err(error),
-            Err(error) => {
-                warn!(%error, "defaults of columns could not be read; they are left out");
-                return Ok(HashMap::new());
-            }
-        };
-        let read = |row: &Row| -> Result<_, tokio_postgres::Error> {
-            let expression: Option<String> = row.try_get(2)?;
-            Ok(((row.try_get(0)?, row.try_get(1)?), expression.unwrap_or_default()))
-        };
-        rows.iter().map(read).collect::<Result<_, _>>().map_err(Error::reading("defaults"))
-    }
-
-    /// Brings constants into the form that a column of the type gives them. The types are the
-    /// server's own, so nobody's functions run.
-    async fn evaluate(
-        &self,
-        casts: &[(usize, String, String)],
-    ) -> Result<Vec<Option<String>>, Error> {
-        match self.evaluate_together(casts).await {
-            Ok(values) => return Ok(values),
-            Err(error) if error.is_connection() => return Err(error),
-            Err(_) => {}
-        }
-        // One of them is no value of its type; an INSERT that needs it fails as well.
-        let mut values = Vec::with_capacity(casts.len());
-        for cast in casts {
-            match self.evaluate_together(std::slice::from_ref(cast)).await {
-                Ok(value) => values.extend(value),
-                Err(error) if error.is_connection() => return Err(error),
-                Err(_) => values.push(None),
-            }
-        }
-        Ok(values)
-    }
-
-    async fn evaluate_together(
-        &self,
-        casts: &[(usize, String, String)],
-    ) -> Result<Vec<Option<String>>, Error> {
-        // `format` prints by the type's output function, which a cast to text does not always do.
-        let expression = |(place, (_, _, type_)): (usize, &(usize, String, String))| -> String {
-            format!("format('%s', (${place}::text)::{type_})")
-        };
-        let expressions: Vec<String> = (1..).zip(casts).map(expression).collect();
-        let statement = format!("SELECT {}", expressions.join(", "));
-        let parameters: Vec<(&(dyn ToSql + Sync), Sql)> =
-            casts.iter().map(|(_, text, _)| (text as &(dyn ToSql + Sync), Sql::TEXT)).collect();
-        let rows = self.query("constants", &statement, &parameters).await?;
-        let row = rows.first().ok_or_else(|| Error::Protocol {
-            reason: "a SELECT of constants returned no row".into(),
-        })?;
-        (0..casts.len())
-            .map(|index| row.try_get(index))
-            .collect::<Result<_, _>>()
-            .map_err(Error::reading("constants"))
-    }
-}
-
-const RELATIONS: &str = "\
-    SELECT c.oid, n.nspname::text, c.relname::text, c.relreplident \
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-    WHERE c.oid = ANY ($1) AND c.relkind IN ('r', 'p')";
-
-const KEYS: &str = "\
-    SELECT i.indrelid, i.indisprimary, i.indisreplident, i.indimmediate AND i.indisvalid, \
-      (SELECT array_agg(a.attname::text ORDER BY k.place) \
-       FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k (number, place) \
-       JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number \
-       WHERE k.place <= i.indnkeyatts) \
-    FROM pg_index i WHERE i.indrelid = ANY ($1) AND (i.indisprimary OR i.indisreplident)";
-
-/// What pgoutput leaves out is left out: virtual generated columns, stored ones before they could
-/// be published.
-fn columns_statement(version: u32) -> String {
-    let published = if version < GENERATED_SINCE {
-        "true"
-    } else if version < GENERATED_PUBLISHED_SINCE {
-        "a.attgenerated = ''"
-    } else {
-        "a.attgenerated <> 'v'"
-    };
-    // From 18 on a constraint may be there that older rows need not meet.
-    let not_null = if version < 180_000 {
-        "a.attnotnull"
-    } else {
-        "a.attnotnull AND NOT EXISTS (SELECT FROM pg_constraint o WHERE o.conrelid = a.attrelid \
-           AND o.contype = 'n' AND o.conkey = ARRAY[a.attnum] AND NOT o.convalidated)"
-    };
-    format!(
-        "SELECT a.attrelid, a.attnum, a.attname::text, a.atttypid, a.atttypmod, \
-           ({not_null}) OR (t.typtype = 'd' AND t.typnotnull), \
-           format_type(a.atttypid, a.atttypmod), format_type(a.atttypid, -1), \
-           t.typtype = 'd', t.typbasetype, t.typtypmod, \
-           format_type(t.typbasetype, t.typtypmod), format_type(t.typbasetype, -1) \
-         FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid \
-         WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped AND {published} \
-         ORDER BY a.attrelid, a.attnum"
-    )
-}
-
-fn relation(row: &Row) -> Result<Relation, tokio_postgres::Error> {
-    Ok(Relation {
-        oid: row.try_get(0)?,
-        schema: row.try_get(1)?,
-        name: row.try_get(2)?,
-        identity: identity(row.try_get::<_, i8>(3)?.to_ne_bytes()[0]),
-        columns: Vec::new(),
-        primary_key: None,
-        primary_key_is_immediate: false,
-        identity_index: None,
-    })
-}
-
-fn add_key(row: &Row, relations: &mut HashMap<u32, Relation>) -> Result<(), tokio_postgres::Error> {
-    let Some(relation) = relations.get_mut(&row.try_get(0)?) else { return Ok(()) };
-    let names: Option<Vec<String>> = row.try_get(4)?;
-    let Some(names) = names.filter(|names| !names.is_empty()) else { return Ok(()) };
-    if row.try_get(2)? {
-        relation.identity_index = Some(names.clone());
-    }
-    if row.try_get(1)? {
-        relation.primary_key_is_immediate = row.try_get(3)?;
-        relation.primary_key = Some(names);
-    }
-    Ok(())
-}
-
-fn column(row: &Row) -> Result<(u32, i16, CatalogColumn, ColumnType), tokio_postgres::Error> {
-    let type_oid: u32 = row.try_get(3)?;
-    let type_modifier: i32 = row.try_get(4)?;
-    let mut type_ = ColumnType {
-        oid: type_oid,
-        full: row.try_get(6)?,
-        bare: vec![row.try_get(7)?],
-        has_modifier: type_modifier != -1,
-        is_builtin: is_builtin(type_oid),
-    };
-    if row.try_get(8)? {
-        // Of a domain, its base. One over another domain is no built-in, so it is never cast to.
-        type_.oid = row.try_get(9)?;
-        type_.has_modifier = row.try_get::<_, i32>(10)? != -1;
-        type_.is_builtin = is_builtin(type_.oid);
-        type_.full = row.try_get(11)?;
-        type_.bare.push(row.try_get(12)?);
-    }
-    let column = CatalogColumn {
-        name: row.try_get(2)?,
-        type_oid,
-        type_modifier,
-        not_null: row.try_get(5)?,
-        default: None,
-    };
-    Ok((row.try_get(0)?, row.try_get(1)?, column, type_))
 }
