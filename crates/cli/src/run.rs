@@ -2,6 +2,7 @@
 
 mod bar;
 mod farewell;
+mod rate;
 mod signals;
 mod status;
 

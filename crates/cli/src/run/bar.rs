@@ -1,19 +1,29 @@
 //! What moves on a terminal: a bar for the snapshot, then one line of figures for the stream.
 
+use super::rate::Rate;
 use super::status::Sample;
 use crate::console::Console;
-use indicatif::{HumanBytes, HumanFloatCount, ProgressBar, ProgressState, ProgressStyle};
-use std::fmt::Write;
+use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
+use std::time::{Duration, Instant};
 
 const SNAPSHOT: &str =
-    "snapshot {bar:30} {human_pos} of about {human_len} rows, {rate}/s, {elapsed_precise}";
-const STREAM: &str = "streaming {human_pos} records, {rate}/s, {msg}";
+    "snapshot {bar:30} {human_pos} of about {human_len} rows, {msg}, {elapsed_precise}";
+const STREAM: &str = "streaming {human_pos} records, {msg}";
+const DRAW_EVERY: Duration = Duration::from_millis(500);
 
 /// One bar at a time. Removed when dropped.
 pub(crate) struct Bars {
     console: Console,
-    shown: Option<(Phase, ProgressBar)>,
+    shown: Option<Shown>,
+    drawn_at: Option<Instant>,
+}
+
+struct Shown {
+    phase: Phase,
+    bar: ProgressBar,
+    /// The bar's own would take what was there before it for speed.
+    rate: Rate,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -25,37 +35,44 @@ enum Phase {
 impl Bars {
     /// `None` where nobody watches.
     pub(crate) fn new(console: Console) -> Option<Self> {
-        std::io::stderr().is_terminal().then_some(Self { console, shown: None })
+        std::io::stderr().is_terminal().then_some(Self { console, shown: None, drawn_at: None })
     }
 
-    pub(crate) fn show(&mut self, sample: &Sample, latency_ms: u64) {
+    pub(crate) fn show(&mut self, sample: &Sample, latency_ms: u64, now: Instant) {
+        let rests = self.drawn_at.map(|at| now.saturating_duration_since(at));
+        if rests.is_some_and(|rests| rests < DRAW_EVERY) {
+            return;
+        }
+        self.drawn_at = Some(now);
         if sample.snapshot_running {
-            let bar = self.of(Phase::Snapshot);
+            let rows = sample.snapshot_rows;
+            let Shown { bar, rate, .. } = self.of(Phase::Snapshot);
             // The estimate may be too low.
-            bar.set_length(sample.snapshot_rows_estimated.max(sample.snapshot_rows));
-            bar.set_position(sample.snapshot_rows);
+            bar.set_length(sample.snapshot_rows_estimated.max(rows));
+            bar.set_message(format!("{}/s", HumanCount(rate.per_second(rows, now))));
+            bar.set_position(rows);
         } else if 0 < sample.records {
-            let bar = self.of(Phase::Stream);
+            let Shown { bar, rate, .. } = self.of(Phase::Stream);
+            let per_second = rate.per_second(sample.records, now);
+            bar.set_message(figures(sample, per_second, latency_ms));
             bar.set_position(sample.records);
-            bar.set_message(figures(sample, latency_ms));
         } else {
             self.clear();
         }
     }
 
-    fn of(&mut self, phase: Phase) -> &ProgressBar {
-        if self.shown.as_ref().is_some_and(|(shown, _)| *shown != phase) {
+    fn of(&mut self, phase: Phase) -> &mut Shown {
+        if self.shown.as_ref().is_some_and(|shown| shown.phase != phase) {
             self.clear();
         }
-        let (_, bar) = self.shown.get_or_insert_with(|| {
+        self.shown.get_or_insert_with(|| {
             let bar = ProgressBar::no_length().with_style(style(phase));
-            (phase, self.console.bars.add(bar))
-        });
-        bar
+            Shown { phase, bar: self.console.bars.add(bar), rate: Rate::default() }
+        })
     }
 
     fn clear(&mut self) {
-        if let Some((_, bar)) = self.shown.take() {
+        if let Some(Shown { bar, .. }) = self.shown.take() {
             bar.finish_and_clear();
             self.console.bars.remove(&bar);
         }
@@ -74,17 +91,11 @@ fn style(phase: Phase) -> ProgressStyle {
         Phase::Stream => STREAM,
     };
     let style = ProgressStyle::with_template(template);
-    style.unwrap_or_else(|_| ProgressStyle::default_bar()).with_key("rate", rate)
+    style.unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
-/// Whole ones: the library's own rate has four decimals.
-fn rate(state: &ProgressState, text: &mut dyn Write) {
-    // A bar that cannot be drawn is drawn again soon.
-    let _ = write!(text, "{}", HumanFloatCount(state.per_sec().round()));
-}
-
-fn figures(sample: &Sample, latency_ms: u64) -> String {
-    let mut text = format!("latency {latency_ms} ms");
+fn figures(sample: &Sample, per_second: u64, latency_ms: u64) -> String {
+    let mut text = format!("{}/s, latency {latency_ms} ms", HumanCount(per_second));
     if let (Some(watermark), Some(lag)) = (sample.watermark(), sample.lag_bytes()) {
         text.push_str(&format!(", lag {}, watermark {watermark}", HumanBytes(lag)));
     }
@@ -104,6 +115,6 @@ mod tests {
 
     #[test]
     fn before_the_first_watermark_there_is_no_lag() {
-        assert_eq!(figures(&Sample::default(), 7), "latency 7 ms");
+        assert_eq!(figures(&Sample::default(), 1200, 7), "1,200/s, latency 7 ms");
     }
 }

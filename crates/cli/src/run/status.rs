@@ -7,11 +7,12 @@ use pipeline::Progress;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime};
+use tokio::time::MissedTickBehavior;
 use tracing::{info, warn};
 use wal::Lsn;
 
-/// How often the figures are looked at.
-const SAMPLE_EVERY: Duration = Duration::from_millis(500);
+/// How often the figures are looked at: a latency is at most this much too high.
+const SAMPLE_EVERY: Duration = Duration::from_millis(20);
 const STREAM_LINE_EVERY: Duration = Duration::from_secs(10);
 const SNAPSHOT_LINE_EVERY: Duration = Duration::from_secs(5);
 /// So long the watermark may rest behind the server; an idle task confirms every few seconds.
@@ -25,12 +26,13 @@ pub(crate) async fn watch(progress: Arc<Progress>, console: Console, output: Out
     };
     let mut status = Status::new(Sample::of(&progress), Instant::now());
     let mut due = tokio::time::interval(SAMPLE_EVERY);
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         due.tick().await;
         let (sample, now) = (Sample::of(&progress), Instant::now());
         status.observe(sample, now, now_us());
         if let Some(bars) = &mut bars {
-            bars.show(&sample, status.latest_us / 1000);
+            bars.show(&sample, status.latest_us / 1000, now);
         }
         match status.line(sample, now) {
             // The bar shows the same.
