@@ -39,7 +39,8 @@ pub fn check(
     let metadata = match admin.lookup().metadata(None) {
         Ok(metadata) => metadata,
         Err(error) => {
-            items.push(failed("sink.connection", &error));
+            let failed = failed("sink.connection", &error);
+            items.push(Item { seen: format!("{}: {}", settings.brokers(), failed.seen), ..failed });
             return items;
         }
     };

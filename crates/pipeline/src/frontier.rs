@@ -136,8 +136,8 @@ mod tests {
                 let confirmed = frontier.confirmable().map_or(0, |lsn| lsn.0);
                 for seq in 1..=confirmed {
                     let mask = parts[seq as usize - 1];
-                    for n in 0..4 {
-                        proptest::prop_assert!(mask >> n & 1 == 0 || seq <= durable[n]);
+                    for (n, &durable) in durable.iter().enumerate() {
+                        proptest::prop_assert!(mask >> n & 1 == 0 || seq <= durable);
                     }
                 }
             }

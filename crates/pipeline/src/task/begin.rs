@@ -67,7 +67,8 @@ impl Task {
             return Ok(Start::Resume { from });
         }
         let server = session.server();
-        let (lanes, end) = (self.positions.borrow().clone(), session.wal_end().await?);
+        let lanes = self.positions.borrow().clone();
+        let end = session.wal_end().await?;
         Ok(decide(&Facts {
             task: &self.spec.task,
             slot_name: &self.slot_name,
