@@ -2,8 +2,8 @@
 
 use crate::pattern::TablePattern;
 use crate::task::{
-    Acks, Choice, Delivery, Format, NameCase, NewPartitions, Object, Oversize, Switch, Task,
-    Unrepresentable, Wire,
+    Acks, Choice, Delivery, Format, NameCase, NewPartitions, Object, OnDivergence, OnExpiry,
+    Oversize, Switch, Task, Unrepresentable, Wire,
 };
 use crate::{DdlCapture, Problem};
 use std::time::Duration;
@@ -180,12 +180,14 @@ impl Task {
             ("source.streaming", source.streaming == Switch::On),
             ("source.wire", source.wire == Wire::Binary),
             ("source.sql_ascii", source.sql_ascii != "fail"),
+            ("source.on_divergence", source.on_divergence != OnDivergence::Park),
             ("sink.connection", sink.connection.is_some()),
             ("sink.format", sink.format != Format::DebeziumJson),
             ("sink.registry", sink.registry.is_some()),
             ("sink.new_partitions", sink.new_partitions != NewPartitions::Pin),
             ("sink.oversize", sink.oversize != Oversize::Fail),
-            ("sink.unrepresentable", sink.unrepresentable != Unrepresentable::Fail),
+            ("sink.unrepresentable", sink.unrepresentable == Unrepresentable::DeadLetter),
+            ("retry.on_expiry", self.retry.on_expiry != OnExpiry::Keep),
             ("throttle", self.throttle != crate::Throttles::default()),
             ("alerts", self.alerts.is_some()),
             ("compat.dts_ddl", self.compat.dts_ddl),

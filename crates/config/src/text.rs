@@ -88,8 +88,12 @@ fn deserialize(mut value: Value, places: &Places, problems: &mut Vec<Problem>) -
     None
 }
 
-/// Makes serde's words into ours: the nearest known key, the allowed words.
+/// Makes serde's words into ours: the nearest known key, the allowed words, the type wanted. Values
+/// are not repeated but for words: they may be secrets.
 fn explain(text: &str) -> String {
+    if let Some(said) = wrong_type(text) {
+        return said;
+    }
     let quoted: Vec<&str> = text.split('`').skip(1).step_by(2).collect();
     let Some((wrong, known)) = quoted.split_first() else { return text.to_owned() };
     let nearest = known
@@ -108,39 +112,75 @@ fn explain(text: &str) -> String {
     }
 }
 
-/// Takes the value at a path out; false where there is none.
+/// `invalid type: string "x", expected i32` in words of a spec.
+fn wrong_type(text: &str) -> Option<String> {
+    let (found, expected) = text
+        .strip_prefix("invalid type: ")
+        .or_else(|| text.strip_prefix("invalid value: "))?
+        .rsplit_once(", expected ")?;
+    let found = match found.split([' ', '`']).next().unwrap_or_default() {
+        "string" => "a text",
+        "integer" | "floating" => "a number",
+        "boolean" => "true or false",
+        "sequence" => "a list",
+        "map" => "a set of keys",
+        _ => "nothing",
+    };
+    let number = |least: i64, most: i64| format!("a whole number from {least} to {most}");
+    let expected = match expected {
+        "a string" => "a text".to_owned(),
+        "a boolean" => "true or false".to_owned(),
+        "string or map" => "a word".to_owned(),
+        "u8" => number(0, u8::MAX.into()),
+        "u16" => number(0, u16::MAX.into()),
+        "u32" => number(0, u32::MAX.into()),
+        "i32" => number(i32::MIN.into(), i32::MAX.into()),
+        "u64" => "a whole number, 0 or more".to_owned(),
+        "a sequence" => "a list, e.g. [a, b]".to_owned(),
+        "a map" => "keys with values".to_owned(),
+        structure if structure.starts_with("struct ") => "keys with values".to_owned(),
+        other => other.to_owned(),
+    };
+    let quotes = expected == "a text" && matches!(found, "a number" | "true or false");
+    let remedy = if quotes { "; put it in quotes" } else { "" };
+    Some(format!("expected {expected}, found {found}{remedy}"))
+}
+
+/// Takes the value at a path out; false where there is none. Keys may have dots of their own.
 fn remove(value: &mut Value, path: &str) -> bool {
-    let mut steps: Vec<String> = Vec::new();
-    for part in path.split('.') {
-        let mut pieces = part.split('[');
-        steps.extend(pieces.next().filter(|name| !name.is_empty()).map(str::to_owned));
-        steps.extend(pieces.map(|index| index.trim_end_matches(']').to_owned()));
-    }
-    let Some(last) = steps.pop() else { return false };
-    let mut at = value;
-    for step in steps {
-        let next = match at {
-            Value::Object(map) => map.get_mut(&step),
-            Value::Array(items) => {
-                step.parse::<usize>().ok().and_then(|index| items.get_mut(index))
+    match value {
+        Value::Object(map) => {
+            let path = path.strip_prefix('.').unwrap_or(path);
+            let leads = |key: &&String| {
+                path.strip_prefix(key.as_str())
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+            };
+            let Some(key) = map.keys().filter(leads).max_by_key(|key| key.len()).cloned() else {
+                return false;
+            };
+            match &path[key.len()..] {
+                "" => map.remove(&key).is_some(),
+                rest => map.get_mut(&key).is_some_and(|inner| remove(inner, rest)),
             }
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
-        };
-        match next {
-            Some(next) => at = next,
-            None => return false,
         }
-    }
-    match at {
-        Value::Object(map) => map.remove(&last).is_some(),
-        Value::Array(items) => match last.parse::<usize>() {
-            // An empty rule keeps the numbers of the others right.
-            Ok(index) if index < items.len() && items[index] != Value::Object(Map::new()) => {
-                items[index] = Value::Object(Map::new());
-                true
+        Value::Array(items) => {
+            let Some((index, rest)) = path.strip_prefix('[').and_then(|path| path.split_once(']'))
+            else {
+                return false;
+            };
+            let Some(item) = index.parse().ok().and_then(|index: usize| items.get_mut(index))
+            else {
+                return false;
+            };
+            if !rest.is_empty() {
+                return remove(item, rest);
             }
-            Ok(_) | Err(_) => false,
-        },
+            // An empty rule keeps the numbers of the others right.
+            let empty = Value::Object(Map::new());
+            let taken = *item != empty;
+            *item = empty;
+            taken
+        }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
     }
 }

@@ -14,12 +14,11 @@ pub struct Bytes(pub u64);
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let wrong = |_| {
-            serde::de::Error::custom(format!(
-                "`{text}` is no duration; write a number and ms, s, m, h or d, e.g. 200ms or 7d"
-            ))
-        };
+        let example = "write a number and ms, s, m, h or d, e.g. 200ms or 7d";
+        // A number alone, mostly.
+        let no_text = |_| serde::de::Error::custom(format!("a unit is missing; {example}"));
+        let text = String::deserialize(deserializer).map_err(no_text)?;
+        let wrong = |_| serde::de::Error::custom(format!("`{text}` is no duration; {example}"));
         humantime::parse_duration(&text).map(Self).map_err(wrong)
     }
 }

@@ -10,36 +10,28 @@ pub(crate) struct NotUtf8;
 /// Writes `text` as a JSON string with its quotes.
 ///
 /// # Errors
-/// When `text` is not UTF-8; `out` then ends in the middle of the string.
+/// When `text` is not UTF-8; `out` is then as it was, but for a quote.
 pub(crate) fn string(text: &[u8], out: &mut Vec<u8>) -> Result<(), NotUtf8> {
+    out.reserve(text.len() + 2);
     out.push(b'"');
-    escaped(text, out)?;
+    if is_plain(text) {
+        out.extend_from_slice(text);
+    } else {
+        escaped(text, out)?;
+    }
     out.push(b'"');
     Ok(())
 }
 
 /// Writes the inside of a JSON string.
-///
-/// # Errors
-/// As [`string`].
-pub(crate) fn escaped(text: &[u8], out: &mut Vec<u8>) -> Result<(), NotUtf8> {
-    let plain = plain_prefix(text);
-    out.extend_from_slice(&text[..plain]);
-    let rest = &text[plain..];
-    if rest.is_empty() {
-        return Ok(());
+fn escaped(text: &[u8], out: &mut Vec<u8>) -> Result<(), NotUtf8> {
+    let mut rest = std::str::from_utf8(text).map_err(|_| NotUtf8)?.as_bytes();
+    while let Some(at) = rest.iter().position(|&byte| needs_escape(byte)) {
+        out.extend_from_slice(&rest[..at]);
+        escape(rest[at], out);
+        rest = &rest[at + 1..];
     }
-    // The prefix is ASCII, so the rest begins where a character begins.
-    let rest = std::str::from_utf8(rest).map_err(|_| NotUtf8)?.as_bytes();
-    let mut from = 0;
-    for (at, &byte) in rest.iter().enumerate() {
-        if needs_escape(byte) {
-            out.extend_from_slice(&rest[from..at]);
-            escape(byte, out);
-            from = at + 1;
-        }
-    }
-    out.extend_from_slice(&rest[from..]);
+    out.extend_from_slice(rest);
     Ok(())
 }
 
@@ -54,9 +46,25 @@ pub(crate) fn integer(value: impl itoa::Integer, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
+/// Up to so many bytes a plain loop is quicker than the library.
+const BASE64_SHORT_MAX: usize = 24;
+
 /// Writes bytes as a base64 string, as Kafka Connect's JSON converter does.
 pub(crate) fn base64(bytes: &[u8], out: &mut Vec<u8>) {
-    base64_by(&STANDARD, bytes, out);
+    if BASE64_SHORT_MAX < bytes.len() {
+        return base64_by(&STANDARD, bytes, out);
+    }
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    out.push(b'"');
+    for group in bytes.chunks(3) {
+        let at = |index: usize| u32::from(group.get(index).copied().unwrap_or(0));
+        let bits = at(0) << 16 | at(1) << 8 | at(2);
+        let digit = |shift: u32| DIGITS[(bits >> shift & 0x3F) as usize];
+        let mut digits = [digit(18), digit(12), digit(6), digit(0)];
+        digits[group.len() + 1..].fill(b'=');
+        out.extend_from_slice(&digits);
+    }
+    out.push(b'"');
 }
 
 /// Writes bytes as a string in the alphabet of `engine`.
@@ -92,22 +100,17 @@ fn escape(byte: u8, out: &mut Vec<u8>) {
     out.extend_from_slice(&[b'\\', short]);
 }
 
-/// Length of the prefix that is ASCII and needs no escape, eight bytes at a time.
-fn plain_prefix(text: &[u8]) -> usize {
-    let mut words = text.chunks_exact(8);
-    let mut plain = 0;
-    for word in &mut words {
-        let word = u64::from_le_bytes([
-            word[0], word[1], word[2], word[3], word[4], word[5], word[6], word[7],
-        ]);
-        if special(word) != 0 {
-            break;
-        }
-        plain += 8;
-    }
-    let tail = &text[plain..];
-    let stop = |&byte: &u8| needs_escape(byte) || !byte.is_ascii();
-    plain + tail.iter().take(8).position(stop).unwrap_or_else(|| tail.len().min(8))
+/// Whether the text is ASCII and needs no escape; eight bytes at a time.
+fn is_plain(text: &[u8]) -> bool {
+    let Some(last) = text.last_chunk::<8>() else {
+        let mut padded = [b' '; 8];
+        padded[..text.len()].copy_from_slice(text);
+        return special(u64::from_le_bytes(padded)) == 0;
+    };
+    // The last chunk overlaps the one before it.
+    let (chunks, _) = text.as_chunks::<8>();
+    let found = |found, chunk: &[u8; 8]| found | special(u64::from_le_bytes(*chunk));
+    chunks.iter().fold(special(u64::from_le_bytes(*last)), found) == 0
 }
 
 /// Not zero when one of the eight bytes is a control character, a quote, a backslash or not ASCII.

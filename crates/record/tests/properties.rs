@@ -126,6 +126,39 @@ fn decimal(scale: usize) -> impl Strategy<Value = String> {
     )
 }
 
+const DAYS_BEFORE_1970: i64 = 719_162;
+
+/// Year, month and day of the month of a day counted from 0001-01-01, found year by year.
+fn calendar(mut day: u32) -> (u32, u32, u32) {
+    let leap = |year: u32| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
+    let mut year = 1;
+    while 365 + u32::from(leap(year)) <= day {
+        day -= 365 + u32::from(leap(year));
+        year += 1;
+    }
+    let months = [31, 28 + u32::from(leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let mut month = 1;
+    for days in months {
+        if day < days {
+            break;
+        }
+        day -= days;
+        month += 1;
+    }
+    (year, month, day + 1)
+}
+
+/// The second that comes so many seconds later, as the server prints it.
+fn shifted(day: u32, seconds: u32, by: u32) -> String {
+    let later = seconds + by;
+    let (year, month, date) = calendar(day + later / 86_400);
+    let later = later % 86_400;
+    let [hour, minute, second] = [later / 3600, later / 60 % 60, later % 60];
+    format!("{year:04}-{month:02}-{date:02} {hour:02}:{minute:02}:{second:02}")
+}
+
 fn text_of(digits: &[u8]) -> String {
     digits.iter().map(|&digit| char::from(digit)).collect()
 }
@@ -243,6 +276,36 @@ proptest! {
         let text = bytes.iter().fold("\\x".to_owned(), |text, byte| format!("{text}{byte:02x}"));
         let found = carried(&type_, -1, "", text.as_bytes()).expect("carried");
         prop_assert_eq!(STANDARD.decode(found.as_str().expect("a string")), Ok(bytes));
+    }
+
+    #[test]
+    fn moments_are_counted_from_1970(
+        day in 0..3_000_000u32,
+        seconds in 0..86_400u32,
+        micros in prop_oneof![Just(0), 0..1_000_000u32],
+    ) {
+        let (year, month, date) = calendar(day);
+        let clock = [seconds / 3600, seconds / 60 % 60, seconds % 60];
+        let [hour, minute, second] = clock;
+        let fraction = if micros == 0 { String::new() } else { format!(".{micros:06}") };
+        let fraction = fraction.trim_end_matches('0');
+        let text =
+            format!("{year:04}-{month:02}-{date:02} {hour:02}:{minute:02}:{second:02}{fraction}");
+        let since = (i64::from(day) - DAYS_BEFORE_1970) * 86_400 + i64::from(seconds);
+        let since = since * 1_000_000 + i64::from(micros);
+        let type_ = Type::builtin(oid::TIMESTAMP, "timestamp");
+        prop_assert_eq!(carried(&type_, -1, "", text.as_bytes()), Some(Json::from(since)));
+        let type_ = Type::builtin(oid::TIMESTAMPTZ, "timestamptz");
+        let iso = |text: &str| Some(Json::from(format!("{}Z", text.replace(' ', "T"))));
+        let padded = text.split('.').next().map(|whole| format!("{whole}.{micros:06}"));
+        let padded = padded.unwrap_or_default();
+        let year = if 9999 < year { "+" } else { "" };
+        let utc = carried(&type_, -1, "", format!("{text}+00").as_bytes());
+        prop_assert_eq!(&utc, &iso(&format!("{year}{padded}")));
+        // The same moment, an hour and a half later on the clock.
+        let later = shifted(day, seconds, 5400);
+        let zoned = format!("{later}{fraction}+01:30");
+        prop_assert_eq!(carried(&type_, -1, "", zoned.as_bytes()), utc);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! the rest writes values.
 
 mod array;
+mod civil;
 mod envelope;
 mod geometry;
 mod hstore;

@@ -104,6 +104,10 @@ pub(super) fn fixed(
     fidelity: Fidelity,
     out: &mut Vec<u8>,
 ) -> Result<(), ValueError> {
+    if let Some(value) = short(text, scale) {
+        json::base64(minimal(&value.to_be_bytes()), out);
+        return Ok(());
+    }
     if special(text) {
         return not_a_number(text, fidelity, out);
     }
@@ -111,6 +115,32 @@ pub(super) fn fixed(
     let (integer, fraction, zeros) = plain.scaled(scale).ok_or(ValueError::Malformed)?;
     unscaled(plain.negative, integer, fraction, zeros, out);
     Ok(())
+}
+
+/// So many digits fit an `i64` for certain.
+const I64_DIGITS_MAX: usize = 18;
+
+/// The unscaled value of a decimal that has exactly the digits of its scale, and not many.
+fn short(text: &[u8], scale: i32) -> Option<i64> {
+    let scale = usize::try_from(scale).ok()?;
+    let (negative, unsigned) = match text {
+        [b'-', unsigned @ ..] => (true, unsigned),
+        unsigned => (false, unsigned),
+    };
+    if unsigned.is_empty() || I64_DIGITS_MAX < unsigned.len() {
+        return None;
+    }
+    let mut value = 0i64;
+    let mut point = None;
+    for (at, &byte) in unsigned.iter().enumerate() {
+        match byte {
+            b'0'..=b'9' => value = value * 10 + i64::from(byte - b'0'),
+            b'.' if point.is_none() => point = Some(at),
+            _ => return None,
+        }
+    }
+    let fraction = point.map_or(0, |point| unsigned.len() - 1 - point);
+    (fraction == scale && point != Some(0)).then_some(if negative { -value } else { value })
 }
 
 /// Writes plain `numeric` as Debezium's `VariableScaleDecimal`: trailing zeros of the fraction are

@@ -31,7 +31,7 @@ pub(crate) struct Template {
 
 #[derive(Debug)]
 struct ColumnTemplate {
-    /// `"name":`
+    /// `,"name":`; the first one of a row has `{` in place of the comma.
     member: Box<[u8]>,
     /// `None`: left out of the row.
     kind: Option<Kind>,
@@ -51,8 +51,9 @@ impl Template {
         let described: Vec<_> = table.columns.iter().map(describe).collect();
         let mut fields = Vec::with_capacity(described.len());
         let mut columns = Vec::with_capacity(described.len());
+        let first = described.iter().position(Option::is_some);
         for (index, (column, described)) in table.columns.iter().zip(described).enumerate() {
-            let mut member = Vec::new();
+            let mut member = vec![if first == Some(index) { b'{' } else { b',' }];
             json::str(&column.name, &mut member);
             member.push(b':');
             let mut field = Vec::new();
@@ -106,7 +107,7 @@ impl Template {
         out: &mut Vec<u8>,
     ) -> Result<(), RowError> {
         let mut data = row.iter();
-        let mut before = b'{';
+        let start = out.len();
         for (index, column) in self.columns.iter().enumerate() {
             let sent = data.next().unwrap_or(Datum::Null);
             let Some(kind) = &column.kind else { continue };
@@ -114,13 +115,11 @@ impl Template {
                 Datum::Unchanged => datum(row, other, index),
                 Datum::Null | Datum::Text(_) | Datum::Binary(_) => sent,
             };
-            out.push(before);
-            before = b',';
             out.extend_from_slice(&column.member);
             self.value(kind, value, work, out)
                 .map_err(|error| RowError { column: index, error })?;
         }
-        out.extend_from_slice(if before == b'{' { b"{}" } else { b"}" });
+        out.extend_from_slice(if out.len() == start { b"{}" } else { b"}" });
         Ok(())
     }
 
@@ -152,7 +151,7 @@ impl Template {
             let Some(kind) = &column.kind else { continue };
             out.push(before);
             before = b',';
-            out.extend_from_slice(&column.member);
+            out.extend_from_slice(&column.member[1..]);
             self.value(kind, datum(row, other, index), work, out)
                 .map_err(|error| RowError { column: index, error })?;
         }

@@ -1,5 +1,6 @@
 //! Dates and times in `DateStyle = ISO`, `TimeZone = UTC` → numbers or ISO 8601.
 
+use super::civil::{Civil, digits};
 use super::kind::Unit;
 use crate::encode::ValueError;
 use crate::json;
@@ -12,14 +13,6 @@ const STRICT_INFINITY: [i64; 2] = [-9_223_372_036_832_400_000, 9_223_372_036_825
 /// PostgreSQL's infinite dates counted from 1970, with Debezium's overflow.
 const STRICT_INFINITE_DAY: [i32; 2] = [-2_147_472_691, -2_147_472_692];
 const STRICT_INFINITE_ISO: [&str; 2] = ["-5877611-06-22Z", "-5877611-06-21Z"];
-
-/// A day of the proleptic Gregorian calendar; year 0 is 1 BC.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Civil {
-    year: i64,
-    month: i64,
-    day: i64,
-}
 
 /// `Some(true)`: infinity; `Some(false)`: -infinity.
 pub(super) fn infinite(text: &[u8]) -> Option<bool> {
@@ -143,6 +136,9 @@ pub(super) fn time_tz(text: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> 
 
 /// Writes a timestamp with zone in UTC, fraction padded to `digits`.
 pub(super) fn timestamp_tz(text: &[u8], digits: u8, out: &mut Vec<u8>) -> Result<(), ValueError> {
+    if utc(text, digits, out) {
+        return Ok(());
+    }
     if infinite(text).is_some() {
         return Ok(json::string(text, out)?);
     }
@@ -161,6 +157,40 @@ pub(super) fn timestamp_tz(text: &[u8], digits: u8, out: &mut Vec<u8>) -> Result
     Ok(())
 }
 
+/// The form of nearly all timestamps.
+const FORM: &[u8; 19] = b"0000-00-00 00:00:00";
+
+fn has_form(text: &[u8; 19]) -> bool {
+    let fits = |(byte, form): (&u8, &u8)| match form {
+        b'0' => byte.is_ascii_digit(),
+        sign => byte == sign,
+    };
+    text.iter().zip(FORM).fold(true, |all, pair| all & fits(pair))
+}
+
+/// Writes what is in that form and in UTC already: nothing needs to be counted. False: it is not.
+fn utc(text: &[u8], digits: u8, out: &mut Vec<u8>) -> bool {
+    let Some((moment, zone)) = text.split_first_chunk::<19>() else { return false };
+    let Some(fraction) = zone.strip_suffix(b"+00") else { return false };
+    let fraction = match fraction {
+        [] => fraction,
+        [b'.', fraction @ ..] => fraction,
+        _ => return false,
+    };
+    let digits = usize::from(digits);
+    if digits < fraction.len() || !fraction.iter().all(u8::is_ascii_digit) || !has_form(moment) {
+        return false;
+    }
+    let mut json = *b"\"0000-00-00T00:00:00.000000Z\"";
+    json[1..20].copy_from_slice(moment);
+    json[11] = b'T';
+    json[21..21 + fraction.len()].copy_from_slice(fraction);
+    let end = if digits == 0 { 20 } else { 21 + digits };
+    json[end..end + 2].copy_from_slice(b"Z\"");
+    out.extend_from_slice(&json[..end + 2]);
+    true
+}
+
 /// Splits off the era.
 fn era(text: &[u8]) -> (&[u8], bool) {
     text.strip_suffix(b" BC").map_or((text, false), |text| (text, true))
@@ -168,21 +198,21 @@ fn era(text: &[u8]) -> (&[u8], bool) {
 
 /// Day, microseconds of the day, and what follows.
 fn moment(text: &[u8]) -> Option<(Civil, i64, &[u8])> {
+    if let Some((head, rest)) = text.split_first_chunk::<19>()
+        && has_form(head)
+        && !rest.ends_with(b" BC")
+    {
+        let two = |at: usize| i64::from(head[at] - b'0') * 10 + i64::from(head[at + 1] - b'0');
+        let civil = Civil { year: two(0) * 100 + two(2), month: two(5), day: two(8) };
+        let (fraction, rest) = fraction(rest)?;
+        let seconds = (two(11) * 60 + two(14)) * 60 + two(17);
+        let fits = civil.is_valid() && two(11) < 25 && two(14) < 60 && two(17) <= 60;
+        return fits.then_some((civil, seconds * 1_000_000 + fraction, rest));
+    }
     let (text, bc) = era(text);
     let (civil, rest) = Civil::parse(text, bc)?;
     let (micros, rest) = clock(rest.strip_prefix(b" ")?)?;
     Some((civil, micros, rest))
-}
-
-/// Takes `min` to `max` digits off the front.
-fn digits(text: &[u8], min: usize, max: usize) -> Option<(i64, &[u8])> {
-    let count = text.iter().take(max).take_while(|byte| byte.is_ascii_digit()).count();
-    if count < min {
-        return None;
-    }
-    let (digits, rest) = text.split_at(count);
-    let number = digits.iter().fold(0, |number, digit| number * 10 + i64::from(digit - b'0'));
-    Some((number, rest))
 }
 
 /// `hh:mm:ss[.ffffff]` of a day → microseconds and what follows.
@@ -196,18 +226,21 @@ fn clock(text: &[u8]) -> Option<(i64, &[u8])> {
 pub(super) fn hours(text: &[u8]) -> Option<(i128, &[u8])> {
     let (hours, rest) = digits(text, 2, 10)?;
     let (minutes, rest) = digits(rest.strip_prefix(b":")?, 2, 2)?;
-    let (seconds, mut rest) = digits(rest.strip_prefix(b":")?, 2, 2)?;
+    let (seconds, rest) = digits(rest.strip_prefix(b":")?, 2, 2)?;
     if 59 < minutes || 60 < seconds {
         return None;
     }
-    let mut micros = (minutes * 60 + seconds) * 1_000_000;
-    if let Some(fraction) = rest.strip_prefix(b".") {
-        let (number, after) = digits(fraction, 1, 6)?;
-        let missing = 6 - (fraction.len() - after.len());
-        micros += number * 10i64.pow(u32::try_from(missing).ok()?);
-        rest = after;
-    }
+    let (fraction, rest) = fraction(rest)?;
+    let micros = (minutes * 60 + seconds) * 1_000_000 + fraction;
     Some((i128::from(hours) * i128::from(HOUR_US) + i128::from(micros), rest))
+}
+
+/// `.ffffff`, which may be missing → microseconds and what follows.
+fn fraction(text: &[u8]) -> Option<(i64, &[u8])> {
+    let Some(text) = text.strip_prefix(b".") else { return Some((0, text)) };
+    let (number, rest) = digits(text, 1, 6)?;
+    let missing = 6 - (text.len() - rest.len());
+    Some((number * 10i64.pow(u32::try_from(missing).ok()?), rest))
 }
 
 /// `+hh[:mm[:ss]]` → microseconds east of UTC.
@@ -250,64 +283,4 @@ fn write_clock(micros: i64, width: Option<u8>, out: &mut Vec<u8>) {
         None => text[9..].iter().rposition(|&digit| digit != b'0').map_or(0, |last| last + 1),
     };
     out.extend_from_slice(&text[..if kept == 0 { 8 } else { 9 + kept }]);
-}
-
-impl Civil {
-    fn parse(text: &[u8], bc: bool) -> Option<(Self, &[u8])> {
-        let (year, rest) = digits(text, 4, 7)?;
-        let (month, rest) = digits(rest.strip_prefix(b"-")?, 2, 2)?;
-        let (day, rest) = digits(rest.strip_prefix(b"-")?, 2, 2)?;
-        let valid = (1..=12).contains(&month) && (1..=31).contains(&day);
-        let year = if bc { 1 - year } else { year };
-        valid.then_some((Self { year, month, day }, rest))
-    }
-
-    /// Days since 1970-01-01. Years are counted from March, so that the leap day comes last.
-    fn days(self) -> i64 {
-        let year = self.year - i64::from(self.month <= 2);
-        let (cycle, year_of_cycle) = (year.div_euclid(400), year.rem_euclid(400));
-        let day_of_year = (153 * ((self.month + 9) % 12) + 2) / 5 + self.day - 1;
-        let day_of_cycle =
-            year_of_cycle * 365 + year_of_cycle / 4 - year_of_cycle / 100 + day_of_year;
-        cycle * 146_097 + day_of_cycle - 719_468
-    }
-
-    fn of_days(days: i64) -> Self {
-        let shifted = days + 719_468;
-        let (cycle, day_of_cycle) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-        let leaps = day_of_cycle / 1460 - day_of_cycle / 36_524 + day_of_cycle / 146_096;
-        let year_of_cycle = (day_of_cycle - leaps) / 365;
-        let day_of_year =
-            day_of_cycle - (365 * year_of_cycle + year_of_cycle / 4 - year_of_cycle / 100);
-        let march_month = (5 * day_of_year + 2) / 153;
-        let day = day_of_year - (153 * march_month + 2) / 5 + 1;
-        let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
-        Self { year: cycle * 400 + year_of_cycle + i64::from(month <= 2), month, day }
-    }
-
-    /// Java's `ISO_LOCAL_DATE`: four digits at least, `+` before more, year 0 for 1 BC.
-    fn write(self, out: &mut Vec<u8>) {
-        let Self { year, month, day } = self;
-        if year < 0 {
-            out.push(b'-');
-        } else if 9999 < year {
-            out.push(b'+');
-        }
-        let mut text = *b"0000-00-00";
-        let mut put = |at: usize, number: i64| {
-            text[at] += u8::try_from(number / 10 % 10).unwrap_or(0);
-            text[at + 1] += u8::try_from(number % 10).unwrap_or(0);
-        };
-        put(5, month);
-        put(8, day);
-        let year = year.abs();
-        if year <= 9999 {
-            put(0, year / 100);
-            put(2, year % 100);
-            out.extend_from_slice(&text);
-        } else {
-            json::integer(year, out);
-            out.extend_from_slice(&text[4..]);
-        }
-    }
 }
