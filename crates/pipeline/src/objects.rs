@@ -43,11 +43,9 @@ pub async fn objects(task: &config::Task, folder: &Path) -> Result<Vec<ObjectRow
     let candidates = session.candidates().await?;
     let names = task.source.partition_names;
     let captured = capture(&candidates, &selection, session.server().version, names);
-    let mut tables = Vec::with_capacity(captured.read.len());
-    for reading in captured.read {
-        let table = Arc::new(session.table(reading.relation.oid).await?);
-        tables.push((reading, table));
-    }
+    let oids: Vec<u32> = captured.read.iter().map(|reading| reading.relation.oid).collect();
+    let found = session.tables(&oids).await?.into_iter().map(Arc::new);
+    let tables: Vec<_> = captured.read.into_iter().zip(found).collect();
     let partitions = partitions(task, folder, &selection, &plan, &tables).await?;
     let mut rows = Vec::with_capacity(tables.len());
     for (reading, table) in tables {

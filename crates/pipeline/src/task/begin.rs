@@ -223,10 +223,8 @@ impl Task {
         session: &Session,
         readings: Vec<Reading>,
     ) -> Result<Vec<snapshot::Source>, Failure> {
-        let mut tables = Vec::with_capacity(readings.len());
-        for reading in &readings {
-            tables.push(Arc::new(session.table(reading.relation.oid).await?));
-        }
+        let oids: Vec<u32> = readings.iter().map(|reading| reading.relation.oid).collect();
+        let tables: Vec<_> = session.tables(&oids).await?.into_iter().map(Arc::new).collect();
         let plans = self.planner.plan_all(&tables).await?;
         let source = |((reading, table), plan): ((Reading, _), Option<_>)| {
             let Reading { relation, only, .. } = reading;
