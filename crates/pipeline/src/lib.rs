@@ -5,7 +5,7 @@
 //! * [`task`]: one life of a task: where it begins ([`start`]), its [`snapshot`], its [`front`]s and
 //!   [`lanes`], what follows a [`failure`].
 //! * [`capture`]: which tables are published and read; [`planner`]: their topics, pins and plans.
-//! * [`precheck`], [`objects`], [`tail`]: what looks without writing.
+//! * [`mod@precheck`], [`mod@objects`], [`mod@tail`]: what looks without writing.
 
 pub mod acknowledger;
 pub mod batch;
