@@ -1,11 +1,22 @@
 //! Lanes and the meta lane on a real broker: fencing, checkpoints, takeovers, what was taken away.
 
+#[path = "kafka_lane/checks.rs"]
+mod checks;
+#[path = "kafka_lane/late_commit.rs"]
+mod late_commit;
+#[path = "kafka_lane/own_broker.rs"]
+mod own_broker;
+#[path = "kafka_lane/proxy.rs"]
+mod proxy;
+
 use kafka::meta::{MetaLane, MetaRecord, MetaState, SnapshotState, Watermark};
 use kafka::names::{LaneId, Names};
 use kafka::settings::Settings;
 use kafka::sink::{CommitPoint, LaneSink, Opened};
 use kafka::topics::Admin;
 use rand::{RngCore, SeedableRng};
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use record::Record;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,7 +24,7 @@ use std::time::Duration;
 use tests::reader::{Topics, count};
 use tests::seed::unique;
 use tests::servers::Server;
-use tests::topics;
+use tests::{deadline, topics};
 use wal::{Lsn, Position};
 
 const LANE: LaneId = LaneId::Lane(3);
@@ -32,7 +43,10 @@ impl Bench {
     }
 
     fn with(change: impl FnOnce(&mut config::Sink)) -> Self {
-        let kafka = Server::start("kafka");
+        Self::on(Server::start("kafka"), change)
+    }
+
+    fn on(kafka: Server, change: impl FnOnce(&mut config::Sink)) -> Self {
         let task = format!("lane_{}", unique());
         let topic = format!("{task}.rows");
         topics::create(&kafka, &topic, 3);
@@ -44,6 +58,12 @@ impl Bench {
         let admin = Admin::new(&settings).expect("a client");
         admin.ensure_internal(&names).expect("the checkpoint topic");
         Self { kafka, settings, names, topic }
+    }
+
+    fn spec(&self) -> config::Task {
+        let mut spec = config::Task { task: self.names.task().into(), ..config::Task::default() };
+        spec.sink.brokers = vec![self.kafka.address.clone()];
+        spec
     }
 
     fn open(&self) -> Result<(Box<dyn LaneSink>, Opened), kafka::Error> {
@@ -63,6 +83,13 @@ impl Bench {
             headers: &[("distributary.seq", b"7")],
             timestamp_ms: 1_709_605_230_500,
         })
+    }
+
+    /// A commit returns before its markers are in the log: a reader may come in between.
+    fn assert_keys(&self, expected: &[&str]) {
+        let enough = || Some(self.keys()).filter(|keys| expected.len() <= keys.len());
+        let keys = deadline::await_some("committed records", Duration::from_secs(60), enough);
+        assert_eq!(keys, expected);
     }
 
     fn keys(&self) -> Vec<String> {
@@ -107,7 +134,7 @@ fn records_and_checkpoint_come_together_and_survive_the_owner() {
     assert_eq!(checkpoint.prev_end[&bench.topic].len(), 1);
     bench.send(lane.as_mut(), "c").expect("sent");
     assert_eq!(lane.commit(&point(70, 0)).expect("committed").txn_seq, 3);
-    assert_eq!(bench.keys(), ["a", "b", "c"]);
+    bench.assert_keys(&["a", "b", "c"]);
 }
 
 #[test]
@@ -119,6 +146,7 @@ fn headers_time_and_tombstones_arrive() {
     let tombstone = Record { topic, partition: 1, key, value: None, headers: &[], timestamp_ms: 5 };
     lane.send(&tombstone).expect("sent");
     lane.commit(&point(50, 0)).expect("committed");
+    bench.assert_keys(&["a", "a"]);
     let topics = Topics::read(&bench.kafka, &bench.topic);
     let records: Vec<_> = topics.of(&bench.topic).collect();
     assert_eq!(records[0].header("distributary.seq").as_deref(), Some("7"));
@@ -138,7 +166,7 @@ fn a_new_owner_fences_the_old_one_and_hides_what_it_left_open() {
     assert!(matches!(again, kafka::Error::Poisoned), "{again}");
     bench.send(new.as_mut(), "new").expect("sent");
     new.commit(&point(50, 0)).expect("committed");
-    assert_eq!(bench.keys(), ["new"]);
+    bench.assert_keys(&["new"]);
 }
 
 #[test]
@@ -150,7 +178,7 @@ fn a_position_that_turns_back_is_refused() {
     bench.send(lane.as_mut(), "b").expect("sent");
     let error = lane.commit(&point(50, 2)).expect_err("refused");
     assert!(matches!(error, kafka::Error::CheckpointDiverged { .. }), "{error}");
-    assert_eq!(bench.keys(), ["a"]);
+    bench.assert_keys(&["a"]);
 }
 
 #[test]
@@ -164,6 +192,60 @@ fn a_topic_made_again_is_noticed() {
     topics::create(&bench.kafka, &bench.topic, 3);
     let error = bench.open().err().expect("refused");
     assert!(matches!(error, kafka::Error::TopicTruncated { .. }), "{error}");
+}
+
+#[test]
+fn a_topic_that_is_gone_is_noticed() {
+    let bench = Bench::new();
+    let (mut lane, _) = bench.opened();
+    bench.send(lane.as_mut(), "a").expect("sent");
+    lane.commit(&point(50, 0)).expect("committed");
+    drop(lane);
+    topics::delete(&bench.kafka, |name| name == bench.topic);
+    deadline::await_true("the topic gone from the metadata", Duration::from_secs(20), || {
+        topics::list(&bench.kafka, |name| name == bench.topic).is_empty()
+    });
+    let error = bench.open().err().expect("refused");
+    assert!(matches!(error, kafka::Error::TopicTruncated { end: 0, .. }), "{error}");
+}
+
+/// Its records are in the log before ours: for a reader of committed records the topic ends there.
+#[test]
+fn an_open_transaction_of_a_stranger_is_no_truncation() {
+    let bench = Bench::new();
+    let stranger = stranger(&bench.kafka, &bench.names.task().replace("lane_", "stranger_"));
+    stranger.begin_transaction().expect("begun");
+    send_raw(&stranger, &bench.topic, "theirs");
+    let (mut lane, _) = bench.opened();
+    bench.send(lane.as_mut(), "ours").expect("sent");
+    lane.commit(&point(50, 0)).expect("committed");
+    drop(lane);
+    assert!(bench.keys().is_empty(), "the stranger holds nothing back");
+    assert_eq!(bench.opened().1.position(), point(50, 0).position);
+    stranger.abort_transaction(Duration::from_secs(20)).expect("aborted");
+    bench.assert_keys(&["ours"]);
+}
+
+/// A transactional producer that is none of ours.
+fn stranger(kafka: &Server, id: &str) -> BaseProducer {
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", &kafka.address)
+        .set("transactional.id", id)
+        .set("retry.backoff.ms", "1000")
+        .set("retry.backoff.max.ms", "1000")
+        .create()
+        .expect("a producer");
+    producer.init_transactions(Duration::from_secs(30)).expect("initialised");
+    producer
+}
+
+fn send_raw(producer: &BaseProducer, topic: &str, key: &str) {
+    let record = BaseRecord::to(topic).partition(1).key(key).payload("{}");
+    producer.send(record).map_err(|(error, _)| error).expect("queued");
+    deadline::await_true("delivery", Duration::from_secs(20), || {
+        producer.poll(Duration::ZERO);
+        producer.in_flight_count() == 0
+    });
 }
 
 #[test]
@@ -195,7 +277,51 @@ fn at_least_once_keeps_its_checkpoint_without_transactions() {
     assert!(lane.commit(&point(50, 3)).expect("durable").clean);
     drop(lane);
     assert_eq!(bench.opened().1.position(), point(50, 3).position);
-    assert_eq!(bench.keys(), ["a"]);
+    bench.assert_keys(&["a"]);
+}
+
+#[test]
+fn at_least_once_works_with_every_acks() {
+    for acks in [config::Acks::Zero, config::Acks::One, config::Acks::All] {
+        let bench = Bench::with(|sink| {
+            sink.delivery = config::Delivery::AtLeastOnce;
+            sink.acks = acks;
+        });
+        let (mut lane, _) = bench.opened();
+        for lsn in [50, 60] {
+            bench.send(lane.as_mut(), "a").expect("sent");
+            lane.commit(&point(lsn, 0)).expect("durable");
+        }
+        drop(lane);
+        let opened = bench.opened().1;
+        assert_eq!(opened.position(), point(60, 0).position, "{acks:?}");
+        assert_eq!(opened.checkpoint.expect("a checkpoint").txn_seq, 2, "{acks:?}");
+        bench.assert_keys(&["a", "a"]);
+    }
+}
+
+#[test]
+fn a_queue_that_is_full_makes_the_sender_wait() {
+    let bench = Bench::new();
+    let (mut lane, _) = bench.opened();
+    // Several times what the client's queue holds.
+    let value = vec![b'x'; 1 << 20];
+    for number in 0..200_u32 {
+        let key = number.to_string();
+        let record = Record {
+            topic: &bench.topic,
+            partition: 1,
+            key: Some(key.as_bytes()),
+            value: Some(&value),
+            headers: &[],
+            timestamp_ms: 1,
+        };
+        lane.send(&record).expect("sent");
+        assert!(lane.pending() <= 64, "{} records of 1 MiB in the queue", lane.pending());
+    }
+    lane.commit(&point(50, 0)).expect("committed");
+    let numbers: Vec<String> = (0..200).map(|number: u32| number.to_string()).collect();
+    bench.assert_keys(&numbers.iter().map(|it| &**it).collect::<Vec<_>>());
 }
 
 #[test]
@@ -206,7 +332,7 @@ fn every_compression_arrives() {
         let (mut lane, _) = bench.opened();
         bench.send(lane.as_mut(), "a").expect("sent");
         lane.commit(&point(50, 0)).expect("committed");
-        assert_eq!(bench.keys(), ["a"], "{compression:?}");
+        bench.assert_keys(&["a"]);
     }
 }
 

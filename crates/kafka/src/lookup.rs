@@ -135,30 +135,39 @@ impl Lookup {
     /// Of partitions that exist. The client reads uncommitted: an end is where the log ends, not
     /// where the oldest open transaction of anybody begins.
     fn offsets(&self, partitions: &[(&str, i32)], edge: Edge) -> Result<Offsets, Error> {
-        let failed = |error: KafkaError| Error::from_kafka("asking where topics end", &error);
         let mut offsets = Offsets::new();
         for some in partitions.chunks(PARTITIONS_PER_REQUEST) {
-            let mut list = TopicPartitionList::with_capacity(some.len());
-            for &(topic, partition) in some {
-                let asked = match edge {
-                    Edge::Beginning => Offset::Beginning,
-                    Edge::End => Offset::End,
-                };
-                list.add_partition_offset(topic, partition, asked).map_err(failed)?;
-            }
-            let answer = self.consumer.offsets_for_times(list, CALL_MAX).map_err(failed)?;
-            for element in answer.elements() {
-                element.error().map_err(failed)?;
-                let partition = (element.topic().to_owned(), element.partition());
-                match element.offset() {
-                    Offset::Offset(offset) => drop(offsets.insert(partition, offset)),
-                    // A partition without a record has no first one.
-                    Offset::Beginning
-                    | Offset::End
-                    | Offset::Stored
-                    | Offset::Invalid
-                    | Offset::OffsetTail(_) => {}
+            let until = Instant::now() + CALL_MAX;
+            loop {
+                match self.some_offsets(some, edge) {
+                    Ok(found) => break offsets.extend(found),
+                    // A topic just made, or a partition that moves, has no leader for a moment.
+                    Err(Error::Unreachable { .. }) if Instant::now() < until => {
+                        std::thread::sleep(TRY_PAUSE);
+                    }
+                    Err(error) => return Err(error),
                 }
+            }
+        }
+        Ok(offsets)
+    }
+
+    fn some_offsets(&self, partitions: &[(&str, i32)], edge: Edge) -> Result<Offsets, Error> {
+        let failed = |error: KafkaError| Error::from_kafka("asking where topics end", &error);
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        for &(topic, partition) in partitions {
+            let asked = match edge {
+                Edge::Beginning => Offset::Beginning,
+                Edge::End => Offset::End,
+            };
+            list.add_partition_offset(topic, partition, asked).map_err(failed)?;
+        }
+        let answer = self.consumer.offsets_for_times(list, CALL_MAX).map_err(failed)?;
+        let mut offsets = Offsets::new();
+        for element in answer.elements() {
+            element.error().map_err(failed)?;
+            if let Offset::Offset(offset) = element.offset() {
+                offsets.insert((element.topic().to_owned(), element.partition()), offset);
             }
         }
         Ok(offsets)

@@ -1,0 +1,114 @@
+//! Between the clients and a broker: passes requests on, and on order delays the next commit, or
+//! holds it back and cuts the connection, so that the client sends it again and the first copy can
+//! come later.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+/// EndTxn in the Kafka protocol.
+const END_TXN: [u8; 2] = [0, 26];
+
+/// What becomes of the next commit.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) enum Plan {
+    #[default]
+    Pass,
+    Delay(Duration),
+    HoldAndCut,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    plan: Plan,
+    held: Option<Vec<u8>>,
+}
+
+/// Works until the process ends.
+#[derive(Clone, Debug)]
+pub(crate) struct Proxy {
+    broker: String,
+    state: Arc<Mutex<State>>,
+}
+
+impl Proxy {
+    /// The broker may start later.
+    pub(crate) fn start(port: u16, broker: &str) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port)).expect("the proxy's port is free");
+        let proxy = Self { broker: broker.into(), state: Arc::default() };
+        let accepting = proxy.clone();
+        thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let proxy = accepting.clone();
+                thread::spawn(move || proxy.pass(client));
+            }
+        });
+        proxy
+    }
+
+    /// For the next commit only.
+    pub(crate) fn plan(&self, plan: Plan) {
+        self.state.lock().expect("not poisoned").plan = plan;
+    }
+
+    /// Sends the held commit to the broker; its answer is an error code, 0 where it was carried out.
+    pub(crate) fn deliver_held(&self) -> i16 {
+        let held = self.state.lock().expect("not poisoned").held.take();
+        let held = held.expect("a commit was held back");
+        let mut broker = TcpStream::connect(&self.broker).expect("the broker answers");
+        broker.write_all(&held).expect("the broker takes it");
+        let answer = read_frame(&mut broker).expect("an answer");
+        // Length, correlation id, throttle time, error code (EndTxn, versions 0 to 2).
+        i16::from_be_bytes([answer[12], answer[13]])
+    }
+
+    fn pass(&self, mut client: TcpStream) {
+        let Ok(mut broker) = TcpStream::connect(&self.broker) else { return };
+        let _ = (client.set_nodelay(true), broker.set_nodelay(true));
+        let (mut answers, mut back) =
+            (broker.try_clone().expect("a socket"), client.try_clone().expect("a socket"));
+        thread::spawn(move || {
+            let _ = io::copy(&mut answers, &mut back);
+            let _ = back.shutdown(Shutdown::Both);
+        });
+        while let Ok(request) = read_frame(&mut client) {
+            if request.get(4..6) == Some(&END_TXN[..]) && !self.judge(&request) {
+                break;
+            }
+            if broker.write_all(&request).is_err() {
+                break;
+            }
+        }
+        let _ = (client.shutdown(Shutdown::Both), broker.shutdown(Shutdown::Both));
+    }
+
+    /// Whether a commit goes on to the broker.
+    fn judge(&self, request: &[u8]) -> bool {
+        let mut state = self.state.lock().expect("not poisoned");
+        match std::mem::take(&mut state.plan) {
+            Plan::Pass => true,
+            Plan::Delay(time) => {
+                drop(state);
+                thread::sleep(time);
+                true
+            }
+            Plan::HoldAndCut => {
+                state.held = Some(request.to_vec());
+                false
+            }
+        }
+    }
+}
+
+/// With its length in front.
+fn read_frame(from: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let mut frame = vec![0; 4];
+    from.read_exact(&mut frame)?;
+    let length = u32::from_be_bytes([frame[0], frame[1], frame[2], frame[3]]) as usize;
+    assert!(length <= 64 << 20, "a frame of {length} bytes is none of Kafka's");
+    frame.resize(4 + length, 0);
+    from.read_exact(&mut frame[4..])?;
+    Ok(frame)
+}
