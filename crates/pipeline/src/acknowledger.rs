@@ -45,7 +45,7 @@ pub struct Parts {
     pub lifeline: Lifeline,
 }
 
-/// Confirm at once whatever can be. Answered by [`Advanced`] once nothing is on its way.
+/// Confirm at once whatever can be. Answered by an [`Advanced`] that is settled.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub struct Flush;
@@ -78,10 +78,13 @@ impl Acknowledger {
 
     fn report(&mut self) {
         self.reported_seq = self.frontier.seq();
+        let watermark = *self.parts.confirmed.borrow();
+        let more = self.frontier.confirmable().is_some_and(|lsn| watermark < lsn);
         self.parts.guardian.do_send(Advanced {
             generation: self.parts.generation,
             seq: self.frontier.seq(),
-            watermark: *self.parts.confirmed.borrow(),
+            watermark,
+            is_settled: !self.writing && !more,
         });
     }
 

@@ -117,4 +117,6 @@ pub struct Advanced {
     pub seq: u64,
     /// Position that is durable in every lane and recorded in the low watermark.
     pub watermark: Lsn,
+    /// The watermark is all that can be confirmed now.
+    pub is_settled: bool,
 }

@@ -118,5 +118,20 @@ async fn a_late_report_of_an_older_front_moves_the_lane_but_not_the_frontier() {
 async fn a_flush_is_answered_also_when_there_is_nothing_to_write() {
     let mut bench = bench(1);
     bench.acknowledger.do_send(Flush);
-    assert_eq!(bench.advanced.recv().await.expect("answered").seq, 0);
+    let advanced = bench.advanced.recv().await.expect("answered");
+    assert_eq!((advanced.seq, advanced.is_settled), (0, true));
+}
+
+#[actix_rt::test]
+async fn a_flush_is_settled_only_when_its_watermark_is_durable() {
+    let mut bench = bench(1);
+    bench.routed(1, 0, 10).await;
+    let (_, done) = bench.pending.borrow_mut().pop().expect("a watermark");
+    bench.acknowledger.send(Flush).await.expect("alive");
+    while let Ok(advanced) = bench.advanced.try_recv() {
+        assert!(!advanced.is_settled, "its watermark is on its way");
+    }
+    done.send(Ok(())).expect("awaited");
+    let advanced = bench.advanced.recv().await.expect("told");
+    assert_eq!((advanced.watermark, advanced.is_settled), (Lsn(10), true));
 }

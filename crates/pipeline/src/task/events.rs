@@ -161,7 +161,9 @@ impl Task {
             match tokio::time::timeout_at(until, self.news.recv()).await {
                 Ok(Some(News::Advanced(advanced))) if advanced.generation == front.generation => {
                     self.progress.advanced(advanced.watermark);
-                    return;
+                    if advanced.is_settled {
+                        return;
+                    }
                 }
                 Ok(Some(news)) => {
                     if self.note(news, Some(front)).await.is_err() {
