@@ -134,8 +134,7 @@ impl Writer {
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), refused)) => {
                     next = refused;
                     self.check()?;
-                    let enough = self.deliveries().reported() + RECORDS_PER_CHECK;
-                    self.deliveries().wait(enough.min(self.sent.max(1)), FULL);
+                    self.wait_for_room();
                 }
                 Err((error, _)) => {
                     // What went wrong before says more than "wrong state".
@@ -150,6 +149,17 @@ impl Writer {
             self.check()?;
         }
         Ok(())
+    }
+
+    /// Waits until the queue has room for many records, or so long that it may have.
+    fn wait_for_room(&self) {
+        let reported = self.deliveries().reported();
+        if reported < self.sent {
+            let enough = (reported + RECORDS_PER_CHECK).min(self.sent);
+            self.deliveries().wait(enough, FULL);
+        } else {
+            thread::sleep(RELEASE);
+        }
     }
 
     /// Tells of a fatal error and of records that were lost.
