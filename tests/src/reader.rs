@@ -31,6 +31,9 @@ pub struct Topics {
     pub records: Vec<Record>,
 }
 
+/// What a test may hold, in bytes of keys and values: beyond this the machine would end the test
+/// without a word.
+const HELD_MAX: usize = 2 << 30;
 /// No partition is silent for longer: a broker that has anything to say says so at once.
 const LONGEST: Duration = Duration::from_secs(40);
 
@@ -39,7 +42,7 @@ impl Topics {
     /// it is reached, which is not before this call.
     ///
     /// # Panics
-    /// When the broker does not answer.
+    /// When the broker does not answer, or has more than a test should have written.
     #[must_use]
     pub fn read(kafka: &Server, prefix: &str) -> Self {
         Self::read_by(kafka, prefix, "read_committed")
@@ -57,10 +60,15 @@ impl Topics {
     fn read_by(kafka: &Server, prefix: &str, isolation: &str) -> Self {
         let partitions = topics::list(kafka, |topic| topic.starts_with(prefix));
         let mut records = Vec::new();
+        let mut held = 0;
         let consumer = consumer(kafka, isolation);
         // One topic after the other: the client's end of a partition does not say of which topic.
         for (topic, &count) in &partitions {
-            read_topic(&consumer, topic, count, |message| records.push(record(message)));
+            read_topic(&consumer, topic, count, |message| {
+                held += message.key_len() + message.payload_len();
+                assert!(held <= HELD_MAX, "{topic}: the topics hold more than a test can read");
+                records.push(record(message));
+            });
         }
         Self { partitions, records }
     }

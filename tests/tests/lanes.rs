@@ -4,7 +4,7 @@
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use rdkafka::ClientConfig;
-use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -26,6 +26,9 @@ const MARKERS_MAX: Duration = Duration::from_secs(10);
 
 /// Rows that each transaction of [`writes`] changes.
 const ROWS: usize = 60;
+/// Between two transactions of [`writes`]: what a test reads back must fit into memory, however long
+/// a busy machine takes.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Writes transactions of equal size, each over all rows, until it is told to stop.
 fn writes<T>(scene: &Scene, during: impl FnOnce() -> T) -> T {
@@ -35,6 +38,7 @@ fn writes<T>(scene: &Scene, during: impl FnOnce() -> T) -> T {
         let writer = scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 sql.run("UPDATE t SET n = n + 1");
+                thread::sleep(PAUSE);
             }
         });
         // Also when it panics: the writer would never end.
@@ -170,6 +174,43 @@ fn a_second_run_fences_the_first() {
     scene.await_streaming(&mut second);
     workload.stop();
     second.interrupt(CATCH_UP_MAX).expect(0);
+    scene.catch_up(&spec);
+    scene.check(Promises::default());
+}
+
+/// Takes a lane's epoch away, as the broker does with the lane of a process that was paused for long.
+fn fence(scene: &Scene, lane: u8) {
+    let id = format!("{STATE_PREFIX}.{}.lane.{lane}", scene.name);
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", &scene.kafka.address)
+        .set("transactional.id", id)
+        .create()
+        .expect("a producer");
+    producer.init_transactions(SOON).expect("the lane is fenced");
+}
+
+#[test]
+fn a_lost_lane_is_replaced_alone() {
+    let scene = Scene::new("lost_lane", "postgres-15");
+    let mut sql = scene.sql();
+    workload::create(&mut sql);
+    let workload = Workload::start(&scene, seed("lost_lane", 7), Pace::default());
+    let spec = scene.spec();
+    let mut run = scene.run(&spec, &[]);
+    scene.await_streaming(&mut run);
+    workload.await_committed(50);
+    for lane in [2, 5] {
+        fence(&scene, lane);
+    }
+    run.await_log("lane has a new owner", SOON);
+    workload.await_committed(200);
+    workload.stop();
+    let ended = run.interrupt(CATCH_UP_MAX);
+    ended.expect(0);
+    let said = |text: &str| ended.stderr.lines().filter(|line| line.contains(text)).count();
+    // The front lived on, and so did the other lanes.
+    assert_eq!(said(" streaming "), 1, "{}", ended.stderr);
+    assert!(said("lane opened") <= 8 + 2, "{}", ended.stderr);
     scene.catch_up(&spec);
     scene.check(Promises::default());
 }
