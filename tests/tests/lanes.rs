@@ -202,15 +202,24 @@ fn a_lost_lane_is_replaced_alone() {
     for lane in [2, 5] {
         fence(&scene, lane);
     }
-    run.await_log("lane has a new owner", SOON);
+    for lane in [2, 5] {
+        run.await_log(&format!("lane has a new owner, sending again lane={lane} "), SOON);
+    }
     workload.await_committed(200);
     workload.stop();
     let ended = run.interrupt(CATCH_UP_MAX);
     ended.expect(0);
-    let said = |text: &str| ended.stderr.lines().filter(|line| line.contains(text)).count();
-    // The front lived on, and so did the other lanes.
+    // The front lived on, and so did the other lanes. A fence that finds an open transaction asks the
+    // broker twice, so one of the two may lose what it has just opened and open it once more.
+    let lines: Vec<_> =
+        ended.stderr.lines().skip_while(|line| !line.contains(" streaming ")).collect();
+    let said = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
     assert_eq!(said(" streaming "), 1, "{}", ended.stderr);
-    assert!(said("lane opened") <= 8 + 2, "{}", ended.stderr);
+    for lane in 0..8 {
+        let opened = said(&format!("lane opened lane={lane} "));
+        let lost = [2, 5].contains(&lane);
+        assert_eq!(0 < opened, lost, "lane {lane} opened {opened} times:\n{}", ended.stderr);
+    }
     scene.catch_up(&spec);
     scene.check(Promises::default());
 }
