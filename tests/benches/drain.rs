@@ -1,43 +1,66 @@
-//! Drains a backlog that waits behind replication slots: `distributary` into Kafka, exactly once
-//! and at least once, beside
-//! `pg_recvlogical` to nowhere, in turns. Prints a table for BENCHMARKS.md.
+//! Drains backlogs that wait behind replication slots: `distributary` into Kafka, exactly once
+//! and at least once, beside `pg_recvlogical` to nowhere, in turns. Prints tables for
+//! BENCHMARKS.md.
 //!
-//! usage: just bench drain [--rows N] [--runs N] [--large]
+//! usage: just bench drain [--backlog rows|pgbench|large]... [--rows N] [--runs N] [--quick]
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use std::ffi::OsStr;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+use tests::bench::{
+    binary, megabytes, pace, postgres_program, print_ending, print_heading, process_of, shown,
+    spread,
+};
 use tests::procfs::{cpu_seconds, has_ended, memory_bytes_max};
 use tests::reader::count;
 use tests::scene::Scene;
-use tests::servers::{Server, repository};
-use tests::sql::{PASSWORD, ROLE, Sql};
+use tests::sql::{ROLE, Sql};
 use tests::task::Spec;
 use tests::topics;
 
-/// Drain a backlog behind replication slots.
+/// Drain backlogs behind replication slots.
 #[derive(Parser)]
 struct Arguments {
-    /// Rows of the backlog, 200 bytes each.
+    /// What the backlog is; can be repeated. Without it all of them.
+    #[arg(long, value_enum)]
+    backlog: Vec<Backlog>,
+    /// Row events of each backlog.
     #[arg(long, default_value_t = 1_000_000)]
     rows: u32,
-    /// Times that each subject drains it.
+    /// Rounds: times that each subject drains each backlog.
     #[arg(long, default_value_t = 3)]
     runs: usize,
-    /// One transaction in place of transactions of 100 rows.
+    /// Scale of pgbench's tables: 100,000 accounts each.
+    #[arg(long, default_value_t = 10)]
+    scale: u32,
+    /// A small check: one round of 20,000 events, scale 1.
     #[arg(long)]
-    large: bool,
+    quick: bool,
     /// What cargo says to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-const ROW_BYTES: usize = 200;
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum Backlog {
+    /// Inserts of 200 bytes in transactions of 100.
+    Rows,
+    /// pgbench's own workload, from four connections.
+    Pgbench,
+    /// Inserts of 200 bytes in one transaction.
+    Large,
+}
+
 const TRANSACTION_ROWS: u32 = 100;
+const PGBENCH_CONNECTIONS: u32 = 4;
+/// Three updates and an insert.
+const PGBENCH_EVENTS: u32 = 4;
+const PGBENCH_TABLES: [&str; 4] =
+    ["pgbench_accounts", "pgbench_branches", "pgbench_history", "pgbench_tellers"];
 /// How often processes are looked at.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 const RUN_MAX: Duration = Duration::from_secs(900);
@@ -64,17 +87,28 @@ struct Cost {
 }
 
 fn main() -> io::Result<()> {
-    let arguments = Arguments::parse();
-    let bench = Bench::new(&arguments);
-    let mut costs = vec![Vec::new(); SUBJECTS.len()];
-    for run in 0..arguments.runs {
-        for (subject, costs) in SUBJECTS.into_iter().zip(&mut costs) {
-            let cost = bench.drain(subject, run);
-            writeln!(io::stderr(), "{} run {}: {cost:?}", subject.name(), run + 1)?;
-            costs.push(cost);
-        }
+    let mut arguments = Arguments::parse();
+    if arguments.quick {
+        arguments = Arguments { rows: 20_000, runs: 1, scale: 1, ..arguments };
     }
-    print(&arguments, &costs)
+    if arguments.backlog.is_empty() {
+        arguments.backlog = Backlog::value_variants().to_vec();
+    }
+    assert!(0 < arguments.runs, "--runs takes 1 or more");
+    print_heading("drain")?;
+    for &backlog in &arguments.backlog {
+        let bench = Bench::new(backlog, &arguments);
+        let mut costs = vec![Vec::new(); SUBJECTS.len()];
+        for run in 0..arguments.runs {
+            for (subject, costs) in SUBJECTS.into_iter().zip(&mut costs) {
+                let cost = bench.drain(subject, run);
+                tests::seed::say(&format!("{} run {}: {cost:?}", subject.name(), run + 1));
+                costs.push(cost);
+            }
+        }
+        bench.print(&costs)?;
+    }
+    print_ending()
 }
 
 impl Subject {
@@ -97,8 +131,11 @@ impl Subject {
 
 /// A backlog behind one slot for each run of each subject.
 struct Bench {
+    backlog: Backlog,
     scene: Scene,
-    rows: u32,
+    /// Events without the one that ends the backlog.
+    events: u32,
+    scale: u32,
     /// Where the backlog ends.
     end: String,
     binary: PathBuf,
@@ -106,36 +143,105 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(arguments: &Arguments) -> Self {
+    fn new(backlog: Backlog, arguments: &Arguments) -> Self {
         let scene = Scene::new("drain", "postgres-15");
-        let binary = std::env::var_os(tests::process::VARIABLE)
-            .map_or_else(|| repository().join("target/release/distributary"), PathBuf::from);
-        assert!(binary.is_file(), "{} is missing: cargo build --release -p cli", binary.display());
-        let mut sql = scene.sql();
-        sql.run(
-            "CREATE TABLE backlog (id bigint PRIMARY KEY, payload text); CREATE PUBLICATION \
-         recv FOR TABLE backlog",
-        );
+        let step = match backlog {
+            Backlog::Pgbench => PGBENCH_EVENTS * PGBENCH_CONNECTIONS,
+            Backlog::Rows | Backlog::Large => 1,
+        };
         let mut bench = Self {
+            backlog,
             broker: process_of(&scene.kafka),
             scene,
-            rows: arguments.rows,
+            events: arguments.rows / step * step,
+            scale: arguments.scale,
             end: String::new(),
-            binary,
+            binary: binary(),
         };
+        let mut sql = bench.scene.sql();
+        bench.create(&mut sql);
         for run in 0..arguments.runs {
             for subject in SUBJECTS {
                 bench.prepare(&mut sql, subject, run);
             }
         }
         let begun = Instant::now();
-        fill(&mut sql, arguments);
+        bench.fill(&mut sql);
         bench.end = sql.value("SELECT pg_current_wal_lsn()");
         // Whoever waits for the end sees a commit behind it.
-        sql.run("INSERT INTO backlog VALUES (-1, 'the end')");
+        sql.run(match backlog {
+            Backlog::Pgbench => "INSERT INTO pgbench_history (filler) VALUES ('the end')",
+            Backlog::Rows | Backlog::Large => "INSERT INTO backlog VALUES (-1, 'the end')",
+        });
         let seconds = begun.elapsed().as_secs();
-        tests::seed::say(&format!("backlog of {} rows written in {seconds} s", arguments.rows));
+        tests::seed::say(&format!("{} written in {seconds} s", bench.about()));
         bench
+    }
+
+    fn create(&self, sql: &mut Sql) {
+        if self.backlog == Backlog::Pgbench {
+            self.pgbench(&["-i", "-q", "-s", &self.scale.to_string()]);
+        } else {
+            sql.run("CREATE TABLE backlog (id bigint PRIMARY KEY, payload text)");
+        }
+        sql.run(&format!("CREATE PUBLICATION recv FOR TABLE {}", self.tables().join(", ")));
+    }
+
+    fn fill(&self, sql: &mut Sql) {
+        let last = self.events;
+        match self.backlog {
+            Backlog::Pgbench => {
+                let connections = PGBENCH_CONNECTIONS.to_string();
+                let each = (last / PGBENCH_EVENTS / PGBENCH_CONNECTIONS).to_string();
+                self.pgbench(&["-n", "-c", &connections, "-j", "2", "-t", &each]);
+            }
+            Backlog::Rows => {
+                let rows = TRANSACTION_ROWS;
+                let insert =
+                    pace::insert("backlog", &format!("low, least(low + {rows} - 1, {last})"));
+                sql.run(&format!(
+                    "DO $$ BEGIN FOR low IN 1..{last} BY {rows} LOOP {insert}; COMMIT; END LOOP; \
+                     END $$"
+                ));
+            }
+            Backlog::Large => sql.run(&pace::insert("backlog", &format!("1, {last}"))),
+        }
+    }
+
+    fn pgbench(&self, arguments: &[&str]) {
+        let (host, port) = self.scene.postgres.host_and_port();
+        let output = postgres_program("pgbench")
+            .args(["-h", host, "-p", &port.to_string(), "-U", ROLE])
+            .args(arguments)
+            .arg(&self.scene.name)
+            .output()
+            .expect("pgbench can be started");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "pgbench failed:\n{said}");
+    }
+
+    fn tables(&self) -> &'static [&'static str] {
+        match self.backlog {
+            Backlog::Pgbench => &PGBENCH_TABLES,
+            Backlog::Rows | Backlog::Large => &["backlog"],
+        }
+    }
+
+    /// What is in the backlog.
+    fn about(&self) -> String {
+        let (events, bytes) = (self.events, pace::ROW_BYTES);
+        match self.backlog {
+            Backlog::Rows => {
+                format!("{events} rows of {bytes} bytes in transactions of {TRANSACTION_ROWS}")
+            }
+            Backlog::Large => format!("{events} rows of {bytes} bytes in one transaction"),
+            Backlog::Pgbench => format!(
+                "{events} events of {} transactions of pgbench (TPC-B-like, scale {}, \
+                 {PGBENCH_CONNECTIONS} connections, REPLICA IDENTITY FULL)",
+                events / PGBENCH_EVENTS,
+                self.scale
+            ),
+        }
     }
 
     fn slot(&self, subject: Subject, run: usize) -> String {
@@ -153,9 +259,14 @@ impl Bench {
 
     fn spec(&self, subject: Subject, run: usize) -> Spec {
         let Scene { postgres, kafka, name, .. } = &self.scene;
+        let objects = self.tables().iter().map(|table| format!("{{table: public.{table}}}"));
+        let objects: Vec<String> = objects.collect();
+        let objects: Vec<&str> = objects.iter().map(String::as_str).collect();
+        // pgbench's tables have rows before the slot; they are not what is measured.
         let spec = Spec::new(&self.task(subject, run), postgres, name, kafka)
             .topic(&format!("{name}.{{task}}.{{table}}"))
-            .objects(&["{table: public.backlog}"]);
+            .line("sync: {snapshot: false}")
+            .objects(&objects);
         if subject == Subject::AtLeastOnce { spec.sink("delivery: at-least-once") } else { spec }
     }
 
@@ -168,26 +279,18 @@ impl Bench {
         }
         let ended = self.command(subject, run).output().expect("distributary can be started");
         let said = String::from_utf8_lossy(&ended.stderr);
-        assert!(ended.status.success(), "the empty table was not carried:\n{said}");
+        assert!(ended.status.success(), "the task did not begin:\n{said}");
     }
 
     fn command(&self, subject: Subject, run: usize) -> Command {
         if subject == Subject::RecvLogical {
             let (host, port) = self.scene.postgres.host_and_port();
-            let mut command = Command::new("/usr/lib/postgresql/15/bin/pg_recvlogical");
+            let mut command = postgres_program("pg_recvlogical");
             command
                 .args(["--host", host, "--port", &port.to_string(), "--username", ROLE])
-                .args([
-                    "--dbname",
-                    &self.scene.name,
-                    "--slot",
-                    &self.slot(subject, run),
-                    "--start",
-                    "--no-loop",
-                ])
-                .args(["--file", "/dev/null", "--endpos", &self.end])
-                .args(["--option", "proto_version=1", "--option", "publication_names=recv"])
-                .env("PGPASSWORD", PASSWORD);
+                .args(["--dbname", &self.scene.name, "--slot", &self.slot(subject, run)])
+                .args(["--start", "--no-loop", "--file", "/dev/null", "--endpos", &self.end])
+                .args(["--option", "proto_version=1", "--option", "publication_names=recv"]);
             return command;
         }
         let mut command = Command::new(&self.binary);
@@ -214,26 +317,70 @@ impl Bench {
         cost.broker_cpu = cpu_seconds(self.broker).expect("the broker lives") - broker_before;
         sql.run(&format!("SELECT pg_drop_replication_slot('{slot}')"));
         if subject != Subject::RecvLogical {
-            let topic = format!("{}.{}.backlog", self.scene.name, self.task(subject, run));
-            assert_eq!(
-                count(&self.scene.kafka, &topic),
-                u64::from(self.rows) + 1,
-                "rows in {topic}"
-            );
+            let prefix = format!("{}.{}", self.scene.name, self.task(subject, run));
+            let topics = self.tables().iter().map(|table| format!("{prefix}.{table}"));
+            let arrived: u64 = topics.map(|topic| count(&self.scene.kafka, &topic)).sum();
+            assert_eq!(arrived, u64::from(self.events) + 1, "records in {prefix}");
             topics::delete(&self.scene.kafka, |name| name.contains(&self.task(subject, run)));
         }
         cost
     }
+
+    fn print(&self, costs: &[Vec<Cost>]) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        let events = f64::from(self.events);
+        let values = |cost: &Cost| {
+            [
+                events / cost.seconds,
+                cost.client_cpu / events * 1e6,
+                cost.walsender_cpu / events * 1e6,
+                cost.broker_cpu / events * 1e6,
+                megabytes(cost.memory_bytes),
+                cost.seconds_whole,
+            ]
+        };
+        let columns = "events/s | of `pg_recvlogical` | client CPU s/M | walsender CPU s/M | \
+                       broker CPU s/M | peak MiB | start to end, s";
+        writeln!(out, "\nBacklog: {}. Each round:\n", self.about())?;
+        writeln!(out, "| Round | Subject | {columns} |\n|---|---|---|---|---|---|---|---|---|")?;
+        for run in 0..costs[0].len() {
+            let reference = events / costs[0][run].seconds;
+            for (subject, costs) in SUBJECTS.into_iter().zip(costs) {
+                let [rate, client, walsender, broker, memory, whole] = values(&costs[run]);
+                writeln!(
+                    out,
+                    "| {} | {} | {rate:.0} | {:.2} | {client:.2} | {walsender:.2} | {broker:.2} | \
+                     {memory:.0} | {whole:.1} |",
+                    run + 1,
+                    subject.name(),
+                    rate / reference
+                )?;
+            }
+        }
+        writeln!(out, "\n{} rounds in turns, minimum / median / maximum:\n", costs[0].len())?;
+        writeln!(out, "| Subject | {columns} |\n|---|---|---|---|---|---|---|---|")?;
+        let reference = spread(&costs[0], |cost| values(cost)[0])[1];
+        for (subject, costs) in SUBJECTS.into_iter().zip(costs) {
+            let all: [[f64; 3]; 6] =
+                std::array::from_fn(|column| spread(costs, |cost| values(cost)[column]));
+            let [rate, client, walsender, broker, memory, whole] = all;
+            let row = [
+                shown(rate, 0),
+                format!("{:.2}", rate[1] / reference),
+                shown(client, 2),
+                shown(walsender, 2),
+                shown(broker, 2),
+                shown(memory, 0),
+                shown(whole, 1),
+            ];
+            writeln!(out, "| {} | {} |", subject.name(), row.join(" | "))?;
+        }
+        Ok(())
+    }
 }
 
 /// Watches a run until its process ends.
-fn watch(
-    sql: &mut Sql,
-    slot: &str,
-    mut child: Child,
-    begun: Instant,
-    folder: &std::path::Path,
-) -> Cost {
+fn watch(sql: &mut Sql, slot: &str, mut child: Child, begun: Instant, folder: &Path) -> Cost {
     let query = format!(
         "SELECT coalesce(active_pid, 0) FROM pg_replication_slots WHERE slot_name = '{slot}'"
     );
@@ -259,83 +406,4 @@ fn watch(
     let mut free = || sql.value(&query) == "0";
     tests::deadline::await_true("a free slot", Duration::from_secs(20), &mut free);
     cost
-}
-
-fn fill(sql: &mut Sql, arguments: &Arguments) {
-    // Text that does not repeat: lz4 would make a backlog of equal rows too small.
-    let payload = format!("substr(repeat(md5(n::text), {}), 1, {ROW_BYTES})", ROW_BYTES / 32 + 1);
-    let last = arguments.rows;
-    if arguments.large {
-        sql.run(&format!(
-            "INSERT INTO backlog SELECT n, {payload} FROM generate_series(1, {last}) n"
-        ));
-        return;
-    }
-    let rows = TRANSACTION_ROWS;
-    sql.run(&format!(
-        "DO $$ BEGIN FOR low IN 1..{last} BY {rows} LOOP \
-           INSERT INTO backlog SELECT n, {payload} FROM generate_series(low, least(low + {rows} - \
-           1, {last})) n; \
-           COMMIT; END LOOP; END $$"
-    ));
-}
-
-/// Process id of a server that `cluster/local/servers` runs.
-fn process_of(server: &Server) -> u32 {
-    let output = Command::new(repository().join("cluster/local/servers"))
-        .args(["status", &server.name])
-        .output()
-        .expect("the script can be run");
-    let status = String::from_utf8_lossy(&output.stdout).into_owned();
-    let id = status.split_whitespace().skip_while(|word| *word != "pid").nth(1);
-    id.and_then(|id| id.parse().ok()).unwrap_or_else(|| panic!("no process id in `{status}`"))
-}
-
-fn print(arguments: &Arguments, costs: &[Vec<Cost>]) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    let millions = f64::from(arguments.rows) / 1e6;
-    let transactions = if arguments.large {
-        "one transaction".into()
-    } else {
-        format!("transactions of {TRANSACTION_ROWS}")
-    };
-    writeln!(
-        out,
-        "\nBacklog: {} rows of {ROW_BYTES} bytes in {transactions}; {} runs each in turns: \
-         minimum / median / maximum.\n",
-        arguments.rows, arguments.runs
-    )?;
-    writeln!(
-        out,
-        "| Subject | events/s | of `pg_recvlogical` | client CPU s/M | walsender CPU s/M | broker \
-         CPU s/M | peak MB | start to end, s |"
-    )?;
-    writeln!(out, "|---|---|---|---|---|---|---|---|")?;
-    let rate = |cost: &Cost| f64::from(arguments.rows) / cost.seconds;
-    let reference = spread(&costs[0], rate)[1];
-    for (subject, costs) in SUBJECTS.into_iter().zip(costs) {
-        let row = [
-            shown(spread(costs, rate), 0),
-            format!("{:.2}", spread(costs, rate)[1] / reference),
-            shown(spread(costs, |cost| cost.client_cpu / millions), 2),
-            shown(spread(costs, |cost| cost.walsender_cpu / millions), 2),
-            shown(spread(costs, |cost| cost.broker_cpu / millions), 2),
-            #[expect(clippy::cast_precision_loss, reason = "megabytes")]
-            shown(spread(costs, |cost| cost.memory_bytes as f64 / f64::from(1 << 20)), 0),
-            shown(spread(costs, |cost| cost.seconds_whole), 1),
-        ];
-        writeln!(out, "| {} | {} |", subject.name(), row.join(" | "))?;
-    }
-    Ok(())
-}
-
-/// Minimum, median, maximum.
-fn spread(costs: &[Cost], of: impl Fn(&Cost) -> f64) -> [f64; 3] {
-    let mut values: Vec<f64> = costs.iter().map(of).collect();
-    values.sort_by(f64::total_cmp);
-    [values[0], values[values.len() / 2], values[values.len() - 1]]
-}
-
-fn shown(values: [f64; 3], digits: usize) -> String {
-    values.map(|value| format!("{value:.digits$}")).join(" / ")
 }

@@ -1,7 +1,7 @@
 //! One lane against a real broker: how long a lone transaction takes, and how fast a backlog goes
 //! through, exactly once and at least once. Prints a table for BENCHMARKS.md.
 //!
-//! usage: just bench kafka_lane [--records N] [--runs N] [--lanes N]
+//! usage: just bench kafka_lane [--records N] [--runs N] [--lanes N] [--quick]
 
 use clap::Parser;
 use config::Delivery;
@@ -14,6 +14,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
+use tests::bench::{print_ending, print_heading};
 use tests::procfs::{cpu_seconds, memory_bytes_max};
 use tests::seed::unique;
 use tests::servers::Server;
@@ -32,6 +33,9 @@ struct Arguments {
     /// Lanes that work side by side.
     #[arg(long, default_value_t = 1)]
     lanes: u8,
+    /// A small check: 20,000 records, once.
+    #[arg(long)]
+    quick: bool,
     /// What cargo says to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
@@ -144,8 +148,13 @@ fn point(commit_lsn: u64) -> CommitPoint {
 }
 
 fn main() -> io::Result<()> {
-    let arguments = Arguments::parse();
+    let mut arguments = Arguments::parse();
+    if arguments.quick {
+        arguments = Arguments { records: 20_000, runs: 1, ..arguments };
+    }
+    print_heading("kafka_lane")?;
     let mut out = io::stdout();
+    writeln!(out)?;
     writeln!(out, "| Lone transaction, {LONE_TRANSACTIONS} | p50 | p99 | longest | CPU each |")?;
     writeln!(out, "|---|---|---|---|---|")?;
     for delivery in [Delivery::ExactlyOnce, Delivery::AtLeastOnce] {
@@ -183,7 +192,7 @@ fn main() -> io::Result<()> {
             writeln!(out, "| {delivery:?} | {rate:.0} | {cpu:.2} | {memory} MiB |")?;
         }
     }
-    Ok(())
+    print_ending()
 }
 
 fn own_cpu() -> f64 {

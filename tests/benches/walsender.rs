@@ -1,7 +1,7 @@
 //! Reads a backlog from a replication slot to nowhere: our replication connection beside
 //! `pg_recvlogical`, in turns, with TLS and without. Prints a table for BENCHMARKS.md.
 //!
-//! usage: just bench walsender [--rows N] [--runs N]
+//! usage: just bench walsender [--rows N] [--runs N] [--quick]
 
 use clap::Parser;
 use config::TlsMode;
@@ -12,6 +12,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+use tests::bench::{print_ending, print_heading};
 use tests::deadline::await_true;
 use tests::procfs::{cpu_seconds, has_ended};
 use tests::seed::{say, unique};
@@ -30,6 +31,9 @@ struct Arguments {
     /// Times that each subject reads it.
     #[arg(long, default_value_t = 3)]
     runs: usize,
+    /// A small check: 20,000 rows, once.
+    #[arg(long)]
+    quick: bool,
     /// What cargo says to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
@@ -72,7 +76,11 @@ struct Bench {
 }
 
 fn main() -> io::Result<()> {
-    let arguments = Arguments::parse();
+    let mut arguments = Arguments::parse();
+    if arguments.quick {
+        arguments = Arguments { rows: 20_000, runs: 1, ..arguments };
+    }
+    print_heading("walsender")?;
     let mut bench = Bench::new(arguments.rows, arguments.runs);
     let mut costs = vec![Vec::new(); SUBJECTS.len()];
     for run in 1..=arguments.runs {
@@ -88,7 +96,8 @@ fn main() -> io::Result<()> {
         }
     }
     bench.remove();
-    print(&arguments, &costs)
+    print(&arguments, &costs)?;
+    print_ending()
 }
 
 impl Bench {

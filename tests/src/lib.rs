@@ -4,6 +4,7 @@
 //! to Kafka. Nothing here skips: a server that cannot start, or a binary that cannot be built,
 //! fails the test that needs it.
 
+pub mod bench;
 pub mod catalog;
 pub mod checker;
 pub mod deadline;

@@ -26,10 +26,42 @@ pub fn has_ended(process: u32) -> bool {
 /// The most memory that a process had resident, in bytes (`VmHWM`). `None`: it is gone.
 #[must_use]
 pub fn memory_bytes_max(process: u32) -> Option<u64> {
+    Some(memory(process)?.bytes_max)
+}
+
+/// What a process has resident.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Memory {
+    /// The most so far (`VmHWM`).
+    pub bytes_max: u64,
+    /// Now (`VmRSS`).
+    pub bytes: u64,
+    /// Of that, what no file stands behind: heap and stacks.
+    pub anonymous_bytes: u64,
+    pub threads: u64,
+}
+
+/// What a process has resident. `None`: it is gone.
+#[must_use]
+pub fn memory(process: u32) -> Option<Memory> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kilobytes * 1024)
+    let number = |name: &str| -> Option<u64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_ascii_whitespace().next()?.parse().ok()
+    };
+    Some(Memory {
+        bytes_max: number("VmHWM:")? << 10,
+        bytes: number("VmRSS:")? << 10,
+        anonymous_bytes: number("RssAnon:")? << 10,
+        threads: number("Threads:")?,
+    })
+}
+
+/// How busy the machine was in the last 1, 5 and 15 minutes: threads that run or want to.
+#[must_use]
+pub fn load() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').take(3).collect::<Vec<_>>().join(" ")
 }
 
 fn ticks_per_second() -> f64 {
@@ -49,7 +81,11 @@ mod tests {
         while cpu_seconds(own).unwrap() < begun + 0.02 {
             std::hint::black_box((0..10_000u64).sum::<u64>());
         }
+        let memory = memory(own).unwrap();
+        assert!(1 << 20 < memory.anonymous_bytes && memory.anonymous_bytes <= memory.bytes);
         assert!(1 << 20 < memory_bytes_max(own).unwrap());
+        assert_ne!(memory.threads, 0);
+        assert_eq!(load().split(' ').count(), 3);
         assert!(!has_ended(own));
         assert!(has_ended(u32::MAX - 1));
         assert_eq!(cpu_seconds(u32::MAX - 1), None);
