@@ -22,7 +22,8 @@ test *args:
 it suite *args:
     ./cluster/local/test {{ suite }} {{ args }}
 
-# One benchmark, whose figures go to BENCHMARKS.md: `decode`, `encode`, or one on real servers, which runs the binary.
+# `decode` and `encode` need no server; `drain`, `latency`, `memory`, `kafka_lane` and `walsender` take `--help`.
+# One benchmark, whose figures go to BENCHMARKS.md; each takes `--quick`.
 bench name *args:
     cargo build --release -p cli --bin distributary
     cargo bench --bench {{ name }} -- {{ args }}
