@@ -6,6 +6,7 @@
 //! usage: just bench memory [--case steady|large|outage]... [--lanes N]... [--quick]
 
 use clap::{Parser, ValueEnum};
+use std::fs::File;
 use std::io::{self, Write};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -77,11 +78,26 @@ struct Held {
 }
 
 /// The broker of these measurements, wiped in the end.
-struct Broker(Server);
+struct Broker {
+    server: Server,
+    /// Two of these benchmarks would wipe each other's broker.
+    _alone: File,
+}
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        self.0.order("wipe");
+        self.server.order("wipe");
+    }
+}
+
+impl Broker {
+    fn start() -> Self {
+        let path = std::env::temp_dir().join("distributary-bench-memory.lock");
+        let alone = File::create(path).expect("a lock file");
+        alone.try_lock().expect("no other `bench memory` on this machine");
+        // What an interrupted run has left.
+        Server::start(KAFKA).order("wipe");
+        Self { server: Server::start(KAFKA), _alone: alone }
     }
 }
 
@@ -94,13 +110,11 @@ fn main() -> io::Result<()> {
         arguments.case = Case::value_variants().to_vec();
     }
     print_heading("memory")?;
-    // What an interrupted run has left.
-    Server::start(KAFKA).order("wipe");
-    let broker = Broker(Server::start(KAFKA));
+    let broker = Broker::start();
     let mut all = Vec::new();
     for &case in &arguments.case {
         for &lanes in &arguments.lanes {
-            let held = measure(&arguments, &broker.0, case, lanes);
+            let held = measure(&arguments, &broker.server, case, lanes);
             say(&format!("{case:?}, {lanes} lanes: {:?}, {:?}", held.end, held.tally));
             all.push(held);
         }
