@@ -11,6 +11,8 @@ pub mod deadline;
 pub mod decode;
 pub mod event;
 pub mod form;
+pub mod network;
+pub mod probe;
 pub mod process;
 pub mod procfs;
 pub mod reader;

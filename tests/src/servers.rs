@@ -27,11 +27,37 @@ impl Server {
     /// As [`Self::start`].
     #[must_use]
     pub fn start_with(name: &str, settings: &[&str]) -> Self {
-        let mut arguments = vec!["start", name];
-        for setting in settings {
-            arguments.extend(["--set", setting]);
-        }
-        servers(&arguments);
+        let settings = settings.iter().flat_map(|setting| ["--set", setting]);
+        servers(&["start", name].into_iter().chain(settings).collect::<Vec<_>>());
+        Self::known(name)
+    }
+
+    /// As [`Self::start_with`], on a port of one's choice.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    #[must_use]
+    pub fn start_at(name: &str, port: u16, settings: &[&str]) -> Self {
+        let port = port.to_string();
+        let settings = settings.iter().flat_map(|setting| ["--set", setting]);
+        let words = ["start", name, "--port", &port].into_iter().chain(settings);
+        servers(&words.collect::<Vec<_>>());
+        Self::known(name)
+    }
+
+    /// Starts the nodes of a cluster together; the first one listens on `port`.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    #[must_use]
+    pub fn start_all_at(names: &[&str], port: u16) -> Vec<Self> {
+        let port = port.to_string();
+        let words = ["start"].into_iter().chain(names.iter().copied()).chain(["--port", &port]);
+        servers(&words.collect::<Vec<_>>());
+        names.iter().map(|name| Self::known(name)).collect()
+    }
+
+    fn known(name: &str) -> Self {
         let address = servers(&["address", name]).trim().to_owned();
         assert!(address.contains(':'), "servers address {name} printed `{address}`");
         Self { name: name.into(), address }

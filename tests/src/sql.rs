@@ -49,6 +49,25 @@ impl Sql {
     /// When the server refuses.
     #[must_use]
     pub fn connect_as(server: &Server, database: &str, user: &str, password: Option<&str>) -> Self {
+        Self::attempt_as(server, database, user, password).unwrap_or_else(|error| {
+            panic!("{} refuses {user} on {database}: {}", server.name, explain(&error))
+        })
+    }
+
+    /// Connects as the role of the tests.
+    ///
+    /// # Errors
+    /// When the server refuses or is away.
+    pub fn try_connect(server: &Server, database: &str) -> Result<Self, tokio_postgres::Error> {
+        Self::attempt_as(server, database, ROLE, Some(PASSWORD))
+    }
+
+    fn attempt_as(
+        server: &Server,
+        database: &str,
+        user: &str,
+        password: Option<&str>,
+    ) -> Result<Self, tokio_postgres::Error> {
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
         let (host, port) = server.host_and_port();
         let mut config = Config::new();
@@ -56,15 +75,12 @@ impl Sql {
         if let Some(password) = password {
             config.password(password);
         }
-        let (client, connection) =
-            runtime.block_on(config.connect(NoTls)).unwrap_or_else(|error| {
-                panic!("{} refuses {user} on {database}: {}", server.name, explain(&error))
-            });
+        let (client, connection) = runtime.block_on(config.connect(NoTls))?;
         // Its error is that of the statement which meets it.
         runtime.spawn(async move { drop(connection.await) });
         let mut sql = Self { runtime, client };
-        sql.run(SETTINGS);
-        sql
+        sql.attempt(SETTINGS)?;
+        Ok(sql)
     }
 
     /// Runs statements.

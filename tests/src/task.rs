@@ -139,8 +139,8 @@ mod tests {
 
     #[test]
     fn a_spec_is_one_that_the_product_reads() {
-        let postgres = Server { name: "postgres-15".into(), address: "127.0.0.1:54315".into() };
-        let kafka = Server { name: "kafka".into(), address: "127.0.0.1:39092".into() };
+        let postgres = Server { name: "postgres-15".into(), address: "127.0.0.1:24315".into() };
+        let kafka = Server { name: "kafka".into(), address: "127.0.0.1:29092".into() };
         let yaml = Spec::new("shop_1", &postgres, "shop", &kafka)
             .source("heartbeat_interval: 1s")
             .sink("delivery: at-least-once")

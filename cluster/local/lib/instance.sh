@@ -8,6 +8,7 @@ state_folder() {
     chmod 755 "$state" "$state/lib" 2>/dev/null || true
 }
 
+# Ports lie below 32768: from there on Linux gives them to outgoing connections, of which tests make thousands.
 # Sets name, kind, number (version or node), instance, dir and port_default. Argument: NAME or NAME:INSTANCE.
 select_instance() {
     name=$1
@@ -18,11 +19,11 @@ select_instance() {
         die "an instance is named by lower-case letters, digits, - and _, not \`$instance\`"
     case "$base" in
         postgres-11 | postgres-14 | postgres-15 | postgres-17 | postgres-18)
-            kind=postgres number=${base#postgres-} port_default=543$number step=0
+            kind=postgres number=${base#postgres-} port_default=243$number step=0
             ;;
-        kafka) kind=kafka number=0 port_default=39092 step=0 ;;
-        kafka-[123]) kind=kafka number=${base#kafka-} port_default=$((39092 + number * 100)) step=$(((number - 1) * 100)) ;;
-        registry) kind=registry number=0 port_default=38080 step=0 ;;
+        kafka) kind=kafka number=0 port_default=29092 step=0 ;;
+        kafka-[123]) kind=kafka number=${base#kafka-} port_default=$((29092 + number * 100)) step=$(((number - 1) * 100)) ;;
+        registry) kind=registry number=0 port_default=28080 step=0 ;;
         *) die "unknown server \`$1\`" "Known: postgres-11|14|15|17|18, kafka, kafka-1..3, registry, each also as NAME:INSTANCE." ;;
     esac
     dir=$state/$base${instance:+.$instance}
@@ -63,14 +64,14 @@ locked_port() {
     exec 8>"$state/lib/ports.lock"
     flock 8
     local candidate
-    for ((candidate = 54400; candidate < 55000; candidate += 2)); do
+    for ((candidate = 24400; candidate < 25000; candidate += 2)); do
         if ! grep -q -s -x "$candidate" "$state"/*/port && ! listening "$candidate" && ! listening $((candidate + 1)); then
             echo "$candidate" >"$dir/port"
             exec 8>&-
             return
         fi
     done
-    die "no free port between 54400 and 55000"
+    die "no free port between 24400 and 25000"
 }
 
 listening() { (exec 7<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }

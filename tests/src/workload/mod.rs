@@ -35,11 +35,13 @@ pub struct Pace {
     pub connections: u64,
     /// Between two transactions of one connection.
     pub pause: Duration,
+    /// The server will be restarted: a lost connection is made again.
+    pub survives_restarts: bool,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { connections: 3, pause: Duration::from_millis(8) }
+        Self { connections: 3, pause: Duration::from_millis(8), survives_restarts: false }
     }
 }
 
@@ -84,7 +86,9 @@ impl Workload {
         let committed = Arc::new(AtomicU64::new(0));
         let writer = |number: u64| {
             let rng = SmallRng::seed_from_u64(seed.wrapping_mul(1_000_003).wrapping_add(number));
-            let mut writer = Writer::new(scene.sql(), rng);
+            let again =
+                pace.survives_restarts.then(|| (scene.postgres.clone(), scene.name.clone()));
+            let mut writer = Writer::new(scene.sql(), rng, again);
             let (stop, committed) = (Arc::clone(&stop), Arc::clone(&committed));
             thread::spawn(move || {
                 while !stop.load(Ordering::Relaxed) {

@@ -1,9 +1,12 @@
 //! One connection's random transactions.
 
 use super::types;
+use crate::deadline::await_some;
+use crate::servers::Server;
 use crate::sql::{Sql, explain};
 use rand::Rng;
 use rand::rngs::SmallRng;
+use std::time::Duration;
 use tokio_postgres::error::SqlState;
 
 /// Writes transaction after transaction.
@@ -11,6 +14,7 @@ pub(super) struct Writer {
     sql: Sql,
     rng: SmallRng,
     version: u32,
+    again: Option<(Server, String)>,
 }
 
 /// Errors that writers who get in each other's way meet. The transaction is rolled back.
@@ -24,11 +28,41 @@ const COLLISIONS: [&SqlState; 5] = [
 
 const STREET: &str = "\"Größe & Co\".\"Straße \"\"x\"\".y\"";
 
+/// What a server says that goes down or comes up.
+const RESTARTS: [&SqlState; 4] = [
+    &SqlState::ADMIN_SHUTDOWN,
+    &SqlState::CRASH_SHUTDOWN,
+    &SqlState::CANNOT_CONNECT_NOW,
+    &SqlState::CONNECTION_FAILURE,
+];
+/// How long a server may be away.
+const AWAY_MAX: Duration = Duration::from_secs(60);
+
 impl Writer {
-    pub(super) fn new(mut sql: Sql, rng: SmallRng) -> Self {
-        sql.run("SET lock_timeout = '4s'");
-        let version = sql.version();
-        Self { sql, rng, version }
+    /// With `again`, a lost connection is made again in place of a failure.
+    pub(super) fn new(sql: Sql, rng: SmallRng, again: Option<(Server, String)>) -> Self {
+        let mut writer = Self { sql, rng, version: 0, again };
+        writer.prepare();
+        writer.version = writer.sql.version();
+        writer
+    }
+
+    fn prepare(&mut self) {
+        self.sql.run("SET lock_timeout = '4s'");
+    }
+
+    /// Whether the connection was lost and is there again.
+    fn reconnect(&mut self, error: &tokio_postgres::Error) -> bool {
+        let restart = error.code().is_none_or(|code| RESTARTS.contains(&code));
+        let Some((server, database)) = &self.again else { return false };
+        if !restart {
+            return false;
+        }
+        self.sql = await_some("the server of the workload", AWAY_MAX, || {
+            Sql::try_connect(server, database).ok()
+        });
+        self.prepare();
+        true
     }
 
     /// One transaction. Whether it was committed.
@@ -57,6 +91,10 @@ impl Writer {
         statements.push(if committed { "COMMIT" } else { "ROLLBACK" }.into());
         let text = statements.join(";\n");
         let Err(error) = self.sql.attempt(&text) else { return committed };
+        if self.reconnect(&error) {
+            // Whether it was committed nobody was told.
+            return false;
+        }
         assert!(
             error.code().is_some_and(|code| COLLISIONS.contains(&code)),
             "{}\n{text}",

@@ -7,10 +7,10 @@ use tests::seed::say;
 use tests::servers::{Server, repository};
 
 const NAME: &str = "kafka:late-commit";
-const PORT: u16 = 39_780;
+const PORT: u16 = 29_780;
 const CONTROLLER_PORT: u16 = PORT + 1;
-const PASSWORD_PORT: u16 = 39_785;
-const PROXY_PORT: u16 = 39_790;
+const PASSWORD_PORT: u16 = 29_785;
+const PROXY_PORT: u16 = 29_790;
 pub(crate) const USER: &str = "shop";
 pub(crate) const PASSWORD: &str = "s3cret-of-the-shop";
 

@@ -1,0 +1,338 @@
+//! Everything that can be done to one process, its database, its brokers and the network between
+//! them, while a random workload writes: nothing is lost, nothing doubled, order is kept.
+//!
+//! Each fault is followed by a row whose time to a `read_committed` consumer is printed. The short
+//! form has fixed seeds; the long one (`DISTRIBUTARY_FULL=1`) fresh ones, all versions, longer
+//! pauses and more rounds.
+
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use rustix::process::Signal;
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+use tests::checker::Promises;
+use tests::network::{Half, Link, Weather};
+use tests::probe::Probe;
+use tests::process::Distributary;
+use tests::procfs;
+use tests::scene::{CATCH_UP_MAX, Scene};
+use tests::seed::{full, say, seed};
+use tests::servers::Server;
+use tests::sql::Sql;
+use tests::task::Spec;
+use tests::workload::{self, Pace, Workload};
+
+const SOON: Duration = Duration::from_secs(60);
+/// Longer than each time-out of the broker (30 s for a transaction) and of the database (20 s, set
+/// below), and than all of our own.
+const PAUSE: Duration = Duration::from_secs(40);
+/// The same with the time-outs that servers have by default.
+const PAUSE_FULL: Duration = Duration::from_secs(75);
+const WAL_SENDER_TIMEOUT: &str = "wal_sender_timeout=20s";
+
+/// The broker's own port; its controller has the next one.
+const PORT: u16 = 29_880;
+const BEHIND_LINK: u16 = 29_885;
+const LINK: u16 = 29_890;
+/// The first broker of three; the others are 100 and 200 further.
+const THREE: u16 = 28_780;
+
+/// Our own servers are for one test at a time.
+static TURN: Mutex<()> = Mutex::new(());
+
+static KAFKA_LINK: LazyLock<Link> =
+    LazyLock::new(|| Link::on(LINK, &format!("127.0.0.1:{BEHIND_LINK}")));
+
+/// Servers of our own, which may be stopped, and the links that the task takes to them.
+struct Ground {
+    scene: Scene,
+    to_postgres: Link,
+    /// Dropped last.
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Ground {
+    fn new(label: &str, postgres: &str) -> Self {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        LazyLock::force(&KAFKA_LINK);
+        let settings = if full() { "wal_sender_timeout=60s" } else { WAL_SENDER_TIMEOUT };
+        let postgres = Server::start_with(&format!("{postgres}:faults"), &[settings]);
+        let scene = Scene::on(label, postgres, broker());
+        let to_postgres = Link::to(&scene.postgres.address);
+        Self { scene, to_postgres, _turn: turn }
+    }
+
+    /// Through the links.
+    fn spec(&self) -> Spec {
+        self.scene.spec().hosts(&self.to_postgres.address).brokers(&KAFKA_LINK.address)
+    }
+}
+
+impl Drop for Ground {
+    fn drop(&mut self) {
+        KAFKA_LINK.set(Weather::Clear);
+    }
+}
+
+/// A broker whose clients come by [`KAFKA_LINK`]; the tests' own come straight.
+fn broker() -> Server {
+    let settings = [
+        format!(
+            "listeners=PLAINTEXT://127.0.0.1:{PORT},CONTROLLER://127.0.0.1:{},\
+             LINKED://127.0.0.1:{BEHIND_LINK}",
+            PORT + 1
+        ),
+        format!("advertised.listeners=PLAINTEXT://127.0.0.1:{PORT},LINKED://127.0.0.1:{LINK}"),
+        "listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,LINKED:PLAINTEXT"
+            .to_owned(),
+    ];
+    let settings: Vec<_> = settings.iter().map(String::as_str).collect();
+    Server::start_at("kafka:faults", PORT, &settings)
+}
+
+/// A task under a workload.
+struct Load<'a> {
+    scene: &'a Scene,
+    spec: Spec,
+    run: Distributary,
+    workload: Workload,
+    probe: Probe<'a>,
+}
+
+impl<'a> Load<'a> {
+    fn start(scene: &'a Scene, spec: Spec, seed: u64) -> Self {
+        workload::create(&mut scene.sql());
+        let mut probe = Probe::new(scene);
+        let pace = Pace { survives_restarts: true, ..Pace::default() };
+        let workload = Workload::start(scene, seed, pace);
+        let mut run = scene.run(&spec, &[]);
+        scene.await_streaming(&mut run);
+        probe.begin();
+        workload.await_committed(50);
+        Self { scene, spec, run, workload, probe }
+    }
+
+    /// Lets something happen, and waits until the task is over it. The time counts from the end of
+    /// `fault`; a row that was written just then must come through.
+    fn over(&mut self, name: &str, fault: impl FnOnce(&Self)) {
+        fault(self);
+        let since = Instant::now();
+        self.probe.mark();
+        assert!(!self.run.has_ended(), "ended by itself after: {name}\n{}", self.run.log());
+        self.probe.await_seen(name, since);
+        self.workload.await_committed(20);
+    }
+
+    /// Ends everything and compares.
+    fn finish(self) {
+        let peak = procfs::memory_bytes_max(self.run.id()).unwrap_or_default();
+        self.workload.stop();
+        self.run.interrupt(CATCH_UP_MAX).expect(0);
+        self.scene.catch_up(&self.spec);
+        let report = self.scene.check(Promises::default());
+        say(&format!(
+            "{}: {} records, {} rows, peak {} MB",
+            self.scene.name,
+            report.records,
+            report.rows,
+            peak >> 20
+        ));
+    }
+}
+
+/// Ends every walsender of the scene's slot, as an administrator would.
+fn terminate_walsenders(scene: &Scene) {
+    Sql::superuser(&scene.postgres, "postgres").rows(&format!(
+        "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots \
+         WHERE slot_name = '{}' AND active_pid IS NOT NULL",
+        scene.slot()
+    ));
+}
+
+fn database_goes_away(label: &str, postgres: &str, short_seed: u64) {
+    let seed = seed(label, short_seed);
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let ground = Ground::new(label, postgres);
+    let scene = &ground.scene;
+    let mut load = Load::start(scene, ground.spec(), seed);
+    for _ in 0..if full() { 10 } else { 3 } {
+        load.over("walsender terminated", |load| terminate_walsenders(load.scene));
+        sleep(Duration::from_millis(rng.random_range(0..500)));
+    }
+    for _ in 0..if full() { 3 } else { 1 } {
+        load.over("database restarted", |load| load.scene.postgres.order("restart"));
+        load.over("database killed and started", |load| {
+            load.scene.postgres.order("kill");
+            // The same settings: they are kept.
+            let _ = Server::start(&load.scene.postgres.name);
+        });
+    }
+    load.finish();
+}
+
+#[test]
+fn the_database_goes_away_15() {
+    database_goes_away("database_15", "postgres-15", 2115);
+}
+
+#[test]
+fn the_database_goes_away_11() {
+    database_goes_away("database_11", "postgres-11", 2111);
+}
+
+#[test]
+fn the_database_goes_away_18() {
+    database_goes_away("database_18", "postgres-18", 2118);
+}
+
+fn broker_goes_away(label: &str, postgres: &str, short_seed: u64) {
+    let seed = seed(label, short_seed);
+    let ground = Ground::new(label, postgres);
+    let mut load = Load::start(&ground.scene, ground.spec(), seed);
+    for _ in 0..if full() { 3 } else { 1 } {
+        load.over("broker restarted", |load| load.scene.kafka.order("restart"));
+        load.over("broker killed and started", |load| {
+            load.scene.kafka.order("kill");
+            let _ = Server::start(&load.scene.kafka.name);
+        });
+    }
+    if full() {
+        load.over("broker away for a minute", |load| {
+            load.scene.kafka.order("kill");
+            sleep(Duration::from_secs(60));
+            let _ = Server::start(&load.scene.kafka.name);
+        });
+    }
+    load.finish();
+}
+
+#[test]
+fn the_broker_goes_away_15() {
+    broker_goes_away("broker_15", "postgres-15", 2215);
+}
+
+/// Only in the long form: what the broker does rests on no version of PostgreSQL.
+#[test]
+fn the_broker_goes_away_from_other_versions() {
+    if full() {
+        broker_goes_away("broker_11", "postgres-11", 2211);
+        broker_goes_away("broker_18", "postgres-18", 2218);
+    }
+}
+
+/// What a link can do, and for how long.
+fn storm(load: &mut Load<'_>, what: &str, link: &Link, rng: &mut SmallRng) {
+    let mut lasts = |seconds: std::ops::Range<u64>| {
+        Duration::from_millis(rng.random_range(seconds.start * 1000..seconds.end * 1000))
+    };
+    let weather = |weather: Weather, time: Duration| {
+        move |_: &Load<'_>| {
+            link.set(weather);
+            sleep(time);
+            link.set(Weather::Clear);
+        }
+    };
+    load.over(&format!("{what}: cut"), weather(Weather::Cut, lasts(0..1)));
+    load.over(&format!("{what}: away for seconds"), weather(Weather::Cut, lasts(2..5)));
+    load.over(&format!("{what}: silent"), weather(Weather::Silent, lasts(1..4)));
+    load.over(&format!("{what}: silent for longer"), weather(Weather::Silent, lasts(12..15)));
+    let slow = Weather::Slow(Duration::from_millis(40));
+    load.over(&format!("{what}: slow"), weather(slow, lasts(3..6)));
+    load.over(&format!("{what}: half closed to the server"), |_| link.half_close(Half::ToServer));
+    load.over(&format!("{what}: half closed to us"), |_| link.half_close(Half::ToClient));
+}
+
+fn network_fails(label: &str, postgres: &str, short_seed: u64) {
+    let seed = seed(label, short_seed);
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let ground = Ground::new(label, postgres);
+    let mut load = Load::start(&ground.scene, ground.spec(), seed);
+    storm(&mut load, "way to the database", &ground.to_postgres, &mut rng);
+    storm(&mut load, "way to the broker", &KAFKA_LINK, &mut rng);
+    load.finish();
+}
+
+#[test]
+fn the_network_fails_15() {
+    network_fails("network_15", "postgres-15", 2315);
+}
+
+/// Only in the long form: versions differ in the walsender, which `the_database_goes_away` meets.
+#[test]
+fn the_network_fails_with_other_versions() {
+    if full() {
+        network_fails("network_11", "postgres-11", 2311);
+        network_fails("network_18", "postgres-18", 2318);
+    }
+}
+
+#[test]
+fn a_process_paused_beyond_every_time_out_goes_on() {
+    let seed = seed("paused", 2415);
+    let ground = Ground::new("paused", "postgres-15");
+    let mut load = Load::start(&ground.scene, ground.spec(), seed);
+    load.over("paused and woken", |load| {
+        load.run.signal(Signal::STOP);
+        sleep(if full() { PAUSE_FULL } else { PAUSE });
+        load.run.signal(Signal::CONT);
+    });
+    load.finish();
+}
+
+#[test]
+fn a_zombie_that_wakes_beside_its_successor_gives_way() {
+    let seed = seed("zombie", 2515);
+    let ground = Ground::new("zombie", "postgres-15");
+    let mut load = Load::start(&ground.scene, ground.spec(), seed);
+    load.run.signal(Signal::STOP);
+    let begun = Instant::now();
+    let successor = ground.scene.run(&load.spec, &[]);
+    let zombie = std::mem::replace(&mut load.run, successor);
+    load.probe.mark();
+    load.probe.await_seen("taken over from a paused process", begun);
+    zombie.signal(Signal::CONT);
+    let ended = zombie.wait(SOON);
+    ended.expect(1);
+    assert!(ended.stderr.contains("another process has taken over"), "{}", ended.stderr);
+    load.over("a zombie has gone", |_| {});
+    load.finish();
+}
+
+#[test]
+fn one_of_three_brokers_is_killed() {
+    let seed = seed("three", 2615);
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let three = Three::start();
+    let scene = Scene::on("three", Server::start("postgres-15"), three.servers[0].clone());
+    let all: Vec<_> = three.servers.iter().map(|server| server.address.clone()).collect();
+    let spec = scene.spec().brokers(&all.join(", "));
+    let mut load = Load::start(&scene, spec, seed);
+    let rounds: &[usize] = if full() { &[1, 2, 1, 2] } else { &[1, 2] };
+    for &victim in rounds {
+        let victim = &three.servers[victim];
+        load.over("one of three brokers killed", |_| victim.order("kill"));
+        load.over("the third broker came back", |_| drop(Server::start(&victim.name)));
+    }
+    load.finish();
+}
+
+/// Three brokers; stopped when dropped.
+struct Three {
+    servers: Vec<Server>,
+}
+
+impl Three {
+    fn start() -> Self {
+        let names = ["kafka-1:faults", "kafka-2:faults", "kafka-3:faults"];
+        Self { servers: Server::start_all_at(&names, THREE) }
+    }
+}
+
+impl Drop for Three {
+    fn drop(&mut self) {
+        for server in &self.servers {
+            server.order("stop");
+        }
+    }
+}
