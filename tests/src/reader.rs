@@ -4,7 +4,7 @@
 use crate::servers::Server;
 use crate::topics;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::collections::{BTreeMap, BTreeSet};
@@ -156,6 +156,8 @@ fn read_topic(
         match consumer.poll(Duration::from_millis(100)) {
             Some(Ok(message)) => each(&message),
             Some(Err(KafkaError::PartitionEOF(partition))) => drop(open.remove(&partition)),
+            // The others of a cluster answer for a broker that is away.
+            Some(Err(error)) if is_away(&error) && heard.elapsed() < LONGEST => continue,
             Some(Err(error)) => panic!("{topic} cannot be read: {error}"),
             None => {
                 assert!(heard.elapsed() < LONGEST, "{topic} is silent in {open:?}");
@@ -164,6 +166,13 @@ fn read_topic(
         }
         heard = Instant::now();
     }
+}
+
+fn is_away(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, NotLeaderForPartition};
+    error.rdkafka_error_code().is_some_and(|code| {
+        [AllBrokersDown, BrokerTransportFailure, NotLeaderForPartition].contains(&code)
+    })
 }
 
 fn record(message: &impl Message) -> Record {
