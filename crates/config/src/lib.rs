@@ -9,6 +9,7 @@ pub mod pattern;
 pub mod precheck;
 pub mod problem;
 pub mod secret;
+mod shape;
 pub mod task;
 mod text;
 pub mod units;
@@ -16,6 +17,7 @@ pub mod units;
 pub use load::LoadError;
 pub use problem::{Problem, Problems};
 pub use secret::Secret;
+pub use shape::Shape;
 pub use task::*;
 pub use text::Places;
 

@@ -1,0 +1,136 @@
+//! What of a spec decides which record a change becomes and which lane carries it: the content of a
+//! revision (delivery-protocol.md, section 2).
+
+use crate::{
+    Format, FormatOptions, Hash, Lanes, Object, PartitionNames, Partitioning, Task, Unrepresentable,
+};
+use serde::{Deserialize, Serialize};
+
+/// Two specs of the same shape make the same records of the same WAL. Holds no secret and nothing
+/// about how servers are reached.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(default)]
+pub struct Shape {
+    pub lanes: Lanes,
+    pub partition_names: PartitionNames,
+    pub topic: String,
+    pub topic_prefix: Option<String>,
+    pub format: Format,
+    pub format_options: FormatOptions,
+    pub partitioning: Partitioning,
+    pub hash: Hash,
+    pub unrepresentable: Unrepresentable,
+    pub headers: bool,
+    pub objects: Vec<Object>,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Task::default().shape()
+    }
+}
+
+impl Task {
+    /// The shape of this spec.
+    #[must_use]
+    pub fn shape(&self) -> Shape {
+        let sink = &self.sink;
+        Shape {
+            lanes: self.lanes,
+            partition_names: self.source.partition_names,
+            topic: sink.topic.clone(),
+            topic_prefix: sink.topic_prefix.clone(),
+            format: sink.format,
+            format_options: sink.format_options.clone(),
+            partitioning: sink.partitioning,
+            hash: sink.hash,
+            unrepresentable: sink.unrepresentable,
+            headers: sink.headers,
+            objects: self.objects.clone(),
+        }
+    }
+
+    /// This spec, with another shape.
+    #[must_use]
+    pub fn shaped(&self, shape: &Shape) -> Self {
+        let mut task = self.clone();
+        let shape = shape.clone();
+        task.lanes = shape.lanes;
+        task.source.partition_names = shape.partition_names;
+        task.sink.topic = shape.topic;
+        task.sink.topic_prefix = shape.topic_prefix;
+        task.sink.format = shape.format;
+        task.sink.format_options = shape.format_options;
+        task.sink.partitioning = shape.partitioning;
+        task.sink.hash = shape.hash;
+        task.sink.unrepresentable = shape.unrepresentable;
+        task.sink.headers = shape.headers;
+        task.objects = shape.objects;
+        task
+    }
+}
+
+impl Shape {
+    /// Keys of the spec in which two shapes differ.
+    #[must_use]
+    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+        let pairs = [
+            ("lanes", self.lanes == other.lanes),
+            ("source.partition_names", self.partition_names == other.partition_names),
+            ("sink.topic", self.topic == other.topic),
+            ("sink.topic_prefix", self.topic_prefix == other.topic_prefix),
+            ("sink.format", self.format == other.format),
+            ("sink.format_options", self.format_options == other.format_options),
+            ("sink.partitioning", self.partitioning == other.partitioning),
+            ("sink.hash", self.hash == other.hash),
+            ("sink.unrepresentable", self.unrepresentable == other.unrepresentable),
+            ("sink.headers", self.headers == other.headers),
+            ("objects", self.objects == other.objects),
+        ];
+        pairs.into_iter().filter_map(|(key, same)| (!same).then_some(key)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task() -> Task {
+        Task::parse(
+            "version: 1\ntask: shop\nlanes: 3\nsource: {hosts: [h:1], database: d, user: u, password: \
+             hunter2}\nsink: {brokers: [k:1], hash: java}\nobjects: [{table: public.*}]",
+        )
+        .expect("a spec")
+    }
+
+    #[test]
+    fn a_shape_survives_being_written_down() {
+        let shape = task().shape();
+        let json = serde_json::to_string(&shape).expect("JSON");
+        assert_eq!(serde_json::from_str::<Shape>(&json).expect("a shape"), shape);
+        assert!(!json.contains("hunter2"), "a secret: {json}");
+    }
+
+    #[test]
+    fn a_spec_takes_on_any_shape_and_keeps_the_rest() {
+        let other = Shape { lanes: Lanes(9), headers: false, ..task().shape() };
+        let shaped = task().shaped(&other);
+        assert_eq!(shaped.shape(), other);
+        assert_eq!(shaped.source.hosts, task().source.hosts);
+        assert_eq!(shaped.shaped(&task().shape()), task());
+    }
+
+    #[test]
+    fn differences_are_named_as_in_the_spec() {
+        let shape = task().shape();
+        let other = Shape { lanes: Lanes(9), hash: Hash::Murmur2, ..shape.clone() };
+        assert_eq!(shape.differences(&other), ["lanes", "sink.hash"]);
+        assert_eq!(shape.differences(&shape), [""; 0]);
+    }
+
+    #[test]
+    fn what_an_older_release_did_not_write_has_its_default() {
+        let shape: Shape = serde_json::from_str(r#"{"lanes":3}"#).expect("a shape");
+        assert_eq!(shape, Shape { lanes: Lanes(3), ..Shape::default() });
+    }
+}
