@@ -15,6 +15,8 @@ pub const FENCE_KEY: &str = "f";
 /// More partitions than this of one transaction are not noted in `prev_end`: the record has to stay
 /// far below the message size limit of a topic (1 MiB).
 const ENDS_MAX: usize = 8192;
+/// Partitions of older transactions that a checkpoint carries on: every commit writes them again.
+const OLDER_ENDS_MAX: usize = 512;
 
 /// Last offsets written, by topic and partition.
 pub type Ends = BTreeMap<String, BTreeMap<i32, i64>>;
@@ -29,7 +31,8 @@ pub struct Checkpoint {
     pub lane: LaneId,
     /// Offset of the fence record of the writing instance.
     pub term: i64,
-    /// Grows by exactly 1 per committed transaction, from 1.
+    /// Grows by exactly 1 per committed transaction, from 1. 0: the lane begins anew (`--reseed`),
+    /// what was before does not count.
     pub txn_seq: u64,
     /// Last change that the lane holds; never decreases.
     #[serde(with = "position_text")]
@@ -45,6 +48,10 @@ pub struct Checkpoint {
     pub snap: Vec<String>,
     /// Last offsets of the transaction that wrote this. An end offset below is a truncated topic.
     pub prev_end: Ends,
+    /// Last offsets of the transactions before, where that one wrote nothing: a topic that is seldom
+    /// written to is as easily deleted.
+    #[serde(default, skip_serializing_if = "Ends::is_empty")]
+    pub older_end: Ends,
     pub node: String,
     /// Version of the program.
     pub ver: String,
@@ -65,6 +72,8 @@ pub struct Fence {
 pub enum Diverged {
     #[error("it is not readable: {0}")]
     Unreadable(String),
+    #[error("it was deleted by someone else")]
+    Deleted,
     #[error("its layout has version {0}; this program reads up to {VERSION}, use a newer one")]
     Newer(u32),
     #[error("it belongs to task `{task}`, lane {lane}")]
@@ -75,6 +84,11 @@ pub enum Diverged {
     Position { previous: Position, next: Position },
     #[error("term {next} follows {previous}")]
     Term { previous: i64, next: i64 },
+    #[error(
+        "offset {next} of topic `{topic}` partition {partition} follows {previous}: the topic was \
+         deleted and created anew"
+    )]
+    End { topic: String, partition: i32, previous: i64, next: i64 },
 }
 
 impl Checkpoint {
@@ -88,6 +102,9 @@ impl Checkpoint {
             v: u32,
         }
         let unreadable = |error: serde_json::Error| Diverged::Unreadable(error.to_string());
+        if json.is_empty() {
+            return Err(Diverged::Deleted);
+        }
         let Versioned { v } = serde_json::from_slice(json).map_err(unreadable)?;
         if VERSION < v {
             return Err(Diverged::Newer(v));
@@ -98,10 +115,36 @@ impl Checkpoint {
         }
         Ok(checkpoint)
     }
+
+    /// Whether a person had the lane begin anew here.
+    #[must_use]
+    pub fn is_reset(&self) -> bool {
+        self.txn_seq == 0
+    }
+
+    /// What the checkpoint after this one carries on where its transaction wrote `ends`.
+    #[must_use]
+    pub fn carried_ends(&self, ends: &Ends) -> Ends {
+        let mut carried = self.older_end.clone();
+        for (topic, partitions) in &self.prev_end {
+            carried.entry(topic.clone()).or_default().extend(partitions);
+        }
+        for (topic, written) in ends {
+            if let Some(partitions) = carried.get_mut(topic) {
+                partitions.retain(|partition, _| !written.contains_key(partition));
+            }
+        }
+        cut(carried, OLDER_ENDS_MAX)
+    }
+
+    fn end_of(&self, topic: &str, partition: i32) -> Option<i64> {
+        let find = |ends: &Ends| ends.get(topic)?.get(&partition).copied();
+        find(&self.prev_end).or_else(|| find(&self.older_end))
+    }
 }
 
 /// Checks what is about to be written against what was written last: `txn_seq` + 1, `pos` and `term`
-/// never lower.
+/// never lower, every offset higher.
 ///
 /// # Errors
 /// The invariant that does not hold.
@@ -110,7 +153,16 @@ pub fn verify_next(previous: Option<&Checkpoint>, next: &Checkpoint) -> Result<(
     if next.txn_seq != expected {
         return Err(Diverged::Sequence { previous: expected - 1, next: next.txn_seq });
     }
-    previous.map_or(Ok(()), |previous| verify_order(previous, next))
+    let Some(previous) = previous else { return Ok(()) };
+    verify_order(previous, next)?;
+    let written = next.prev_end.iter().flat_map(|(topic, of)| of.iter().map(move |it| (topic, it)));
+    for (topic, (&partition, &end)) in written {
+        if let Some(before) = previous.end_of(topic, partition).filter(|&before| end <= before) {
+            let topic = topic.clone();
+            return Err(Diverged::End { topic, partition, previous: before, next: end });
+        }
+    }
+    Ok(())
 }
 
 /// Checks two checkpoints read one after the other. Compaction may have removed some between them.
@@ -137,7 +189,10 @@ fn verify_order(previous: &Checkpoint, next: &Checkpoint) -> Result<(), Diverged
 /// Keeps `prev_end` within the size that one record may have.
 #[must_use]
 pub fn bounded_ends(ends: Ends) -> Ends {
-    let mut left = ENDS_MAX;
+    cut(ends, ENDS_MAX)
+}
+
+fn cut(ends: Ends, mut left: usize) -> Ends {
     let mut bounded = Ends::new();
     for (topic, partitions) in ends {
         let taken: BTreeMap<_, _> = partitions.into_iter().take(left).collect();
@@ -197,6 +252,10 @@ mod tests {
         Names::new("distributary", "shop").expect("valid")
     }
 
+    fn ends(topic: &str, partitions: &[(i32, i64)]) -> Ends {
+        Ends::from([(topic.to_owned(), partitions.iter().copied().collect())])
+    }
+
     fn sample() -> Checkpoint {
         Checkpoint {
             v: VERSION,
@@ -210,7 +269,8 @@ mod tests {
             complete: true,
             sealed: false,
             snap: vec!["s1/public.orders/4".into()],
-            prev_end: Ends::from([("orders".into(), BTreeMap::from([(0, 9), (11, 40)]))]),
+            prev_end: ends("orders", &[(0, 9), (11, 40)]),
+            older_end: Ends::new(),
             node: "w1".into(),
             ver: "0.1.0".into(),
         }
@@ -236,6 +296,7 @@ mod tests {
         let foreign = Diverged::Foreign { task: "shop".into(), lane: LaneId::Lane(3) };
         assert_eq!(parse(GOLDEN, LaneId::Meta), Err(foreign));
         assert_eq!(parse(r#"{"v":2}"#, LaneId::Lane(3)), Err(Diverged::Newer(2)));
+        assert_eq!(parse("", LaneId::Lane(3)), Err(Diverged::Deleted));
         let cut = &GOLDEN[..GOLDEN.len() - 1];
         assert!(matches!(parse(cut, LaneId::Lane(3)), Err(Diverged::Unreadable(_))));
         let bad = GOLDEN.replace("16/B3748000:7", "16-7");
@@ -252,7 +313,10 @@ mod tests {
 
     #[test]
     fn a_transaction_left_out_or_repeated_is_noticed() {
-        let next = |txn_seq| verify_next(Some(&sample()), &Checkpoint { txn_seq, ..sample() });
+        let next = |txn_seq| {
+            let prev_end = Ends::new();
+            verify_next(Some(&sample()), &Checkpoint { txn_seq, prev_end, ..sample() })
+        };
         assert_eq!(next(43), Ok(()));
         assert_eq!(next(42), Err(Diverged::Sequence { previous: 42, next: 42 }));
         assert_eq!(next(44), Err(Diverged::Sequence { previous: 42, next: 44 }));
@@ -264,6 +328,30 @@ mod tests {
         let error = Err(Diverged::Term { previous: 17, next: 16 });
         assert_eq!(verify_next(Some(&sample()), &next), error);
         assert_eq!(verify_read(&sample(), &next), error);
+    }
+
+    #[test]
+    fn an_offset_that_turns_back_is_noticed() {
+        let last = Checkpoint { older_end: ends("seldom", &[(2, 5)]), ..sample() };
+        let next = |topic, partition, offset| {
+            let prev_end = ends(topic, &[(partition, offset)]);
+            verify_next(Some(&last), &Checkpoint { txn_seq: 43, prev_end, ..sample() })
+        };
+        assert_eq!(next("orders", 11, 41), Ok(()));
+        assert_eq!(next("new", 0, 0), Ok(()));
+        assert!(matches!(next("orders", 11, 40), Err(Diverged::End { previous: 40, .. })));
+        assert!(matches!(next("seldom", 2, 0), Err(Diverged::End { previous: 5, .. })));
+    }
+
+    #[test]
+    fn ends_of_older_transactions_are_carried_on() {
+        let last = Checkpoint { older_end: ends("seldom", &[(2, 5)]), ..sample() };
+        let carried = last.carried_ends(&ends("orders", &[(0, 10)]));
+        let mut expected = ends("orders", &[(11, 40)]);
+        expected.extend(ends("seldom", &[(2, 5)]));
+        assert_eq!(carried, expected);
+        let json = serde_json::to_string(&Checkpoint { older_end: carried, ..sample() });
+        assert!(json.expect("JSON").contains(r#""older_end":{"orders":{"11":40},"#));
     }
 
     #[test]
@@ -290,7 +378,8 @@ mod tests {
                 ordinal: ordinal.into(),
             };
             let previous = Checkpoint { pos: at(before), ..sample() };
-            let next = Checkpoint { pos: at(after), txn_seq: 43, ..sample() };
+            let prev_end = Ends::new();
+            let next = Checkpoint { pos: at(after), txn_seq: 43, prev_end, ..sample() };
             let verdict = verify_next(Some(&previous), &next);
             prop_assert_eq!(verdict.is_ok(), before <= after);
         }

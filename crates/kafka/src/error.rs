@@ -25,20 +25,28 @@ pub enum Error {
         limit = limit_text(*bytes_max)
     )]
     RecordTooLarge { topic: String, bytes: u64, bytes_max: Option<u64> },
-    #[error("topic `{topic}` does not exist; create it, or allow `sync.schema` to create topics")]
+    #[error(
+        "topic `{topic}` does not exist; create it, or allow `sync.schema` to create topics; if it was deleted after the task had written to it, run with --reseed"
+    )]
     TopicMissing { topic: String },
+    /// A topic has not the partitions any more that routing rests on. HALT.
+    #[error(
+        "topic `{topic}` {now}, the task writes to {pinned}: it was deleted or created anew, and records may be gone; find out by whom, then run with --reseed",
+        now = found_text(*found)
+    )]
+    TopicChanged { topic: String, found: Option<i32>, pinned: i32 },
     #[error(
         "Kafka does not permit {doing}: {reason}; grant the rights listed in the manual for the prefix of the task"
     )]
     NotAuthorized { doing: String, reason: String },
     /// The checkpoint contradicts itself, belongs to somebody else, or cannot be read. HALT.
     #[error(
-        "the checkpoint in `{topic}` partition {partition} cannot be trusted: {reason}; the task is parked, release it or reseed it"
+        "the checkpoint in `{topic}` partition {partition} cannot be trusted: {reason}; find out who has written there, then run with --reseed"
     )]
     CheckpointDiverged { topic: String, partition: i32, reason: String },
     /// A topic ends before what was written to it: truncated or created anew. HALT.
     #[error(
-        "topic `{topic}` partition {partition} ends at offset {end}, but offset {written} was written: it was truncated or created anew; reseed the task"
+        "topic `{topic}` partition {partition} ends at offset {end}, but offset {written} was written: it was deleted, truncated or created anew; find out by whom, then run with --reseed"
     )]
     TopicTruncated { topic: String, partition: i32, end: i64, written: i64 },
     /// An internal topic with settings under which the guarantee does not hold.
@@ -60,6 +68,14 @@ pub enum Error {
 
 fn limit_text(bytes_max: Option<u64>) -> String {
     bytes_max.map_or_else(|| "the broker or the topic".into(), |limit| format!("{limit} bytes"))
+}
+
+fn found_text(partitions: Option<i32>) -> String {
+    match partitions {
+        None => "does not exist any more".into(),
+        Some(1) => "has 1 partition".into(),
+        Some(partitions) => format!("has {partitions} partitions"),
+    }
 }
 
 impl Error {
@@ -86,7 +102,7 @@ impl Error {
     fn from_creation(doing: &str, reason: &str) -> Self {
         let tls = ["ssl", "SSL", "certificate", "private key"].iter().any(|it| reason.contains(it));
         if tls {
-            return Self::Authentication { doing: doing.into(), reason: reason.into() };
+            return Self::Authentication { doing: doing.into(), reason: in_our_words(reason) };
         }
         Self::Config(format!("the Kafka client cannot be made: {reason}"))
     }
@@ -97,6 +113,10 @@ impl Error {
         use RDKafkaErrorCode as Code;
         let (doing, reason) = (doing.to_owned(), reason.to_owned());
         match code {
+            // The broker says why it ends the connection: its reason, not the network's.
+            Code::BrokerTransportFailure if reason.contains(TLS_ALERT) => {
+                Self::Authentication { doing, reason: in_our_words(&reason) }
+            }
             Code::BrokerTransportFailure
             | Code::AllBrokersDown
             | Code::Resolve
@@ -120,7 +140,7 @@ impl Error {
             Code::Authentication
             | Code::SaslAuthenticationFailed
             | Code::UnsupportedSASLMechanism
-            | Code::SSL => Self::Authentication { doing, reason },
+            | Code::SSL => Self::Authentication { doing, reason: in_our_words(&reason) },
             Code::TopicAuthorizationFailed
             | Code::ClusterAuthorizationFailed
             | Code::TransactionalIdAuthorizationFailed
@@ -128,6 +148,38 @@ impl Error {
             _ => Self::Client { doing, reason },
         }
     }
+}
+
+/// How the library begins to tell of an alert of the other side.
+const TLS_ALERT: &str = "SSL alert number";
+/// Alerts of a server about the client's certificate (RFC 8446, section 6): bad, unsupported, revoked,
+/// expired, unknown, of an unknown authority, required; and what Java says for any of these.
+const CERTIFICATE_ALERTS: &[u8] = &[42, 43, 44, 45, 46, 48, 116];
+/// The library's properties, and the settings that they come from.
+const SETTINGS: &[(&str, &str)] = &[
+    ("ssl.ca.location", "`sink.security.ca`"),
+    ("ssl.certificate.location", "`sink.security.cert`"),
+    ("ssl.key.location", "`sink.security.key`"),
+];
+
+/// The library speaks of its own properties, and of some causes not at all.
+fn in_our_words(reason: &str) -> String {
+    let ours = |text: String, (theirs, ours): &(&str, &str)| text.replace(theirs, ours);
+    let text = SETTINGS.iter().fold(reason.to_owned(), ours);
+    let alert = reason.split_once(TLS_ALERT).and_then(|(_, rest)| {
+        rest.trim_start().split(|it: char| !it.is_ascii_digit()).next()?.parse::<u8>().ok()
+    });
+    let hint = if alert.is_some_and(|alert| CERTIFICATE_ALERTS.contains(&alert)) {
+        "the broker asks for a client certificate that it trusts: `sink.security.cert` and `key`"
+    } else if reason.contains("certificate verify failed") {
+        "the certificate of the broker is not from an authority in `sink.security.ca`, or does not \
+         name the host by which the broker is reached"
+    } else if reason.contains("ssl.key.location") {
+        "the key does not fit `sink.security.cert`, or needs `sink.security.key_password`"
+    } else {
+        return text;
+    };
+    format!("{hint}: {text}")
 }
 
 /// Whether this code says that a newer producer took the transactional id (KIP-98, KIP-588).
@@ -155,6 +207,22 @@ mod tests {
         let error = config.create::<BaseProducer>().err().expect("refused");
         let text = Error::from_kafka("opening", &error).to_string();
         assert_eq!(text, "the Kafka client refuses the value of property `socket.timeout.ms`");
+    }
+
+    #[test]
+    fn an_alert_of_the_broker_is_its_answer_and_names_our_settings() {
+        let of =
+            |reason| Error::from_code("opening", RDKafkaErrorCode::BrokerTransportFailure, reason);
+        let alert =
+            of("Receive failed: SSL routines::bad certificate: SSL alert number 42 (after 1ms)");
+        assert!(matches!(alert, Error::Authentication { .. }));
+        assert!(alert.to_string().contains("`sink.security.cert`"), "{alert}");
+        let other = of("Receive failed: SSL alert number 80").to_string();
+        assert!(!other.contains("client certificate"), "{other}");
+        assert!(matches!(of("Disconnected"), Error::Unreachable { .. }));
+        let untrusted =
+            Error::from_code("opening", RDKafkaErrorCode::SSL, "verify ssl.ca.location");
+        assert!(untrusted.to_string().contains("verify `sink.security.ca`"), "{untrusted}");
     }
 
     #[test]

@@ -25,4 +25,4 @@ mod transactional;
 mod writer;
 
 pub use error::Error;
-pub use open::open;
+pub use open::{open, open_anew};

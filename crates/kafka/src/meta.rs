@@ -11,12 +11,14 @@ use crate::transactional::{Ledger, Transactional};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tracing::info;
+use tracing::{info, warn};
 use wal::{Lsn, Position};
 
 const WATERMARK_KEY: &str = "w";
 const SNAPSHOT_KEY: &str = "snapshot";
 const PIN_PREFIX: &str = "pin/";
+/// Partitions of a topic that is not pinned any more.
+const UNPINNED: i32 = 0;
 
 /// The low watermark `w`: everything up to `lsn` is durable in every lane.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -85,16 +87,49 @@ impl MetaLane {
         names: &Names,
         _revision: u64,
     ) -> Result<(Self, MetaState), Error> {
-        let owner = new_owner(settings);
-        let (transactional, term) = fence(settings, names, LaneId::Meta, &owner)?;
-        let reader = Reader::new(settings, names, LaneId::Meta)?;
+        let (lane, reader, entries) = Self::take(settings, names)?;
         let mut state = MetaState::default();
-        for entry in reader.up_to(term)? {
+        for entry in newest(entries) {
             let offset = entry.offset;
             state.apply(&entry).map_err(|error| {
                 reader.diverged(&format!("record `{}` at offset {offset}: {error}", entry.key))
             })?;
         }
+        Ok((lane, state))
+    }
+
+    /// As [`Self::open`] for a task that begins anew: what cannot be read is left out, and no topic
+    /// is pinned any more.
+    ///
+    /// # Errors
+    /// Kafka does not answer or does not permit it.
+    pub fn open_anew(
+        settings: &Settings,
+        names: &Names,
+        _revision: u64,
+    ) -> Result<(Self, MetaState), Error> {
+        let (mut lane, _, entries) = Self::take(settings, names)?;
+        let mut state = MetaState::default();
+        let mut unpinned = Vec::new();
+        for entry in newest(entries) {
+            if let Some(topic) = entry.key.strip_prefix(PIN_PREFIX) {
+                unpinned.push(MetaRecord::Pin { topic: topic.to_owned(), partitions: UNPINNED });
+            } else if let Err(error) = state.apply(&entry) {
+                warn!(key = entry.key, offset = entry.offset, %error, "left out, the task begins anew");
+            }
+        }
+        if !unpinned.is_empty() {
+            lane.write(&unpinned)?;
+        }
+        Ok((lane, state))
+    }
+
+    /// Fences the older owner and reads everything that was written before.
+    fn take(settings: &Settings, names: &Names) -> Result<(Self, Reader, Vec<Entry>), Error> {
+        let owner = new_owner(settings);
+        let (transactional, term) = fence(settings, names, LaneId::Meta, &owner)?;
+        let reader = Reader::new(settings, names, LaneId::Meta)?;
+        let entries = reader.up_to(term)?;
         let lane = Self {
             settings: settings.clone(),
             names: names.clone(),
@@ -103,7 +138,7 @@ impl MetaLane {
             term,
             taken: false,
         };
-        Ok((lane, state))
+        Ok((lane, reader, entries))
     }
 
     /// Writes records in one transaction. Writing the same again is harmless: the last one counts.
@@ -195,19 +230,45 @@ impl MetaRecord {
     }
 }
 
+/// The last entry of each key: what compaction would keep.
+fn newest(entries: Vec<Entry>) -> Vec<Entry> {
+    let newest: BTreeMap<String, Entry> =
+        entries.into_iter().map(|entry| (entry.key.clone(), entry)).collect();
+    newest.into_values().collect()
+}
+
 impl MetaState {
     /// Takes a record in. Keys of later releases are left alone.
-    fn apply(&mut self, entry: &Entry) -> Result<(), serde_json::Error> {
+    fn apply(&mut self, entry: &Entry) -> Result<(), Unusable> {
+        let is_ours = [WATERMARK_KEY, SNAPSHOT_KEY].contains(&&*entry.key)
+            || entry.key.starts_with(PIN_PREFIX);
+        // The task deletes none of them.
+        if is_ours && entry.value.is_empty() {
+            return Err(Unusable::Deleted);
+        }
         if entry.key == WATERMARK_KEY {
             self.watermark = Some(serde_json::from_slice(&entry.value)?);
         } else if entry.key == SNAPSHOT_KEY {
             self.snapshot = Some(serde_json::from_slice(&entry.value)?);
         } else if let Some(topic) = entry.key.strip_prefix(PIN_PREFIX) {
             let Pin { partitions } = serde_json::from_slice(&entry.value)?;
-            self.pins.insert(topic.to_owned(), partitions);
+            if partitions == UNPINNED {
+                self.pins.remove(topic);
+            } else {
+                self.pins.insert(topic.to_owned(), partitions);
+            }
         }
         Ok(())
     }
+}
+
+/// Why a record cannot be taken in.
+#[derive(Debug, thiserror::Error)]
+enum Unusable {
+    #[error("it was deleted by someone else")]
+    Deleted,
+    #[error("it is not readable: {0}")]
+    Unreadable(#[from] serde_json::Error),
 }
 
 /// A list of `0/16B3748:3`.
@@ -286,6 +347,30 @@ mod tests {
         assert_eq!(state.pins, BTreeMap::from([("public.orders".to_owned(), 12)]));
         assert_eq!(state.snapshot.expect("a snapshot").id, "s1");
         assert_eq!(state.watermark.expect("a watermark").lanes.len(), 2);
+    }
+
+    #[test]
+    fn the_last_entry_of_each_key_counts_whatever_was_before() {
+        let entry = |offset, key: &str, value: &[u8]| Entry {
+            offset,
+            key: key.into(),
+            value: value.into(),
+        };
+        let kept = newest(vec![entry(0, "w", b"{"), entry(1, "pin/a", b"1"), entry(2, "w", b"2")]);
+        let kept: Vec<_> = kept.into_iter().map(|entry| (entry.offset, entry.key)).collect();
+        assert_eq!(kept, [(1, "pin/a".to_owned()), (2, "w".to_owned())]);
+    }
+
+    #[test]
+    fn a_pin_can_be_taken_back_but_not_deleted() {
+        let mut state = MetaState::default();
+        let mut apply = |value: &[u8]| {
+            state.apply(&Entry { offset: 0, key: "pin/a".into(), value: value.into() })
+        };
+        apply(br#"{"partitions":3}"#).expect("a pin");
+        apply(br#"{"partitions":0}"#).expect("no pin");
+        assert!(matches!(apply(b""), Err(Unusable::Deleted)));
+        assert_eq!(state, MetaState::default());
     }
 
     #[test]

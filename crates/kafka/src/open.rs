@@ -1,7 +1,9 @@
 //! Opening a lane: OPENING → FENCING → READING → READY (delivery-protocol.md, section 4).
 
 use crate::Error;
-use crate::checkpoint::{CHECKPOINT_KEY, Checkpoint, FENCE_KEY, Fence, VERSION, verify_read};
+use crate::checkpoint::{
+    CHECKPOINT_KEY, Checkpoint, Diverged, FENCE_KEY, Fence, VERSION, verify_read,
+};
 use crate::idempotent::{Idempotent, IdempotentLane};
 use crate::lookup::Lookup;
 use crate::names::{LaneId, Names};
@@ -49,6 +51,62 @@ pub fn open(
     }
 }
 
+/// As [`open`], and the lane begins anew: a person has decided that what it held does not count. What
+/// its checkpoint says is not even read, since it may be what nobody can trust.
+///
+/// # Errors
+/// Kafka does not answer or does not permit it.
+pub fn open_anew(
+    settings: &Settings,
+    names: &Names,
+    lane: LaneId,
+    revision: u64,
+) -> Result<(Box<dyn LaneSink>, Opened), Error> {
+    let topic = names.checkpoints();
+    let ledger = |term| Ledger::new(settings, names, lane, revision, term, None);
+    match settings.delivery() {
+        Delivery::ExactlyOnce => {
+            for _ in 0..FENCES_MAX {
+                let (mut transactional, term) = fence(settings, names, lane, settings.node())?;
+                let mut ledger = ledger(term);
+                let (reset, json) = reset(&ledger)?;
+                transactional.send(&Ledger::record(&topic, lane, CHECKPOINT_KEY, &json))?;
+                transactional.settle()?;
+                transactional.writer().deliveries().take_ends();
+                if transactional.commit()? {
+                    ledger.advance(reset.clone());
+                    let opened = Opened { term, checkpoint: Some(reset) };
+                    return Ok((Box::new(TransactionalLane::new(transactional, ledger)), opened));
+                }
+            }
+            Err(never_clean(lane))
+        }
+        Delivery::AtLeastOnce => {
+            let mut producers = Idempotent::open(settings, names, lane)?;
+            let fence = fence_json(names, lane, settings.node())?;
+            producers.write_down(&Ledger::record(&topic, lane, FENCE_KEY, &fence))?;
+            let term = fence_offset(producers.checkpoints(), &topic, lane)?;
+            let mut ledger = ledger(term);
+            let (reset, json) = reset(&ledger)?;
+            producers.write_down(&Ledger::record(&topic, lane, CHECKPOINT_KEY, &json))?;
+            producers.checkpoints().deliveries().take_ends();
+            ledger.advance(reset.clone());
+            let opened = Opened { term, checkpoint: Some(reset) };
+            Ok((Box::new(IdempotentLane::new(producers, ledger)), opened))
+        }
+    }
+}
+
+fn reset(ledger: &Ledger) -> Result<(Checkpoint, Vec<u8>), Error> {
+    let reset = ledger.reset();
+    let failed = |error: serde_json::Error| Error::Client {
+        doing: "writing a checkpoint".into(),
+        reason: error.to_string(),
+    };
+    let json = serde_json::to_vec(&reset).map_err(failed)?;
+    Ok((reset, json))
+}
+
 /// A new owner whose fence is committed clean, and its term.
 pub(crate) fn fence(
     settings: &Settings,
@@ -68,10 +126,14 @@ pub(crate) fn fence(
         }
         debug!(lane = %lane, term, "fence was not committed clean, fencing again");
     }
-    Err(Error::Unreachable {
+    Err(never_clean(lane))
+}
+
+fn never_clean(lane: LaneId) -> Error {
+    Error::Unreachable {
         doing: format!("fencing lane {lane}"),
         reason: "commits are slow or repeated each time".into(),
-    })
+    }
 }
 
 fn fence_json(names: &Names, lane: LaneId, node: &str) -> Result<Vec<u8>, Error> {
@@ -111,26 +173,99 @@ fn read(settings: &Settings, names: &Names, lane: LaneId, term: i64) -> Result<O
                 checkpoint.term
             )));
         }
-        if !checkpoint.prev_end.is_empty() {
-            Lookup::new(settings)?.verify_ends(&checkpoint.prev_end)?;
+        if !checkpoint.prev_end.is_empty() || !checkpoint.older_end.is_empty() {
+            Lookup::new(settings)?.verify_ends(&checkpoint.prev_end, &checkpoint.older_end)?;
         }
     }
     Ok(Opened { term, checkpoint })
 }
 
-/// The last checkpoint; those before it must lead to it.
+/// The last checkpoint; those before it, back to where the lane began anew, must lead to it.
 fn last_checkpoint(
     entries: &[Entry],
     names: &Names,
     lane: LaneId,
-) -> Result<Option<Checkpoint>, crate::checkpoint::Diverged> {
+) -> Result<Option<Checkpoint>, Diverged> {
+    let entries = entries.iter().filter(|entry| entry.key == CHECKPOINT_KEY);
+    let read: Vec<_> = entries.map(|entry| Checkpoint::parse(&entry.value, names, lane)).collect();
+    let is_reset = |read: &Result<Checkpoint, _>| read.as_ref().is_ok_and(Checkpoint::is_reset);
+    let begin = read.iter().rposition(is_reset).unwrap_or_default();
     let mut last: Option<Checkpoint> = None;
-    for entry in entries.iter().filter(|entry| entry.key == CHECKPOINT_KEY) {
-        let next = Checkpoint::parse(&entry.value, names, lane)?;
-        if let Some(last) = &last {
-            verify_read(last, &next)?;
+    // Written again by somebody, a reset must not make what came after its first time forgotten.
+    let newest = read[..begin].iter().flatten().map(|before| before.term).max();
+    for next in read.into_iter().skip(begin) {
+        let next = next?;
+        match (&last, newest) {
+            (Some(last), _) => verify_read(last, &next)?,
+            (None, Some(newest)) if next.term <= newest => {
+                return Err(Diverged::Term { previous: newest, next: next.term });
+            }
+            (None, _) => {}
         }
         last = Some(next);
     }
     Ok(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::Ends;
+    use wal::{Lsn, Position};
+
+    fn checkpoint(term: i64, txn_seq: u64) -> Checkpoint {
+        Checkpoint {
+            v: VERSION,
+            task: "shop".into(),
+            rev: 1,
+            lane: LaneId::Lane(3),
+            term,
+            txn_seq,
+            pos: Position { commit_lsn: Lsn(txn_seq), ordinal: 0 },
+            end_lsn: Lsn(txn_seq),
+            complete: true,
+            sealed: false,
+            snap: Vec::new(),
+            prev_end: Ends::new(),
+            older_end: Ends::new(),
+            node: "w1".into(),
+            ver: "0.1.0".into(),
+        }
+    }
+
+    fn last(values: &[Vec<u8>]) -> Result<Option<Checkpoint>, Diverged> {
+        let names = Names::new("distributary", "shop").expect("valid");
+        let entry =
+            |value: &Vec<u8>| Entry { offset: 0, key: CHECKPOINT_KEY.into(), value: value.clone() };
+        let entries: Vec<Entry> = values.iter().map(entry).collect();
+        last_checkpoint(&entries, &names, LaneId::Lane(3))
+    }
+
+    fn json(checkpoint: &Checkpoint) -> Vec<u8> {
+        serde_json::to_vec(checkpoint).expect("JSON")
+    }
+
+    #[test]
+    fn the_last_checkpoint_counts_and_every_other_leads_to_it() {
+        let [one, two] = [checkpoint(4, 7), checkpoint(4, 8)];
+        assert_eq!(last(&[]), Ok(None));
+        assert_eq!(last(&[json(&one), json(&two)]), Ok(Some(two.clone())));
+        assert!(matches!(last(&[json(&two), json(&one)]), Err(Diverged::Sequence { .. })));
+        assert!(matches!(last(&[b"{".to_vec(), json(&two)]), Err(Diverged::Unreadable(_))));
+        assert_eq!(last(&[json(&one), Vec::new()]), Err(Diverged::Deleted));
+    }
+
+    #[test]
+    fn what_was_before_a_reset_does_not_count() {
+        let (reset, first) = (checkpoint(9, 0), checkpoint(9, 1));
+        let before = [json(&checkpoint(4, 700)), b"{".to_vec(), Vec::new()];
+        let with = |after: &[&Checkpoint]| {
+            last(&[&before[..], &after.iter().map(|it| json(it)).collect::<Vec<_>>()].concat())
+        };
+        assert_eq!(with(&[&reset]), Ok(Some(reset.clone())));
+        assert_eq!(with(&[&reset, &first]), Ok(Some(first.clone())));
+        assert!(matches!(with(&[&reset, &first, &reset]), Err(Diverged::Term { .. })));
+        let old = checkpoint(4, 0);
+        assert!(matches!(with(&[&old]), Err(Diverged::Term { previous: 4, next: 4 })));
+    }
 }

@@ -82,6 +82,7 @@ fn failed(name: &str, error: &Error) -> Item {
         | Error::TopicMissing { .. }
         | Error::CheckpointDiverged { .. }
         | Error::TopicTruncated { .. }
+        | Error::TopicChanged { .. }
         | Error::Dirty
         | Error::Poisoned
         | Error::Client { .. } => "mend the cause and run the check again",

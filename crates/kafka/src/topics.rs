@@ -89,7 +89,7 @@ impl Admin {
         if found != Some(CHECKPOINT_PARTITIONS) {
             return Err(unusable(format!(
                 "it has {} partitions instead of {CHECKPOINT_PARTITIONS}; it was made by something \
-                 else: use another `sink.state_prefix`",
+                 else: use another `sink.state_prefix`, or delete it and run with --reseed",
                 found.unwrap_or_default()
             )));
         }
@@ -157,6 +157,15 @@ impl Admin {
     /// When no broker answers.
     pub fn partitions(&self, topics: &[String]) -> Result<BTreeMap<String, Option<i32>>, Error> {
         self.lookup.partitions(topics)
+    }
+
+    /// Checks that topics still have the partitions on which routing rests. More are not used.
+    ///
+    /// # Errors
+    /// [`Error::TopicChanged`]; when no broker answers.
+    pub fn verify_pins(&self, pins: &BTreeMap<String, i32>) -> Result<(), Error> {
+        let topics: Vec<String> = pins.keys().cloned().collect();
+        changed(pins, &self.partitions(&topics)?).map_or(Ok(()), Err)
     }
 
     /// Creates topics and waits until the brokers show them. One that exists already is left alone.
@@ -235,6 +244,15 @@ impl Admin {
     }
 }
 
+fn changed(pins: &BTreeMap<String, i32>, found: &BTreeMap<String, Option<i32>>) -> Option<Error> {
+    let mut changed = pins.iter().filter_map(|(topic, &pinned)| {
+        let found = found.get(topic).copied().flatten();
+        let topic = topic.clone();
+        (found.unwrap_or_default() < pinned).then_some(Error::TopicChanged { topic, found, pinned })
+    });
+    changed.next()
+}
+
 impl NewTopic {
     fn as_wanted(&self) -> Wanted<'_> {
         let replication = TopicReplication::Fixed(self.replication_factor);
@@ -247,4 +265,21 @@ fn options() -> AdminOptions {
     AdminOptions::new()
         .request_timeout(Some(Timeout::After(CALL_MAX)))
         .operation_timeout(Some(Timeout::After(CALL_MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_may_grow_but_neither_shrink_nor_go() {
+        let pins = BTreeMap::from([("orders".to_owned(), 4)]);
+        let found = |count| changed(&pins, &BTreeMap::from([("orders".to_owned(), count)]));
+        assert!(found(Some(4)).is_none());
+        assert!(found(Some(9)).is_none());
+        assert!(matches!(found(Some(3)), Some(Error::TopicChanged { found: Some(3), .. })));
+        assert!(matches!(found(None), Some(Error::TopicChanged { found: None, pinned: 4, .. })));
+        let text = found(None).expect("an error").to_string();
+        assert!(text.contains("does not exist any more") && text.contains("--reseed"), "{text}");
+    }
 }

@@ -2,7 +2,7 @@
 //! section 5).
 
 use crate::Error;
-use crate::checkpoint::{CHECKPOINT_KEY, Checkpoint, bounded_ends, verify_next};
+use crate::checkpoint::{CHECKPOINT_KEY, Checkpoint, Ends, bounded_ends, verify_next};
 use crate::clean_commit::{Snapshot, Verdict, judge_duration, judge_statistics};
 use crate::client::Statistics;
 use crate::names::{LaneId, Names};
@@ -147,6 +147,7 @@ impl Ledger {
             complete: point.complete,
             sealed: false,
             snap: Vec::new(),
+            older_end: self.last.as_ref().map(|it| it.carried_ends(&ends)).unwrap_or_default(),
             prev_end: ends,
             node: self.node.clone(),
             ver: env!("CARGO_PKG_VERSION").into(),
@@ -165,6 +166,27 @@ impl Ledger {
             })
         })?;
         Ok((next, json))
+    }
+
+    /// The checkpoint of a lane that begins anew.
+    pub(crate) fn reset(&self) -> Checkpoint {
+        Checkpoint {
+            v: crate::checkpoint::VERSION,
+            task: self.names.task().into(),
+            rev: self.revision,
+            lane: self.lane,
+            term: self.term,
+            txn_seq: 0,
+            pos: wal::Position::ZERO,
+            end_lsn: wal::Lsn::ZERO,
+            complete: true,
+            sealed: false,
+            snap: Vec::new(),
+            prev_end: Ends::new(),
+            older_end: Ends::new(),
+            node: self.node.clone(),
+            ver: env!("CARGO_PKG_VERSION").into(),
+        }
     }
 
     /// The record of the checkpoint topic that holds `json` under `key`.

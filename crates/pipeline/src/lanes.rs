@@ -26,6 +26,8 @@ pub struct Factory {
     pub names: Names,
     pub plan: TaskPlan,
     pub revision: u64,
+    /// A person has decided to begin again: what the lanes hold does not count.
+    pub anew: bool,
     pub budget: CommitBudget,
     pub progress: Arc<Progress>,
     pub guardian: Addr<Guardian>,
@@ -43,6 +45,8 @@ pub struct Lanes {
 
 struct Lane {
     life: u64,
+    /// Until the lane was once open: what it has written since does count.
+    anew: bool,
     producer: Option<Addr<Producer>>,
     opened: Option<Position>,
     failures: FailureLog,
@@ -61,8 +65,14 @@ impl Lanes {
     /// Starts the owners of `count` lanes; each reports [`News::Opened`] or [`News::Failed`].
     #[must_use]
     pub fn start(factory: Factory, count: u8) -> Self {
-        let lane =
-            |_| Lane { life: 0, producer: None, opened: None, failures: FailureLog::default() };
+        let anew = factory.anew;
+        let lane = |_| Lane {
+            life: 0,
+            anew,
+            producer: None,
+            opened: None,
+            failures: FailureLog::default(),
+        };
         let lanes = (0..count).map(lane).collect();
         let mut lanes = Self { factory, lanes, running: Arc::default() };
         (0..count).for_each(|lane| lanes.start_one(lane));
@@ -86,7 +96,13 @@ impl Lanes {
         let factory = &self.factory;
         let (kafka, names) = (factory.kafka.clone(), factory.names.clone());
         let revision = factory.revision;
-        let open = move || kafka::open(&kafka, &names, LaneId::Lane(number), revision);
+        let mut anew = self.lanes.get(usize::from(number)).is_some_and(|lane| lane.anew);
+        let open = move || {
+            let open = if anew { kafka::open_anew } else { kafka::open };
+            let opened = open(&kafka, &names, LaneId::Lane(number), revision)?;
+            anew = false;
+            Ok(opened)
+        };
         let thread = LaneThread {
             lane: number,
             open: Box::new(open),
@@ -115,6 +131,7 @@ impl Lanes {
         match self.lanes.get_mut(usize::from(opened.lane)) {
             Some(lane) if lane.life == opened.life => {
                 lane.opened = Some(opened.position);
+                lane.anew = false;
                 true
             }
             Some(_) | None => false,

@@ -20,7 +20,8 @@ struct Order {
 }
 
 impl Meta {
-    /// Opens the meta lane, which fences every older owner of the task, and reads its state.
+    /// Opens the meta lane, which fences every older owner of the task, and reads its state. `anew`:
+    /// what cannot be read of it does not count.
     ///
     /// # Errors
     /// When Kafka does not answer, does not permit it, or the state cannot be trusted.
@@ -28,12 +29,14 @@ impl Meta {
         settings: Settings,
         names: Names,
         revision: u64,
+        anew: bool,
     ) -> Result<(Self, MetaState), Failure> {
+        let open = if anew { MetaLane::open_anew } else { MetaLane::open };
         let (orders, queue) = mpsc::channel::<Order>();
         let (opened, state) = oneshot::channel();
         std::thread::Builder::new()
             .name("meta lane".into())
-            .spawn(move || match MetaLane::open(&settings, &names, revision) {
+            .spawn(move || match open(&settings, &names, revision) {
                 Ok((lane, state)) => {
                     // Whoever asked may have gone: then the queue ends at once, too.
                     let _ = opened.send(Ok(state));

@@ -51,6 +51,21 @@ impl Planner {
         &self.selection
     }
 
+    /// The topic of a table; `None`: not selected.
+    ///
+    /// # Errors
+    /// When the spec names no topic for it.
+    pub fn topic(&self, schema: &str, table: &str) -> Result<Option<String>, Failure> {
+        let Some(object) = self.selection.selected(schema, table) else { return Ok(None) };
+        Ok(Some(self.task.topic(object, schema, table)?.into_string()))
+    }
+
+    /// Partition counts by topic.
+    #[must_use]
+    pub fn pins(&self) -> BTreeMap<String, i32> {
+        self.pins.borrow().clone()
+    }
+
     /// The plan of a table version; `None`: not selected. Its topic exists and is pinned then.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 //! reason; it never continues silently and never starts "from zero".
 
 use kafka::meta::Watermark;
+use std::collections::BTreeMap;
 use wal::{Lsn, Position};
 
 /// How far the initial snapshot of a task has come, from the meta lane.
@@ -70,7 +71,8 @@ pub enum Start {
 pub fn decide(facts: &Facts<'_>) -> Start {
     let wrote = facts.lanes.iter().any(|&lane| Position::ZERO < lane);
     if facts.reseed {
-        return Start::Fresh { drop_slot: facts.slot.is_some(), again: wrote };
+        // Also where no lane has a checkpoint: the topic that held them may be what was lost.
+        return Start::Fresh { drop_slot: facts.slot.is_some(), again: true };
     }
     match (facts.snapshot, &facts.watermark) {
         (SnapshotProgress::None, None) => begin(facts, wrote),
@@ -130,7 +132,8 @@ fn resume(facts: &Facts<'_>, watermark: &Watermark) -> Start {
         return park(
             facts,
             &format!(
-                "the slot was advanced to {} by someone else, beyond {} that is durable in Kafka",
+                "the slot was advanced to {} by someone else or made again, beyond {} that is \
+                 durable in Kafka",
                 slot.confirmed_flush, watermark.lsn
             ),
         );
@@ -145,6 +148,20 @@ fn resume(facts: &Facts<'_>, watermark: &Watermark) -> Start {
             ),
         );
     }
+    if watermark.lanes.len() != facts.lanes.len() {
+        let (before, now) = (watermark.lanes.len(), facts.lanes.len());
+        return Start::Park {
+            cause: format!(
+                "task `{}` has run with {before} lanes, `lanes` is {now} now: partitions would \
+                 change their lane, and no lane would know what another has written",
+                facts.task
+            ),
+            remedy: format!(
+                "set `lanes: {before}` again, or begin again with `distributary run TASK.yaml \
+                 --reseed`"
+            ),
+        };
+    }
     let behind = (0..).zip(watermark.lanes.iter().zip(&facts.lanes)).find(|(_, (w, c))| c < w);
     if let Some((lane, (recorded, checkpoint))) = behind {
         let lane: u32 = lane;
@@ -157,6 +174,24 @@ fn resume(facts: &Facts<'_>, watermark: &Watermark) -> Start {
         );
     }
     Start::Resume { from: slot.confirmed_flush }
+}
+
+/// A table that the task captures by its spec, as the publication is seen at a start.
+#[derive(Clone, Copy, Debug)]
+pub struct Captured<'a> {
+    pub topic: &'a str,
+    pub in_publication: bool,
+}
+
+/// Which of the tables were taken out of the publication: their topic is pinned, so the task has
+/// written to it, and no other table of the publication goes there. A table that is only new is not
+/// among them.
+#[must_use]
+pub fn taken_out(tables: &[Captured<'_>], pins: &BTreeMap<String, i32>) -> Vec<usize> {
+    let fed = |topic: &str| tables.iter().any(|it| it.in_publication && it.topic == topic);
+    let is_out =
+        |it: &Captured<'_>| !it.in_publication && pins.contains_key(it.topic) && !fed(it.topic);
+    (0..).zip(tables).filter_map(|(index, it)| is_out(it).then_some(index)).collect()
 }
 
 fn park(facts: &Facts<'_>, cause: &str) -> Start {
@@ -228,8 +263,12 @@ mod tests {
         parks(&Facts { slot: None, ..facts() }, "is gone");
         parks(&Facts { watermark: None, ..facts() }, "lost the low watermark");
         parks(&Facts { lanes: vec![Position::ZERO], ..facts() }, "truncated or altered");
+        parks(&Facts { lanes: Vec::new(), ..facts() }, "has run with 1 lanes, `lanes` is 0 now");
         let advanced = Some(Slot { confirmed_flush: Lsn(101), lost: false });
-        parks(&Facts { slot: advanced, ..facts() }, "advanced to 0/65 by someone else");
+        parks(
+            &Facts { slot: advanced, ..facts() },
+            "advanced to 0/65 by someone else or made again",
+        );
         let lost = Some(Slot { confirmed_flush: Lsn(95), lost: true });
         parks(&Facts { slot: lost, ..facts() }, "wal_status = lost");
         parks(&Facts { slot: facts().slot, ..empty() }, "the checkpoints of task `shop` do not");
@@ -241,8 +280,22 @@ mod tests {
     }
 
     #[test]
+    fn a_table_that_was_captured_is_told_from_a_new_one() {
+        let pins = BTreeMap::from([("a".to_owned(), 1), ("all".to_owned(), 1)]);
+        let table = |topic, in_publication| Captured { topic, in_publication };
+        let tables = [table("a", false), table("new", false), table("all", true)];
+        assert_eq!(taken_out(&tables, &pins), [0]);
+        // A new table whose topic another one feeds already.
+        assert_eq!(taken_out(&[table("all", true), table("all", false)], &pins), [0; 0]);
+        assert_eq!(taken_out(&[table("all", false), table("all", false)], &pins), [0, 1]);
+        assert_eq!(taken_out(&[table("a", true)], &pins), [0; 0]);
+    }
+
+    #[test]
     fn a_person_may_decide_to_begin_again() {
         let facts = Facts { reseed: true, slot: None, ..facts() };
+        assert_eq!(decide(&facts), Start::Fresh { drop_slot: false, again: true });
+        let facts = Facts { reseed: true, ..empty() };
         assert_eq!(decide(&facts), Start::Fresh { drop_slot: false, again: true });
     }
 }

@@ -189,7 +189,9 @@ impl Opening {
     async fn attempt(&self) -> Result<Task, Failure> {
         let (kafka, names) = (self.kafka.clone(), self.names.clone());
         tokio::task::spawn_blocking(move || Admin::new(&kafka)?.ensure_internal(&names)).await??;
-        let (meta, state) = Meta::open(self.kafka.clone(), self.names.clone(), REVISION).await?;
+        let anew = self.options.reseed;
+        let (meta, state) =
+            Meta::open(self.kafka.clone(), self.names.clone(), REVISION, anew).await?;
         let spec = &self.spec;
         let planner =
             Planner::new(Arc::clone(spec), self.kafka.clone(), meta.clone(), state.pins.clone())?;
@@ -200,6 +202,7 @@ impl Opening {
             names: self.names.clone(),
             plan: planner.task().clone(),
             revision: REVISION,
+            anew,
             budget: CommitBudget::new(spec.sink.commit_interval.0, spec.lanes.0),
             progress: Arc::clone(&self.progress),
             guardian: guardian.clone(),

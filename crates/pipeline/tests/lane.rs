@@ -107,6 +107,7 @@ fn checkpoint(pos: Position) -> kafka::checkpoint::Checkpoint {
         sealed: false,
         snap: Vec::new(),
         prev_end: std::collections::BTreeMap::new(),
+        older_end: std::collections::BTreeMap::new(),
         node: "n".into(),
         ver: "v".into(),
     }

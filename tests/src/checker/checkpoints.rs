@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// What a lane's checkpoints say; compaction may have removed some.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 struct Place {
     term: i64,
     txn_seq: u64,
@@ -55,7 +55,10 @@ fn follow(before: &mut Place, place: Place, record: &Record, report: &mut Report
     let follows = before.term <= place.term
         && before.txn_seq < place.txn_seq
         && before.position <= place.position;
-    if !follows {
+    // A reseed has the lane begin anew, under a term of its own.
+    let is_first = *before == Place::default() || before.term < place.term;
+    let begins_anew = place.txn_seq == 0 && place.position == (0, 0) && is_first;
+    if !follows && !begins_anew {
         report.add(Kind::Checkpoint, record, format!("{place:?} after {before:?}"));
     }
     *before = place;

@@ -1,12 +1,13 @@
 //! Where a life of the front begins: the stream's position, after the snapshot if there is none yet.
 
 use super::{End, Task, events::Noted};
-use crate::capture::{Capture, Reading, capture};
+use crate::capture::{Capture, Reading, Relation, capture};
 use crate::failure::Failure;
 use crate::snapshot;
-use crate::start::{Facts, Server, Slot, SnapshotProgress, Start, decide};
+use crate::start::{Captured, Facts, Server, Slot, SnapshotProgress, Start, decide, taken_out};
 use config::IdentityPolicy;
 use kafka::meta::{MetaRecord, SnapshotState, Watermark};
+use kafka::topics::Admin;
 use postgres::Session;
 use postgres::replication::{CreatedSlot, Replication};
 use postgres::snapshot::{Readable, SnapshotReader};
@@ -97,9 +98,26 @@ impl Task {
             )));
         };
         let capture = self.capture(session).await?;
-        for relation in
-            capture.publish.iter().filter(|relation| !publication.tables.contains(&relation.oid))
-        {
+        let is_in = |relation: &Relation| publication.tables.contains(&relation.oid);
+        // Leaves under another name than their own have no topic here.
+        let topic =
+            |it: &Relation| Ok(self.planner.topic(&it.schema, &it.name)?.unwrap_or_default());
+        let topics: Vec<String> =
+            capture.publish.iter().map(topic).collect::<Result<_, Failure>>()?;
+        let tables: Vec<_> = std::iter::zip(&topics, &capture.publish)
+            .map(|(topic, relation)| Captured { topic, in_publication: is_in(relation) })
+            .collect();
+        let mut pins = self.planner.pins();
+        if let Some(&first) = taken_out(&tables, &pins).first() {
+            let relation = &capture.publish[first];
+            return Err(Failure::fatal(format!(
+                "table {}.{} was captured and is not in publication `{}` any more: changes since \
+                 then were not published; find out who took it out or made it again, then run \
+                 with --reseed",
+                relation.schema, relation.name, self.slot_name
+            )));
+        }
+        for relation in capture.publish.iter().filter(|relation| !is_in(relation)) {
             warn!(
                 schema = relation.schema,
                 table = relation.name,
@@ -107,7 +125,10 @@ impl Task {
                  run with --reseed to take it in"
             );
         }
-        Ok(())
+        // Topics of tables that are captured no more may go with them.
+        pins.retain(|topic, _| topics.contains(topic));
+        let kafka = self.kafka.clone();
+        Ok(tokio::task::spawn_blocking(move || Admin::new(&kafka)?.verify_pins(&pins)).await??)
     }
 
     async fn capture(&self, session: &Session) -> Result<Capture, Failure> {

@@ -161,6 +161,7 @@ impl LaneSink for Sink {
             sealed: false,
             snap: Vec::new(),
             prev_end: BTreeMap::new(),
+            older_end: BTreeMap::new(),
             node: "simulated".into(),
             ver: "0".into(),
         });
