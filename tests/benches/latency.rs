@@ -81,7 +81,7 @@ fn measure(arguments: &Arguments, delivery: &'static str) -> Measured {
     let mut sql = scene.sql();
     pace::create(&mut sql);
     let spec = scene.spec().sink(&format!("delivery: {delivery}"));
-    let mut run = Run::start(scene.folder(), &spec, &scene.postgres);
+    let run = Run::start(scene.folder(), &spec, &scene.postgres);
     let topic = format!("{}.public.{}", scene.name, pace::TABLE);
     let listeners = ISOLATIONS.map(|isolation| Listener::start(&scene.kafka, &topic, isolation));
 

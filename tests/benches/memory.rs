@@ -3,7 +3,7 @@
 //!
 //! The broker is one of its own (`kafka:bench`), which is wiped before and after.
 //!
-//! usage: just bench memory [--case steady|large|outage]... [--lanes N]... [--quick]
+//! usage: just bench memory [--case steady|large|outage]... [--lanes N]... [--quick] [--help]
 
 use clap::{Parser, ValueEnum};
 use std::fs::File;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tests::bench::arrivals::{Tally, tally};
 use tests::bench::pace::{self, Pace, Paced};
 use tests::bench::run::Run;
-use tests::bench::{await_confirmed, megabytes, print_ending, print_heading};
+use tests::bench::{megabytes, print_ending, print_heading};
 use tests::procfs::{Memory, cpu_seconds};
 use tests::scene::Scene;
 use tests::seed::say;
@@ -41,6 +41,9 @@ struct Arguments {
     /// Seconds of the steady load, and a third of it before and after the outage.
     #[arg(long, default_value_t = 30)]
     seconds: u64,
+    /// `NAME=VALUE`, a librdkafka property below `sink.properties`; can be repeated.
+    #[arg(long)]
+    property: Vec<String>,
     /// A small check: 3 seconds, 20,000 rows, 5 seconds without a broker.
     #[arg(long)]
     quick: bool,
@@ -64,7 +67,10 @@ const CONNECTIONS: u32 = 4;
 /// Enough for the outage to fill what may be held.
 const OUTAGE_ROWS: u32 = 20;
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
-const CATCH_UP_MAX: Duration = Duration::from_secs(300);
+/// Many times longer than the slowest needs.
+const CATCH_UP_MAX: Duration = Duration::from_secs(180);
+/// Lines of a log that are shown of a run that goes wrong.
+const LOG_LINES: usize = 60;
 
 /// What one case gave.
 struct Held {
@@ -75,6 +81,8 @@ struct Held {
     cpu: f64,
     rows: u64,
     tally: Tally,
+    /// It did not come to the end.
+    stuck: bool,
 }
 
 /// The broker of these measurements, wiped in the end.
@@ -131,11 +139,15 @@ fn measure(arguments: &Arguments, kafka: &Server, case: Case, lanes: u8) -> Held
     let scene = Scene::on("memory", Server::start("postgres-15"), kafka.clone());
     let mut sql = scene.sql();
     pace::create(&mut sql);
+    let properties = arguments.property.iter().filter_map(|property| property.split_once('='));
+    let properties: Vec<String> =
+        properties.map(|(name, value)| format!("{name}: \"{value}\"")).collect();
     let spec = scene
         .spec()
         .line(&format!("lanes: {lanes}"))
-        .sink(&format!("partitions: {}", partitions(lanes)));
-    let mut run = Run::start(scene.folder(), &spec, &scene.postgres);
+        .sink(&format!("partitions: {}", partitions(lanes)))
+        .sink(&format!("properties: {{{}}}", properties.join(", ")));
+    let run = Run::start(scene.folder(), &spec, &scene.postgres);
     let begin = run.memory();
     match case {
         Case::Steady => {
@@ -148,14 +160,22 @@ fn measure(arguments: &Arguments, kafka: &Server, case: Case, lanes: u8) -> Held
     }
     let end = sql.value("SELECT pg_current_wal_lsn()");
     let mut admin = Sql::superuser(&scene.postgres, "postgres");
-    run.assert_alive();
-    await_confirmed(&mut admin, &scene.slot(), &end, CATCH_UP_MAX);
+    let stuck = !run.comes_to(&mut admin, &scene.slot(), &end, CATCH_UP_MAX);
     let (memory, cpu) = (run.memory(), cpu_seconds(run.id()).unwrap_or_default());
-    run.stop();
+    if stuck {
+        let log = run.log();
+        let lines: Vec<&str> = log.lines().filter(|line| !line.contains(" status ")).collect();
+        let last = &lines[lines.len().saturating_sub(LOG_LINES)..];
+        say(&format!("{case:?}, {lanes} lanes: not at the end\n{}", last.join("\n")));
+        drop(run);
+    } else {
+        run.stop();
+    }
     let rows = sql.value(&format!("SELECT count(*) FROM {}", pace::TABLE));
     let rows = rows.parse().expect("a number");
     let topic = format!("{}.public.{}", scene.name, pace::TABLE);
-    Held { case, lanes, begin, end: memory, cpu, rows, tally: tally(kafka, &topic) }
+    let tally = tally(kafka, &topic);
+    Held { case, lanes, begin, end: memory, cpu, rows, tally, stuck }
 }
 
 /// Two for each lane: most lanes get one, by its hash.
@@ -189,13 +209,18 @@ fn outage(arguments: &Arguments, scene: &Scene, run: &Run) {
 }
 
 impl Held {
-    /// What was lost or doubled.
+    /// What was lost or doubled, or did not come.
     fn complaint(&self) -> Option<String> {
-        let once = Tally { records: self.rows, events: self.rows, rows: self.rows };
-        (self.tally != once).then(|| {
-            let Self { case, lanes, rows, tally, .. } = self;
-            format!("{case:?}, {lanes} lanes: {rows} rows in the table, in Kafka {tally:?}")
-        })
+        let Self { case, lanes, rows, tally, .. } = self;
+        let once = Tally { records: *rows, events: *rows, rows: *rows };
+        let what = match (self.stuck, self.tally == once) {
+            (false, true) => return None,
+            (false, false) => "lost or doubled",
+            (true, _) => "not delivered in time",
+        };
+        Some(format!(
+            "{case:?}, {lanes} lanes: {what}: {rows} rows in the table, in Kafka {tally:?}"
+        ))
     }
 }
 
@@ -220,7 +245,10 @@ fn print(arguments: &Arguments, all: &[Held]) -> io::Result<()> {
          | CPU s | rows | arrived |\n|---|---|---|---|---|---|---|---|---|---|"
     )?;
     for held in all {
-        let arrived = held.complaint().map_or("once each", |_| "**lost or doubled**");
+        let arrived = match held.complaint() {
+            None => "once each".into(),
+            Some(_) => format!("**wrong: {}**", held.tally.rows),
+        };
         writeln!(
             out,
             "| {:?} | {} | {:.0} | {:.0} | {:.0} | {:.0} | {} | {:.1} | {} | {arrived} |",

@@ -11,7 +11,6 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::Command;
 use std::thread::available_parallelism;
-use std::time::Duration;
 
 /// The command that gives these figures, and the machine: a figure is worth nothing without them.
 ///
@@ -102,19 +101,6 @@ pub fn shown(values: [f64; 3], digits: usize) -> String {
 pub fn percentile(sorted: &[f64], percent: usize) -> f64 {
     let rank = (sorted.len() * percent).div_ceil(100);
     sorted[rank.saturating_sub(1)]
-}
-
-/// Waits as long as it must to be at the end of a slot's WAL.
-///
-/// # Panics
-/// When the slot does not come so far in time.
-pub fn await_confirmed(sql: &mut crate::sql::Sql, slot: &str, end: &str, longest: Duration) {
-    let query = format!(
-        "SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{slot}' AND \
-         '{end}'::pg_lsn <= confirmed_flush_lsn"
-    );
-    let what = format!("{slot} at {end}");
-    crate::deadline::await_true(&what, longest, || sql.value(&query) == "1");
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The release build of `distributary run` while it is measured.
 
 use crate::deadline::{await_some, await_true};
-use crate::procfs::{Memory, memory};
+use crate::procfs::{Memory, has_ended, memory};
 use crate::servers::Server;
 use crate::sql::Sql;
 use crate::task::Spec;
@@ -10,10 +10,12 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 const STREAMING_MAX: Duration = Duration::from_secs(60);
 const STOP_MAX: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// A running task. Ended when dropped.
 #[derive(Debug)]
@@ -38,7 +40,7 @@ impl Run {
             .stderr(File::create(&log).expect("the folder can be written"))
             .spawn()
             .expect("distributary can be started");
-        let mut run = Self { child, log };
+        let run = Self { child, log };
         let slot = format!("distributary_{}", spec.task());
         let mut sql = Sql::superuser(postgres, "postgres");
         await_true("the slot in use", STREAMING_MAX, || {
@@ -53,13 +55,10 @@ impl Run {
         self.child.id()
     }
 
-    /// What it holds.
-    ///
-    /// # Panics
-    /// When it has ended.
+    /// What it holds; nothing once it has ended.
     #[must_use]
     pub fn memory(&self) -> Memory {
-        memory(self.id()).unwrap_or_else(|| panic!("distributary has ended:\n{}", self.log()))
+        memory(self.id()).unwrap_or_default()
     }
 
     /// What it has written to stderr so far.
@@ -70,9 +69,27 @@ impl Run {
 
     /// # Panics
     /// When it has ended.
-    pub fn assert_alive(&mut self) {
-        let ended = self.child.try_wait().expect("a child can be asked");
-        assert!(ended.is_none(), "distributary has ended:\n{}", self.log());
+    pub fn assert_alive(&self) {
+        assert!(!has_ended(self.id()), "distributary has ended:\n{}", self.log());
+    }
+
+    /// Whether its slot comes to a position before it ends or time is over.
+    ///
+    /// # Panics
+    /// When the server does not answer.
+    pub fn comes_to(&self, sql: &mut Sql, slot: &str, end: &str, longest: Duration) -> bool {
+        let query = format!(
+            "SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{slot}' AND \
+             '{end}'::pg_lsn <= confirmed_flush_lsn"
+        );
+        let begun = Instant::now();
+        while !has_ended(self.id()) && begun.elapsed() < longest {
+            if sql.value(&query) == "1" {
+                return true;
+            }
+            sleep(LOOK_AGAIN);
+        }
+        false
     }
 
     /// Ctrl-C, and its end.
