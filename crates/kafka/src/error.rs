@@ -153,7 +153,7 @@ impl Error {
 /// How the library begins to tell of an alert of the other side.
 const TLS_ALERT: &str = "SSL alert number";
 /// Alerts of a server about the client's certificate (RFC 8446, section 6): bad, unsupported, revoked,
-/// expired, unknown, of an unknown authority, required; and what Java says for any of these.
+/// expired, unknown, of an unknown authority, required.
 const CERTIFICATE_ALERTS: &[u8] = &[42, 43, 44, 45, 46, 48, 116];
 /// The library's properties, and the settings that they come from.
 const SETTINGS: &[(&str, &str)] = &[

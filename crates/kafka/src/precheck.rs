@@ -1,6 +1,7 @@
 //! What is checked at the sink before a task starts. Writes nothing.
 
 mod brokers;
+mod connection;
 mod reach;
 mod topics;
 
@@ -36,7 +37,7 @@ pub fn check(
             return items;
         }
     };
-    let metadata = match admin.lookup().metadata(None) {
+    let metadata = match connection::connect(settings) {
         Ok(metadata) => metadata,
         Err(error) => {
             let failed = failed("sink.connection", &error);

@@ -128,6 +128,19 @@ impl Settings {
         &self.0.brokers
     }
 
+    /// `sink.security.protocol`.
+    pub(crate) fn protocol(&self) -> &str {
+        self.0.connection.get("security.protocol").map_or("PLAINTEXT", |protocol| protocol)
+    }
+
+    pub(crate) fn encrypts(&self) -> bool {
+        self.protocol().ends_with("SSL")
+    }
+
+    pub(crate) fn authenticates(&self) -> bool {
+        self.protocol().starts_with("SASL_")
+    }
+
     /// What every client shares.
     fn base(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
@@ -268,6 +281,7 @@ fn security(
         Protocol::SaslPlaintext => "SASL_PLAINTEXT",
         Protocol::SaslSsl => "SASL_SSL",
     };
+    fits(security, protocol)?;
     set("security.protocol", protocol.into());
     if let Some(mechanism) = security.mechanism {
         let mechanism = match mechanism {
@@ -295,6 +309,35 @@ fn security(
         set(name, file.to_string_lossy().into_owned());
     }
     Ok(())
+}
+
+/// Whoever sets a password or an authority wants it used: a protocol that does not is a mistake, and
+/// one that would pass unseen.
+fn fits(security: &config::Security, protocol: &str) -> Result<(), Error> {
+    let (sasl, tls) = (protocol.starts_with("SASL_"), protocol.ends_with("SSL"));
+    let mut found = Vec::new();
+    for (name, set, used, required) in [
+        ("mechanism", security.mechanism.is_some(), sasl, sasl),
+        ("user", security.user.is_some(), sasl, sasl),
+        ("password", security.password.is_some(), sasl, sasl),
+        ("ca", security.ca.is_some(), tls, false),
+        ("cert", security.cert.is_some(), tls, security.key.is_some()),
+        ("key", security.key.is_some(), tls, security.cert.is_some()),
+        ("key_password", security.key_password.is_some(), tls, false),
+    ] {
+        if set && !used {
+            let use_it = if sasl || tls { "SASL_SSL" } else { "SSL, SASL_PLAINTEXT or SASL_SSL" };
+            found.push(format!(
+                "sink.security.{name}: is not used by protocol {protocol}; set \
+                 `sink.security.protocol` to {use_it}, or leave it out"
+            ));
+        } else if required && !set {
+            let with =
+                if matches!(name, "cert" | "key") { "a client certificate" } else { protocol };
+            found.push(format!("sink.security.{name}: is required with {with}"));
+        }
+    }
+    if found.is_empty() { Ok(()) } else { Err(Error::Config(found.join("\n"))) }
 }
 
 #[cfg(test)]
@@ -354,7 +397,11 @@ mod tests {
 
     #[test]
     fn a_file_that_is_not_there_is_named() {
-        let error = settings(|sink| sink.security.ca = Some("no-such.pem".into())).err();
+        let error = settings(|sink| {
+            sink.security.protocol = Protocol::Ssl;
+            sink.security.ca = Some("no-such.pem".into());
+        })
+        .err();
         let error = error.expect("refused").to_string();
         assert!(error.contains("sink.security.ca") && error.contains("no-such.pem"), "{error}");
     }
@@ -362,8 +409,41 @@ mod tests {
     #[test]
     fn no_secret_is_shown() {
         let secret: Secret = serde_json::from_str("\"hunter2\"").expect("a secret");
-        let settings = settings(|sink| sink.security.password = Some(secret)).expect("valid");
+        let sasl = |sink: &mut config::Sink| {
+            sink.security = config::Security {
+                protocol: Protocol::SaslSsl,
+                mechanism: Some(Mechanism::Plain),
+                user: Some("shop".into()),
+                password: Some(secret),
+                ..config::Security::default()
+            };
+        };
+        let settings = settings(sasl).expect("valid");
         assert!(!format!("{settings:?}").contains("hunter2"));
+        assert!(settings.encrypts() && settings.authenticates());
+    }
+
+    #[test]
+    fn security_that_would_not_be_used_or_lacks_a_part_is_refused() {
+        let said = |change: fn(&mut config::Security)| {
+            settings(|sink| change(&mut sink.security)).expect_err("refused").to_string()
+        };
+        let unused = said(|security| {
+            security.user = Some("shop".into());
+            security.ca = Some("ca.pem".into());
+        });
+        for setting in ["sink.security.user: is not used", "sink.security.ca: is not used"] {
+            assert!(unused.contains(setting), "{unused}");
+        }
+        let lacking = said(|security| {
+            security.protocol = Protocol::SaslSsl;
+            security.cert = Some("client.pem".into());
+        });
+        for setting in ["mechanism", "user", "password", "key"] {
+            let wanted = format!("sink.security.{setting}: is required");
+            assert!(lacking.contains(&wanted), "{lacking}");
+        }
+        assert!(!lacking.contains("sink.security.ca:"), "the system's authorities: {lacking}");
     }
 
     #[test]

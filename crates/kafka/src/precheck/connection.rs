@@ -1,0 +1,87 @@
+//! The first contact: what the brokers are, or why they do not say it.
+
+use super::reach::{Spoken, spoken};
+use crate::Error;
+use crate::client::Watch;
+use crate::settings::Settings;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::metadata::Metadata;
+use std::time::{Duration, Instant};
+
+const DOING: &str = "reading metadata";
+const CONNECT_MAX: Duration = Duration::from_secs(15);
+/// How long the first try takes before it is asked why, and by how much each further one is longer.
+const TRY_STEP: Duration = Duration::from_millis(500);
+/// Log lines come in the same queue as errors, and a look without patience ends at the first of them.
+const LOOK: Duration = Duration::from_millis(10);
+/// Events of the client that one look takes in.
+const EVENTS_MAX: usize = 64;
+
+/// Brokers and topics, or the most telling reason why there are none.
+pub(super) fn connect(settings: &Settings) -> Result<Metadata, Error> {
+    let consumer = settings
+        .lookup()
+        .create_with_context::<Watch, BaseConsumer<Watch>>(Watch::default())
+        .map_err(|error| Error::from_kafka("making a client", &error))?;
+    let until = Instant::now() + CONNECT_MAX;
+    let mut patience = TRY_STEP;
+    // The library is silent about an error that it has told: what it told stays the reason.
+    let mut told = None;
+    loop {
+        let failed = match consumer.fetch_metadata(None, patience) {
+            Ok(metadata) => return Ok(metadata),
+            Err(error) => Error::from_kafka(DOING, &error),
+        };
+        (0..EVENTS_MAX).find(|_| consumer.poll(LOOK).is_none());
+        match consumer.client().context().take_trouble() {
+            Some((RDKafkaErrorCode::AllBrokersDown, _)) if told.is_some() => {}
+            Some((code, reason)) => told = Some(Error::from_code(DOING, code, &reason)),
+            None => {}
+        }
+        let error = told.clone().unwrap_or(failed);
+        if !matches!(error, Error::Unreachable { .. } | Error::Client { .. }) {
+            return Err(error);
+        }
+        if patience == TRY_STEP
+            && let Some(reason) = other_transport(settings)
+        {
+            return Err(Error::Authentication { doing: DOING.into(), reason });
+        }
+        if until <= Instant::now() {
+            return Err(with_hint(error, settings));
+        }
+        patience += TRY_STEP;
+    }
+}
+
+/// A broker that only closes the connection says nothing; one that speaks TLS where the settings do
+/// not, or the other way round, can be told.
+fn other_transport(settings: &Settings) -> Option<String> {
+    let protocol = settings.protocol();
+    let (found, instead) = match settings.encrypts() {
+        true => (Spoken::Plaintext, "PLAINTEXT or SASL_PLAINTEXT, or name a TLS port"),
+        false => (Spoken::Tls, "SSL or SASL_SSL, or name a plaintext port"),
+    };
+    let broker =
+        settings.brokers().split(',').find(|broker| spoken(broker.trim()) == Some(found))?;
+    let speaks = if found == Spoken::Tls { "speaks TLS" } else { "speaks no TLS" };
+    Some(format!(
+        "`{broker}` {speaks}, and `sink.security.protocol` is {protocol}; set it to {instead} in \
+         `sink.brokers`"
+    ))
+}
+
+/// A listener that asks for SASL closes the connection of whoever does not offer it.
+fn with_hint(error: Error, settings: &Settings) -> Error {
+    let answers = || settings.brokers().split(',').any(|broker| spoken(broker.trim()).is_some());
+    if let Error::Unreachable { doing, reason } = &error
+        && !settings.authenticates()
+        && answers()
+    {
+        let hint = "it answers and closes the connection: does it ask for SASL, and \
+                    `sink.security.protocol` does not offer it?";
+        return Error::Unreachable { doing: doing.clone(), reason: format!("{reason}: {hint}") };
+    }
+    error
+}
