@@ -69,7 +69,38 @@ broker.heartbeat.interval.ms=500
 broker.session.timeout.ms=4000
 TEXT
     # What comes later in a properties file wins.
-    cat "$dir/settings" >>"$dir/server.properties"
+    ! kafka_secure || kafka_secure_listeners >>"$dir/server.properties"
+    { grep -v '^secure=' "$dir/settings" || true; } >>"$dir/server.properties"
+}
+
+# Every way in beside the plaintext one, for `--set secure=yes`; the ports follow that of the controller.
+kafka_secure() { grep -q -x 'secure=yes' "$dir/settings"; }
+
+kafka_user=distributary
+# Unlike any other word here, so that a test can look for it where it must not be.
+kafka_password=k4fka-pa55
+
+# The certificate of ELSEWHERE names 127.0.0.1, not the address where it listens.
+kafka_secure_listeners() {
+    local at=127.0.0.1 first=$((server_port + 2)) secure modules=org.apache.kafka.common.security
+    ((number == 0)) || die "$name: only a single broker can be secure"
+    secure=SSL://$at:$first,MTLS://$at:$((first + 1)),SASL_PLAINTEXT://$at:$((first + 2)),SASL_SSL://$at:$((first + 3))
+    secure+=,ELSEWHERE://127.0.0.2:$((first + 4))
+    cat <<TEXT
+listeners=PLAINTEXT://$at:$server_port,CONTROLLER://$at:$((server_port + 1)),$secure
+advertised.listeners=PLAINTEXT://$at:$server_port,$secure
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,MTLS:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL,ELSEWHERE:SSL
+ssl.keystore.type=PEM
+ssl.keystore.location=$state/tls/server-keystore.pem
+ssl.truststore.type=PEM
+ssl.truststore.location=$state/tls/ca.pem
+listener.name.mtls.ssl.client.auth=required
+listener.name.sasl_plaintext.sasl.enabled.mechanisms=PLAIN
+listener.name.sasl_plaintext.plain.sasl.jaas.config=$modules.plain.PlainLoginModule required user_$kafka_user="$kafka_password";
+listener.name.sasl_ssl.sasl.enabled.mechanisms=SCRAM-SHA-256,SCRAM-SHA-512
+listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config=$modules.scram.ScramLoginModule required;
+listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=$modules.scram.ScramLoginModule required;
+TEXT
 }
 
 kafka_launch() {
@@ -77,10 +108,16 @@ kafka_launch() {
     tls_files
     kafka_configure
     if [[ ! -f $dir/data/meta.properties ]]; then
+        local users=() mechanism
+        if kafka_secure; then
+            for mechanism in SCRAM-SHA-256 SCRAM-SHA-512; do
+                users+=(--add-scram "$mechanism=[name=$kafka_user,password=$kafka_password]")
+            done
+        fi
         say "$name: formatting"
         rm -rf "$dir/data"
         kafka_java -XX:TieredStopAtLevel=1 kafka.tools.StorageTool format --config "$dir/server.properties" \
-            --cluster-id "$(kafka_cluster_id)" >"$dir/format.log" 2>&1 </dev/null 9>&- ||
+            --cluster-id "$(kafka_cluster_id)" ${users[@]+"${users[@]}"} >"$dir/format.log" 2>&1 </dev/null 9>&- ||
             die "formatting the log folder failed:" "$(tail -n 20 "$dir/format.log")"
     fi
     say "$name: starting on 127.0.0.1:$server_port"
