@@ -144,9 +144,81 @@ impl ChangeBatch {
         &self.tables[change.table as usize]
     }
 
+    /// Leaves out what commits at `end` or later, and claims nothing beyond it.
+    pub fn cut(&mut self, end: Lsn) {
+        let kept = self.changes.partition_point(|it| self.transaction(it).commit_lsn < end);
+        let commits_beyond = self.committed_end_lsn.is_some_and(|it| end < it);
+        // Transactions come one after the other: before one that is left out, all are whole.
+        self.ends_transaction |= kept < self.changes.len() || commits_beyond;
+        self.changes.truncate(kept);
+        self.committed_end_lsn = self.committed_end_lsn.map(|it| it.min(end));
+        self.idle_until = self.idle_until.map(|it| it.min(end));
+    }
+
     /// Identity and order of a change of this batch.
     #[must_use]
     pub fn position(&self, change: &Change) -> Position {
         Position { commit_lsn: self.transaction(change).commit_lsn, ordinal: change.ordinal }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Transactions of one change each, which commit at 10, 20, … and end 5 later.
+    fn batch(count: u64, ends_transaction: bool) -> ChangeBatch {
+        let lsns = (1..=count).map(|it| Lsn(10 * it));
+        let transaction = |commit_lsn| Transaction {
+            xid: 1,
+            commit_lsn,
+            previous_commit_lsn: None,
+            commit_time: 0,
+            changes_count: None,
+        };
+        let change = |transaction| Change {
+            transaction,
+            table: 0,
+            ordinal: 0,
+            lsn: Lsn(1),
+            operation: Operation::Insert,
+            old: None,
+            new: None,
+        };
+        let ended = count - u64::from(!ends_transaction);
+        ChangeBatch {
+            changes: (0..u32::try_from(count).expect("few")).map(change).collect(),
+            transactions: lsns.map(transaction).collect(),
+            committed_end_lsn: (0 < ended).then_some(Lsn(10 * ended + 5)),
+            ends_transaction,
+            ..ChangeBatch::default()
+        }
+    }
+
+    #[track_caller]
+    fn cut(mut batch: ChangeBatch, end: u64) -> (usize, Option<Lsn>, bool) {
+        batch.cut(Lsn(end));
+        (batch.changes.len(), batch.committed_end_lsn, batch.ends_transaction)
+    }
+
+    #[test]
+    fn what_commits_at_the_end_is_left_out() {
+        assert_eq!(cut(batch(3, true), 30), (2, Some(Lsn(30)), true));
+        assert_eq!(cut(batch(3, true), 35), (3, Some(Lsn(35)), true));
+        assert_eq!(cut(batch(3, true), 99), (3, Some(Lsn(35)), true));
+        assert_eq!(cut(batch(3, true), 5), (0, Some(Lsn(5)), true));
+    }
+
+    #[test]
+    fn an_open_transaction_stays_open_unless_it_is_the_one_left_out() {
+        assert_eq!(cut(batch(3, false), 99), (3, Some(Lsn(25)), false));
+        assert_eq!(cut(batch(3, false), 26), (2, Some(Lsn(25)), true));
+    }
+
+    #[test]
+    fn an_idle_position_is_not_claimed_beyond_the_end() {
+        let mut idle = ChangeBatch { idle_until: Some(Lsn(50)), ..ChangeBatch::default() };
+        idle.cut(Lsn(40));
+        assert_eq!(idle.idle_until, Some(Lsn(40)));
     }
 }

@@ -18,6 +18,12 @@ pub struct Position {
 impl Position {
     /// Before every change.
     pub const ZERO: Self = Self { commit_lsn: Lsn::ZERO, ordinal: 0 };
+
+    /// After every change that commits before `lsn`, before every other.
+    #[must_use]
+    pub fn just_before(lsn: Lsn) -> Self {
+        Self { commit_lsn: Lsn(lsn.0.saturating_sub(1)), ordinal: u64::MAX }
+    }
 }
 
 impl fmt::Display for Position {
