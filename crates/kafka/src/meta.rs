@@ -1,4 +1,4 @@
-//! The meta lane: low watermark, pins and snapshot state of a task (delivery-protocol.md, sections 3
+//! The meta lane: low watermark, pins, revision and snapshot state of a task (delivery-protocol.md, sections 3
 //! and 7). Whoever holds it owns the task.
 
 use crate::Error;
@@ -16,6 +16,7 @@ use wal::{Lsn, Position};
 
 const WATERMARK_KEY: &str = "w";
 const SNAPSHOT_KEY: &str = "snapshot";
+const REVISION_KEY: &str = "rev";
 const PIN_PREFIX: &str = "pin/";
 /// Partitions of a topic that is not pinned any more.
 const UNPINNED: i32 = 0;
@@ -42,21 +43,38 @@ pub struct SnapshotState {
     pub lsn: Lsn,
 }
 
+/// The revision in force: which record a change becomes and which lane carries it, from `start` on.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Revision {
+    #[serde(rename = "rev")]
+    pub number: u64,
+    /// What commits before this belongs to earlier revisions, whose lanes were all sealed.
+    #[serde(with = "lsn_text")]
+    pub start: Lsn,
+    pub shape: config::Shape,
+}
+
 /// What the meta lane holds.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct MetaState {
     pub watermark: Option<Watermark>,
     /// Partition counts by topic: routing rests on them.
     pub pins: BTreeMap<String, i32>,
     pub snapshot: Option<SnapshotState>,
+    pub revision: Option<Revision>,
 }
 
 /// What can be written to the meta lane.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum MetaRecord {
     Watermark(Watermark),
-    Pin { topic: String, partitions: i32 },
+    Pin {
+        topic: String,
+        partitions: i32,
+    },
     Snapshot(SnapshotState),
+    /// Boxed: it holds the objects of a spec.
+    Revision(Box<Revision>),
 }
 
 #[derive(Deserialize, Serialize)]
@@ -82,11 +100,7 @@ impl MetaLane {
     ///
     /// # Errors
     /// As [`crate::open`](fn@crate::open).
-    pub fn open(
-        settings: &Settings,
-        names: &Names,
-        _revision: u64,
-    ) -> Result<(Self, MetaState), Error> {
+    pub fn open(settings: &Settings, names: &Names) -> Result<(Self, MetaState), Error> {
         let (lane, reader, entries) = Self::take(settings, names)?;
         let mut state = MetaState::default();
         for entry in newest(entries) {
@@ -103,11 +117,7 @@ impl MetaLane {
     ///
     /// # Errors
     /// Kafka does not answer or does not permit it.
-    pub fn open_anew(
-        settings: &Settings,
-        names: &Names,
-        _revision: u64,
-    ) -> Result<(Self, MetaState), Error> {
+    pub fn open_anew(settings: &Settings, names: &Names) -> Result<(Self, MetaState), Error> {
         let (mut lane, _, entries) = Self::take(settings, names)?;
         let mut state = MetaState::default();
         let mut unpinned = Vec::new();
@@ -226,6 +236,7 @@ impl MetaRecord {
                 (format!("{PIN_PREFIX}{topic}"), serde_json::to_vec(&pin)?)
             }
             Self::Snapshot(state) => (SNAPSHOT_KEY.into(), serde_json::to_vec(state)?),
+            Self::Revision(revision) => (REVISION_KEY.into(), serde_json::to_vec(revision)?),
         })
     }
 }
@@ -240,7 +251,7 @@ fn newest(entries: Vec<Entry>) -> Vec<Entry> {
 impl MetaState {
     /// Takes a record in. Keys of later releases are left alone.
     fn apply(&mut self, entry: &Entry) -> Result<(), Unusable> {
-        let is_ours = [WATERMARK_KEY, SNAPSHOT_KEY].contains(&&*entry.key)
+        let is_ours = [WATERMARK_KEY, SNAPSHOT_KEY, REVISION_KEY].contains(&&*entry.key)
             || entry.key.starts_with(PIN_PREFIX);
         // The task deletes none of them.
         if is_ours && entry.value.is_empty() {
@@ -250,6 +261,8 @@ impl MetaState {
             self.watermark = Some(serde_json::from_slice(&entry.value)?);
         } else if entry.key == SNAPSHOT_KEY {
             self.snapshot = Some(serde_json::from_slice(&entry.value)?);
+        } else if entry.key == REVISION_KEY {
+            self.revision = Some(serde_json::from_slice(&entry.value)?);
         } else if let Some(topic) = entry.key.strip_prefix(PIN_PREFIX) {
             let Pin { partitions } = serde_json::from_slice(&entry.value)?;
             if partitions == UNPINNED {
@@ -302,7 +315,7 @@ mod positions {
 mod tests {
     use super::*;
 
-    fn records() -> [MetaRecord; 3] {
+    fn records() -> [MetaRecord; 4] {
         let position = Position { commit_lsn: Lsn(0x16_B374_8000), ordinal: 7 };
         [
             MetaRecord::Watermark(Watermark {
@@ -313,6 +326,11 @@ mod tests {
             }),
             MetaRecord::Pin { topic: "public.orders".into(), partitions: 12 },
             MetaRecord::Snapshot(SnapshotState { id: "s1".into(), done: true, lsn: Lsn(9) }),
+            MetaRecord::Revision(Box::new(Revision {
+                number: 2,
+                start: Lsn(9),
+                shape: config::Shape { lanes: config::Lanes(3), ..config::Shape::default() },
+            })),
         ]
     }
 
@@ -331,6 +349,19 @@ mod tests {
             ),
             ("pin/public.orders", r#"{"partitions":12}"#),
             ("snapshot", r#"{"id":"s1","done":true,"lsn":"0/9"}"#),
+            (
+                "rev",
+                concat!(
+                    r#"{"rev":2,"start":"0/9","shape":{"lanes":3,"partition_names":"parent","#,
+                    r#""topic":"{schema}.{table}","topic_prefix":null,"format":"debezium-json","#,
+                    r#""format_options":{"schemas":false,"tombstones":true,"truncate":true,"#,
+                    r#""decimal":"precise","time":"adaptive","interval":"numeric","#,
+                    r#""binary":"bytes","hstore":"json","compat":"lossless","#,
+                    r#""unavailable_value":"__debezium_unavailable_value"},"#,
+                    r#""partitioning":"primary-key","hash":"murmur2","unrepresentable":"fail","#,
+                    r#""headers":true,"objects":[]}}"#
+                ),
+            ),
         ];
         assert_eq!(texts, expected.map(|(key, json)| (key.to_owned(), json.to_owned())));
     }
@@ -347,6 +378,7 @@ mod tests {
         assert_eq!(state.pins, BTreeMap::from([("public.orders".to_owned(), 12)]));
         assert_eq!(state.snapshot.expect("a snapshot").id, "s1");
         assert_eq!(state.watermark.expect("a watermark").lanes.len(), 2);
+        assert_eq!(state.revision.expect("a revision").shape.lanes.0, 3);
     }
 
     #[test]

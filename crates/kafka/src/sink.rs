@@ -14,6 +14,8 @@ pub struct CommitPoint {
     pub end_lsn: Lsn,
     /// Whether `position` ends a source transaction.
     pub complete: bool,
+    /// The last one of its revision (delivery-protocol.md, section 8).
+    pub sealed: bool,
 }
 
 /// Records and checkpoint are durable.

@@ -145,7 +145,7 @@ impl Ledger {
             pos: point.position,
             end_lsn: point.end_lsn,
             complete: point.complete,
-            sealed: false,
+            sealed: point.sealed,
             snap: Vec::new(),
             older_end: self.last.as_ref().map(|it| it.carried_ends(&ends)).unwrap_or_default(),
             prev_end: ends,

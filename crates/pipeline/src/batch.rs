@@ -94,6 +94,15 @@ pub struct LaneOpened {
     pub position: Position,
 }
 
+/// The lane's last checkpoint of its revision is durable. Producer → Guardian.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct LaneSealed {
+    pub lane: u8,
+    /// Life of the producer.
+    pub life: u64,
+}
+
 /// Every table of the snapshot was read and handed to the router. Snapshot → Guardian.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]

@@ -29,6 +29,8 @@ pub struct Context<'a> {
     pub guardian: &'a Addr<Guardian>,
     /// Somebody waits for each position.
     pub eager: bool,
+    /// Where the revision ends; `None`: it goes on.
+    pub end: Option<Lsn>,
 }
 
 /// A running front.
@@ -116,7 +118,7 @@ impl Context<'_> {
         let producers: Vec<Option<Recipient<LaneBatch>>> = self.lanes.producers();
         let line = self.line(Stage::Router);
         let routed = acknowledger.clone().recipient();
-        let router = Router::new(self.generation, producers, routed, line).start();
+        let router = Router::new(self.generation, self.end, producers, routed, line).start();
         (router, acknowledger)
     }
 

@@ -1,10 +1,10 @@
 //! Guardian: hears of every failure, opening and advance, and passes it to the task's loop in order.
 //!
-//! In:    [`StageFailed`], [`LaneOpened`], [`Advanced`], [`SnapshotRead`].
+//! In:    [`StageFailed`], [`LaneOpened`], [`LaneSealed`], [`Advanced`], [`SnapshotRead`].
 //! Out:   [`News`], to whoever runs the task.
 //! Never: decides; that is [`crate::task`], which can await.
 
-use crate::batch::{Advanced, LaneOpened, SnapshotRead};
+use crate::batch::{Advanced, LaneOpened, LaneSealed, SnapshotRead};
 use actix::{Actor, Context, Handler};
 use supervision::StageFailed;
 use tokio::sync::mpsc::UnboundedSender;
@@ -14,6 +14,7 @@ use tokio::sync::mpsc::UnboundedSender;
 pub enum News {
     Failed(StageFailed),
     Opened(LaneOpened),
+    Sealed(LaneSealed),
     Advanced(Advanced),
     SnapshotRead(SnapshotRead),
     /// The delay before a lane is opened again has passed.
@@ -52,6 +53,14 @@ impl Handler<LaneOpened> for Guardian {
 
     fn handle(&mut self, opened: LaneOpened, _: &mut Context<Self>) {
         self.pass(News::Opened(opened));
+    }
+}
+
+impl Handler<LaneSealed> for Guardian {
+    type Result = ();
+
+    fn handle(&mut self, sealed: LaneSealed, _: &mut Context<Self>) {
+        self.pass(News::Sealed(sealed));
     }
 }
 

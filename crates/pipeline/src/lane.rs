@@ -22,6 +22,8 @@ use wal::{Lsn, Position};
 #[derive(Debug)]
 pub enum Order {
     Write(LaneBatch),
+    /// Everything that commits before this was written: say so durably, and end.
+    Seal(Lsn),
 }
 
 /// What a lane reports.
@@ -30,6 +32,7 @@ pub enum Order {
 pub enum Event {
     Opened { term: i64, position: Position },
     Durable { generation: u64, seq: u64, position: Position },
+    Sealed,
     Failed(Failure),
     Stopped,
 }
@@ -49,6 +52,8 @@ pub trait Surroundings {
 pub struct Lane {
     sink: Box<dyn LaneSink>,
     open: OpenSink,
+    /// Where the revision begins: what is not above it was another lane's business.
+    floor: Position,
     encoder: Encoder,
     budget: CommitBudget,
     progress: Arc<Progress>,
@@ -65,7 +70,7 @@ pub struct Lane {
 }
 
 impl Lane {
-    /// Opens the lane and reports where it stands.
+    /// Opens the lane and reports where it stands: not below `floor`, where its revision begins.
     ///
     /// # Errors
     /// When the sink cannot be opened.
@@ -74,14 +79,16 @@ impl Lane {
         encoder: Encoder,
         budget: CommitBudget,
         progress: Arc<Progress>,
+        floor: Position,
         around: &mut dyn Surroundings,
     ) -> Result<Self, Failure> {
         let (sink, opened) = open()?;
-        let accepted = opened.position();
+        let accepted = opened.position().max(floor);
         around.report(Event::Opened { term: opened.term, position: accepted });
         Ok(Self {
             sink,
             open,
+            floor,
             encoder,
             budget,
             progress,
@@ -142,6 +149,23 @@ impl Lane {
         self.end_if_due(At::Idle { ends_transaction: self.ends_transaction }, around)
     }
 
+    /// The end of the revision: everything that commits before `end` was written. Commits a checkpoint
+    /// that says so (delivery-protocol.md, section 8).
+    ///
+    /// # Errors
+    /// As [`Self::write`]; also where a transaction is open, whose end never came.
+    pub fn seal(&mut self, end: Lsn, around: &mut dyn Surroundings) -> Result<(), Failure> {
+        if self.transaction.is_some() {
+            return Err(Failure::transient("the lane cannot be sealed in a transaction"));
+        }
+        let position = Position::just_before(end).max(self.accepted);
+        let point = CommitPoint { position, end_lsn: end, complete: true, sealed: true };
+        self.sink.commit(&point)?;
+        self.accepted = position;
+        around.report(Event::Sealed);
+        Ok(())
+    }
+
     /// Lets the client serve its callbacks.
     ///
     /// # Errors
@@ -187,7 +211,8 @@ impl Lane {
             At::Change => false,
             At::Batch { ends_transaction } | At::Idle { ends_transaction } => ends_transaction,
         };
-        let point = CommitPoint { position: self.accepted, end_lsn: self.end_lsn, complete };
+        let position = self.accepted;
+        let point = CommitPoint { position, end_lsn: self.end_lsn, complete, sealed: false };
         let committed = self.sink.commit(&point)?;
         self.progress.records.fetch_add(ended.events, Relaxed);
         self.progress.commits.fetch_add(1, Relaxed);
@@ -198,8 +223,9 @@ impl Lane {
         }
         debug!("commit was slow or retried, opening the lane again before the next transaction");
         let (sink, opened) = (self.open)()?;
-        if opened.position() != self.accepted {
-            return Err(Failure::checkpoint_moved(opened.position(), self.accepted));
+        let position = opened.position().max(self.floor);
+        if position != self.accepted {
+            return Err(Failure::checkpoint_moved(position, self.accepted));
         }
         self.sink = sink;
         Ok(())
@@ -224,6 +250,8 @@ pub struct LaneThread {
     pub encoder: Encoder,
     pub budget: CommitBudget,
     pub progress: Arc<Progress>,
+    /// Where the revision begins.
+    pub floor: Position,
 }
 
 /// The thread's surroundings. Says how the thread ended, whatever ended it.
@@ -267,11 +295,12 @@ impl LaneThread {
     }
 
     fn work(self, queue: &Receiver<Order>, thread: &mut Thread) -> Result<(), Failure> {
-        let Self { lane: number, open, encoder, budget, progress } = self;
-        let mut lane = Lane::open(open, encoder, budget, progress, thread)?;
+        let Self { lane: number, open, encoder, budget, progress, floor } = self;
+        let mut lane = Lane::open(open, encoder, budget, progress, floor, thread)?;
         loop {
             match queue.try_recv() {
                 Ok(Order::Write(batch)) => lane.write(&batch, thread)?,
+                Ok(Order::Seal(end)) => return lane.seal(end, thread),
                 Err(empty) => {
                     lane.idle(thread)?;
                     if empty == TryRecvError::Disconnected {
@@ -280,21 +309,28 @@ impl LaneThread {
                         debug!(lane = number, "lane told to stop");
                         return Ok(());
                     }
-                    wait(&mut lane, queue, thread)?;
+                    if let Some(end) = wait(&mut lane, queue, thread)? {
+                        return lane.seal(end, thread);
+                    }
                 }
             }
         }
     }
 }
 
-/// Waits for the next order while the client is served.
-fn wait(lane: &mut Lane, queue: &Receiver<Order>, thread: &mut Thread) -> Result<(), Failure> {
+/// Waits for the next order while the client is served. Where the revision ends, if it does.
+fn wait(
+    lane: &mut Lane,
+    queue: &Receiver<Order>,
+    thread: &mut Thread,
+) -> Result<Option<Lsn>, Failure> {
     let patience = if lane.is_in_transaction() { OPEN_POLL } else { IDLE_POLL };
     let order = queue.recv_timeout(patience);
     lane.poll()?;
     match order {
-        Ok(Order::Write(batch)) => lane.write(&batch, thread),
-        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Ok(()),
+        Ok(Order::Write(batch)) => lane.write(&batch, thread).map(|()| None),
+        Ok(Order::Seal(end)) => Ok(Some(end)),
+        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Ok(None),
     }
 }
 

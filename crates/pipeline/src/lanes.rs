@@ -1,11 +1,11 @@
 //! The lanes of a task: who owns each now, and how a lost owner is replaced alone.
 
-use crate::batch::{Durable, LaneBatch, LaneOpened};
+use crate::batch::{Durable, LaneBatch, LaneOpened, LaneSealed};
 use crate::commit::CommitBudget;
 use crate::failure::Failure;
 use crate::guardian::{Guardian, News};
 use crate::lane::{Event, LaneThread};
-use crate::producer::{Attach, Producer, StartLane, Stop};
+use crate::producer::{Attach, Producer, Seal, StartLane, Stop};
 use crate::progress::Progress;
 use actix::{Actor, Addr, Recipient};
 use kafka::names::{LaneId, Names};
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use supervision::{FailureLog, Lifeline, RestartPolicy, Stage, StageFailed, Verdict};
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::info;
-use wal::Position;
+use wal::{Lsn, Position};
 
 /// What every lane of a task is made of.
 pub struct Factory {
@@ -26,6 +26,8 @@ pub struct Factory {
     pub names: Names,
     pub plan: TaskPlan,
     pub revision: u64,
+    /// Where the revision begins.
+    pub floor: Position,
     /// A person has decided to begin again: what the lanes hold does not count.
     pub anew: bool,
     pub budget: CommitBudget,
@@ -87,8 +89,7 @@ impl Lanes {
         let guardian = &self.factory.guardian;
         let stage = Stage::Producer(number);
         let lifeline = Lifeline::new(guardian.clone().recipient(), lane.life, stage);
-        let owner =
-            Producer::new(number, lane.life, thread, guardian.clone().recipient(), lifeline);
+        let owner = Producer::new(number, lane.life, thread, guardian.clone(), lifeline);
         lane.producer = Some(owner.start());
     }
 
@@ -109,6 +110,7 @@ impl Lanes {
             encoder: Encoder::new(&factory.plan),
             budget: factory.budget,
             progress: Arc::clone(&factory.progress),
+            floor: factory.floor,
         };
         self.running.fetch_add(1, Ordering::AcqRel);
         let running = Running(Arc::clone(&self.running));
@@ -177,6 +179,27 @@ impl Lanes {
         Some(self.lanes.get(usize::from(lane))?.producer.clone()?.recipient())
     }
 
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> u8 {
+        u8::try_from(self.lanes.len()).unwrap_or(u8::MAX)
+    }
+
+    /// Lets a lane say durably that its revision ended, and end. [`News::Sealed`] follows, or a failure.
+    pub fn seal(&self, lane: u8, end: Lsn) {
+        if let Some(producer) =
+            self.lanes.get(usize::from(lane)).and_then(|it| it.producer.as_ref())
+        {
+            producer.do_send(Seal(end));
+        }
+    }
+
+    /// Whether the report is of the present owner of its lane.
+    #[must_use]
+    pub fn is_of_owner(&self, sealed: &LaneSealed) -> bool {
+        self.lanes.get(usize::from(sealed.lane)).is_some_and(|lane| lane.life == sealed.life)
+    }
+
     /// A lane's owner was lost: decides, and lets [`News::LaneDue`] come after the delay.
     /// Late news of an earlier owner is not counted.
     pub fn failed(&mut self, lane_number: u8, failed: &StageFailed) -> Option<Verdict> {
@@ -189,7 +212,7 @@ impl Lanes {
         lane.opened = None;
         let verdict = lane.failures.record(failed.class, Instant::now(), rand::random(), &policy);
         if let Verdict::RestartAfter(delay) = verdict {
-            let (news, life) = (self.factory.news.clone(), lane.life);
+            let life = lane.life;
             let retry = lane.failures.count();
             info!(
                 lane = lane_number,
@@ -197,13 +220,23 @@ impl Lanes {
                 delay_ms = delay.as_millis(),
                 "lane will be opened again"
             );
-            actix_rt::spawn(async move {
-                tokio::time::sleep(delay).await;
-                // The task may have ended meanwhile.
-                let _ = news.send(News::LaneDue { lane: lane_number, life });
-            });
+            self.due_after(delay, lane_number, life);
         }
         Some(verdict)
+    }
+
+    /// Whether it may be opened could not be found out: [`News::LaneDue`] comes once more.
+    pub fn due_later(&self, lane: u8, life: u64) {
+        self.due_after(self.factory.policy.delay_min, lane, life);
+    }
+
+    fn due_after(&self, delay: Duration, lane: u8, life: u64) {
+        let news = self.factory.news.clone();
+        actix_rt::spawn(async move {
+            tokio::time::sleep(delay).await;
+            // The task may have ended meanwhile.
+            let _ = news.send(News::LaneDue { lane, life });
+        });
     }
 
     /// The delay after a failure has passed.

@@ -15,8 +15,15 @@ pub struct Meta {
 }
 
 struct Order {
-    records: Vec<MetaRecord>,
+    what: What,
     done: oneshot::Sender<Result<(), kafka::Error>>,
+}
+
+#[derive(Debug)]
+enum What {
+    Write(Vec<MetaRecord>),
+    /// The newest record once more.
+    Prove,
 }
 
 impl Meta {
@@ -28,7 +35,6 @@ impl Meta {
     pub async fn open(
         settings: Settings,
         names: Names,
-        revision: u64,
         anew: bool,
     ) -> Result<(Self, MetaState), Failure> {
         let open = if anew { MetaLane::open_anew } else { MetaLane::open };
@@ -36,11 +42,12 @@ impl Meta {
         let (opened, state) = oneshot::channel();
         std::thread::Builder::new()
             .name("meta lane".into())
-            .spawn(move || match open(&settings, &names, revision) {
+            .spawn(move || match open(&settings, &names) {
                 Ok((lane, state)) => {
+                    let newest = proof(&state);
                     // Whoever asked may have gone: then the queue ends at once, too.
                     let _ = opened.send(Ok(state));
-                    serve(lane, &queue);
+                    serve(lane, newest, &queue);
                 }
                 Err(error) => {
                     let _ = opened.send(Err(error));
@@ -56,17 +63,52 @@ impl Meta {
     /// # Errors
     /// [`FailureClass::Fenced`]: another process owns the task. Others may pass.
     pub async fn write(&self, records: Vec<MetaRecord>) -> Result<(), Failure> {
+        self.order(What::Write(records)).await
+    }
+
+    /// Resolves once it is certain that no other process had taken the task over when this was
+    /// called. Before its first record a task has nothing that another could have continued.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub async fn prove(&self) -> Result<(), Failure> {
+        self.order(What::Prove).await
+    }
+
+    async fn order(&self, what: What) -> Result<(), Failure> {
         let (done, answer) = oneshot::channel();
-        self.orders.send(Order { records, done }).map_err(|_| panicked())?;
+        self.orders.send(Order { what, done }).map_err(|_| panicked())?;
         Ok(answer.await.map_err(|_| panicked())??)
     }
 }
 
-fn serve(mut lane: MetaLane, queue: &mpsc::Receiver<Order>) {
-    while let Ok(Order { records, done }) = queue.recv() {
+fn serve(mut lane: MetaLane, mut newest: Option<MetaRecord>, queue: &mpsc::Receiver<Order>) {
+    while let Ok(Order { what, done }) = queue.recv() {
+        let written = match what {
+            What::Write(records) => {
+                // Also where it fails: it may be there all the same, and is true.
+                newest = records.iter().rfind(|it| is_proof(it)).cloned().or(newest);
+                lane.write(&records)
+            }
+            // Kept here and not with the asker, whose copy may be older than what waits in the queue:
+            // the low watermark never goes back.
+            What::Prove => {
+                newest.as_ref().map_or(Ok(()), |it| lane.write(std::slice::from_ref(it)))
+            }
+        };
         // The caller decides what a failure means; it may have gone.
-        let _ = done.send(lane.write(&records));
+        let _ = done.send(written);
     }
+}
+
+/// What can be written again without harm.
+fn is_proof(record: &MetaRecord) -> bool {
+    matches!(record, MetaRecord::Watermark(_) | MetaRecord::Snapshot(_))
+}
+
+fn proof(state: &MetaState) -> Option<MetaRecord> {
+    let watermark = state.watermark.clone().map(MetaRecord::Watermark);
+    watermark.or_else(|| state.snapshot.clone().map(MetaRecord::Snapshot))
 }
 
 fn panicked() -> Failure {

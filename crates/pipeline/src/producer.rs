@@ -2,17 +2,19 @@
 //! transactional calls block.
 //!
 //! In:    [`LaneBatch`] from the router; what happens on the thread.
-//! Out:   [`LaneOpened`] to the guardian; [`Durable`] to the router and the acknowledger.
+//! Out:   [`LaneOpened`] and [`LaneSealed`] to the guardian; [`Durable`] to the router and the acknowledger.
 //! Holds: the thread's queue; batches in it hold their credit.
 //! Never: blocks; decides on its own to take a lane back that it has lost.
 
-use crate::batch::{Durable, LaneBatch, LaneOpened};
+use crate::batch::{Durable, LaneBatch, LaneOpened, LaneSealed};
 use crate::failure::Failure;
+use crate::guardian::Guardian;
 use crate::lane::{Event, Order};
-use actix::{Actor, ActorContext, Context, Handler, Message, Recipient};
+use actix::{Actor, ActorContext, Addr, Context, Handler, Message, Recipient};
 use std::sync::mpsc;
 use supervision::Lifeline;
 use tracing::{info, warn};
+use wal::Lsn;
 
 /// Starts the lane's thread; it reports to the recipient until it ends.
 pub type StartLane = Box<dyn FnOnce(mpsc::Receiver<Order>, Recipient<Event>) + Send>;
@@ -23,7 +25,7 @@ pub struct Producer {
     life: u64,
     start: Option<StartLane>,
     orders: Option<mpsc::Sender<Order>>,
-    guardian: Recipient<LaneOpened>,
+    guardian: Addr<Guardian>,
     listeners: Vec<Recipient<Durable>>,
     lifeline: Lifeline,
 }
@@ -34,6 +36,11 @@ pub struct Producer {
 pub struct Attach {
     pub listeners: Vec<Recipient<Durable>>,
 }
+
+/// The revision ends: say so in the lane's checkpoint, and end. Guardian → Producer.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Seal(pub Lsn);
 
 /// Commit what is there and end. Guardian → Producer.
 #[derive(Clone, Copy, Debug, Message)]
@@ -47,7 +54,7 @@ impl Producer {
         lane: u8,
         life: u64,
         start: StartLane,
-        guardian: Recipient<LaneOpened>,
+        guardian: Addr<Guardian>,
         lifeline: Lifeline,
     ) -> Self {
         Self {
@@ -106,6 +113,7 @@ impl Handler<Event> for Producer {
                 let durable = Durable { generation, lane, seq, position };
                 self.listeners.iter().for_each(|listener| listener.do_send(durable));
             }
+            Event::Sealed => self.guardian.do_send(LaneSealed { lane, life }),
             Event::Failed(failure) => self.fail(failure, ctx),
             Event::Stopped => {
                 self.lifeline.release();
@@ -120,6 +128,17 @@ impl Handler<Attach> for Producer {
 
     fn handle(&mut self, attach: Attach, _: &mut Context<Self>) {
         self.listeners = attach.listeners;
+    }
+}
+
+impl Handler<Seal> for Producer {
+    type Result = ();
+
+    fn handle(&mut self, Seal(end): Seal, _: &mut Context<Self>) {
+        // As for a batch: a thread that has ended has reported why.
+        if let Some(orders) = self.orders.take() {
+            let _ = orders.send(Order::Seal(end));
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use crate::routing::Routing;
 use actix::{Actor, ActorContext, Context, Handler, Recipient};
 use supervision::Lifeline;
 use tracing::info;
+use wal::Lsn;
 
 /// The third stage. Lives as long as its generation.
 #[derive(Debug)]
@@ -24,15 +25,17 @@ pub struct Router {
 }
 
 impl Router {
-    /// A router of one generation over the lanes whose owners are `producers`.
+    /// A router of one generation over the lanes whose owners are `producers`, up to the end of the
+    /// revision where that is known.
     #[must_use]
     pub fn new(
         generation: u64,
+        end: Option<Lsn>,
         producers: Vec<Option<Recipient<LaneBatch>>>,
         acknowledger: Recipient<Routed>,
         lifeline: Lifeline,
     ) -> Self {
-        let routing = Routing::new(generation, producers.len());
+        let routing = Routing::new(generation, producers.len()).until(end);
         Self { routing, producers, acknowledger, lifeline }
     }
 }

@@ -5,12 +5,14 @@ use record::plan::TablePlan;
 use record::route::{Piece, Scratch};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use wal::{ChangeBatch, Table};
+use wal::{ChangeBatch, Lsn, Table};
 
 /// The router's state in one life of the front.
 #[derive(Debug)]
 pub struct Routing {
     generation: u64,
+    /// End of the revision: what commits here or later belongs to the next one.
+    end: Option<Lsn>,
     plans: HashMap<(u32, u32), Option<Arc<TablePlan>>>,
     lanes: Vec<Lane>,
     scratch: Scratch,
@@ -34,11 +36,18 @@ impl Routing {
     pub fn new(generation: u64, lanes: usize) -> Self {
         Self {
             generation,
+            end: None,
             plans: HashMap::new(),
             lanes: (0..lanes).map(|_| Lane::default()).collect(),
             scratch: Scratch::default(),
             seq: 0,
         }
+    }
+
+    /// Routes only what commits before `end`, and lets nothing beyond be confirmed.
+    #[must_use]
+    pub fn until(self, end: Option<Lsn>) -> Self {
+        Self { end, ..self }
     }
 
     /// A table version, before its first change.
@@ -49,8 +58,11 @@ impl Routing {
 
     /// Splits a batch, hands each lane its part and keeps it until it is durable.
     pub fn route(&mut self, decoded: Decoded, send: &mut dyn FnMut(usize, &LaneBatch)) -> Routed {
-        let Decoded { batch, credit } = decoded;
+        let Decoded { mut batch, credit } = decoded;
         self.seq += 1;
+        if let Some(end) = self.end {
+            batch.cut(end);
+        }
         let plan =
             |table: &Arc<Table>| self.plans.get(&(table.oid, table.version)).cloned().flatten();
         let plans: Arc<[_]> = batch.tables.iter().map(plan).collect();

@@ -4,6 +4,7 @@
 
 mod begin;
 mod events;
+mod revision;
 
 use crate::acknowledger::{Positions, WriteWatermark};
 use crate::batch::Advanced;
@@ -23,7 +24,9 @@ use kafka::names::Names;
 use kafka::topics::Admin;
 use postgres::Session;
 use postgres::replication::StreamOptions;
+use revision::Present;
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -36,8 +39,6 @@ use wal::Lsn;
 
 /// Row bytes that one task may hold between the WAL and Kafka.
 const CREDIT_BYTES_MAX: u32 = 24 << 20;
-/// Revisions come with `task apply`; one process has the first.
-const REVISION: u64 = 1;
 /// How long a drain may take before the rest is left to the next start.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 const CLOSE_MAX: Duration = Duration::from_secs(5);
@@ -90,22 +91,17 @@ pub async fn run(
         Ok(opening) => opening,
         Err(failure) => return parked(failure),
     };
-    let mut task = loop {
-        match opening.attempt().await {
-            Ok(task) => break task,
-            Err(failure) => {
-                let delay = match opening.retries.after(failure) {
-                    Ok(delay) => delay,
-                    Err(outcome) => return outcome,
-                };
-                tokio::select! {
-                    () = opening.stop.cancelled() => return Outcome::Stopped { retained_bytes: None },
-                    () = tokio::time::sleep(delay) => {}
-                }
-            }
+    loop {
+        let mut task = match opening.task().await {
+            Ok(task) => task,
+            Err(outcome) => return outcome,
+        };
+        if let Some(outcome) = task.live().await {
+            return outcome;
         }
-    };
-    task.live().await
+        // What was asked for once is done, and the rest is read anew.
+        opening.options = task.options;
+    }
 }
 
 fn parked(failure: Failure) -> Outcome {
@@ -185,14 +181,36 @@ impl Opening {
         Ok(Self { spec, options, progress, stop, postgres, kafka, names, retries })
     }
 
+    /// Opens the task, again and again where that may pass.
+    async fn task(&mut self) -> Result<Task, Outcome> {
+        loop {
+            let failure = match self.attempt().await {
+                Ok(task) => return Ok(task),
+                Err(failure) => failure,
+            };
+            let delay = self.retries.after(failure)?;
+            tokio::select! {
+                () = self.stop.cancelled() => return Err(Outcome::Stopped { retained_bytes: None }),
+                () = tokio::time::sleep(delay) => {}
+            }
+        }
+    }
+
     /// Opens the meta lane, which fences an older process, and starts the lanes.
     async fn attempt(&self) -> Result<Task, Failure> {
         let (kafka, names) = (self.kafka.clone(), self.names.clone());
         tokio::task::spawn_blocking(move || Admin::new(&kafka)?.ensure_internal(&names)).await??;
         let anew = self.options.reseed;
-        let (meta, state) =
-            Meta::open(self.kafka.clone(), self.names.clone(), REVISION, anew).await?;
-        let spec = &self.spec;
+        let (meta, state) = Meta::open(self.kafka.clone(), self.names.clone(), anew).await?;
+        let present = Present::new(&self.spec, &state, anew);
+        if let (Some(next), Some(revision)) = (&present.next, &state.revision) {
+            info!(
+                revision = present.number,
+                changed = revision.shape.differences(next).join(", "),
+                "the spec has changed: what was committed before this start goes the old way"
+            );
+        }
+        let spec = &present.spec;
         let planner =
             Planner::new(Arc::clone(spec), self.kafka.clone(), meta.clone(), state.pins.clone())?;
         let (sender, news) = unbounded_channel();
@@ -201,7 +219,8 @@ impl Opening {
             kafka: self.kafka.clone(),
             names: self.names.clone(),
             plan: planner.task().clone(),
-            revision: REVISION,
+            revision: present.number,
+            floor: present.floor,
             anew,
             budget: CommitBudget::new(spec.sink.commit_interval.0, spec.lanes.0),
             progress: Arc::clone(&self.progress),
@@ -209,7 +228,7 @@ impl Opening {
             news: sender,
             policy: self.retries.policy,
         };
-        let lanes = Lanes::start(factory, spec.lanes.0);
+        let lanes = Lanes::start(factory, present.lanes);
         Ok(Task {
             slot_name: format!("{}{}", spec.source.slot_prefix, spec.task),
             spec: Arc::clone(spec),
@@ -231,6 +250,9 @@ impl Opening {
             generation: 0,
             target: None,
             snapshot_failed: false,
+            end: None,
+            sealed: BTreeSet::new(),
+            present,
         })
     }
 }
@@ -261,11 +283,18 @@ struct Task {
     target: Option<Lsn>,
     /// A snapshot of this run could not be finished: the next one holds its tables.
     snapshot_failed: bool,
+    present: Present,
+    /// Where the present revision ends, once that is known.
+    end: Option<Lsn>,
+    /// Lanes that are sealed there.
+    sealed: BTreeSet<u8>,
 }
 
 /// Why a life of the front ended.
 enum End {
     Outcome(Outcome),
+    /// Everything of the present revision is durable.
+    Revision,
     Stopped,
     Failure(Failure),
 }
@@ -277,25 +306,42 @@ impl<E: Into<Failure>> From<E> for End {
 }
 
 impl Task {
-    async fn live(&mut self) -> Outcome {
+    /// Until the run ends; `None`: the next revision is in force, the task must be opened again.
+    async fn live(&mut self) -> Option<Outcome> {
         let outcome = loop {
-            let Err(end) = self.one_generation().await;
-            match end {
-                End::Outcome(outcome) => break outcome,
-                End::Stopped => break Outcome::Stopped { retained_bytes: None },
-                End::Failure(failure) => match self.retries.after(failure) {
-                    Ok(delay) => match self.idle(delay).await {
-                        Ok(()) => {}
-                        Err(End::Outcome(outcome)) => break outcome,
-                        Err(End::Stopped) => break Outcome::Stopped { retained_bytes: None },
-                        Err(End::Failure(failure)) => break parked(failure),
-                    },
-                    Err(outcome) => break outcome,
-                },
+            let Err(mut end) = self.one_generation().await;
+            if let (End::Revision, Some(at), Some(next)) = (&end, self.end, &self.present.next) {
+                match self.end_revision(at, next.clone()).await {
+                    Ok(()) => {
+                        self.lanes.stop(CLOSE_MAX).await;
+                        return None;
+                    }
+                    Err(failed) => end = failed,
+                }
+            }
+            if let Err(outcome) = self.recover(end).await {
+                break outcome;
             }
         };
         self.lanes.stop(CLOSE_MAX).await;
-        self.farewell(outcome).await
+        Some(self.farewell(outcome).await)
+    }
+
+    /// Lets the delay after a failure pass, or says how the run ends.
+    async fn recover(&mut self, mut end: End) -> Result<(), Outcome> {
+        loop {
+            let failure = match end {
+                End::Revision => return Ok(()),
+                End::Outcome(outcome) => return Err(outcome),
+                End::Stopped => return Err(Outcome::Stopped { retained_bytes: None }),
+                End::Failure(failure) => failure,
+            };
+            let delay = self.retries.after(failure)?;
+            match self.idle(delay).await {
+                Ok(()) => return Ok(()),
+                Err(next) => end = next,
+            }
+        }
     }
 
     /// One life of the front, from the first SQL to its end.
@@ -308,6 +354,10 @@ impl Task {
             () = stop.cancelled() => return Err(End::Stopped),
             begun = self.begin() => begun?,
         };
+        let durable = self.watermark_lsn().unwrap_or(from);
+        if self.end.is_some_and(|end| end <= durable) {
+            return Err(End::Revision);
+        }
         if self.target.is_some_and(|target| target <= from) || !self.spec.sync.incremental {
             return Err(End::Outcome(Outcome::CaughtUp));
         }
@@ -357,6 +407,9 @@ impl Task {
             self.retries.log.progressed();
             self.lanes.progressed();
             self.progress.advanced(watermark);
+            if self.end.is_some_and(|end| end <= watermark) {
+                return End::Revision;
+            }
             if self.target.is_some_and(|target| target <= watermark) {
                 return End::Outcome(Outcome::CaughtUp);
             }
@@ -367,12 +420,13 @@ impl Task {
         front::Context {
             generation: self.generation,
             lanes: &self.lanes,
-            lanes_count: self.spec.lanes.0,
+            lanes_count: self.lanes.count(),
             budget: &self.budget,
             positions: &self.positions,
             progress: &self.progress,
             guardian: &self.guardian,
-            eager: self.options.until_caught_up,
+            eager: self.options.until_caught_up || self.end.is_some(),
+            end: self.end,
         }
     }
 

@@ -86,6 +86,7 @@ fn bench(script: Script, lanes: u8) -> Bench {
         encoder: Encoder::new(&task_plan()),
         budget: CommitBudget::new(Duration::from_millis(200), lanes),
         progress: Arc::new(Progress::default()),
+        floor: Position::ZERO,
     };
     let (orders, queue) = mpsc::channel();
     let (recipient, events) = Probe::start_probe();
@@ -133,7 +134,7 @@ impl Bench {
             match self.event().await {
                 Event::Durable { seq, position, .. } if seq == expected => return position,
                 Event::Durable { .. } | Event::Opened { .. } => {}
-                event @ (Event::Failed(_) | Event::Stopped) => panic!("{event:?}"),
+                event @ (Event::Failed(_) | Event::Stopped | Event::Sealed) => panic!("{event:?}"),
             }
         }
     }

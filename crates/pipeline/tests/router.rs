@@ -24,7 +24,7 @@ fn bench(lanes: u8) -> Bench {
     let (guardian, _) = Probe::start_probe();
     let line = Lifeline::new(guardian, 1, Stage::Router);
     let producers = producers.into_iter().map(Some).collect();
-    let router = Router::new(1, producers, acknowledger, line).start();
+    let router = Router::new(1, None, producers, acknowledger, line).start();
     let plan = Some(table_plan(8 * i32::from(lanes), lanes));
     router.do_send(TableLearned { table: table(), plan });
     Bench { router, lanes: lane_queues, routed }

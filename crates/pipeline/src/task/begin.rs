@@ -3,6 +3,7 @@
 use super::{End, Task, events::Noted};
 use crate::capture::{Capture, Reading, Relation, capture};
 use crate::failure::Failure;
+use crate::planner::Planner;
 use crate::snapshot;
 use crate::start::{Captured, Facts, Server, Slot, SnapshotProgress, Start, decide, taken_out};
 use config::IdentityPolicy;
@@ -31,6 +32,13 @@ impl Task {
             self.still_ours().await?;
         }
         let session = Rc::new(Session::connect(&self.postgres).await?);
+        if let Some(next) = &self.present.next
+            && self.end.is_none()
+        {
+            self.can_be_planned(&session, next).await?;
+            // Everything that a lane may hold already commits before this.
+            self.end = Some(session.wal_end().await?);
+        }
         if self.options.until_caught_up && self.target.is_none() {
             self.target = Some(session.wal_end().await?);
         }
@@ -47,6 +55,7 @@ impl Task {
             Start::Resume { from } => {
                 if self.spec.sync.incremental {
                     self.resume(&session).await?;
+                    self.note_revision().await?;
                 }
                 from
             }
@@ -80,6 +89,30 @@ impl Task {
             server: Server { system_id: server.system_id, timeline: server.timeline, end },
             reseed: self.options.reseed,
         }))
+    }
+
+    /// What cannot be carried out must not come into force: no later spec could take its place, because
+    /// it would have to be carried out until there.
+    async fn can_be_planned(&self, session: &Session, next: &config::Shape) -> Result<(), Failure> {
+        let spec = Arc::new(self.spec.shaped(next));
+        let names = spec.source.partition_names;
+        let (kafka, meta, pins) = (self.kafka.clone(), self.meta.clone(), self.planner.pins());
+        let planner = Planner::new(spec, kafka, meta, pins)?;
+        let candidates = session.candidates().await?;
+        let version = session.server().version;
+        let readings = capture(&candidates, planner.selection(), version, names).read;
+        let oids: Vec<u32> = readings.iter().map(|reading| reading.relation.oid).collect();
+        let tables: Vec<_> = session.tables(&oids).await?.into_iter().map(Arc::new).collect();
+        planner.plan_all(&tables).await?;
+        Ok(())
+    }
+
+    /// A task of an earlier release did not write its revision down.
+    async fn note_revision(&self) -> Result<(), Failure> {
+        if self.state.borrow().revision.is_some() {
+            return Ok(());
+        }
+        self.meta.write(vec![self.present.record(Lsn::ZERO)]).await
     }
 
     /// The slot goes on: nobody else may hold it, and nothing may be missing from the publication.
@@ -269,14 +302,16 @@ impl Task {
                     durable = advanced.seq;
                     self.lanes.progressed();
                 }
-                Noted::Other => {}
+                Noted::LaneOpened(_) | Noted::LaneSealed(_) | Noted::Other => {}
             }
         }
         Ok(())
     }
 
+    /// With the revision whose rows they will be.
     async fn note_snapshot(&self, state: SnapshotState) -> Result<(), Failure> {
-        self.meta.write(vec![MetaRecord::Snapshot(state.clone())]).await?;
+        let revision = self.present.record(Lsn::ZERO);
+        self.meta.write(vec![revision, MetaRecord::Snapshot(state.clone())]).await?;
         self.state.borrow_mut().snapshot = Some(state);
         Ok(())
     }

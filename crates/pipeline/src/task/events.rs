@@ -5,7 +5,6 @@ use crate::batch::{Advanced, LaneOpened, SnapshotRead};
 use crate::failure::Failure;
 use crate::front::Front;
 use crate::guardian::News;
-use kafka::meta::MetaRecord;
 use std::time::Duration;
 use supervision::{FailureClass, Stage, StageFailed, Verdict};
 use tracing::{info, warn};
@@ -15,6 +14,8 @@ use wal::Position;
 pub(super) enum Noted {
     Advanced(Advanced),
     SnapshotRead(SnapshotRead),
+    LaneOpened(u8),
+    LaneSealed(u8),
     /// Something else happened, and was dealt with.
     Other,
 }
@@ -22,6 +23,12 @@ pub(super) enum Noted {
 impl Task {
     /// The next thing that happens. Lanes are replaced on the way.
     pub(super) async fn next(&mut self, front: Option<&Front>) -> Result<Noted, End> {
+        let news = self.hear().await?;
+        self.note(news, front).await
+    }
+
+    /// May be given up at any time: nothing is lost. Dealing with what was heard may not.
+    async fn hear(&mut self) -> Result<News, End> {
         let stop = self.stop.clone();
         let news = tokio::select! {
             biased;
@@ -29,10 +36,7 @@ impl Task {
             news = self.news.recv() => news,
         };
         // The task holds a sender through its guardian: the queue does not end.
-        match news {
-            Some(news) => self.note(news, front).await,
-            None => Err(End::Failure(Failure::transient("the guardian has ended"))),
-        }
+        news.ok_or_else(|| End::Failure(Failure::transient("the guardian has ended")))
     }
 
     async fn note(&mut self, news: News, front: Option<&Front>) -> Result<Noted, End> {
@@ -52,11 +56,24 @@ impl Task {
                     }
                 }
             },
-            News::Opened(opened) => self.lane_opened(&opened, front)?,
+            News::Opened(opened) => {
+                self.lane_opened(&opened, front)?;
+                return Ok(Noted::LaneOpened(opened.lane));
+            }
+            News::Sealed(sealed) if self.lanes.is_of_owner(&sealed) => {
+                return Ok(Noted::LaneSealed(sealed.lane));
+            }
             News::LaneDue { lane, life } => {
                 // Opening fences: it must not take a lane from a process that has taken over.
-                self.still_ours().await?;
-                self.lanes.due(lane, life);
+                match self.still_ours().await {
+                    Ok(()) => self.lanes.due(lane, life),
+                    // Nothing else would ever start it.
+                    Err(failure) if may_pass(&failure) => {
+                        warn!(lane, cause = %failure.cause, "lane cannot be opened yet");
+                        self.lanes.due_later(lane, life);
+                    }
+                    Err(failure) => return Err(failure.into()),
+                }
             }
             News::Advanced(advanced) if Some(advanced.generation) == generation => {
                 return Ok(Noted::Advanced(advanced));
@@ -64,7 +81,7 @@ impl Task {
             News::SnapshotRead(read) if Some(read.generation) == generation => {
                 return Ok(Noted::SnapshotRead(read));
             }
-            News::Advanced(_) | News::SnapshotRead(_) => {}
+            News::Sealed(_) | News::Advanced(_) | News::SnapshotRead(_) => {}
         }
         Ok(Noted::Other)
     }
@@ -91,8 +108,12 @@ impl Task {
 
     async fn lane_failed(&mut self, lane: u8, mut failed: StageFailed) -> Result<(), Failure> {
         if failed.class == FailureClass::Fenced {
-            self.still_ours().await?;
-            warn!(lane, "lane was fenced by the broker, not by another process");
+            match self.still_ours().await {
+                Ok(()) => warn!(lane, "lane was fenced by the broker, not by another process"),
+                // It is asked again before the lane is opened.
+                Err(failure) if may_pass(&failure) => {}
+                Err(failure) => return Err(failure),
+            }
             failed.class = FailureClass::Transient;
         }
         match self.lanes.failed(lane, &failed) {
@@ -113,12 +134,7 @@ impl Task {
     /// A lane can lose its epoch to the broker's transaction time-out, too. Whoever takes the task
     /// over fences the meta lane first: if that still writes, the lane may be opened again.
     pub(super) async fn still_ours(&self) -> Result<(), Failure> {
-        let state = self.state.borrow().clone();
-        let watermark = state.watermark.map(MetaRecord::Watermark);
-        let snapshot = state.snapshot.map(MetaRecord::Snapshot);
-        // Before its first record a task has nothing that another process could have continued.
-        let Some(record) = watermark.or(snapshot) else { return Ok(()) };
-        self.meta.write(vec![record]).await.map_err(|failure| match failure.class {
+        self.meta.prove().await.map_err(|failure| match failure.class {
             FailureClass::Fenced => fenced(),
             FailureClass::Connection
             | FailureClass::Transient
@@ -138,8 +154,8 @@ impl Task {
     /// Lets a delay pass while lanes are looked after.
     pub(super) async fn idle(&mut self, delay: Duration) -> Result<(), End> {
         let until = tokio::time::Instant::now() + delay;
-        while let Ok(noted) = tokio::time::timeout_at(until, self.next(None)).await {
-            noted?;
+        while let Ok(news) = tokio::time::timeout_at(until, self.hear()).await {
+            self.note(news?, None).await?;
         }
         Ok(())
     }
@@ -181,6 +197,13 @@ impl Task {
             self.note(news, Some(front)).await?;
         }
         Ok(())
+    }
+}
+
+fn may_pass(failure: &Failure) -> bool {
+    match failure.class {
+        FailureClass::Connection | FailureClass::Transient => true,
+        FailureClass::Fenced | FailureClass::Poison | FailureClass::Fatal => false,
     }
 }
 

@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use supervision::Credit;
-use wal::Lsn;
+use wal::{Lsn, Position};
 
 const LANES: u8 = 3;
 const PARTITIONS: i32 = 9;
@@ -274,7 +274,9 @@ impl World {
         };
         let encoder = Encoder::new(&bench::task_plan());
         let progress = Arc::new(Progress::default());
-        let Ok(lane_opened) = Lane::open(open, encoder, budget, progress, &mut around) else {
+        let Ok(lane_opened) =
+            Lane::open(open, encoder, budget, progress, Position::ZERO, &mut around)
+        else {
             return;
         };
         let keeps = self.bug != Some(Bug::NotSentAgain);

@@ -1,0 +1,140 @@
+//! Revisions: a spec that makes other records, or routes them differently, takes force at one position
+//! (delivery-protocol.md, section 8). Until there the task goes on as before; there every lane is
+//! sealed, and the next revision begins.
+
+use super::{End, Task, events::Noted};
+use config::{Shape, Task as Spec};
+use kafka::meta::{MetaRecord, MetaState, Revision, Watermark};
+use std::sync::Arc;
+use tracing::info;
+use wal::{Lsn, Position};
+
+/// What a task does until it is opened the next time. Pure.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Present {
+    /// The spec as it is in force.
+    pub(super) spec: Arc<Spec>,
+    pub(super) number: u64,
+    /// Nothing below concerns the lanes of this revision.
+    pub(super) floor: Position,
+    /// Lanes that must be opened, also to take them from an older owner.
+    pub(super) lanes: u8,
+    /// The shape of the spec, where it is not in force yet.
+    pub(super) next: Option<Shape>,
+}
+
+impl Present {
+    /// `anew`: a person has decided to begin again.
+    pub(super) fn new(spec: &Arc<Spec>, state: &MetaState, anew: bool) -> Self {
+        let wanted = spec.shape();
+        let lanes = spec.lanes.0;
+        let first =
+            || Self { spec: Arc::clone(spec), number: 1, floor: Position::ZERO, lanes, next: None };
+        let Some(Revision { number, start, shape }) = &state.revision else { return first() };
+        let is_streaming = state.snapshot.as_ref().is_some_and(|snapshot| snapshot.done);
+        // The first snapshot begins again in any case, and a task without a stream has ended.
+        if anew || !is_streaming || !spec.sync.incremental {
+            let number = number + u64::from(*shape != wanted);
+            return Self { number, lanes: lanes.max(shape.lanes.0), ..first() };
+        }
+        let floor =
+            if *start == Lsn::ZERO { Position::ZERO } else { Position::just_before(*start) };
+        if *shape == wanted {
+            return Self { number: *number, floor, ..first() };
+        }
+        Self {
+            spec: Arc::new(spec.shaped(shape)),
+            number: *number,
+            floor,
+            lanes: shape.lanes.0,
+            next: Some(wanted),
+        }
+    }
+
+    /// The record that says so, from `start` on.
+    pub(super) fn record(&self, start: Lsn) -> MetaRecord {
+        let shape = self.spec.shape();
+        MetaRecord::Revision(Box::new(Revision { number: self.number, start, shape }))
+    }
+}
+
+impl Task {
+    /// Seals every lane at the end of the revision, then puts the next one in force. May be repeated
+    /// after a crash at any point.
+    pub(super) async fn end_revision(&mut self, end: Lsn, next: Shape) -> Result<(), End> {
+        let lanes = 0..self.lanes.count();
+        let is_open = |lane: &u8| !self.sealed.contains(lane);
+        lanes.clone().filter(is_open).for_each(|lane| self.lanes.seal(lane, end));
+        while lanes.clone().any(|lane| !self.sealed.contains(&lane)) {
+            match self.next(None).await? {
+                Noted::LaneSealed(lane) => {
+                    self.sealed.insert(lane);
+                }
+                // Its owner was lost on the way.
+                Noted::LaneOpened(lane) => self.lanes.seal(lane, end),
+                Noted::Advanced(_) | Noted::SnapshotRead(_) | Noted::Other => {}
+            }
+        }
+        let Some(watermark) = self.state.borrow().watermark.clone() else { return Ok(()) };
+        let positions = vec![Position::just_before(end); usize::from(next.lanes.0)];
+        let number = self.present.number + 1;
+        info!(revision = number, lsn = %end, lanes = next.lanes.0, "lanes sealed, the spec is in force");
+        let records = vec![
+            MetaRecord::Revision(Box::new(Revision { number, start: end, shape: next })),
+            MetaRecord::Watermark(Watermark { lsn: end, lanes: positions, ..watermark }),
+        ];
+        Ok(self.meta.write(records).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use config::Lanes;
+    use kafka::meta::SnapshotState;
+
+    fn spec(lanes: u8) -> Arc<Spec> {
+        Arc::new(Spec { lanes: Lanes(lanes), ..Spec::default() })
+    }
+
+    fn state(done: bool, start: u64, lanes: u8) -> MetaState {
+        MetaState {
+            snapshot: Some(SnapshotState { id: "s".into(), done, lsn: Lsn(5) }),
+            revision: Some(Revision { number: 4, start: Lsn(start), shape: spec(lanes).shape() }),
+            ..MetaState::default()
+        }
+    }
+
+    #[test]
+    fn a_new_task_has_its_first_revision() {
+        let present = Present::new(&spec(8), &MetaState::default(), false);
+        assert_eq!((present.number, present.lanes, present.next), (1, 8, None));
+    }
+
+    #[test]
+    fn the_same_spec_goes_on() {
+        let present = Present::new(&spec(8), &state(true, 0x30, 8), false);
+        assert_eq!((present.number, present.lanes, present.next), (4, 8, None));
+        assert_eq!(present.floor, Position::just_before(Lsn(0x30)));
+        assert_eq!(Present::new(&spec(8), &state(true, 0, 8), false).floor, Position::ZERO);
+    }
+
+    #[test]
+    fn another_spec_waits_until_the_present_one_is_sealed() {
+        let present = Present::new(&spec(3), &state(true, 0x30, 8), false);
+        assert_eq!((present.number, present.lanes), (4, 8));
+        assert_eq!(present.spec.lanes.0, 8);
+        assert_eq!(present.next, Some(spec(3).shape()));
+    }
+
+    #[test]
+    fn before_the_stream_nothing_is_sealed_but_all_lanes_are_taken() {
+        for present in [
+            Present::new(&spec(3), &state(false, 0, 8), false),
+            Present::new(&spec(3), &state(true, 0x30, 8), true),
+        ] {
+            assert_eq!((present.number, present.lanes, present.next), (5, 8, None));
+            assert_eq!((present.spec.lanes.0, present.floor), (3, Position::ZERO));
+        }
+    }
+}
