@@ -113,6 +113,7 @@ fn point(commit_lsn: u64, ordinal: u64) -> CommitPoint {
         position: Position { commit_lsn: Lsn(commit_lsn), ordinal },
         end_lsn: Lsn(commit_lsn + 8),
         complete: true,
+        sealed: false,
     }
 }
 
@@ -337,7 +338,7 @@ fn every_compression_arrives() {
 }
 
 fn meta(bench: &Bench) -> (MetaLane, MetaState) {
-    MetaLane::open(&bench.settings, &bench.names, 1).expect("the meta lane opens")
+    MetaLane::open(&bench.settings, &bench.names).expect("the meta lane opens")
 }
 
 fn watermark(lsn: u64) -> Watermark {

@@ -1,4 +1,4 @@
-//! What the checkpoint topic must look like (delivery-protocol.md, invariants I1, I5 and I6).
+//! What the checkpoint topic must look like (delivery-protocol.md, invariants I1, I5, I6 and I7).
 
 use super::{Kind, Report};
 use crate::event::lsn_of;
@@ -20,10 +20,14 @@ struct Place {
 pub fn checkpoints(state: &Topics, confirmed: Option<u64>) -> Report {
     let mut report = Report::default();
     let mut lanes: BTreeMap<i32, Place> = BTreeMap::new();
+    let mut owners = Owners::new();
     let mut watermark = None;
     let keyed = |record: &&Record| record.topic.ends_with(".ckpt") && record.value.is_some();
     for record in state.records.iter().filter(keyed) {
         report.records += 1;
+        if record.key.as_deref() == Some(b"c") {
+            alone(&mut owners, record, &mut report);
+        }
         match record.key.as_deref() {
             Some(b"c") => match place(&record.json()) {
                 Some(place) => {
@@ -51,6 +55,29 @@ pub fn checkpoints(state: &Topics, confirmed: Option<u64>) -> Report {
     report
 }
 
+/// Which lane wrote to a partition, by revision, topic and partition.
+type Owners = BTreeMap<(u64, String, String), i32>;
+
+/// I7: in one revision, one lane writes to a partition.
+fn alone(owners: &mut Owners, record: &Record, report: &mut Report) {
+    let checkpoint = record.json();
+    let (Some(revision), Some(ends)) =
+        (checkpoint["rev"].as_u64(), checkpoint["prev_end"].as_object())
+    else {
+        return;
+    };
+    for (topic, partitions) in ends {
+        for (partition, _) in partitions.as_object().into_iter().flatten() {
+            let key = (revision, topic.clone(), partition.clone());
+            let owner = *owners.entry(key).or_insert(record.partition);
+            if owner != record.partition {
+                let text = format!("{topic}[{partition}] was written by {owner} in this revision");
+                report.add(Kind::Checkpoint, record, text);
+            }
+        }
+    }
+}
+
 fn follow(before: &mut Place, place: Place, record: &Record, report: &mut Report) {
     let follows = before.term <= place.term
         && before.txn_seq < place.txn_seq
@@ -76,4 +103,62 @@ fn place(value: &Value) -> Option<Place> {
 fn low(value: &Value) -> Option<u64> {
     let lsn = ["lsn", "L", "l"].into_iter().find_map(|name| value.get(name))?;
     lsn.as_str().and_then(lsn_of).or_else(|| lsn.as_u64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn record(partition: i32, key: &str, value: &Value) -> Record {
+        Record {
+            topic: "it.shop.ckpt".into(),
+            partition,
+            key: Some(key.into()),
+            value: Some(value.to_string().into_bytes()),
+            ..Record::default()
+        }
+    }
+
+    /// Lane, revision, term, number, position and the partition that was written to.
+    fn lane(lane: i32, [rev, term, txn_seq, lsn, written]: [u64; 5]) -> Record {
+        let value = json!({
+            "rev": rev, "term": term, "txn_seq": txn_seq, "pos": format!("0/{lsn:X}:0"),
+            "prev_end": {"orders": {written.to_string(): 7}}
+        });
+        record(lane + 1, "c", &value)
+    }
+
+    fn faults(records: Vec<Record>, confirmed: Option<u64>) -> usize {
+        let topics = Topics { records, ..Topics::default() };
+        checkpoints(&topics, confirmed).kinds().values().sum()
+    }
+
+    #[test]
+    fn what_may_be_is_left_alone() {
+        let records = vec![
+            lane(0, [1, 3, 1, 10, 5]),
+            lane(1, [1, 2, 1, 10, 6]),
+            lane(0, [1, 4, 2, 10, 5]),
+            record(0, "w", &json!({"lsn": "0/A"})),
+            lane(1, [2, 5, 2, 12, 5]),
+        ];
+        assert_eq!(faults(records, Some(10)), 0);
+    }
+
+    #[test]
+    fn each_invariant_is_looked_at() {
+        for (what, second) in [
+            ("I1, the term", lane(0, [1, 2, 2, 10, 5])),
+            ("I5, the number", lane(0, [1, 3, 1, 10, 5])),
+            ("I5, the position", lane(0, [1, 3, 2, 9, 5])),
+            ("I7, the owner", lane(1, [1, 3, 2, 10, 5])),
+        ] {
+            assert_eq!(faults(vec![lane(0, [1, 3, 1, 10, 5]), second], None), 1, "{what}");
+        }
+        let low = |lsn: &str| record(0, "w", &json!({"lsn": lsn}));
+        assert_eq!(faults(vec![low("0/A"), low("0/9")], None), 1, "the low watermark goes back");
+        assert_eq!(faults(vec![low("0/A")], Some(11)), 1, "I6");
+        assert_eq!(faults(Vec::new(), Some(11)), 1, "I6, without any watermark");
+    }
 }

@@ -25,11 +25,14 @@ pub struct Promises {
     pub everything: bool,
     /// The whole row is logged before each change.
     pub identity_full: bool,
+    /// A row stays in its partition. Without it, where the spec's partitioning was changed on the way,
+    /// tables are rebuilt in the order of positions.
+    pub partitions_kept: bool,
 }
 
 impl Default for Promises {
     fn default() -> Self {
-        Self { exactly_once: true, everything: true, identity_full: true }
+        Self { exactly_once: true, everything: true, identity_full: true, partitions_kept: true }
     }
 }
 
@@ -91,6 +94,23 @@ fn read<'a>(record: &'a Record, report: &mut Report) -> Option<Read<'a>> {
             None
         }
     }
+}
+
+/// Indexes of the records of each topic, in the order of their positions.
+fn by_position<'a>(reads: &'a [Read<'_>]) -> BTreeMap<&'a str, Vec<usize>> {
+    let mut topics: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+    for (index, read) in reads.iter().enumerate() {
+        topics.entry(read.record.topic.as_str()).or_default().push(index);
+    }
+    // A truncate that announces a snapshot stands at its place, before its rows.
+    let is_row = |read: &Read<'_>| read.event.as_ref().is_none_or(|event| event.op != 't');
+    for indexes in topics.values_mut() {
+        indexes.sort_by_key(|&index| {
+            let read = &reads[index];
+            (read.id, is_row(read), read.record.offset)
+        });
+    }
+    topics
 }
 
 /// Indexes of the records of each partition, in their order.

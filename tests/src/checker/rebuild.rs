@@ -1,6 +1,6 @@
 //! Tables from their events, and the comparison with the server's.
 
-use super::{Kind, Promises, Read, Report, TableName, by_partition};
+use super::{Kind, Promises, Read, Report, TableName, by_partition, by_position};
 use crate::catalog::{Contents, Shape};
 use crate::decode::decode;
 use crate::event::Event;
@@ -8,7 +8,7 @@ use crate::sql::Row;
 use serde_json::Value;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-/// Rows of one table in one partition.
+/// Rows of one table in one stream of events.
 #[derive(Default)]
 struct Rows {
     /// With a key.
@@ -28,7 +28,12 @@ pub(super) fn rebuild(
 ) {
     let mut tables: Tables<'_> = HashMap::new();
     let mut snapshots: HashSet<&str> = HashSet::new();
-    for indexes in by_partition(reads).into_values() {
+    let streams: Vec<_> = if promises.partitions_kept {
+        by_partition(reads).into_values().collect()
+    } else {
+        by_position(reads).into_values().collect()
+    };
+    for indexes in streams {
         let mut rows: HashMap<&TableName, Rows> = HashMap::new();
         let mut tombstone_due: Option<&Event<'_>> = None;
         for &index in &indexes {
