@@ -71,7 +71,7 @@ impl Scene {
     }
 
     fn open(&self, lane: u8) -> Box<dyn LaneSink> {
-        let opened = kafka::open(&self.settings, &self.names, LaneId::Lane(lane), 1);
+        let opened = kafka::open(&self.settings, &self.names, LaneId::Lane(lane), 1, &[]);
         opened.expect("the lane opens").0
     }
 

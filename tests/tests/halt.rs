@@ -495,17 +495,6 @@ fn a_slot_that_is_not_where_the_task_left_it() {
 }
 
 #[test]
-fn another_number_of_lanes() {
-    let mut ground = Ground::new("halt_lanes");
-    let spec = ground.spec.clone();
-    ground.spec = ground.scene.spec().line("lanes: 3").sink(&format!("partitions: {PARTITIONS}"));
-    ground.parks(&["has run with 2 lanes", "lanes: 2", "--reseed"]);
-    ground.reseed();
-    ground.spec = spec;
-    ground.parks(&["has run with 3 lanes", "lanes: 3", "--reseed"]);
-}
-
-#[test]
 fn another_server_behind_the_same_spec() {
     let mut ground = Ground::new("halt_server");
     // Its WAL may end below what is in Kafka: then positions say nothing.

@@ -67,7 +67,7 @@ impl Bench {
     }
 
     fn open(&self) -> Result<(Box<dyn LaneSink>, Opened), kafka::Error> {
-        kafka::open(&self.settings, &self.names, LANE, 1)
+        kafka::open(&self.settings, &self.names, LANE, 1, &[])
     }
 
     fn opened(&self) -> (Box<dyn LaneSink>, Opened) {

@@ -22,6 +22,7 @@ pub mod settings;
 pub mod sink;
 pub mod topics;
 mod transactional;
+mod unsettled;
 mod writer;
 
 pub use error::Error;

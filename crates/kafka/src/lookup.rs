@@ -7,8 +7,9 @@ use crate::error::is_missing_topic;
 use crate::settings::Settings;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message;
 use rdkafka::metadata::Metadata;
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,8 @@ const TRY_PAUSE: Duration = Duration::from_millis(100);
 const SINGLE_LOOKUPS_MAX: usize = 8;
 /// Partitions of one question for offsets.
 const PARTITIONS_PER_REQUEST: usize = 5000;
+/// How long the next event of the client may take.
+const EVENT_WAIT: Duration = Duration::from_millis(10);
 /// Events of the client that one look takes in.
 const EVENTS_MAX: usize = 64;
 
@@ -29,6 +32,13 @@ const EVENTS_MAX: usize = 64;
 enum Edge {
     Beginning,
     End,
+}
+
+/// A transaction that is open in a partition.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Open {
+    /// Offset of its first record; nothing from there on is visible.
+    pub(crate) begin: i64,
 }
 
 /// Where a partition begins or ends.
@@ -41,11 +51,59 @@ pub(crate) struct Lookup {
 
 impl Lookup {
     pub(crate) fn new(settings: &Settings) -> Result<Self, Error> {
-        let consumer = settings
-            .lookup()
+        Self::with(&settings.lookup())
+    }
+
+    fn with(config: &ClientConfig) -> Result<Self, Error> {
+        let consumer = config
             .create_with_context(Watch::default())
             .map_err(|error| Error::from_kafka("making a client", &error))?;
         Ok(Self { consumer })
+    }
+
+    /// Of these partitions, as far as they exist, those in which a transaction is open: what is visible
+    /// ends before the log does.
+    pub(crate) fn open_transactions(
+        settings: &Settings,
+        partitions: &[(String, i32)],
+    ) -> Result<BTreeMap<(String, i32), Open>, Error> {
+        let asked: Vec<_> = partitions.iter().map(|(topic, at)| (topic.as_str(), *at)).collect();
+        // In this order, so that what is written in between does not look open.
+        let ends = Self::new(settings)?.offsets(&asked, Edge::End)?;
+        let visible = Self::with(&settings.lookup_committed())?.offsets(&asked, Edge::End)?;
+        let is_open =
+            |(at, begin): &(&(String, i32), &i64)| ends.get(*at).is_some_and(|it| *begin < it);
+        let open = |(at, &begin): (&(String, i32), &i64)| (at.clone(), Open { begin });
+        Ok(visible.iter().filter(is_open).map(open).collect())
+    }
+
+    /// Whether a consumer with `read_committed` gets the record at `offset`, which lies below what is open.
+    pub(crate) fn is_visible(
+        settings: &Settings,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+    ) -> Result<bool, Error> {
+        let failed = |error: KafkaError| Error::from_kafka("looking for a record", &error);
+        let mut config = settings.lookup_committed();
+        config.set("enable.partition.eof", "true").set("group.id", "distributary");
+        let consumer = Self::with(&config)?.consumer;
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, Offset::Offset(offset)).map_err(failed)?;
+        consumer.assign(&list).map_err(failed)?;
+        let until = Instant::now() + CALL_MAX;
+        while Instant::now() < until {
+            match consumer.poll(TRY_PAUSE) {
+                Some(Ok(message)) => return Ok(message.offset() == offset),
+                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(false),
+                // Told of brokers that come and go.
+                Some(Err(_)) | None => {}
+            }
+        }
+        Err(Error::Unreachable {
+            doing: format!("looking for a record of topic `{topic}`"),
+            reason: "nothing came in time".into(),
+        })
     }
 
     /// Brokers and topics; all topics where none is named.
@@ -70,8 +128,9 @@ impl Lookup {
     }
 
     fn trouble(&self) -> Option<(RDKafkaErrorCode, String)> {
-        // Errors come as events: nothing else serves them here.
-        (0..EVENTS_MAX).find(|_| self.consumer.poll(Duration::ZERO).is_none());
+        // Errors come as events: nothing else serves them here. A look without patience ends at the
+        // first line for the log.
+        (0..EVENTS_MAX).find(|_| self.consumer.poll(EVENT_WAIT).is_none());
         self.consumer.client().context().take_trouble()
     }
 
@@ -135,7 +194,7 @@ impl Lookup {
         Ok(())
     }
 
-    /// Of partitions that exist. The client reads uncommitted: an end is where the log ends, not
+    /// Those of partitions that do not exist are left out. Mostly the client reads uncommitted: an end is where the log ends, not
     /// where the oldest open transaction of anybody begins.
     fn offsets(&self, partitions: &[(&str, i32)], edge: Edge) -> Result<Offsets, Error> {
         let mut offsets = Offsets::new();
@@ -168,7 +227,10 @@ impl Lookup {
         let answer = self.consumer.offsets_for_times(list, CALL_MAX).map_err(failed)?;
         let mut offsets = Offsets::new();
         for element in answer.elements() {
-            element.error().map_err(failed)?;
+            match element.error() {
+                Err(error) if error.rdkafka_error_code().is_some_and(is_missing_topic) => continue,
+                told => told.map_err(failed)?,
+            }
             if let Offset::Offset(offset) = element.offset() {
                 offsets.insert((element.topic().to_owned(), element.partition()), offset);
             }

@@ -137,7 +137,7 @@ impl MetaLane {
     /// Fences the older owner and reads everything that was written before.
     fn take(settings: &Settings, names: &Names) -> Result<(Self, Reader, Vec<Entry>), Error> {
         let owner = new_owner(settings);
-        let (transactional, term) = fence(settings, names, LaneId::Meta, &owner)?;
+        let (transactional, term) = fence(settings, names, LaneId::Meta, &owner, &[])?;
         let reader = Reader::new(settings, names, LaneId::Meta)?;
         let entries = reader.up_to(term)?;
         let lane = Self {
@@ -196,7 +196,8 @@ impl MetaLane {
     /// when the look is a proof. Then both give up, and neither goes on without knowing.
     fn open_again(&mut self) -> Result<Transactional, Error> {
         self.look_for_newer_owner()?;
-        let (transactional, term) = fence(&self.settings, &self.names, LaneId::Meta, &self.owner)?;
+        let (transactional, term) =
+            fence(&self.settings, &self.names, LaneId::Meta, &self.owner, &[])?;
         let entries = Reader::new(&self.settings, &self.names, LaneId::Meta)?.up_to(term)?;
         let is_newer =
             |entry: &Entry| self.term < entry.offset && entry.is_fence_but_of(&self.owner);

@@ -11,6 +11,7 @@ use crate::read::{Entry, Reader};
 use crate::settings::Settings;
 use crate::sink::{LaneSink, Opened};
 use crate::transactional::{Ledger, Transactional, TransactionalLane};
+use crate::unsettled;
 use crate::writer::Writer;
 use config::Delivery;
 use tracing::debug;
@@ -18,7 +19,8 @@ use tracing::debug;
 /// A fence that is not clean is written again by a new instance; more often than this is no luck.
 const FENCES_MAX: usize = 5;
 
-/// Opens a lane, fencing every older owner, and reads where it stands. Blocks.
+/// Opens a lane, fencing every older owner, and reads where it stands. Blocks. `partitions` are those of
+/// topics that the lane may have written to: whatever an older owner has left open there is ended.
 ///
 /// # Errors
 /// Kafka does not answer or does not permit it; the checkpoint cannot be trusted; a topic lost what
@@ -28,10 +30,11 @@ pub fn open(
     names: &Names,
     lane: LaneId,
     revision: u64,
+    partitions: &[(String, i32)],
 ) -> Result<(Box<dyn LaneSink>, Opened), Error> {
     match settings.delivery() {
         Delivery::ExactlyOnce => {
-            let (transactional, term) = fence(settings, names, lane, settings.node())?;
+            let (transactional, term) = fence(settings, names, lane, settings.node(), partitions)?;
             let opened = read(settings, names, lane, term)?;
             let last = opened.checkpoint.clone();
             let ledger = Ledger::new(settings, names, lane, revision, term, last);
@@ -61,13 +64,15 @@ pub fn open_anew(
     names: &Names,
     lane: LaneId,
     revision: u64,
+    partitions: &[(String, i32)],
 ) -> Result<(Box<dyn LaneSink>, Opened), Error> {
     let topic = names.checkpoints();
     let ledger = |term| Ledger::new(settings, names, lane, revision, term, None);
     match settings.delivery() {
         Delivery::ExactlyOnce => {
             for _ in 0..FENCES_MAX {
-                let (mut transactional, term) = fence(settings, names, lane, settings.node())?;
+                let (mut transactional, term) =
+                    fence(settings, names, lane, settings.node(), partitions)?;
                 let mut ledger = ledger(term);
                 let (reset, json) = reset(&ledger)?;
                 transactional.send(&Ledger::record(&topic, lane, CHECKPOINT_KEY, &json))?;
@@ -113,11 +118,21 @@ pub(crate) fn fence(
     names: &Names,
     lane: LaneId,
     node: &str,
+    partitions: &[(String, i32)],
 ) -> Result<(Transactional, i64), Error> {
     let json = fence_json(names, lane, node)?;
     let topic = names.checkpoints();
+    let mut settled = false;
     for _ in 0..FENCES_MAX {
         let mut transactional = Transactional::open(settings, names, lane)?;
+        // Before the fence: its commit would show what was left open. Once: a stranger's transaction may
+        // be open as well, and stays so.
+        if !settled {
+            settled = true;
+            if unsettled::end_aborted(settings, names, lane, &mut transactional, partitions)? {
+                continue;
+            }
+        }
         transactional.send(&Ledger::record(&topic, lane, FENCE_KEY, &json))?;
         transactional.settle()?;
         let term = fence_offset(transactional.writer(), &topic, lane)?;

@@ -8,7 +8,7 @@ use crate::settings::Settings;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use std::time::{Duration, Instant};
 
 /// Longest pause between two records.
@@ -22,6 +22,12 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    fn of(message: &impl Message) -> Self {
+        let key = String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned();
+        let value = message.payload().unwrap_or_default().to_vec();
+        Self { offset: message.offset(), key, value }
+    }
+
     pub(crate) fn is_fence_but_of(&self, node: &str) -> bool {
         is_fence_but_of(node, self.key.as_bytes(), &self.value)
     }
@@ -41,16 +47,55 @@ pub(crate) struct Reader {
 
 impl Reader {
     pub(crate) fn new(settings: &Settings, names: &Names, lane: LaneId) -> Result<Self, Error> {
+        Self::from(&settings.consumer(names), names, lane, Offset::Beginning)
+    }
+
+    /// Also sees what no transaction has committed, from `offset` on.
+    pub(crate) fn uncommitted(
+        settings: &Settings,
+        names: &Names,
+        lane: LaneId,
+        offset: i64,
+    ) -> Result<Self, Error> {
+        let mut config = settings.consumer(names);
+        config.set("isolation.level", "read_uncommitted");
+        Self::from(&config, names, lane, Offset::Offset(offset))
+    }
+
+    fn from(
+        config: &ClientConfig,
+        names: &Names,
+        lane: LaneId,
+        offset: Offset,
+    ) -> Result<Self, Error> {
         let (topic, partition) = (names.checkpoints(), lane.partition());
-        let consumer: BaseConsumer<Watch> = settings
-            .consumer(names)
+        let consumer: BaseConsumer<Watch> = config
             .create_with_context(Watch::default())
             .map_err(|error| Error::from_kafka("making a consumer", &error))?;
         let mut list = TopicPartitionList::new();
-        list.add_partition_offset(&topic, partition, Offset::Beginning)
+        list.add_partition_offset(&topic, partition, offset)
             .and_then(|()| consumer.assign(&list))
             .map_err(|error| Error::from_kafka("reading the checkpoints", &error))?;
         Ok(Self { consumer, topic, partition })
+    }
+
+    /// Every record up to where the partition ends for this reader. No proof of anything while others
+    /// may write.
+    pub(crate) fn to_end(&self) -> Result<Vec<Entry>, Error> {
+        let mut entries = Vec::new();
+        let until = Instant::now() + SILENCE_MAX;
+        while Instant::now() < until {
+            match self.consumer.poll(Duration::from_millis(200)) {
+                Some(Ok(message)) => entries.push(Entry::of(&message)),
+                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(entries),
+                Some(Err(error)) => tracing::debug!(%error, "reading checkpoints, waiting"),
+                None => {}
+            }
+        }
+        Err(Error::Unreachable {
+            doing: "reading the checkpoints".into(),
+            reason: "their end did not come in time".into(),
+        })
     }
 
     /// Every record up to the one at `term`, which this process has committed. What is visible ends
@@ -63,9 +108,7 @@ impl Reader {
                 Some(Ok(message)) => {
                     silent_since = Instant::now();
                     let offset = message.offset();
-                    let key = String::from_utf8_lossy(message.key().unwrap_or_default());
-                    let value = message.payload().unwrap_or_default().to_vec();
-                    entries.push(Entry { offset, key: key.into_owned(), value });
+                    entries.push(Entry::of(&message));
                     if term <= offset {
                         return Ok(entries);
                     }

@@ -19,13 +19,16 @@ pub const TRANSACTION_TIMEOUT: Duration = Duration::from_millis(30_000);
 pub const MESSAGE_TIMEOUT: Duration = Duration::from_millis(20_000);
 const SOCKET_TIMEOUT: Duration = Duration::from_millis(10_000);
 const STATISTICS_INTERVAL: Duration = Duration::from_millis(500);
+/// Longest pause before a broker that is away is tried again; the library's own, 10 s, would outlast
+/// most restarts.
+const RECONNECT_BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// What all lanes together may hold in the client's queues.
-const QUEUES_BYTES_MAX: u64 = 48 << 20;
+const QUEUES_BYTES_MAX: u64 = 40 << 20;
 /// What one lane may hold at least.
-const QUEUE_BYTES_MIN: u64 = 6 << 20;
+const QUEUE_BYTES_MIN: u64 = 5 << 20;
 /// What all lanes together may hold in the client's queues, in records: each costs some 600 bytes
 /// beside its key and value, most of them for its headers.
-const QUEUES_RECORDS_MAX: u64 = 64_000;
+const QUEUES_RECORDS_MAX: u64 = 48_000;
 /// What one lane may hold at least.
 const QUEUE_RECORDS_MIN: u64 = 4_000;
 /// Requests of one lane on their way to one broker. With idempotence the library sends one batch per
@@ -155,6 +158,14 @@ impl Settings {
             config.set("ssl.key.password", password.expose_secret());
         }
         millis(&mut config, "socket.timeout.ms", SOCKET_TIMEOUT);
+        let chosen = |name: &str| self.0.connection.contains_key(name);
+        if !chosen("reconnect.backoff.max.ms") {
+            millis(&mut config, "reconnect.backoff.max.ms", RECONNECT_BACKOFF_MAX);
+        }
+        if !chosen("enable.metrics.push") {
+            // KIP-714: brokers seldom ask for them, and they cost half a megabyte per lane.
+            config.set("enable.metrics.push", "false");
+        }
         config
     }
 
@@ -165,6 +176,13 @@ impl Settings {
         config.set("allow.auto.create.topics", "false");
         // Otherwise a topic "ends" where the oldest open transaction of anybody begins.
         config.set("isolation.level", "read_uncommitted");
+        config
+    }
+
+    /// For looking at what consumers with `read_committed` can see.
+    pub(crate) fn lookup_committed(&self) -> ClientConfig {
+        let mut config = self.lookup();
+        config.set("isolation.level", "read_committed");
         config
     }
 
@@ -464,8 +482,8 @@ mod tests {
             ["queue.buffering.max.kbytes", "queue.buffering.max.messages"]
                 .map(|name| config.get(name).expect("set").parse::<u64>().expect("a number"))
         };
-        assert_eq!(limits(1), [48 << 10, 64_000]);
-        assert_eq!(limits(8), [6 << 10, 8_000]);
+        assert_eq!(limits(1), [40 << 10, 48_000]);
+        assert_eq!(limits(8), [5 << 10, 6_000]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use crate::commit::CommitBudget;
 use crate::failure::Failure;
 use crate::guardian::{Guardian, News};
 use crate::lane::{Event, LaneThread};
+use crate::planner::Pins;
 use crate::producer::{Attach, Producer, Seal, StartLane, Stop};
 use crate::progress::Progress;
 use actix::{Actor, Addr, Recipient};
@@ -25,6 +26,9 @@ pub struct Factory {
     pub kafka: Settings,
     pub names: Names,
     pub plan: TaskPlan,
+    pub pins: Pins,
+    /// Lanes of the revision, which routing rests on; more may be open.
+    pub routed: u8,
     pub revision: u64,
     /// Where the revision begins.
     pub floor: Position,
@@ -96,11 +100,12 @@ impl Lanes {
     fn thread(&self, number: u8) -> StartLane {
         let factory = &self.factory;
         let (kafka, names) = (factory.kafka.clone(), factory.names.clone());
-        let revision = factory.revision;
+        let (revision, pins, routed) = (factory.revision, factory.pins.clone(), factory.routed);
         let mut anew = self.lanes.get(usize::from(number)).is_some_and(|lane| lane.anew);
         let open = move || {
             let open = if anew { kafka::open_anew } else { kafka::open };
-            let opened = open(&kafka, &names, LaneId::Lane(number), revision)?;
+            let partitions = pins.of_lane(number, routed);
+            let opened = open(&kafka, &names, LaneId::Lane(number), revision, &partitions)?;
             anew = false;
             Ok(opened)
         };

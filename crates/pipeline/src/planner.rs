@@ -9,9 +9,8 @@ use kafka::meta::MetaRecord;
 use kafka::topics::{Admin, NewTopic};
 use record::plan::{TablePlan, TaskPlan};
 use record::selection::Selection;
-use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tracing::info;
 use wal::Table;
 
@@ -22,7 +21,31 @@ pub struct Planner {
     task: TaskPlan,
     kafka: kafka::settings::Settings,
     meta: Meta,
-    pins: RefCell<BTreeMap<String, i32>>,
+    pins: Pins,
+}
+
+/// Partition counts by topic, shared with the threads of the lanes.
+#[derive(Clone, Debug, Default)]
+pub struct Pins(Arc<Mutex<BTreeMap<String, i32>>>);
+
+impl Pins {
+    fn new(pins: BTreeMap<String, i32>) -> Self {
+        Self(Arc::new(Mutex::new(pins)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, i32>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Partitions that a lane writes to, of `lanes` lanes.
+    #[must_use]
+    pub fn of_lane(&self, number: u8, lanes: u8) -> Vec<(String, i32)> {
+        let pins = self.lock();
+        let all = pins.iter().flat_map(|(topic, &count)| (0..count).map(move |it| (topic, it)));
+        all.filter(|(topic, it)| record::lane::lane(topic, *it, lanes) == number)
+            .map(|(topic, it)| (topic.clone(), it))
+            .collect()
+    }
 }
 
 impl Planner {
@@ -38,7 +61,7 @@ impl Planner {
     ) -> Result<Self, Failure> {
         let selection = Selection::new(&spec).map_err(|error| Failure::fatal(error.to_string()))?;
         let task = TaskPlan::new(&spec, &spec.source.database)?;
-        Ok(Self { spec, selection, task, kafka, meta, pins: RefCell::new(pins) })
+        Ok(Self { spec, selection, task, kafka, meta, pins: Pins::new(pins) })
     }
 
     #[must_use]
@@ -63,7 +86,13 @@ impl Planner {
     /// Partition counts by topic.
     #[must_use]
     pub fn pins(&self) -> BTreeMap<String, i32> {
-        self.pins.borrow().clone()
+        self.pins.lock().clone()
+    }
+
+    /// The same, as they will be.
+    #[must_use]
+    pub fn shared_pins(&self) -> Pins {
+        self.pins.clone()
     }
 
     /// The plan of a table version; `None`: not selected. Its topic exists and is pinned then.
@@ -93,7 +122,7 @@ impl Planner {
             return Ok(None);
         };
         let topic = self.task.topic(object, &table.schema, &table.name)?;
-        let partitions = self.pins.borrow().get(&*topic).copied().unwrap_or_default();
+        let partitions = self.pins.lock().get(&*topic).copied().unwrap_or_default();
         let table = Arc::clone(table);
         let plan = TablePlan::new(table, &self.task, object, partitions, self.spec.lanes.0)?;
         Ok(Some(Arc::new(plan)))
@@ -115,13 +144,13 @@ impl Planner {
         };
         self.meta.write(ensured.iter().map(pin).collect()).await?;
         info!(topics = ensured.len(), "topics pinned");
-        self.pins.borrow_mut().extend(ensured);
+        self.pins.lock().extend(ensured);
         Ok(())
     }
 
     fn unpinned(&self, tables: &[Arc<Table>]) -> Result<Vec<NewTopic>, Failure> {
         let sink = &self.spec.sink;
-        let pins = self.pins.borrow();
+        let pins = self.pins.lock();
         let mut missing = BTreeMap::new();
         for table in tables {
             let Some(object) = self.selection.selected(&table.schema, &table.name) else {

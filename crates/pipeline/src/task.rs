@@ -35,10 +35,10 @@ use supervision::{Budget, FailureClass, FailureLog, RestartPolicy, Verdict};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
-use wal::Lsn;
+use wal::{Lsn, Position};
 
 /// Row bytes that one task may hold between the WAL and Kafka.
-const CREDIT_BYTES_MAX: u32 = 24 << 20;
+const CREDIT_BYTES_MAX: u32 = 20 << 20;
 /// How long a drain may take before the rest is left to the next start.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 const CLOSE_MAX: Duration = Duration::from_secs(5);
@@ -219,6 +219,8 @@ impl Opening {
             kafka: self.kafka.clone(),
             names: self.names.clone(),
             plan: planner.task().clone(),
+            pins: planner.shared_pins(),
+            routed: spec.lanes.0,
             revision: present.number,
             floor: present.floor,
             anew,
@@ -430,6 +432,11 @@ impl Task {
         }
     }
 
+    /// Where the lanes of the spec stand; more may be open, to take them from an older owner.
+    fn lane_positions(&self) -> Vec<Position> {
+        self.positions.borrow().iter().take(usize::from(self.spec.lanes.0)).copied().collect()
+    }
+
     fn watermark_lsn(&self) -> Option<Lsn> {
         self.state.borrow().watermark.as_ref().map(|watermark| watermark.lsn)
     }
@@ -437,10 +444,10 @@ impl Task {
     /// Writes watermarks of the connected server.
     fn watermark_writer(&self, session: &Session) -> WriteWatermark {
         let (meta, state) = (self.meta.clone(), Rc::clone(&self.state));
-        let positions = Rc::clone(&self.positions);
+        let (positions, count) = (Rc::clone(&self.positions), usize::from(self.spec.lanes.0));
         let (system_id, timeline) = (session.server().system_id, session.server().timeline);
         Rc::new(move |lsn| {
-            let lanes = positions.borrow().clone();
+            let lanes = positions.borrow().iter().take(count).copied().collect();
             let watermark = Watermark { lsn, system_id, timeline, lanes };
             let (meta, state) = (meta.clone(), Rc::clone(&state));
             Box::pin(async move {

@@ -130,7 +130,7 @@ fn the_right_password_opens() {
     kafka::topics::Admin::new(&settings)
         .and_then(|admin| admin.ensure_internal(&names))
         .expect("the checkpoint topic");
-    let (mut lane, _) =
-        kafka::open(&settings, &names, kafka::names::LaneId::Lane(0), 1).expect("the lane opens");
+    let (mut lane, _) = kafka::open(&settings, &names, kafka::names::LaneId::Lane(0), 1, &[])
+        .expect("the lane opens");
     lane.commit(&point(u64::MAX >> 1, 0)).expect("committed");
 }

@@ -77,7 +77,7 @@ impl Task {
             return Ok(Start::Resume { from });
         }
         let server = session.server();
-        let lanes = self.positions.borrow().clone();
+        let lanes = self.lane_positions();
         let end = session.wal_end().await?;
         Ok(decide(&Facts {
             task: &self.spec.task,
@@ -327,7 +327,7 @@ impl Task {
             lsn: consistent_point,
             system_id: session.server().system_id,
             timeline: session.server().timeline,
-            lanes: self.positions.borrow().clone(),
+            lanes: self.lane_positions(),
         };
         let records =
             vec![MetaRecord::Snapshot(snapshot.clone()), MetaRecord::Watermark(watermark.clone())];

@@ -1,0 +1,172 @@
+//! Transactions that a broker has forgotten to end.
+//!
+//! A coordinator that starts while its brokers are still coming up ends what it finds begun: it carries
+//! out commits that were asked for, and aborts what was open for longer than the transaction time-out.
+//! Partitions whose leader it does not know yet it takes for deleted: it writes no marker there, and notes
+//! the transaction as ended all the same (seen with Kafka 4.3.1, `TransactionMarkerChannelManager`: "these
+//! partitions are likely deleted already and hence can be skipped"). Consumers then wait in front of its
+//! records, and whatever ends the next transaction of the same producer id there ends these, too.
+//!
+//! So what is left is judged before the lane writes anything. Aborted records are ended here. Committed
+//! ones are left to the lane's next commit: no record can be written only to end them.
+
+use crate::Error;
+use crate::checkpoint::{CHECKPOINT_KEY, Checkpoint};
+use crate::lookup::{Lookup, Open};
+use crate::names::{LaneId, Names};
+use crate::read::{Entry, Reader};
+use crate::settings::Settings;
+use crate::transactional::{Transactional, millis_now};
+use record::Record;
+use std::collections::BTreeMap;
+use tracing::warn;
+
+/// Key of the record that takes a partition into a transaction. It is never committed.
+const KEY: &[u8] = b"distributary.end-of-aborted-transaction";
+
+/// Ends what was aborted in `data` and in the lane's own partition of the checkpoint topic, by taking it
+/// into a transaction of `transactional`, which whoever opens the lane next aborts. `true`: there was
+/// something, so this instance must be dropped and the lane opened again.
+///
+/// `transactional` is fresh: none of its own is open, and the coordinator has ended every older one. Of a
+/// stranger's open transaction nothing changes.
+pub(crate) fn end_aborted(
+    settings: &Settings,
+    names: &Names,
+    lane: LaneId,
+    transactional: &mut Transactional,
+    data: &[(String, i32)],
+) -> Result<bool, Error> {
+    let own = (names.checkpoints(), lane.partition());
+    let partitions: Vec<_> = data.iter().cloned().chain([own.clone()]).collect();
+    let open = Lookup::open_transactions(settings, &partitions)?;
+    if open.is_empty() {
+        return Ok(false);
+    }
+    let last = |entries: &[Entry]| {
+        let last = entries.iter().rfind(|entry| entry.key == CHECKPOINT_KEY)?;
+        Checkpoint::parse(&last.value, names, lane).ok()
+    };
+    let undecided = match open.get(&own) {
+        Some(own) => last(&Reader::uncommitted(settings, names, lane, own.begin)?.to_end()?),
+        None => None,
+    };
+    let aborted = match &undecided {
+        Some(next) => {
+            let look = |topic: &str, at, offset| Lookup::is_visible(settings, topic, at, offset);
+            if was_aborted(next, &open, look)? { open.keys().collect() } else { Vec::new() }
+        }
+        None => {
+            let committed = last(&Reader::new(settings, names, lane)?.to_end()?);
+            let is_aborted = |(at, it): &(&(String, i32), &Open)| {
+                **at != own && !holds(committed.as_ref(), at, it.begin)
+            };
+            open.iter().filter(is_aborted).map(|(at, _)| at).collect()
+        }
+    };
+    for at @ (topic, partition) in open.keys() {
+        let outcome = if aborted.contains(&at) { "aborted" } else { "committed" };
+        warn!(topic, partition, outcome, "a broker has left a transaction open that has ended");
+    }
+    for (topic, partition) in &aborted {
+        transactional.send(&Record {
+            topic,
+            partition: *partition,
+            key: Some(KEY),
+            value: None,
+            headers: &[],
+            timestamp_ms: millis_now(),
+        })?;
+    }
+    transactional.settle()?;
+    Ok(!aborted.is_empty())
+}
+
+/// What a checkpoint that is not decided itself belongs to. Where any of its records was decided, that
+/// holds for all; where none was, nobody has seen either outcome, but we may have been told that it was
+/// committed.
+fn was_aborted(
+    next: &Checkpoint,
+    open: &BTreeMap<(String, i32), Open>,
+    is_visible: impl Fn(&str, i32, i64) -> Result<bool, Error>,
+) -> Result<bool, Error> {
+    for (topic, partitions) in &next.prev_end {
+        for (&partition, &end) in partitions {
+            let is_open =
+                open.get(&(topic.clone(), partition)).is_some_and(|open| open.begin <= end);
+            if !is_open {
+                return Ok(!is_visible(topic, partition, end)?);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// Whether the lane's last committed transaction wrote what is open from `begin` on.
+fn holds(committed: Option<&Checkpoint>, (topic, partition): &(String, i32), begin: i64) -> bool {
+    let end = committed.and_then(|it| it.prev_end.get(topic)?.get(partition));
+    end.is_some_and(|&end| begin <= end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::{Ends, VERSION};
+    use wal::{Lsn, Position};
+
+    fn checkpoint(ends: &[(i32, i64)]) -> Checkpoint {
+        Checkpoint {
+            v: VERSION,
+            task: "shop".into(),
+            rev: 1,
+            lane: LaneId::Lane(0),
+            term: 1,
+            txn_seq: 1,
+            pos: Position::ZERO,
+            end_lsn: Lsn::ZERO,
+            complete: true,
+            sealed: false,
+            snap: Vec::new(),
+            prev_end: Ends::from([("orders".into(), ends.iter().copied().collect())]),
+            older_end: Ends::new(),
+            node: String::new(),
+            ver: String::new(),
+        }
+    }
+
+    fn open(partitions: &[(i32, i64)]) -> BTreeMap<(String, i32), Open> {
+        let of = |&(at, begin): &(i32, i64)| (("orders".to_owned(), at), Open { begin });
+        partitions.iter().map(of).collect()
+    }
+
+    #[test]
+    fn what_is_undecided_everywhere_counts_as_committed() {
+        let aborted =
+            was_aborted(&checkpoint(&[(0, 9), (1, 5)]), &open(&[(0, 7), (1, 5)]), |_, _, _| {
+                panic!("nothing is decided")
+            });
+        assert!(!aborted.expect("a verdict"));
+    }
+
+    #[test]
+    fn one_decided_partition_decides_for_all() {
+        for visible in [false, true] {
+            let aborted =
+                was_aborted(&checkpoint(&[(0, 9), (1, 5)]), &open(&[(0, 7)]), |_, at, end| {
+                    assert_eq!((at, end), (1, 5));
+                    Ok(visible)
+                });
+            assert_eq!(aborted.expect("a verdict"), !visible);
+        }
+    }
+
+    #[test]
+    fn records_of_the_last_committed_transaction_are_committed() {
+        let at = ("orders".to_owned(), 0);
+        let committed = checkpoint(&[(0, 9)]);
+        assert!(holds(Some(&committed), &at, 9));
+        assert!(!holds(Some(&committed), &at, 10), "of the next transaction");
+        assert!(!holds(Some(&committed), &("orders".to_owned(), 1), 0));
+        assert!(!holds(None, &at, 0));
+    }
+}
