@@ -22,6 +22,12 @@ use clap::Parser;
 use std::io::{self, ErrorKind, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use telemetry::{Shape, logs, panics};
+use tikv_jemallocator::Jemalloc;
+
+/// Also for the Kafka client, which is written in C: the system's allocator keeps what many threads
+/// have freed, and that was most of the memory after a backlog (`.cargo/config.toml` has its settings).
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() {
     // Wrong usage ends here, with its own exit code, which is ours.
