@@ -203,7 +203,7 @@ fn outage(arguments: &Arguments, scene: &Scene, run: &Run) {
         sleep(LOOK_AGAIN);
     }
     say(&format!("after the outage: {:?}", run.memory()));
-    drop(Server::start(&scene.kafka.name));
+    scene.kafka.order("start");
     sleep(beside);
     drop(paced.stop());
 }

@@ -3,6 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+/// The environment variable that gives the suites of one track servers of their own, so that several
+/// tracks can run side by side.
+pub const TRACK_VARIABLE: &str = "DISTRIBUTARY_TRACK";
+
 /// A server that answers.
 #[derive(Clone, Debug)]
 pub struct Server {
@@ -27,6 +31,7 @@ impl Server {
     /// As [`Self::start`].
     #[must_use]
     pub fn start_with(name: &str, settings: &[&str]) -> Self {
+        let name = &of_track(name, std::env::var(TRACK_VARIABLE).ok().as_deref());
         let settings = settings.iter().flat_map(|setting| ["--set", setting]);
         servers(&["start", name].into_iter().chain(settings).collect::<Vec<_>>());
         Self::known(name)
@@ -73,12 +78,22 @@ impl Server {
         (host, port.parse().expect("a port is a number"))
     }
 
-    /// One verb of the script on this server: `stop`, `kill`, `restart`, `wipe`.
+    /// One verb of the script on this server: `start`, `stop`, `kill`, `restart`, `wipe`.
     ///
     /// # Panics
     /// When the script fails, with what it said.
     pub fn order(&self, verb: &str) {
         servers(&[verb, &self.name]);
+    }
+}
+
+/// A name as the track has it. What has a port of its own ([`Server::start_at`]) is one for all.
+fn of_track(name: &str, track: Option<&str>) -> String {
+    match (track, name.contains(':')) {
+        (None, _) => name.into(),
+        (Some(track), false) => format!("{name}:{track}"),
+        (Some(track), true) if name.ends_with(&format!("-{track}")) => name.into(),
+        (Some(track), true) => format!("{name}-{track}"),
     }
 }
 
@@ -104,4 +119,17 @@ fn servers(arguments: &[&str]) -> String {
         String::from_utf8_lossy(&output.stderr)
     );
     stdout
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_track_has_servers_of_its_own() {
+        assert_eq!(of_track("kafka", None), "kafka");
+        assert_eq!(of_track("kafka", Some("b")), "kafka:b");
+        assert_eq!(of_track("postgres-15:halt", Some("b")), "postgres-15:halt-b");
+        assert_eq!(of_track("postgres-15:halt-b", Some("b")), "postgres-15:halt-b", "it is one");
+    }
 }

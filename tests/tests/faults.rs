@@ -165,7 +165,7 @@ fn database_goes_away(label: &str, postgres: &str, short_seed: u64) {
         load.over("database killed and started", |load| {
             load.scene.postgres.order("kill");
             // The same settings: they are kept.
-            let _ = Server::start(&load.scene.postgres.name);
+            load.scene.postgres.order("start");
         });
     }
     load.finish();
@@ -194,7 +194,7 @@ fn broker_goes_away(label: &str, postgres: &str, short_seed: u64) {
         load.over("broker restarted", |load| load.scene.kafka.order("restart"));
         load.over("broker killed and started", |load| {
             load.scene.kafka.order("kill");
-            let _ = Server::start(&load.scene.kafka.name);
+            load.scene.kafka.order("start");
         });
     }
     // A broker that comes up and finds transactions older than their time-out notes them as aborted, and
@@ -204,7 +204,7 @@ fn broker_goes_away(label: &str, postgres: &str, short_seed: u64) {
         load.over(&format!("broker away for {seconds} s"), |load| {
             load.scene.kafka.order("kill");
             sleep(Duration::from_secs(seconds));
-            let _ = Server::start(&load.scene.kafka.name);
+            load.scene.kafka.order("start");
         });
     }
     load.finish();
@@ -315,7 +315,7 @@ fn one_of_three_brokers_is_killed() {
     for &victim in rounds {
         let victim = &three.servers[victim];
         load.over("one of three brokers killed", |_| victim.order("kill"));
-        load.over("the third broker came back", |_| drop(Server::start(&victim.name)));
+        load.over("the third broker came back", |_| victim.order("start"));
     }
     load.finish();
 }

@@ -94,9 +94,14 @@ running() {
     [[ $id =~ ^[0-9]+$ ]] && alive "$id" && tr '\0' '\n' <"/proc/$id/cmdline" 2>/dev/null | grep -q -F -- "$dir/"
 }
 
-# Another program on our port would be taken for our server.
+# Another program on our port would be taken for our server. One that was just killed may keep it for a moment.
 refuse_foreign_port() {
-    ! listening "$server_port" || die "$name: port $server_port is taken by another program"
+    local tries
+    for ((tries = 0; tries < 50; tries++)); do
+        listening "$server_port" || return 0
+        sleep 0.1
+    done
+    die "$name: port $server_port is taken by another program"
 }
 
 print_address() {

@@ -16,15 +16,20 @@ step() {
     code=${PIPESTATUS[0]}
     set -e
     count_tests "$log"
-    local took="$((SECONDS - begun)) s"
-    if ((code == 0)); then
-        steps_done+=("$(printf 'ok      %6s  %s' "$took" "$title")")
-    else
-        steps_done+=("$(printf 'FAILED  %6s  %s' "$took" "$title")")
-        steps_failed+=("$title")
-    fi
-    printf '━━ %s: %s, %s\n' "$title" "$( ((code == 0)) && echo ok || echo FAILED)" "$took"
+    local took=$((SECONDS - begun))
+    note_step "$code" "$took" "$title"
+    printf '━━ %s: %s, %d s\n' "$title" "$( ((code == 0)) && echo ok || echo FAILED)" "$took"
     return 0
+}
+
+# Arguments: exit code, seconds, title.
+note_step() {
+    if (($1 == 0)); then
+        steps_done+=("$(printf 'ok      %6s  %s' "$2 s" "$3")")
+    else
+        steps_done+=("$(printf 'FAILED  %6s  %s' "$2 s" "$3")")
+        steps_failed+=("$3")
+    fi
 }
 
 # A step without which the others make no sense. It runs in this shell, so that it can set variables.
