@@ -30,6 +30,8 @@ impl Amount {
     }
 }
 
+/// Kills of each version in the long form.
+const KILLS_FULL: u32 = 20;
 /// Between two kills: sometimes within the snapshot, sometimes far into the stream.
 const ALIVE: std::ops::Range<u64> = 150..3500;
 
@@ -124,17 +126,17 @@ fn everything_arrives_from_18() {
 #[test]
 fn killed_again_and_again_nothing_is_lost_or_doubled_from_15() {
     let short = Amount { transactions: 200, kills: 5 };
-    arrives_whole("killed_15", "postgres-15", 515, Amount::of(short, 5));
+    arrives_whole("killed_15", "postgres-15", 515, Amount::of(short, KILLS_FULL));
 }
 
 #[test]
 fn killed_again_and_again_nothing_is_lost_or_doubled_from_11() {
     let short = Amount { transactions: 100, kills: 3 };
-    arrives_whole("killed_11", "postgres-11", 511, Amount::of(short, 5));
+    arrives_whole("killed_11", "postgres-11", 511, Amount::of(short, KILLS_FULL));
 }
 
 #[test]
 fn killed_again_and_again_nothing_is_lost_or_doubled_from_18() {
     let short = Amount { transactions: 100, kills: 3 };
-    arrives_whole("killed_18", "postgres-18", 518, Amount::of(short, 5));
+    arrives_whole("killed_18", "postgres-18", 518, Amount::of(short, KILLS_FULL));
 }

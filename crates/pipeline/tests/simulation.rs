@@ -1,4 +1,4 @@
-//! Lane, router and frontier under a scheduler that reorders, delays, drops, kills and pauses
+//! Lane, router, frontier and revisions under a scheduler that reorders, delays, drops, kills and pauses
 //! (delivery-protocol.md, section 14): their invariants hold after every step, and everything
 //! arrives once the trouble ends.
 //!
@@ -26,6 +26,10 @@ pub(crate) enum Bug {
     NotSentAgain,
     /// Older owners may go on writing.
     NoFencing,
+    /// Lanes are sealed before everything of their revision is durable.
+    SealedEarly,
+    /// Lanes of a new revision begin where their own checkpoints stand.
+    FloorIgnored,
 }
 
 const STEPS: u64 = 120;
@@ -87,6 +91,16 @@ fn a_slot_confirmed_early_is_found() {
 #[test]
 fn a_lane_that_is_not_sent_again_is_found() {
     is_found(Bug::NotSentAgain);
+}
+
+#[test]
+fn a_revision_that_is_sealed_early_is_found() {
+    is_found(Bug::SealedEarly);
+}
+
+#[test]
+fn a_revision_that_forgets_where_it_begins_is_found() {
+    is_found(Bug::FloorIgnored);
 }
 
 #[test]

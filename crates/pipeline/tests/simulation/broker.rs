@@ -32,6 +32,12 @@ pub(crate) struct LaneLog {
 #[derive(Debug)]
 pub(crate) struct Broker {
     pub(crate) lanes: Vec<LaneLog>,
+    /// What a reader with `read_committed` sees in each partition.
+    pub(crate) partitions: Vec<Vec<Event>>,
+    /// Which lane has written to a partition in a revision.
+    pub(crate) owners: BTreeMap<(u64, i32), u8>,
+    /// A partition that two lanes wrote to in one revision.
+    pub(crate) shared: Option<String>,
     rng: SmallRng,
     /// Percent of the calls that go wrong.
     pub(crate) trouble: u32,
@@ -45,10 +51,28 @@ pub(crate) fn lock(broker: &Shared) -> MutexGuard<'_, Broker> {
 }
 
 impl Broker {
-    pub(crate) fn shared(lanes: u8, seed: u64, bug: Option<Bug>) -> Shared {
+    pub(crate) fn shared(lanes: u8, partitions: i32, seed: u64, bug: Option<Bug>) -> Shared {
         let lanes = (0..lanes).map(|_| LaneLog::default()).collect();
+        let partitions = (0..partitions).map(|_| Vec::new()).collect();
         let rng = SmallRng::seed_from_u64(seed);
-        Arc::new(Mutex::new(Self { lanes, rng, trouble: 12, bug }))
+        let (owners, shared) = (BTreeMap::new(), None);
+        Arc::new(Mutex::new(Self { lanes, partitions, owners, shared, rng, trouble: 12, bug }))
+    }
+
+    /// Ends the open transaction of a lane.
+    fn commit(&mut self, lane: u8) {
+        let log = &mut self.lanes[usize::from(lane)];
+        let revision =
+            log.open_checkpoint.as_ref().or(log.checkpoint.as_ref()).map_or(0, |it| it.rev);
+        for event in &log.open {
+            let owner = *self.owners.entry((revision, event.2)).or_insert(lane);
+            if owner != lane {
+                let text = format!("I7: lanes {owner} and {lane} wrote to partition {}", event.2);
+                self.shared = Some(text);
+            }
+            self.partitions[usize::try_from(event.2).expect("a partition")].push(event.clone());
+        }
+        log.commit();
     }
 
     fn is_trouble(&mut self) -> bool {
@@ -61,7 +85,7 @@ impl Broker {
         if let Some(epoch) = log.late.pop()
             && epoch == log.epoch
         {
-            log.commit();
+            self.commit(u8::try_from(lane).expect("few lanes"));
         }
     }
 }
@@ -80,12 +104,17 @@ impl LaneLog {
 pub(crate) struct Sink {
     broker: Shared,
     lane: u8,
+    revision: u64,
     epoch: i64,
     txn_seq: u64,
 }
 
 /// Opens a lane as `kafka::open` does: the older epoch is fenced, its transaction aborted.
-pub(crate) fn open(broker: &Shared, lane: u8) -> Result<(Box<dyn LaneSink>, Opened), kafka::Error> {
+pub(crate) fn open(
+    broker: &Shared,
+    lane: u8,
+    revision: u64,
+) -> Result<(Box<dyn LaneSink>, Opened), kafka::Error> {
     let mut held = lock(broker);
     if held.is_trouble() {
         return Err(unreachable());
@@ -98,7 +127,7 @@ pub(crate) fn open(broker: &Shared, lane: u8) -> Result<(Box<dyn LaneSink>, Open
     let checkpoint = log.checkpoint.clone().filter(|_| !forgets);
     let txn_seq = log.checkpoint.as_ref().map_or(0, |last| last.txn_seq);
     let opened = Opened { term: log.epoch, checkpoint };
-    let sink = Sink { broker: Arc::clone(broker), lane, epoch: log.epoch, txn_seq };
+    let sink = Sink { broker: Arc::clone(broker), lane, revision, epoch: log.epoch, txn_seq };
     Ok((Box::new(sink), opened))
 }
 
@@ -151,14 +180,14 @@ impl LaneSink for Sink {
         log.open_checkpoint = Some(Checkpoint {
             v: 1,
             task: "shop".into(),
-            rev: 1,
+            rev: self.revision,
             lane: LaneId::Lane(self.lane),
             term: self.epoch,
             txn_seq: self.txn_seq + 1,
             pos: point.position,
             end_lsn: point.end_lsn,
             complete: point.complete,
-            sealed: false,
+            sealed: point.sealed,
             snap: Vec::new(),
             prev_end: BTreeMap::new(),
             older_end: BTreeMap::new(),
@@ -166,7 +195,7 @@ impl LaneSink for Sink {
             ver: "0".into(),
         });
         if !trouble {
-            log.commit();
+            broker.commit(self.lane);
             self.txn_seq += 1;
             return Ok(Committed { clean: true, txn_seq: self.txn_seq });
         }
@@ -180,13 +209,13 @@ impl LaneSink for Sink {
             }
             // It was applied, and the answer lost.
             2 => {
-                log.commit();
+                broker.commit(self.lane);
                 Err(unreachable())
             }
             // It was sent again in silence, and the first copy is still under way.
             _ => {
                 log.late.push(self.epoch);
-                log.commit();
+                broker.commit(self.lane);
                 self.txn_seq += 1;
                 Ok(Committed { clean: believes, txn_seq: self.txn_seq })
             }

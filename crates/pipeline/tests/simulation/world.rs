@@ -13,13 +13,14 @@ use pipeline::routing::Routing;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use record::encode::Encoder;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use supervision::Credit;
-use wal::{Lsn, Position};
+use wal::{ChangeBatch, Lsn, Position};
 
-const LANES: u8 = 3;
+/// Lanes of a revision, at most.
+const LANES: u8 = 4;
 const PARTITIONS: i32 = 9;
 
 /// What the source holds: transactions with so many rows, ten LSNs apart.
@@ -68,6 +69,21 @@ struct Front {
     at: (usize, u64),
 }
 
+/// The revision in force, as the meta lane holds it.
+struct Revision {
+    number: u64,
+    start: Lsn,
+    lanes: u8,
+}
+
+/// What the present process is about to change.
+struct Change {
+    lanes: u8,
+    /// Where the present revision ends.
+    end: Lsn,
+    sealed: BTreeSet<usize>,
+}
+
 pub(crate) struct World {
     rng: SmallRng,
     bug: Option<Bug>,
@@ -79,8 +95,12 @@ pub(crate) struct World {
     /// Owners of a process that was paused, taken for dead, and woke up.
     zombies: Vec<Owner>,
     watermark: Lsn,
+    revision: Revision,
+    change: Option<Change>,
+    /// Transactions that any front has begun to read.
+    furthest: usize,
+    /// By partition.
     expected: Vec<Vec<Seen>>,
-    lanes: u8,
     started: Instant,
     steps: u64,
 }
@@ -90,19 +110,22 @@ impl World {
         let mut rng = SmallRng::seed_from_u64(seed);
         let transactions: Vec<u64> =
             (0..rng.random_range(2..9)).map(|_| rng.random_range(1..7)).collect();
-        let lanes = if rng.random_ratio(1, 4) { 1 } else { LANES };
+        let lanes = rng.random_range(1..=LANES);
+        let partitions = usize::try_from(PARTITIONS).expect("few");
         let mut world = Self {
-            broker: Broker::shared(lanes, rng.random(), bug),
+            broker: Broker::shared(LANES, PARTITIONS, rng.random(), bug),
             rng,
             bug,
             source: Source { transactions, confirmed: Lsn(50), remembered: Lsn(50) },
             front: None,
             generations: 0,
-            owners: (0..lanes).map(|_| None).collect(),
+            owners: (0..LANES).map(|_| None).collect(),
             zombies: Vec::new(),
             watermark: Lsn(50),
-            expected: vec![Vec::new(); usize::from(lanes)],
-            lanes,
+            revision: Revision { number: 1, start: Lsn::ZERO, lanes },
+            change: None,
+            furthest: 0,
+            expected: vec![Vec::new(); partitions],
             started: Instant::now(),
             steps: 0,
         };
@@ -110,9 +133,9 @@ impl World {
         world
     }
 
-    /// What each lane must show in the end, by routing alone.
+    /// What each partition must show in the end, by routing alone.
     fn expect(&mut self) {
-        let plan = bench::table_plan(PARTITIONS, self.lanes);
+        let plan = bench::table_plan(PARTITIONS, 1);
         let mut scratch = record::route::Scratch::default();
         for (transaction, &rows) in self.source.transactions.iter().enumerate() {
             let lsn = commit_lsn(transaction);
@@ -120,7 +143,7 @@ impl World {
             for index in 0..u32::try_from(rows).expect("few") {
                 plan.route(&batch, index, &mut scratch, &mut |piece| {
                     let seen = (Lsn(lsn).to_string(), index.to_string(), piece.partition);
-                    self.expected[usize::from(piece.lane)].push(seen);
+                    self.expected[usize::try_from(piece.partition).expect("few")].push(seen);
                 });
             }
         }
@@ -129,18 +152,22 @@ impl World {
     /// One step of the scheduler, then every invariant.
     pub(crate) fn step(&mut self) -> Result<(), String> {
         self.steps += 1;
-        let lane = self.rng.random_range(0..usize::from(self.lanes));
+        let lane = self.rng.random_range(0..usize::from(self.revision.lanes));
         match self.rng.random_range(0..100) {
             0..28 => self.read(),
             28..58 => self.work(lane),
             58..70 => self.idle(lane),
             70..80 => self.hear(lane),
-            80..86 => self.confirm(),
+            80..84 => self.confirm(),
+            84..86 => self.seal(),
             86..91 => self.revive(lane),
             91..93 => lock(&self.broker).deliver_late(lane),
             93..95 => self.front = None,
             95..96 => self.owners[lane] = None,
-            96..97 => self.kill(),
+            96..97 => {
+                self.kill();
+                self.change_spec();
+            }
             97..98 => self.restart_source(),
             _ => self.wake_zombie(),
         }
@@ -152,45 +179,104 @@ impl World {
         lock(&self.broker).trouble = 0;
         for _ in 0..400 {
             self.read();
-            for lane in 0..usize::from(self.lanes) {
+            for lane in 0..usize::from(self.revision.lanes) {
                 self.revive(lane);
                 self.work(lane);
                 self.idle(lane);
                 self.hear(lane);
             }
             self.confirm();
+            self.seal();
             self.check()?;
         }
+        if self.change.is_some() {
+            return Err("the changed spec never took force".into());
+        }
         let broker = lock(&self.broker);
-        for (lane, (log, expected)) in broker.lanes.iter().zip(&self.expected).enumerate() {
-            if log.visible != *expected {
-                return Err(format!("lane {lane} shows {:?}, not {expected:?}", log.visible));
+        for (partition, (shown, expected)) in
+            broker.partitions.iter().zip(&self.expected).enumerate()
+        {
+            if shown != expected {
+                return Err(format!("partition {partition} shows {shown:?}, not {expected:?}"));
             }
         }
         Ok(())
     }
 
+    /// The next process has another number of lanes in its spec.
+    fn change_spec(&mut self) {
+        let lanes = self.rng.random_range(1..=LANES);
+        self.change = (lanes != self.revision.lanes).then(|| {
+            // The server's present end: whatever any lane holds commits before.
+            let from = self.furthest.min(self.source.transactions.len());
+            let transactions = self.rng.random_range(from..=self.source.transactions.len());
+            let end = Lsn(commit_lsn(transactions) - self.rng.random_range(0..=2));
+            Change { lanes, end, sealed: BTreeSet::new() }
+        });
+    }
+
+    /// Once everything of the revision is durable, lanes are sealed one by one; after the last one the
+    /// next revision is in force, and the task is opened again.
+    fn seal(&mut self) {
+        let now = self.now();
+        let Some(change) = &mut self.change else { return };
+        if self.watermark < change.end && self.bug != Some(Bug::SealedEarly) {
+            return;
+        }
+        for lane in 0..usize::from(self.revision.lanes) {
+            if change.sealed.contains(&lane) {
+                continue;
+            }
+            let Some(owner) = &mut self.owners[lane] else { return };
+            owner.around.now = now;
+            let sealed = owner.lane.seal(change.end, &mut owner.around);
+            self.owners[lane] = None;
+            if sealed.is_err() {
+                return;
+            }
+            change.sealed.insert(lane);
+        }
+        let Change { lanes, end, .. } = *change;
+        self.revision = Revision { number: self.revision.number + 1, start: end, lanes };
+        self.change = None;
+        self.front = None;
+        if self.rng.random() {
+            // The slot was not told yet.
+            self.restart_source();
+        }
+    }
+
     /// The front reads some rows; a new one begins at the slot.
     fn read(&mut self) {
-        let lanes = usize::from(self.lanes);
-        let plan = bench::table_plan(PARTITIONS, self.lanes);
+        let lanes = self.revision.lanes;
+        let plan = bench::table_plan(PARTITIONS, lanes);
         if self.front.is_none() {
             self.generations += 1;
             let confirmed = self.source.confirmed.0;
             let from = self.source.transactions.iter().enumerate();
             let from = from.take_while(|(it, _)| commit_lsn(*it) + 8 <= confirmed).count();
-            let mut routing = Routing::new(self.generations, lanes);
+            let end = self.change.as_ref().map(|change| change.end);
+            let mut routing = Routing::new(self.generations, usize::from(lanes)).until(end);
             routing.learn(TableLearned { table: bench::table(), plan: Some(plan) });
             self.front = Some(Front {
                 generation: self.generations,
                 routing,
-                frontier: Frontier::new(self.lanes),
+                frontier: Frontier::new(lanes),
                 at: (from, 0),
             });
         }
         let Some(front) = &mut self.front else { return };
         let (transaction, from) = front.at;
-        let Some(&rows) = self.source.transactions.get(transaction) else { return };
+        let Some(&rows) = self.source.transactions.get(transaction) else {
+            // A keepalive: nothing else has committed.
+            let idle_until = Some(Lsn(commit_lsn(transaction)));
+            let batch =
+                ChangeBatch { idle_until, ends_transaction: true, ..ChangeBatch::default() };
+            let decoded = Decoded { batch, credit: Credit::none() };
+            let routed = front.routing.route(decoded, &mut |_, _| {});
+            return front.frontier.routed(routed);
+        };
+        self.furthest = self.furthest.max(transaction + 1);
         let to = self.rng.random_range(from..=rows);
         let ends = to == rows;
         let mut batch = bench::inserts(commit_lsn(transaction), from..to, ends);
@@ -262,20 +348,26 @@ impl World {
 
     /// A lane without an owner gets one, and what is not durable again.
     fn revive(&mut self, lane: usize) {
-        if self.owners[lane].is_some() {
+        let is_sealed = self.change.as_ref().is_some_and(|change| change.sealed.contains(&lane));
+        if self.owners[lane].is_some() || is_sealed {
             return;
         }
         let (broker, number) = (Arc::clone(&self.broker), u8::try_from(lane).expect("few lanes"));
-        let open: OpenSink = Box::new(move || broker::open(&broker, number));
+        let revision = self.revision.number;
+        let open: OpenSink = Box::new(move || broker::open(&broker, number, revision));
         let mut around = Around { now: self.now(), reports: VecDeque::new() };
         let budget = CommitBudget {
             events_max: self.rng.random_range(1..8),
-            ..CommitBudget::new(Duration::from_millis(200), self.lanes)
+            ..CommitBudget::new(Duration::from_millis(200), self.revision.lanes)
         };
         let encoder = Encoder::new(&bench::task_plan());
         let progress = Arc::new(Progress::default());
-        let Ok(lane_opened) =
-            Lane::open(open, encoder, budget, progress, Position::ZERO, &mut around)
+        let floor = if self.revision.start == Lsn::ZERO || self.bug == Some(Bug::FloorIgnored) {
+            Position::ZERO
+        } else {
+            Position::just_before(self.revision.start)
+        };
+        let Ok(lane_opened) = Lane::open(open, encoder, budget, progress, floor, &mut around)
         else {
             return;
         };
@@ -318,27 +410,32 @@ impl World {
         self.started + Duration::from_millis(30 * self.steps)
     }
 
-    /// I2, I3, I5 and I6 of delivery-protocol.md, section 11.
+    /// I2, I3, I6 and I7 of delivery-protocol.md, section 11. (I5 the lanes check themselves; I1, I4 and I8
+    /// show as I3.)
     fn check(&self) -> Result<(), String> {
         let broker = lock(&self.broker);
-        for (lane, (log, expected)) in broker.lanes.iter().zip(&self.expected).enumerate() {
-            if !expected.starts_with(&log.visible) {
-                return Err(format!(
-                    "I3: lane {lane} shows {:?}, no prefix of {expected:?}",
-                    log.visible
-                ));
-            }
+        if let Some(shared) = &broker.shared {
+            return Err(shared.clone());
+        }
+        for (lane, log) in broker.lanes.iter().enumerate() {
             if log.covered != log.visible.len() {
                 return Err(format!("I2: lane {lane} shows what its checkpoint does not cover"));
             }
-            let durable = log.checkpoint.as_ref().map_or(Lsn::ZERO, |it| it.pos.commit_lsn);
-            let owed = expected.get(log.visible.len());
-            let owes = owed.is_some_and(|(lsn, ..)| {
+        }
+        for (partition, (shown, expected)) in
+            broker.partitions.iter().zip(&self.expected).enumerate()
+        {
+            if !expected.starts_with(shown) {
+                return Err(format!(
+                    "I3: partition {partition} shows {shown:?}, no prefix of {expected:?}"
+                ));
+            }
+            let owes = expected.get(shown.len()).is_some_and(|(lsn, ..)| {
                 lsn.parse::<Lsn>().expect("an LSN").0 + 8 <= self.source.confirmed.0
             });
             if owes {
                 return Err(format!(
-                    "I6: the slot stands at {}, lane {lane} at {durable}",
+                    "I6: the slot stands at {}, partition {partition} shows {shown:?}",
                     self.source.confirmed
                 ));
             }
