@@ -64,7 +64,8 @@ pub(super) fn ordinals(reads: &[Read<'_>], report: &mut Report) {
     }
 }
 
-/// A TRUNCATE is in every partition of its topic.
+/// A TRUNCATE is in every partition of its topic. One that announces a snapshot has no ordinal, and may
+/// have been interrupted with it where another announcement follows.
 pub(super) fn truncates(
     reads: &[Read<'_>],
     partitions: &BTreeMap<String, i32>,
@@ -77,7 +78,13 @@ pub(super) fn truncates(
         let of = (read.record.topic.as_str(), lsn, seq.map(|seq| seq.ordinal));
         truncates.entry(of).or_default().insert(read.record.partition);
     }
+    let announced: BTreeMap<&str, u64> =
+        truncates.keys().filter(|it| it.2.is_none()).map(|it| (it.0, it.1)).collect();
     for ((topic, lsn, ordinal), reached) in truncates {
+        // The map keeps the last one of each topic.
+        if ordinal.is_none() && announced.get(topic).is_some_and(|&last| lsn < last) {
+            continue;
+        }
         let count = partitions.get(topic).copied().unwrap_or_default();
         if !reached.iter().copied().eq(0..count) {
             let text = format!(
