@@ -79,6 +79,11 @@ fn found_text(partitions: Option<i32>) -> String {
 }
 
 impl Error {
+    /// What we write is always JSON; should it not be, it is not the brokers' fault.
+    pub(crate) fn from_json(doing: &str, error: &serde_json::Error) -> Self {
+        Self::Client { doing: doing.into(), reason: error.to_string() }
+    }
+
     /// Sorts an error of the client library. `doing` completes "while …".
     #[expect(clippy::wildcard_enum_match_arm, reason = "a foreign enum that grows")]
     pub(crate) fn from_kafka(doing: &str, error: &KafkaError) -> Self {

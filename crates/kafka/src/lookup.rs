@@ -34,15 +34,8 @@ enum Edge {
     End,
 }
 
-/// A transaction that is open in a partition.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Open {
-    /// Offset of its first record; nothing from there on is visible.
-    pub(crate) begin: i64,
-}
-
-/// Where a partition begins or ends.
-type Offsets = BTreeMap<(String, i32), i64>;
+/// Where partitions begin or end.
+pub(crate) type Offsets = BTreeMap<(String, i32), i64>;
 
 /// A client that only asks. All calls block.
 pub(crate) struct Lookup {
@@ -61,20 +54,18 @@ impl Lookup {
         Ok(Self { consumer })
     }
 
-    /// Of these partitions, as far as they exist, those in which a transaction is open: what is visible
-    /// ends before the log does.
+    /// Of these partitions, as far as they exist, those in which a transaction is open, and its first
+    /// offset: what is visible ends there, before the log does.
     pub(crate) fn open_transactions(
         settings: &Settings,
         partitions: &[(String, i32)],
-    ) -> Result<BTreeMap<(String, i32), Open>, Error> {
+    ) -> Result<Offsets, Error> {
         let asked: Vec<_> = partitions.iter().map(|(topic, at)| (topic.as_str(), *at)).collect();
         // In this order, so that what is written in between does not look open.
         let ends = Self::new(settings)?.offsets(&asked, Edge::End)?;
-        let visible = Self::with(&settings.lookup_committed())?.offsets(&asked, Edge::End)?;
-        let is_open =
-            |(at, begin): &(&(String, i32), &i64)| ends.get(*at).is_some_and(|it| *begin < it);
-        let open = |(at, &begin): (&(String, i32), &i64)| (at.clone(), Open { begin });
-        Ok(visible.iter().filter(is_open).map(open).collect())
+        let mut open = Self::with(&settings.lookup_committed())?.offsets(&asked, Edge::End)?;
+        open.retain(|at, begin| ends.get(at).is_some_and(|end| *begin < *end));
+        Ok(open)
     }
 
     /// Whether a consumer with `read_committed` gets the record at `offset`, which lies below what is open.
@@ -127,7 +118,13 @@ impl Lookup {
         }
     }
 
-    fn trouble(&self) -> Option<(RDKafkaErrorCode, String)> {
+    /// One try, without a word about the cause.
+    pub(crate) fn try_metadata(&self, patience: Duration) -> Result<Metadata, KafkaError> {
+        self.consumer.fetch_metadata(None, patience)
+    }
+
+    /// What the library has told since it was asked the last time.
+    pub(crate) fn trouble(&self) -> Option<(RDKafkaErrorCode, String)> {
         // Errors come as events: nothing else serves them here. A look without patience ends at the
         // first line for the log.
         (0..EVENTS_MAX).find(|_| self.consumer.poll(EVENT_WAIT).is_none());
@@ -194,8 +191,8 @@ impl Lookup {
         Ok(())
     }
 
-    /// Those of partitions that do not exist are left out. Mostly the client reads uncommitted: an end is where the log ends, not
-    /// where the oldest open transaction of anybody begins.
+    /// Those of partitions that do not exist are left out. Unless the client reads committed, an end is
+    /// where the log ends, not where the oldest open transaction of anybody begins.
     fn offsets(&self, partitions: &[(&str, i32)], edge: Edge) -> Result<Offsets, Error> {
         let mut offsets = Offsets::new();
         for some in partitions.chunks(PARTITIONS_PER_REQUEST) {

@@ -178,10 +178,9 @@ impl MetaLane {
         };
         let topic = self.names.checkpoints();
         for record in records {
-            let (key, json) = record.to_entry().map_err(|error| Error::Client {
-                doing: "writing the meta lane".into(),
-                reason: error.to_string(),
-            })?;
+            let entry = record.to_entry();
+            let (key, json) =
+                entry.map_err(|error| Error::from_json("writing the meta lane", &error))?;
             transactional.send(&Ledger::record(&topic, LaneId::Meta, &key, &json))?;
         }
         transactional.settle()?;

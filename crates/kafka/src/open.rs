@@ -41,11 +41,7 @@ pub fn open(
             Ok((Box::new(TransactionalLane::new(transactional, ledger)), opened))
         }
         Delivery::AtLeastOnce => {
-            let mut producers = Idempotent::open(settings, names, lane)?;
-            let json = fence_json(names, lane, settings.node())?;
-            let topic = names.checkpoints();
-            producers.write_down(&Ledger::record(&topic, lane, FENCE_KEY, &json))?;
-            let term = fence_offset(producers.checkpoints(), &topic, lane)?;
+            let (producers, term) = announce(settings, names, lane)?;
             let opened = read(settings, names, lane, term)?;
             let last = opened.checkpoint.clone();
             let ledger = Ledger::new(settings, names, lane, revision, term, last);
@@ -87,10 +83,7 @@ pub fn open_anew(
             Err(never_clean(lane))
         }
         Delivery::AtLeastOnce => {
-            let mut producers = Idempotent::open(settings, names, lane)?;
-            let fence = fence_json(names, lane, settings.node())?;
-            producers.write_down(&Ledger::record(&topic, lane, FENCE_KEY, &fence))?;
-            let term = fence_offset(producers.checkpoints(), &topic, lane)?;
+            let (mut producers, term) = announce(settings, names, lane)?;
             let mut ledger = ledger(term);
             let (reset, json) = reset(&ledger)?;
             producers.write_down(&Ledger::record(&topic, lane, CHECKPOINT_KEY, &json))?;
@@ -104,12 +97,18 @@ pub fn open_anew(
 
 fn reset(ledger: &Ledger) -> Result<(Checkpoint, Vec<u8>), Error> {
     let reset = ledger.reset();
-    let failed = |error: serde_json::Error| Error::Client {
-        doing: "writing a checkpoint".into(),
-        reason: error.to_string(),
-    };
-    let json = serde_json::to_vec(&reset).map_err(failed)?;
-    Ok((reset, json))
+    let json = serde_json::to_vec(&reset);
+    Ok((reset, json.map_err(|error| Error::from_json("writing a checkpoint", &error))?))
+}
+
+/// At-least-once: a new owner's fence, which fences nobody, and its term.
+fn announce(settings: &Settings, names: &Names, lane: LaneId) -> Result<(Idempotent, i64), Error> {
+    let mut producers = Idempotent::open(settings, names, lane)?;
+    let json = fence_json(names, lane, settings.node())?;
+    let topic = names.checkpoints();
+    producers.write_down(&Ledger::record(&topic, lane, FENCE_KEY, &json))?;
+    let term = fence_offset(producers.checkpoints(), &topic, lane)?;
+    Ok((producers, term))
 }
 
 /// A new owner whose fence is committed clean, and its term.
@@ -159,11 +158,7 @@ fn fence_json(names: &Names, lane: LaneId, node: &str) -> Result<Vec<u8>, Error>
         node: node.into(),
         ver: env!("CARGO_PKG_VERSION").into(),
     };
-    let failed = |error: serde_json::Error| Error::Client {
-        doing: "writing a fence".into(),
-        reason: error.to_string(),
-    };
-    serde_json::to_vec(&fence).map_err(failed)
+    serde_json::to_vec(&fence).map_err(|error| Error::from_json("writing a fence", &error))
 }
 
 fn fence_offset(writer: &mut Writer, topic: &str, lane: LaneId) -> Result<i64, Error> {

@@ -37,7 +37,7 @@ pub fn check(
             return items;
         }
     };
-    let metadata = match connection::connect(settings) {
+    let metadata = match connection::connect(admin.lookup(), settings) {
         Ok(metadata) => metadata,
         Err(error) => {
             let failed = failed("sink.connection", &error);

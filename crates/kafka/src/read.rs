@@ -9,6 +9,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 /// Longest pause between two records.
@@ -28,15 +29,11 @@ impl Entry {
         Self { offset: message.offset(), key, value }
     }
 
+    /// A fence that cannot be read is another's.
     pub(crate) fn is_fence_but_of(&self, node: &str) -> bool {
-        is_fence_but_of(node, self.key.as_bytes(), &self.value)
+        let fence = || serde_json::from_slice::<Fence>(&self.value);
+        self.key == FENCE_KEY && !fence().is_ok_and(|fence| fence.node == node)
     }
-}
-
-/// A fence that cannot be read is another's.
-fn is_fence_but_of(node: &str, key: &[u8], value: &[u8]) -> bool {
-    let is_own = || serde_json::from_slice::<Fence>(value).is_ok_and(|fence| fence.node == node);
-    key == FENCE_KEY.as_bytes() && !is_own()
 }
 
 pub(crate) struct Reader {
@@ -83,13 +80,28 @@ impl Reader {
     /// may write.
     pub(crate) fn to_end(&self) -> Result<Vec<Entry>, Error> {
         let mut entries = Vec::new();
+        self.until_end(|entry| {
+            entries.push(entry);
+            ControlFlow::Continue(())
+        })?;
+        Ok(entries)
+    }
+
+    /// Looks at each record up to where the partition ends for this reader, or until one is enough.
+    fn until_end(&self, mut look: impl FnMut(Entry) -> ControlFlow<()>) -> Result<(), Error> {
         let until = Instant::now() + SILENCE_MAX;
         while Instant::now() < until {
-            match self.consumer.poll(Duration::from_millis(200)) {
-                Some(Ok(message)) => entries.push(Entry::of(&message)),
-                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(entries),
-                Some(Err(error)) => tracing::debug!(%error, "reading checkpoints, waiting"),
-                None => {}
+            let step = match self.consumer.poll(Duration::from_millis(200)) {
+                Some(Ok(message)) => look(Entry::of(&message)),
+                Some(Err(KafkaError::PartitionEOF(_))) => ControlFlow::Break(()),
+                Some(Err(error)) => {
+                    tracing::debug!(%error, "reading checkpoints, waiting");
+                    ControlFlow::Continue(())
+                }
+                None => ControlFlow::Continue(()),
+            };
+            if step.is_break() {
+                return Ok(());
             }
         }
         Err(Error::Unreachable {
@@ -133,25 +145,12 @@ impl Reader {
 
     /// Whether another process's fence above `term` is visible now. No proof that there is none.
     pub(crate) fn sees_newer_owner(&self, term: i64, node: &str) -> Result<bool, Error> {
-        let until = Instant::now() + SILENCE_MAX;
-        while Instant::now() < until {
-            match self.consumer.poll(Duration::from_millis(200)) {
-                Some(Ok(message)) => {
-                    let key = message.key().unwrap_or_default();
-                    let value = message.payload().unwrap_or_default();
-                    if term < message.offset() && is_fence_but_of(node, key, value) {
-                        return Ok(true);
-                    }
-                }
-                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(false),
-                Some(Err(error)) => tracing::debug!(%error, "reading checkpoints, waiting"),
-                None => {}
-            }
-        }
-        Err(Error::Unreachable {
-            doing: "reading the checkpoints".into(),
-            reason: "nothing came in time".into(),
-        })
+        let mut seen = false;
+        self.until_end(|entry| {
+            seen = term < entry.offset && entry.is_fence_but_of(node);
+            if seen { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        Ok(seen)
     }
 
     pub(crate) fn diverged(&self, reason: &dyn std::fmt::Display) -> Error {

@@ -137,11 +137,11 @@ impl Settings {
     }
 
     pub(crate) fn encrypts(&self) -> bool {
-        self.protocol().ends_with("SSL")
+        is_tls(self.protocol())
     }
 
     pub(crate) fn authenticates(&self) -> bool {
-        self.protocol().starts_with("SASL_")
+        is_sasl(self.protocol())
     }
 
     /// What every client shares.
@@ -329,10 +329,18 @@ fn security(
     Ok(())
 }
 
+fn is_tls(protocol: &str) -> bool {
+    protocol.ends_with("SSL")
+}
+
+fn is_sasl(protocol: &str) -> bool {
+    protocol.starts_with("SASL_")
+}
+
 /// Whoever sets a password or an authority wants it used: a protocol that does not is a mistake, and
 /// one that would pass unseen.
 fn fits(security: &config::Security, protocol: &str) -> Result<(), Error> {
-    let (sasl, tls) = (protocol.starts_with("SASL_"), protocol.ends_with("SSL"));
+    let (sasl, tls) = (is_sasl(protocol), is_tls(protocol));
     let mut found = Vec::new();
     for (name, set, used, required) in [
         ("mechanism", security.mechanism.is_some(), sasl, sasl),

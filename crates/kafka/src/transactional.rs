@@ -159,12 +159,8 @@ impl Ledger {
                 reason: diverged.to_string(),
             })
         })?;
-        let json = serde_json::to_vec(&next).map_err(|error| {
-            writer.fail(Error::Client {
-                doing: "writing a checkpoint".into(),
-                reason: error.to_string(),
-            })
-        })?;
+        let json = serde_json::to_vec(&next)
+            .map_err(|error| writer.fail(Error::from_json("writing a checkpoint", &error)))?;
         Ok((next, json))
     }
 

@@ -12,13 +12,12 @@
 
 use crate::Error;
 use crate::checkpoint::{CHECKPOINT_KEY, Checkpoint};
-use crate::lookup::{Lookup, Open};
+use crate::lookup::{Lookup, Offsets};
 use crate::names::{LaneId, Names};
 use crate::read::{Entry, Reader};
 use crate::settings::Settings;
 use crate::transactional::{Transactional, millis_now};
 use record::Record;
-use std::collections::BTreeMap;
 use tracing::warn;
 
 /// Key of the record that takes a partition into a transaction. It is never committed.
@@ -48,7 +47,7 @@ pub(crate) fn end_aborted(
         Checkpoint::parse(&last.value, names, lane).ok()
     };
     let undecided = match open.get(&own) {
-        Some(own) => last(&Reader::uncommitted(settings, names, lane, own.begin)?.to_end()?),
+        Some(&begin) => last(&Reader::uncommitted(settings, names, lane, begin)?.to_end()?),
         None => None,
     };
     let aborted = match &undecided {
@@ -58,8 +57,8 @@ pub(crate) fn end_aborted(
         }
         None => {
             let committed = last(&Reader::new(settings, names, lane)?.to_end()?);
-            let is_aborted = |(at, it): &(&(String, i32), &Open)| {
-                **at != own && !holds(committed.as_ref(), at, it.begin)
+            let is_aborted = |(at, begin): &(&(String, i32), &i64)| {
+                **at != own && !holds(committed.as_ref(), at, **begin)
             };
             open.iter().filter(is_aborted).map(|(at, _)| at).collect()
         }
@@ -87,13 +86,12 @@ pub(crate) fn end_aborted(
 /// committed.
 fn was_aborted(
     next: &Checkpoint,
-    open: &BTreeMap<(String, i32), Open>,
+    open: &Offsets,
     is_visible: impl Fn(&str, i32, i64) -> Result<bool, Error>,
 ) -> Result<bool, Error> {
     for (topic, partitions) in &next.prev_end {
         for (&partition, &end) in partitions {
-            let is_open =
-                open.get(&(topic.clone(), partition)).is_some_and(|open| open.begin <= end);
+            let is_open = open.get(&(topic.clone(), partition)).is_some_and(|&begin| begin <= end);
             if !is_open {
                 return Ok(!is_visible(topic, partition, end)?);
             }
@@ -134,8 +132,8 @@ mod tests {
         }
     }
 
-    fn open(partitions: &[(i32, i64)]) -> BTreeMap<(String, i32), Open> {
-        let of = |&(at, begin): &(i32, i64)| (("orders".to_owned(), at), Open { begin });
+    fn open(partitions: &[(i32, i64)]) -> Offsets {
+        let of = |&(at, begin): &(i32, i64)| (("orders".to_owned(), at), begin);
         partitions.iter().map(of).collect()
     }
 

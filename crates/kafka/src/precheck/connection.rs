@@ -2,9 +2,8 @@
 
 use super::reach::{Spoken, spoken};
 use crate::Error;
-use crate::client::Watch;
+use crate::lookup::Lookup;
 use crate::settings::Settings;
-use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::metadata::Metadata;
 use std::time::{Duration, Instant};
@@ -13,28 +12,19 @@ const DOING: &str = "reading metadata";
 const CONNECT_MAX: Duration = Duration::from_secs(15);
 /// How long the first try takes before it is asked why, and by how much each further one is longer.
 const TRY_STEP: Duration = Duration::from_millis(500);
-/// Log lines come in the same queue as errors, and a look without patience ends at the first of them.
-const LOOK: Duration = Duration::from_millis(10);
-/// Events of the client that one look takes in.
-const EVENTS_MAX: usize = 64;
 
 /// Brokers and topics, or the most telling reason why there are none.
-pub(super) fn connect(settings: &Settings) -> Result<Metadata, Error> {
-    let consumer = settings
-        .lookup()
-        .create_with_context::<Watch, BaseConsumer<Watch>>(Watch::default())
-        .map_err(|error| Error::from_kafka("making a client", &error))?;
+pub(super) fn connect(lookup: &Lookup, settings: &Settings) -> Result<Metadata, Error> {
     let until = Instant::now() + CONNECT_MAX;
     let mut patience = TRY_STEP;
     // The library is silent about an error that it has told: what it told stays the reason.
     let mut told = None;
     loop {
-        let failed = match consumer.fetch_metadata(None, patience) {
+        let failed = match lookup.try_metadata(patience) {
             Ok(metadata) => return Ok(metadata),
             Err(error) => Error::from_kafka(DOING, &error),
         };
-        (0..EVENTS_MAX).find(|_| consumer.poll(LOOK).is_none());
-        match consumer.client().context().take_trouble() {
+        match lookup.trouble() {
             Some((RDKafkaErrorCode::AllBrokersDown, _)) if told.is_some() => {}
             Some((code, reason)) => told = Some(Error::from_code(DOING, code, &reason)),
             None => {}
