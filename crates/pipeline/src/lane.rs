@@ -12,7 +12,7 @@ use kafka::sink::{CommitPoint, LaneSink, Opened};
 use record::encode::Encoder;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use supervision::FailureClass;
 use tracing::debug;
@@ -298,9 +298,8 @@ impl LaneThread {
         let Self { lane: number, open, encoder, budget, progress, floor } = self;
         let mut lane = Lane::open(open, encoder, budget, progress, floor, thread)?;
         loop {
-            match queue.try_recv() {
-                Ok(Order::Write(batch)) => lane.write(&batch, thread)?,
-                Ok(Order::Seal(end)) => return lane.seal(end, thread),
+            let order = match queue.try_recv() {
+                Ok(order) => Some(order),
                 Err(empty) => {
                     lane.idle(thread)?;
                     if empty == TryRecvError::Disconnected {
@@ -309,29 +308,24 @@ impl LaneThread {
                         debug!(lane = number, "lane told to stop");
                         return Ok(());
                     }
-                    if let Some(end) = wait(&mut lane, queue, thread)? {
-                        return lane.seal(end, thread);
-                    }
+                    wait(&mut lane, queue)?
                 }
+            };
+            match order {
+                Some(Order::Write(batch)) => lane.write(&batch, thread)?,
+                Some(Order::Seal(end)) => return lane.seal(end, thread),
+                None => {}
             }
         }
     }
 }
 
-/// Waits for the next order while the client is served. Where the revision ends, if it does.
-fn wait(
-    lane: &mut Lane,
-    queue: &Receiver<Order>,
-    thread: &mut Thread,
-) -> Result<Option<Lsn>, Failure> {
+/// Waits for the next order while the client is served.
+fn wait(lane: &mut Lane, queue: &Receiver<Order>) -> Result<Option<Order>, Failure> {
     let patience = if lane.is_in_transaction() { OPEN_POLL } else { IDLE_POLL };
     let order = queue.recv_timeout(patience);
     lane.poll()?;
-    match order {
-        Ok(Order::Write(batch)) => lane.write(&batch, thread).map(|()| None),
-        Ok(Order::Seal(end)) => Ok(Some(end)),
-        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Ok(None),
-    }
+    Ok(order.ok())
 }
 
 pub(crate) fn micros_now() -> i64 {

@@ -79,8 +79,13 @@ impl Planner {
     /// # Errors
     /// When the spec names no topic for it.
     pub fn topic(&self, schema: &str, table: &str) -> Result<Option<String>, Failure> {
+        Ok(self.chosen(schema, table)?.map(|(_, topic)| topic))
+    }
+
+    /// Which object of the spec selects a table, and its topic.
+    fn chosen(&self, schema: &str, table: &str) -> Result<Option<(usize, String)>, Failure> {
         let Some(object) = self.selection.selected(schema, table) else { return Ok(None) };
-        Ok(Some(self.task.topic(object, schema, table)?.into_string()))
+        Ok(Some((object, self.task.topic(object, schema, table)?.into_string())))
     }
 
     /// Partition counts by topic.
@@ -118,11 +123,10 @@ impl Planner {
     }
 
     fn planned(&self, table: &Arc<Table>) -> Result<Option<Arc<TablePlan>>, Failure> {
-        let Some(object) = self.selection.selected(&table.schema, &table.name) else {
+        let Some((object, topic)) = self.chosen(&table.schema, &table.name)? else {
             return Ok(None);
         };
-        let topic = self.task.topic(object, &table.schema, &table.name)?;
-        let partitions = self.pins.lock().get(&*topic).copied().unwrap_or_default();
+        let partitions = self.pins.lock().get(&topic).copied().unwrap_or_default();
         let table = Arc::clone(table);
         let plan = TablePlan::new(table, &self.task, object, partitions, self.spec.lanes.0)?;
         Ok(Some(Arc::new(plan)))
@@ -153,10 +157,7 @@ impl Planner {
         let pins = self.pins.lock();
         let mut missing = BTreeMap::new();
         for table in tables {
-            let Some(object) = self.selection.selected(&table.schema, &table.name) else {
-                continue;
-            };
-            let name = self.task.topic(object, &table.schema, &table.name)?.into_string();
+            let Some((object, name)) = self.chosen(&table.schema, &table.name)? else { continue };
             if pins.contains_key(&name) {
                 continue;
             }

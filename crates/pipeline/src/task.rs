@@ -111,6 +111,10 @@ fn parked(failure: Failure) -> Outcome {
     }
 }
 
+fn first(positions: &Positions, lanes: config::Lanes) -> Vec<Position> {
+    positions.borrow().iter().take(usize::from(lanes.0)).copied().collect()
+}
+
 /// Failures of the front, and what follows them.
 struct Retries {
     log: FailureLog,
@@ -434,7 +438,7 @@ impl Task {
 
     /// Where the lanes of the spec stand; more may be open, to take them from an older owner.
     fn lane_positions(&self) -> Vec<Position> {
-        self.positions.borrow().iter().take(usize::from(self.spec.lanes.0)).copied().collect()
+        first(&self.positions, self.spec.lanes)
     }
 
     fn watermark_lsn(&self) -> Option<Lsn> {
@@ -444,10 +448,10 @@ impl Task {
     /// Writes watermarks of the connected server.
     fn watermark_writer(&self, session: &Session) -> WriteWatermark {
         let (meta, state) = (self.meta.clone(), Rc::clone(&self.state));
-        let (positions, count) = (Rc::clone(&self.positions), usize::from(self.spec.lanes.0));
+        let (positions, count) = (Rc::clone(&self.positions), self.spec.lanes);
         let (system_id, timeline) = (session.server().system_id, session.server().timeline);
         Rc::new(move |lsn| {
-            let lanes = positions.borrow().iter().take(count).copied().collect();
+            let lanes = first(&positions, count);
             let watermark = Watermark { lsn, system_id, timeline, lanes };
             let (meta, state) = (meta.clone(), Rc::clone(&state));
             Box::pin(async move {

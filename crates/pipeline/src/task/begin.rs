@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tracing::{info, warn};
-use wal::Lsn;
+use wal::{Lsn, Table};
 
 /// Seconds from 1970 to PostgreSQL's epoch, 2000-01-01.
 const POSTGRES_EPOCH_S: u64 = 946_684_800;
@@ -95,15 +95,10 @@ impl Task {
     /// it would have to be carried out until there.
     async fn can_be_planned(&self, session: &Session, next: &config::Shape) -> Result<(), Failure> {
         let spec = Arc::new(self.spec.shaped(next));
-        let names = spec.source.partition_names;
         let (kafka, meta, pins) = (self.kafka.clone(), self.meta.clone(), self.planner.pins());
-        let planner = Planner::new(spec, kafka, meta, pins)?;
-        let candidates = session.candidates().await?;
-        let version = session.server().version;
-        let readings = capture(&candidates, planner.selection(), version, names).read;
-        let oids: Vec<u32> = readings.iter().map(|reading| reading.relation.oid).collect();
-        let tables: Vec<_> = session.tables(&oids).await?.into_iter().map(Arc::new).collect();
-        planner.plan_all(&tables).await?;
+        let planner = Planner::new(Arc::clone(&spec), kafka, meta, pins)?;
+        let readings = captured(session, &planner, &spec).await?.read;
+        planner.plan_all(&tables(session, &readings).await?).await?;
         Ok(())
     }
 
@@ -165,9 +160,7 @@ impl Task {
     }
 
     async fn capture(&self, session: &Session) -> Result<Capture, Failure> {
-        let candidates = session.candidates().await?;
-        let names = self.spec.source.partition_names;
-        Ok(capture(&candidates, self.planner.selection(), session.server().version, names))
+        captured(session, &self.planner, &self.spec).await
     }
 
     /// A new slot, and the snapshot if it is wanted.
@@ -277,8 +270,7 @@ impl Task {
         session: &Session,
         readings: Vec<Reading>,
     ) -> Result<Vec<snapshot::Source>, Failure> {
-        let oids: Vec<u32> = readings.iter().map(|reading| reading.relation.oid).collect();
-        let tables: Vec<_> = session.tables(&oids).await?.into_iter().map(Arc::new).collect();
+        let tables = tables(session, &readings).await?;
         let plans = self.planner.plan_all(&tables).await?;
         let source = |((reading, table), plan): ((Reading, _), Option<_>)| {
             let Reading { relation, only, .. } = reading;
@@ -338,6 +330,21 @@ impl Task {
         self.progress.advanced(consistent_point);
         Ok(())
     }
+}
+
+async fn captured(
+    session: &Session,
+    planner: &Planner,
+    spec: &config::Task,
+) -> Result<Capture, Failure> {
+    let candidates = session.candidates().await?;
+    let names = spec.source.partition_names;
+    Ok(capture(&candidates, planner.selection(), session.server().version, names))
+}
+
+async fn tables(session: &Session, readings: &[Reading]) -> Result<Vec<Arc<Table>>, Failure> {
+    let oids: Vec<u32> = readings.iter().map(|reading| reading.relation.oid).collect();
+    Ok(session.tables(&oids).await?.into_iter().map(Arc::new).collect())
 }
 
 /// Microseconds since 2000-01-01 00:00 UTC (PostgreSQL's `TimestampTz`).
