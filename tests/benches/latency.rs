@@ -10,11 +10,11 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 use tests::bench::arrivals::Listener;
 use tests::bench::pace::{self, Committed, Pace, Paced};
-use tests::bench::run::{Run, walsender};
+use tests::bench::run::Run;
 use tests::bench::{megabytes, percentile, print_ending, print_heading, process_of};
 use tests::deadline::await_true;
 use tests::procfs::{Memory, cpu_seconds};
-use tests::scene::Scene;
+use tests::scene::{Scene, walsender};
 use tests::sql::Sql;
 
 /// Measure from commit to record.

@@ -121,8 +121,21 @@ pub fn count(kafka: &Server, topic: &str) -> u64 {
     let partitions = topics::list(kafka, |name| name == topic);
     let mut records = 0;
     let count = partitions.get(topic).copied().unwrap_or_default();
-    read_topic(&consumer(kafka, "read_committed"), topic, count, |_| records += 1);
+    each(kafka, topic, count, |_| records += 1);
     records
+}
+
+/// Each record of a topic's partitions for a consumer with `read_committed`.
+///
+/// # Panics
+/// When the broker does not answer.
+pub(crate) fn each(
+    kafka: &Server,
+    topic: &str,
+    partitions: i32,
+    each: impl FnMut(&BorrowedMessage<'_>),
+) {
+    read_topic(&consumer(kafka, "read_committed"), topic, partitions, each);
 }
 
 fn consumer(kafka: &Server, isolation: &str) -> BaseConsumer {
@@ -143,13 +156,7 @@ fn read_topic(
     partitions: i32,
     mut each: impl FnMut(&BorrowedMessage<'_>),
 ) {
-    let mut assignment = TopicPartitionList::new();
-    for partition in 0..partitions {
-        assignment
-            .add_partition_offset(topic, partition, Offset::Beginning)
-            .expect("a partition can be assigned");
-    }
-    consumer.assign(&assignment).expect("partitions can be assigned");
+    assign(consumer, topic, partitions);
     let mut open: BTreeSet<i32> = (0..partitions).collect();
     let mut heard = Instant::now();
     while !open.is_empty() {
@@ -166,6 +173,17 @@ fn read_topic(
         }
         heard = Instant::now();
     }
+}
+
+/// Reads a topic from its beginning.
+pub(crate) fn assign(consumer: &BaseConsumer, topic: &str, partitions: i32) {
+    let mut assignment = TopicPartitionList::new();
+    for partition in 0..partitions {
+        assignment
+            .add_partition_offset(topic, partition, Offset::Beginning)
+            .expect("a partition can be assigned");
+    }
+    consumer.assign(&assignment).expect("partitions can be assigned");
 }
 
 fn is_away(error: &KafkaError) -> bool {

@@ -105,15 +105,9 @@ impl Scene {
     /// When the process ends, or does not come so far in time.
     pub fn await_streaming(&self, run: &mut Distributary) {
         let mut sql = Sql::superuser(&self.postgres, "postgres");
-        let query = format!(
-            "SELECT count(*) FROM pg_replication_slots s JOIN pg_stat_replication r \
-             ON r.pid = s.active_pid AND r.state IN ('catchup', 'streaming') \
-             WHERE s.slot_name = '{}'",
-            self.slot()
-        );
         await_true("the slot in use", CATCH_UP_MAX, || {
             assert!(!run.has_ended(), "ended before it streamed:\n{}", run.log());
-            sql.value(&query) == "1"
+            walsender(&mut sql, &self.slot()) != 0
         });
     }
 
@@ -185,6 +179,19 @@ impl Scene {
                 || topic.starts_with(&format!("{STATE_PREFIX}.{database}"))
         });
     }
+}
+
+/// Process id of the walsender that streams a slot; 0: none.
+///
+/// # Panics
+/// When the server does not answer.
+pub fn walsender(sql: &mut Sql, slot: &str) -> u32 {
+    let query = format!(
+        "SELECT coalesce(max(r.pid), 0) FROM pg_replication_slots s JOIN pg_stat_replication r \
+         ON r.pid = s.active_pid AND r.state IN ('catchup', 'streaming') \
+         WHERE s.slot_name = '{slot}'"
+    );
+    sql.value(&query).parse().expect("a process id")
 }
 
 impl Drop for Scene {

@@ -32,8 +32,7 @@ impl Server {
     #[must_use]
     pub fn start_with(name: &str, settings: &[&str]) -> Self {
         let name = &of_track(name, std::env::var(TRACK_VARIABLE).ok().as_deref());
-        let settings = settings.iter().flat_map(|setting| ["--set", setting]);
-        servers(&["start", name].into_iter().chain(settings).collect::<Vec<_>>());
+        Self::launch(&["start", name], settings);
         Self::known(name)
     }
 
@@ -43,11 +42,13 @@ impl Server {
     /// As [`Self::start`].
     #[must_use]
     pub fn start_at(name: &str, port: u16, settings: &[&str]) -> Self {
-        let port = port.to_string();
-        let settings = settings.iter().flat_map(|setting| ["--set", setting]);
-        let words = ["start", name, "--port", &port].into_iter().chain(settings);
-        servers(&words.collect::<Vec<_>>());
+        Self::launch(&["start", name, "--port", &port.to_string()], settings);
         Self::known(name)
+    }
+
+    fn launch(words: &[&str], settings: &[&str]) {
+        let settings = settings.iter().flat_map(|setting| ["--set", setting]);
+        servers(&words.iter().copied().chain(settings).collect::<Vec<_>>());
     }
 
     /// Starts the nodes of a cluster together; the first one listens on `port`.
@@ -63,7 +64,7 @@ impl Server {
     }
 
     fn known(name: &str) -> Self {
-        let address = servers(&["address", name]).trim().to_owned();
+        let address = ask("address", name);
         assert!(address.contains(':'), "servers address {name} printed `{address}`");
         Self { name: name.into(), address }
     }
@@ -95,6 +96,15 @@ fn of_track(name: &str, track: Option<&str>) -> String {
         (Some(track), true) if name.ends_with(&format!("-{track}")) => name.into(),
         (Some(track), true) => format!("{name}-{track}"),
     }
+}
+
+/// What a verb of the script prints about a server, e.g. `tls`, `log`, `status`.
+///
+/// # Panics
+/// When the script fails, with what it said.
+#[must_use]
+pub fn ask(verb: &str, name: &str) -> String {
+    servers(&[verb, name]).trim().to_owned()
 }
 
 /// The root of the repository.

@@ -65,18 +65,28 @@ pub fn delete(kafka: &Server, doomed: impl Fn(&str) -> bool) {
 }
 
 /// What every client here begins with.
-pub(crate) fn client(kafka: &Server) -> ClientConfig {
+#[must_use]
+pub fn client(kafka: &Server) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", &kafka.address);
     config
 }
 
-fn admin(kafka: &Server) -> (AdminClient<DefaultClientContext>, AdminOptions) {
+/// A client for administration, and how long it waits.
+///
+/// # Panics
+/// When the client cannot be made.
+#[must_use]
+pub fn admin(kafka: &Server) -> (AdminClient<DefaultClientContext>, AdminOptions) {
     let options =
         AdminOptions::new().operation_timeout(Some(LONGEST)).request_timeout(Some(LONGEST));
     (client(kafka).create().expect("an admin client"), options)
 }
 
-fn wait<T>(answer: impl Future<Output = T>) -> T {
+/// Waits for an answer.
+///
+/// # Panics
+/// Without threads and sockets.
+pub fn wait<T>(answer: impl Future<Output = T>) -> T {
     Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(answer)
 }

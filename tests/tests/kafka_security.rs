@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use tests::checker::Promises;
 use tests::process::{Distributary, Ended};
 use tests::reader::Record;
 use tests::scene::{CATCH_UP_MAX, Scene};
-use tests::servers::{Server, repository};
+use tests::servers::{Server, ask};
 use tests::task::Spec;
 use tests::topics;
 
@@ -65,21 +65,10 @@ fn scene(label: &str, rows: u32) -> Scene {
     scene
 }
 
-/// What the script of the servers prints.
-fn ask(verb: &str) -> String {
-    let output = Command::new(repository().join("cluster/local/servers"))
-        .args([verb, NAME])
-        .stdin(Stdio::null())
-        .output()
-        .expect("the script can be run");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
-}
-
 /// Path of a certificate or key.
 fn tls(file: &str) -> String {
     static FOLDER: OnceLock<String> = OnceLock::new();
-    format!("{}/{file}", FOLDER.get_or_init(|| ask("tls")))
+    format!("{}/{file}", FOLDER.get_or_init(|| ask("tls", NAME)))
 }
 
 fn security(protocol: &str, lines: &[String]) -> String {
@@ -320,7 +309,7 @@ fn assert_compressed(name: &str, codec: usize) {
     scene.catch_up(&scene.spec().sink(&format!("compression: {name}")).line("lanes: 3"));
     scene.check(Promises::default());
     let topic = format!("{}.public.t", scene.name);
-    let data = Path::new(&ask("log")).with_file_name("data");
+    let data = Path::new(&ask("log", NAME)).with_file_name("data");
     let partitions = topics::list(&scene.kafka, |it| it == topic)[&topic];
     let folders = (0..partitions).map(|partition| data.join(format!("{topic}-{partition}")));
     let found: Vec<Batch> = folders.flat_map(|folder| batches(&folder)).collect();

@@ -1,20 +1,20 @@
 //! What comes out of Kafka: when, and whether all of it and once.
 
+use crate::deadline::await_some;
+use crate::reader::{assign, each};
 use crate::servers::Server;
 use crate::topics;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::consumer::BaseConsumer;
 use rdkafka::message::{BorrowedMessage, Headers, Message};
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 const POLL: Duration = Duration::from_millis(50);
-/// No partition is silent for longer: a broker that has anything to say says so at once.
-const SILENCE_MAX: Duration = Duration::from_secs(40);
+/// Until a topic is there.
+const TOPIC_MAX: Duration = Duration::from_secs(40);
 
 /// A consumer that notes when each row arrives. Ends when dropped.
 pub struct Listener {
@@ -30,7 +30,7 @@ impl Listener {
     /// When the broker does not answer.
     #[must_use]
     pub fn start(kafka: &Server, topic: &str, isolation: &str) -> Self {
-        let consumer = consumer(kafka, topic, isolation, false).0;
+        let consumer = consumer(kafka, topic, isolation);
         let (stop, heard) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (end, count) = (Arc::clone(&stop), Arc::clone(&heard));
         let thread = thread::spawn(move || {
@@ -85,51 +85,32 @@ pub struct Tally {
 /// When the broker does not answer, or a record is not of a row with a number as key.
 #[must_use]
 pub fn tally(kafka: &Server, topic: &str) -> Tally {
-    let (consumer, partitions) = consumer(kafka, topic, "read_committed", true);
-    let mut open: BTreeSet<i32> = (0..partitions).collect();
     let (mut events, mut rows) = (HashSet::new(), HashSet::new());
     let mut records = 0;
-    let mut heard = Instant::now();
-    while !open.is_empty() {
-        match consumer.poll(POLL) {
-            Some(Ok(message)) => {
-                records += 1;
-                events.insert(event(&message));
-                rows.insert(id(&message));
-            }
-            Some(Err(KafkaError::PartitionEOF(partition))) => drop(open.remove(&partition)),
-            Some(Err(error)) => panic!("{topic} cannot be read: {error}"),
-            None => {
-                assert!(heard.elapsed() < SILENCE_MAX, "{topic} is silent in {open:?}");
-                continue;
-            }
-        }
-        heard = Instant::now();
-    }
+    each(kafka, topic, partitions(kafka, topic), |message| {
+        records += 1;
+        events.insert(event(message));
+        rows.insert(id(message));
+    });
     Tally { records, events: events.len() as u64, rows: rows.len() as u64 }
 }
 
-fn consumer(kafka: &Server, topic: &str, isolation: &str, ends: bool) -> (BaseConsumer, i32) {
-    let mut partitions = 0;
-    crate::deadline::await_true("the topic", SILENCE_MAX, || {
-        partitions = topics::list(kafka, |name| name == topic).get(topic).copied().unwrap_or(0);
-        partitions != 0
-    });
+/// How many a topic has, once it is there.
+fn partitions(kafka: &Server, topic: &str) -> i32 {
+    await_some("the topic", TOPIC_MAX, || {
+        topics::list(kafka, |name| name == topic).get(topic).copied()
+    })
+}
+
+fn consumer(kafka: &Server, topic: &str, isolation: &str) -> BaseConsumer {
     let consumer: BaseConsumer = topics::client(kafka)
         .set("group.id", "distributary-bench")
         .set("enable.auto.commit", "false")
         .set("isolation.level", isolation)
-        .set("enable.partition.eof", ends.to_string())
         .create()
         .expect("a consumer");
-    let mut assignment = TopicPartitionList::new();
-    for partition in 0..partitions {
-        assignment
-            .add_partition_offset(topic, partition, Offset::Beginning)
-            .expect("a partition can be assigned");
-    }
-    consumer.assign(&assignment).expect("partitions can be assigned");
-    (consumer, partitions)
+    assign(&consumer, topic, partitions(kafka, topic));
+    consumer
 }
 
 /// The row: the number in a key `{"id":N}`.

@@ -6,7 +6,7 @@ pub mod pace;
 pub mod run;
 
 use crate::procfs::load;
-use crate::servers::{Server, repository};
+use crate::servers::{Server, ask, repository};
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::Command;
@@ -38,11 +38,7 @@ pub fn print_ending() -> io::Result<()> {
 /// When it does not run.
 #[must_use]
 pub fn process_of(server: &Server) -> u32 {
-    let output = Command::new(repository().join("cluster/local/servers"))
-        .args(["status", &server.name])
-        .output()
-        .expect("the script can be run");
-    let status = String::from_utf8_lossy(&output.stdout).into_owned();
+    let status = ask("status", &server.name);
     let id = status.split_whitespace().skip_while(|word| *word != "pid").nth(1);
     id.and_then(|id| id.parse().ok()).unwrap_or_else(|| panic!("no process id in `{status}`"))
 }

@@ -2,6 +2,7 @@
 
 use crate::deadline::{await_some, await_true};
 use crate::procfs::{Memory, has_ended, memory};
+use crate::scene::walsender;
 use crate::servers::Server;
 use crate::sql::Sql;
 use crate::task::Spec;
@@ -114,17 +115,4 @@ impl Drop for Run {
             let _ = self.child.wait();
         }
     }
-}
-
-/// Process id of the walsender that streams a slot; 0: none.
-///
-/// # Panics
-/// When the server does not answer.
-pub fn walsender(sql: &mut Sql, slot: &str) -> u32 {
-    let query = format!(
-        "SELECT coalesce(max(r.pid), 0) FROM pg_replication_slots s JOIN pg_stat_replication r \
-         ON r.pid = s.active_pid AND r.state IN ('catchup', 'streaming') \
-         WHERE s.slot_name = '{slot}'"
-    );
-    sql.value(&query).parse().expect("a process id")
 }

@@ -25,16 +25,18 @@ pub fn checkpoints(state: &Topics, confirmed: Option<u64>) -> Report {
     let keyed = |record: &&Record| record.topic.ends_with(".ckpt") && record.value.is_some();
     for record in state.records.iter().filter(keyed) {
         report.records += 1;
-        if record.key.as_deref() == Some(b"c") {
-            alone(&mut owners, record, &mut report);
-        }
         match record.key.as_deref() {
-            Some(b"c") => match place(&record.json()) {
-                Some(place) => {
-                    follow(lanes.entry(record.partition).or_default(), place, record, &mut report);
+            Some(b"c") => {
+                let checkpoint = record.json();
+                alone(&mut owners, record, &checkpoint, &mut report);
+                match place(&checkpoint) {
+                    Some(place) => {
+                        let before = lanes.entry(record.partition).or_default();
+                        follow(before, place, record, &mut report);
+                    }
+                    None => report.add(Kind::Checkpoint, record, "cannot be read"),
                 }
-                None => report.add(Kind::Checkpoint, record, "cannot be read"),
-            },
+            }
             Some(b"w") => match low(&record.json()) {
                 Some(low) if watermark.is_none_or(|before| before <= low) => watermark = Some(low),
                 Some(low) => {
@@ -59,8 +61,7 @@ pub fn checkpoints(state: &Topics, confirmed: Option<u64>) -> Report {
 type Owners = BTreeMap<(u64, String, String), i32>;
 
 /// I7: in one revision, one lane writes to a partition.
-fn alone(owners: &mut Owners, record: &Record, report: &mut Report) {
-    let checkpoint = record.json();
+fn alone(owners: &mut Owners, record: &Record, checkpoint: &Value, report: &mut Report) {
     let (Some(revision), Some(ends)) =
         (checkpoint["rev"].as_u64(), checkpoint["prev_end"].as_object())
     else {

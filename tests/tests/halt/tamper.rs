@@ -1,17 +1,12 @@
 //! What others do to the topics of a task.
 
-use rdkafka::admin::{
-    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier,
-    TopicReplication,
-};
-use rdkafka::client::DefaultClientContext;
+use rdkafka::admin::{AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use rdkafka::{Offset, TopicPartitionList};
 use std::time::Duration;
 use tests::deadline::await_true;
 use tests::servers::Server;
-use tests::topics;
-use tokio::runtime::Builder;
+use tests::topics::{self, admin, client, wait};
 
 const LONGEST: Duration = Duration::from_secs(20);
 
@@ -78,20 +73,4 @@ pub(crate) fn write(kafka: &Server, topic: &str, partition: i32, key: &str, valu
     };
     producer.send(record).map_err(|(error, _)| error).expect("a record is queued");
     producer.flush(LONGEST).expect("a record is written");
-}
-
-fn client(kafka: &Server) -> ClientConfig {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", &kafka.address);
-    config
-}
-
-fn admin(kafka: &Server) -> (AdminClient<DefaultClientContext>, AdminOptions) {
-    let options =
-        AdminOptions::new().operation_timeout(Some(LONGEST)).request_timeout(Some(LONGEST));
-    (client(kafka).create().expect("an admin client"), options)
-}
-
-fn wait<T>(answer: impl Future<Output = T>) -> T {
-    Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(answer)
 }
