@@ -8,10 +8,9 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::rc::Rc;
 use tests::seed::unique;
-use tests::servers::{Server, repository};
+use tests::servers::{Server, ask};
 use tests::sql::{PASSWORD, ROLE, Sql, quoted};
 use tokio::runtime::{Builder, Runtime};
 
@@ -141,16 +140,7 @@ impl Ground {
 
 /// Where the certificates lie that all test servers share.
 pub(crate) fn tls_folder() -> PathBuf {
-    PathBuf::from(ask_servers("tls", "postgres-15"))
-}
-
-fn ask_servers(verb: &str, name: &str) -> String {
-    let output = Command::new(repository().join("cluster/local/servers"))
-        .args([verb, name])
-        .output()
-        .expect("the script runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("text").trim().to_owned()
+    PathBuf::from(ask("tls", "postgres-15"))
 }
 
 pub(crate) fn runtime() -> Runtime {
@@ -170,10 +160,11 @@ pub(crate) fn closed_port() -> String {
 /// A server that is in recovery for ever: it waits for WAL that nobody sends.
 pub(crate) fn standby() -> Server {
     const NAME: &str = "postgres-15:standby";
-    let log = ask_servers("log", NAME);
+    let server = Server::start(NAME);
+    // Its own name: in a track it is another than the one above.
+    let log = ask("log", &server.name);
     let data = Path::new(&log).parent().expect("a folder").join("data");
     let signal = data.join("standby.signal");
-    let server = Server::start(NAME);
     if !signal.exists() {
         server.order("stop");
         fs::write(&signal, "").expect("the server's folder");
