@@ -85,7 +85,8 @@ impl Meta {
 fn serve(mut lane: MetaLane, mut newest: Option<MetaRecord>, queue: &mpsc::Receiver<Order>) {
     while let Ok(Order { what, done }) = queue.recv() {
         let written = match what {
-            What::Write(records) => {
+            What::Write(mut records) => {
+                never_back(&mut records, newest.as_ref());
                 // Also where it fails: it may be there all the same, and is true.
                 newest = records.iter().rfind(|it| is_proof(it)).cloned().or(newest);
                 lane.write(&records)
@@ -98,6 +99,18 @@ fn serve(mut lane: MetaLane, mut newest: Option<MetaRecord>, queue: &mpsc::Recei
         };
         // The caller decides what a failure means; it may have gone.
         let _ = done.send(written);
+    }
+}
+
+/// A front that ends does not learn what became of the low watermark it had asked for; the next one may
+/// ask for a lower one. What was asked for is true, so it is written once more in its place.
+/// Beside other records a watermark begins something anew, and counts as it is.
+fn never_back(records: &mut [MetaRecord], newest: Option<&MetaRecord>) {
+    if let ([MetaRecord::Watermark(asked)], Some(MetaRecord::Watermark(newest))) = (records, newest)
+        && (asked.system_id, asked.timeline) == (newest.system_id, newest.timeline)
+        && asked.lsn < newest.lsn
+    {
+        asked.clone_from(newest);
     }
 }
 
@@ -114,4 +127,42 @@ fn proof(state: &MetaState) -> Option<MetaRecord> {
 fn panicked() -> Failure {
     let cause = "the meta lane's thread has ended; see the log line of the panic";
     Failure { class: FailureClass::Fatal, cause: cause.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kafka::meta::{SnapshotState, Watermark};
+    use wal::{Lsn, Position};
+
+    fn watermark(system_id: u64, lsn: u64) -> MetaRecord {
+        let lanes = vec![Position::just_before(Lsn(lsn))];
+        MetaRecord::Watermark(Watermark { lsn: Lsn(lsn), system_id, timeline: 1, lanes })
+    }
+
+    fn snapshot() -> MetaRecord {
+        MetaRecord::Snapshot(SnapshotState { id: "s".into(), done: true, lsn: Lsn(10) })
+    }
+
+    /// What becomes of `asked` after `newest`.
+    fn written<const N: usize>(mut asked: [MetaRecord; N], newest: &MetaRecord) -> [MetaRecord; N] {
+        never_back(&mut asked, Some(newest));
+        asked
+    }
+
+    #[test]
+    fn the_low_watermark_never_goes_back() {
+        let newest = watermark(1, 20);
+        assert_eq!(written([watermark(1, 10)], &newest), [newest.clone()]);
+        assert_eq!(written([watermark(1, 30)], &newest), [watermark(1, 30)]);
+    }
+
+    #[test]
+    fn what_begins_anew_counts_from_there() {
+        let newest = watermark(1, 20);
+        assert_eq!(written([watermark(2, 10)], &newest), [watermark(2, 10)]);
+        let reseeded = [snapshot(), watermark(1, 10)];
+        assert_eq!(written(reseeded.clone(), &newest), reseeded);
+        assert_eq!(written([watermark(1, 10)], &snapshot()), [watermark(1, 10)]);
+    }
 }
