@@ -1,0 +1,1 @@
+//! Worker and coordinator: membership, placement, links, task lifecycle, admin service.
