@@ -227,6 +227,35 @@ fn an_open_transaction_of_a_stranger_is_no_truncation() {
     bench.assert_keys(&["ours"]);
 }
 
+/// As after a broker forgot to end the last transaction and the next one was aborted with its records.
+#[test]
+fn committed_records_that_an_abort_took_along_are_noticed() {
+    let bench = Bench::new();
+    let (mut lane, _) = bench.opened();
+    bench.send(lane.as_mut(), "seen").expect("sent");
+    lane.commit(&point(50, 0)).expect("committed");
+    drop(lane);
+    let seen = bench.opened().1.checkpoint.expect("a checkpoint");
+    let stranger = stranger(&bench.kafka, &bench.names.task().replace("lane_", "stranger_"));
+    stranger.begin_transaction().expect("begun");
+    send_raw(&stranger, &bench.topic, "gone");
+    stranger.abort_transaction(Duration::from_secs(20)).expect("aborted");
+    bench.assert_keys(&["seen"]);
+
+    let mut forged = kafka::checkpoint::Checkpoint { txn_seq: seen.txn_seq + 1, ..seen };
+    // The record of the lane, the marker of its transaction, then the stranger's record.
+    let end = forged.prev_end.get_mut(&bench.topic).and_then(|ends| ends.get_mut(&1));
+    *end.expect("an end") += 2;
+    let json = serde_json::to_string(&forged).expect("JSON");
+    stranger.begin_transaction().expect("begun");
+    let topic = bench.names.checkpoints();
+    let record = BaseRecord::to(&topic).partition(LANE.partition()).key("c").payload(&json);
+    stranger.send(record).map_err(|(error, _)| error).expect("queued");
+    stranger.commit_transaction(Duration::from_secs(20)).expect("committed");
+    let error = bench.open().err().expect("refused");
+    assert!(matches!(error, kafka::Error::CommittedAborted { offset: 2, .. }), "{error}");
+}
+
 /// A transactional producer that is none of ours.
 fn stranger(kafka: &Server, id: &str) -> BaseProducer {
     let producer: BaseProducer = ClientConfig::new()

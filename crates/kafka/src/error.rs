@@ -49,6 +49,11 @@ pub enum Error {
         "topic `{topic}` partition {partition} ends at offset {end}, but offset {written} was written: it was deleted, truncated or created anew; find out by whom, then run with --reseed"
     )]
     TopicTruncated { topic: String, partition: i32, end: i64, written: i64 },
+    /// Records of a transaction that was committed are in the log and hidden from consumers. HALT.
+    #[error(
+        "the record at offset {offset} of topic `{topic}` partition {partition} was committed, and consumers with `read_committed` do not get it: a broker that was restarted has forgotten to end its transaction, and the next one there was aborted; records are gone for them, so run with --reseed"
+    )]
+    CommittedAborted { topic: String, partition: i32, offset: i64 },
     /// An internal topic with settings under which the guarantee does not hold.
     #[error("internal topic `{topic}` is not usable: {reason}")]
     InternalTopic { topic: String, reason: String },

@@ -75,26 +75,38 @@ impl Lookup {
         partition: i32,
         offset: i64,
     ) -> Result<bool, Error> {
-        let failed = |error: KafkaError| Error::from_kafka("looking for a record", &error);
-        let mut config = settings.lookup_committed();
-        config.set("enable.partition.eof", "true").set("group.id", "distributary");
-        let consumer = Self::with(&config)?.consumer;
-        let mut list = TopicPartitionList::new();
-        list.add_partition_offset(topic, partition, Offset::Offset(offset)).map_err(failed)?;
-        consumer.assign(&list).map_err(failed)?;
-        let until = Instant::now() + CALL_MAX;
-        while Instant::now() < until {
-            match consumer.poll(TRY_PAUSE) {
-                Some(Ok(message)) => return Ok(message.offset() == offset),
-                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(false),
-                // Told of brokers that come and go.
-                Some(Err(_)) | None => {}
+        let asked = Offsets::from([((topic.to_owned(), partition), offset)]);
+        Ok(first_records(&settings.lookup_committed(), &asked)? == asked)
+    }
+
+    /// Checks that the last records of committed transactions can be seen, as far as they are still
+    /// there and nothing before them is open: a marker that a broker forgot may have been made up for
+    /// by that of a later transaction, which was aborted ([`crate::unsettled`]).
+    pub(crate) fn verify_visible(settings: &Settings, ends: [&Ends; 2]) -> Result<(), Error> {
+        let mut asked: Offsets = ends
+            .into_iter()
+            .flatten()
+            .flat_map(|(topic, ends)| ends.iter().map(|(&at, &end)| ((topic.clone(), at), end)))
+            .collect();
+        let partitions: Vec<_> = asked.keys().map(|(topic, at)| (topic.as_str(), *at)).collect();
+        let lookup = Self::with(&settings.lookup_committed())?;
+        let begins = lookup.offsets(&partitions, Edge::Beginning)?;
+        let decided = lookup.offsets(&partitions, Edge::End)?;
+        drop(lookup);
+        asked.retain(|at, end| {
+            begins.get(at).is_some_and(|begin| *begin <= *end)
+                && decided.get(at).is_some_and(|decided| *end < *decided)
+        });
+        let seen = first_records(&settings.lookup_committed(), &asked)?;
+        asked.retain(|at, end| seen.get(at) != Some(end));
+        // Compaction removes records, too; what is in the log and not visible was aborted.
+        let there = first_records(&settings.lookup(), &asked)?;
+        match asked.into_iter().find(|(at, end)| there.get(at) == Some(end)) {
+            None => Ok(()),
+            Some(((topic, partition), offset)) => {
+                Err(Error::CommittedAborted { topic, partition, offset })
             }
         }
-        Err(Error::Unreachable {
-            doing: format!("looking for a record of topic `{topic}`"),
-            reason: "nothing came in time".into(),
-        })
     }
 
     /// Brokers and topics; all topics where none is named.
@@ -234,6 +246,72 @@ impl Lookup {
         }
         Ok(offsets)
     }
+}
+
+/// The first record that a consumer gets of each partition, from an offset on; partitions without one
+/// before their end are left out.
+fn first_records(config: &ClientConfig, from: &Offsets) -> Result<Offsets, Error> {
+    let mut first = Offsets::new();
+    if from.is_empty() {
+        return Ok(first);
+    }
+    let mut config = config.clone();
+    config.set("enable.partition.eof", "true").set("group.id", "distributary");
+    // One record of each is enough.
+    config.set("fetch.message.max.bytes", "65536").set("queued.max.messages.kbytes", "1024");
+    let consumer = Lookup::with(&config)?.consumer;
+    // The end of a partition comes without its topic, so it can only be counted where there are several;
+    // what has not come by then is asked for topic by topic.
+    take_first(&consumer, from.clone(), &mut first)?;
+    let mut topics: BTreeMap<&str, Offsets> = BTreeMap::new();
+    for (at, offset) in from.iter().filter(|(at, _)| !first.contains_key(*at)) {
+        topics.entry(&at.0).or_default().insert(at.clone(), *offset);
+    }
+    for of_topic in topics.into_values() {
+        if !take_first(&consumer, of_topic, &mut first)? {
+            return Err(Error::Unreachable {
+                doing: "looking for records".into(),
+                reason: "nothing came in time".into(),
+            });
+        }
+    }
+    Ok(first)
+}
+
+/// Takes the first record of each partition in. `false`: neither records nor ends came in time.
+fn take_first(
+    consumer: &BaseConsumer<Watch>,
+    mut from: Offsets,
+    first: &mut Offsets,
+) -> Result<bool, Error> {
+    let failed = |error: KafkaError| Error::from_kafka("looking for records", &error);
+    let mut list = TopicPartitionList::with_capacity(from.len());
+    let mut unended: BTreeMap<i32, usize> = BTreeMap::new();
+    for ((topic, partition), &offset) in &from {
+        list.add_partition_offset(topic, *partition, Offset::Offset(offset)).map_err(failed)?;
+        *unended.entry(*partition).or_default() += 1;
+    }
+    consumer.assign(&list).map_err(failed)?;
+    let until = Instant::now() + CALL_MAX;
+    while Instant::now() < until {
+        match consumer.poll(TRY_PAUSE) {
+            Some(Ok(message)) => {
+                let at = (message.topic().to_owned(), message.partition());
+                if from.remove(&at).is_some() {
+                    first.insert(at, message.offset());
+                }
+            }
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                unended.entry(partition).and_modify(|count| *count = count.saturating_sub(1));
+            }
+            // Told of brokers that come and go.
+            Some(Err(_)) | None => {}
+        }
+        if from.keys().all(|(_, partition)| unended.get(partition) == Some(&0)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn truncated(topic: &str, partition: i32, end: i64, written: i64) -> Error {

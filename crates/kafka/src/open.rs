@@ -185,6 +185,10 @@ fn read(settings: &Settings, names: &Names, lane: LaneId, term: i64) -> Result<O
         }
         if !checkpoint.prev_end.is_empty() || !checkpoint.older_end.is_empty() {
             Lookup::new(settings)?.verify_ends(&checkpoint.prev_end, &checkpoint.older_end)?;
+            if settings.delivery() == Delivery::ExactlyOnce {
+                let ends = [&checkpoint.prev_end, &checkpoint.older_end];
+                Lookup::verify_visible(settings, ends)?;
+            }
         }
     }
     Ok(Opened { term, checkpoint })

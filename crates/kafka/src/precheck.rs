@@ -83,6 +83,7 @@ fn failed(name: &str, error: &Error) -> Item {
         | Error::TopicMissing { .. }
         | Error::CheckpointDiverged { .. }
         | Error::TopicTruncated { .. }
+        | Error::CommittedAborted { .. }
         | Error::TopicChanged { .. }
         | Error::Dirty
         | Error::Poisoned

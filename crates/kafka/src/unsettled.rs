@@ -8,7 +8,8 @@
 //! records, and whatever ends the next transaction of the same producer id there ends these, too.
 //!
 //! So what is left is judged before the lane writes anything. Aborted records are ended here. Committed
-//! ones are left to the lane's next commit: no record can be written only to end them.
+//! ones are left to the lane's next commit: no record can be written only to end them. Where that one was
+//! aborted with them, the next opening notices (`Lookup::verify_visible`).
 
 use crate::Error;
 use crate::checkpoint::{CHECKPOINT_KEY, Checkpoint};

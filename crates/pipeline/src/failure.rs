@@ -49,6 +49,7 @@ impl From<kafka::Error> for Failure {
             Error::TopicMissing { .. }
             | Error::CheckpointDiverged { .. }
             | Error::TopicTruncated { .. }
+            | Error::CommittedAborted { .. }
             | Error::TopicChanged { .. }
             | Error::InternalTopic { .. }
             | Error::Config(_) => FailureClass::Fatal,
