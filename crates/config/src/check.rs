@@ -9,12 +9,12 @@ use crate::{DdlCapture, Problem};
 use std::time::Duration;
 
 /// Rust's own words for a place in the spec.
-fn problem(path: &str, text: impl Into<String>) -> Problem {
+pub(crate) fn problem(path: &str, text: impl Into<String>) -> Problem {
     Problem { line: 0, path: path.to_owned(), text: text.into() }
 }
 
 /// Hosts with ports; the default port is added where none is given.
-fn check_addresses(path: &str, addresses: &[String], found: &mut Vec<Problem>) {
+pub(crate) fn check_addresses(path: &str, addresses: &[String], found: &mut Vec<Problem>) {
     for (index, address) in addresses.iter().enumerate() {
         let port = address.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
         if address.is_empty() || matches!(port, Some(Err(_))) && !address.ends_with(']') {

@@ -1,10 +1,11 @@
-//! Task specs: every setting, default and check of the interface; all problems reported at once.
+//! Task and node specs: every setting, default and check of the interface; all problems reported at once.
 //!
 //! Pure but for [`load`], which reads a spec from its file, and [`secret`], which reads the environment
 //! and files when a secret is used.
 
 mod check;
 pub mod load;
+pub mod node;
 pub mod pattern;
 pub mod precheck;
 pub mod problem;
@@ -15,6 +16,7 @@ mod text;
 pub mod units;
 
 pub use load::LoadError;
+pub use node::{Node, Role};
 pub use problem::{Problem, Problems};
 pub use secret::Secret;
 pub use shape::Shape;
@@ -25,4 +27,10 @@ pub use text::Places;
 #[must_use]
 pub fn task_schema() -> serde_json::Value {
     serde_json::to_value(schemars::schema_for!(Task)).unwrap_or_default()
+}
+
+/// JSON Schema of the node spec.
+#[must_use]
+pub fn node_schema() -> serde_json::Value {
+    serde_json::to_value(schemars::schema_for!(Node)).unwrap_or_default()
 }

@@ -1,6 +1,6 @@
 //! A spec from its file. The one place of this package, besides secrets, that touches the disk.
 
-use crate::{Problems, Task};
+use crate::{Node, Problems, Role, Task};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ const FILE_BYTES_MAX: u64 = 4 << 20;
 /// A spec could not be had from its file.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    #[error("the spec `{}` does not exist; give the path of a task spec", .0.display())]
+    #[error("the spec `{}` does not exist; give the path of a spec", .0.display())]
     Missing(PathBuf),
     #[error("the spec `{}` cannot be read: {source}", path.display())]
     Unreadable { path: PathBuf, source: std::io::Error },
@@ -28,6 +28,18 @@ impl Task {
     pub fn load(path: &Path) -> Result<Self, LoadError> {
         let text = read(path)?;
         Self::parse(&text).map_err(|problems| LoadError::Wrong { path: path.to_owned(), problems })
+    }
+}
+
+impl Node {
+    /// Reads and checks the spec in a file.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or with everything that is wrong with the spec.
+    pub fn load(path: &Path, role: Role) -> Result<Self, LoadError> {
+        let text = read(path)?;
+        Self::parse(&text, role)
+            .map_err(|problems| LoadError::Wrong { path: path.to_owned(), problems })
     }
 }
 
@@ -69,7 +81,8 @@ mod tests {
     }
 
     #[test]
-    fn the_interface_s_own_spec_loads() {
+    fn the_interface_s_own_specs_load() {
         assert!(Task::load(Path::new("testdata/interface.yaml")).is_ok());
+        assert!(Node::load(Path::new("testdata/node.yaml"), Role::Worker).is_ok());
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::{Problem, Problems, Task};
 use saphyr::{LoadableYamlNode, MarkedYaml, Scalar, YamlData};
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Number, Value};
 use std::collections::HashMap;
 
@@ -44,33 +45,48 @@ impl Task {
     /// # Errors
     /// Everything that is wrong with it, each with line and path.
     pub fn parse(text: &str) -> Result<Self, Problems> {
-        let (value, places) = load(text).map_err(|problem| Problems(vec![problem]))?;
-        let mut problems = Vec::new();
-        let task = deserialize(value, &places, &mut problems);
-        if let Some(task) = &task {
-            let known: Vec<String> = problems.iter().map(|known| known.path.clone()).collect();
-            let mut found = task.problems();
-            found.retain(|problem| {
-                !known.iter().any(|path| problem.path.starts_with(path.as_str()))
-            });
-            for problem in &mut found {
-                problem.line = places.line(&problem.path);
-            }
-            problems.append(&mut found);
-        }
-        problems.sort_by_key(|problem| problem.line);
-        match task {
-            Some(task) if problems.is_empty() => Ok(task),
-            _ => Err(Problems(problems)),
-        }
+        parse(text, Self::problems)
     }
 }
 
+/// Reads a spec and has `check` look at its values: what is wrong with either comes out at once.
+pub(crate) fn parse<T: DeserializeOwned>(
+    text: &str,
+    check: impl FnOnce(&T) -> Vec<Problem>,
+) -> Result<T, Problems> {
+    let (value, places) = load(text).map_err(|problem| Problems(vec![problem]))?;
+    let mut problems = Vec::new();
+    let spec = deserialize(value, &places, &mut problems);
+    if let Some(spec) = &spec {
+        let known: Vec<String> = problems.iter().map(|known| known.path.clone()).collect();
+        let mut found = check(spec);
+        // What did not fit was taken out: that it is missing now is nothing new.
+        found.retain(|problem| !known.iter().any(|path| is_within(&problem.path, path)));
+        for problem in &mut found {
+            problem.line = places.line(&problem.path);
+        }
+        problems.append(&mut found);
+    }
+    problems.sort_by_key(|problem| problem.line);
+    match spec {
+        Some(spec) if problems.is_empty() => Ok(spec),
+        _ => Err(Problems(problems)),
+    }
+}
+
+fn is_within(path: &str, outer: &str) -> bool {
+    path.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+}
+
 /// Deserializes; what does not fit is noted, taken out and the rest tried again.
-fn deserialize(mut value: Value, places: &Places, problems: &mut Vec<Problem>) -> Option<Task> {
+fn deserialize<T: DeserializeOwned>(
+    mut value: Value,
+    places: &Places,
+    problems: &mut Vec<Problem>,
+) -> Option<T> {
     while problems.len() < PROBLEMS_MAX {
-        let error = match serde_path_to_error::deserialize::<_, Task>(value.clone()) {
-            Ok(task) => return Some(task),
+        let error = match serde_path_to_error::deserialize::<_, T>(value.clone()) {
+            Ok(spec) => return Some(spec),
             Err(error) => error,
         };
         let path = error.path().to_string();
@@ -151,10 +167,7 @@ fn remove(value: &mut Value, path: &str) -> bool {
     match value {
         Value::Object(map) => {
             let path = path.strip_prefix('.').unwrap_or(path);
-            let leads = |key: &&String| {
-                path.strip_prefix(key.as_str())
-                    .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
-            };
+            let leads = |key: &&String| is_within(path, key);
             let Some(key) = map.keys().filter(leads).max_by_key(|key| key.len()).cloned() else {
                 return false;
             };
@@ -194,12 +207,12 @@ fn load(text: &str) -> Result<(Value, Places), Problem> {
         .map_err(|error| whole(error.marker().line(), format!("not YAML: {}", error.info())))?;
     let mut documents = documents.into_iter();
     let (Some(document), None) = (documents.next(), documents.next()) else {
-        return Err(whole(0, "expected one YAML document with the keys of a task".into()));
+        return Err(whole(0, "expected one YAML document with the keys of a spec".into()));
     };
     let mut places = Places::default();
     let value = convert(&document, "", DEPTH_MAX, &mut places)?;
     if !value.is_object() {
-        return Err(whole(1, "expected keys such as `version`, `task`, `source`, `sink`".into()));
+        return Err(whole(1, "expected keys with values, e.g. `task: shop` or `node: w1`".into()));
     }
     Ok((value, places))
 }

@@ -122,7 +122,7 @@ fn retry_windows_have_bounds() {
 
 #[test]
 fn what_is_no_spec_is_refused() {
-    check("- a\n", expect!["line 1: expected keys such as `version`, `task`, `source`, `sink`"]);
+    check("- a\n", expect!["line 1: expected keys with values, e.g. `task: shop` or `node: w1`"]);
     let deep = format!("version: {}1{}", "[".repeat(40), "]".repeat(40));
     assert!(Task::parse(&deep).is_err());
 }
