@@ -7,7 +7,6 @@ use crate::batch::LaneBatch;
 use crate::commit::{At, CommitBudget, OpenTransaction};
 use crate::failure::Failure;
 use crate::progress::Progress;
-use actix::{Message, Recipient};
 use kafka::sink::{CommitPoint, LaneSink, Opened};
 use record::encode::Encoder;
 use std::sync::Arc;
@@ -27,8 +26,7 @@ pub enum Order {
 }
 
 /// What a lane reports.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
+#[derive(Debug)]
 pub enum Event {
     Opened { term: i64, position: Position },
     Durable { generation: u64, seq: u64, position: Position },
@@ -36,6 +34,12 @@ pub enum Event {
     Failed(Failure),
     Stopped,
 }
+
+/// Takes what a lane reports, from its thread.
+pub type Report = Arc<dyn Fn(Event) + Send + Sync>;
+
+/// Queues an order for the lane. Dropped, it tells the lane to commit what is queued and to end.
+pub type Orders = Box<dyn Fn(Order) + Send>;
 
 /// Opens the sink: fences older owners and reads the checkpoint. Called again after a dirty commit.
 pub type OpenSink = Box<dyn FnMut() -> Result<(Box<dyn LaneSink>, Opened), kafka::Error> + Send>;
@@ -256,7 +260,7 @@ pub struct LaneThread {
 
 /// The thread's surroundings. Says how the thread ended, whatever ended it.
 struct Thread {
-    events: Recipient<Event>,
+    report: Report,
     ended: Option<Result<(), Failure>>,
 }
 
@@ -270,7 +274,7 @@ impl Surroundings for Thread {
     }
 
     fn report(&mut self, event: Event) {
-        self.events.do_send(event);
+        (self.report)(event);
     }
 }
 
@@ -280,7 +284,7 @@ impl Drop for Thread {
             let cause = "the lane's thread panicked; see the log line of the panic";
             Err(Failure { class: FailureClass::Transient, cause: cause.into() })
         };
-        self.events.do_send(match self.ended.take().unwrap_or_else(panicked) {
+        (self.report)(match self.ended.take().unwrap_or_else(panicked) {
             Ok(()) => Event::Stopped,
             Err(failure) => Event::Failed(failure),
         });
@@ -288,9 +292,27 @@ impl Drop for Thread {
 }
 
 impl LaneThread {
+    /// Starts the thread. `until_ended` is dropped when it ends.
+    #[must_use]
+    pub fn spawn(self, report: Report, until_ended: impl Send + 'static) -> Orders {
+        let (orders, queue) = std::sync::mpsc::channel();
+        let name = format!("lane {}", self.lane);
+        let unheard = Arc::clone(&report);
+        let work = move || {
+            let _until_ended = until_ended;
+            self.run(&queue, report);
+        };
+        if let Err(error) = std::thread::Builder::new().name(name).spawn(work) {
+            let cause = format!("no thread for the lane: {error}; raise the process limit");
+            unheard(Event::Failed(Failure::transient(cause)));
+        }
+        // A thread that has ended has reported why.
+        Box::new(move |order| drop(orders.send(order)))
+    }
+
     /// Runs until the queue ends or something fails, and reports which.
-    pub fn run(self, queue: &Receiver<Order>, events: Recipient<Event>) {
-        let mut thread = Thread { events, ended: None };
+    pub fn run(self, queue: &Receiver<Order>, report: Report) {
+        let mut thread = Thread { report, ended: None };
         thread.ended = Some(self.work(queue, &mut thread));
     }
 

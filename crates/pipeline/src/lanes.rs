@@ -2,9 +2,8 @@
 
 use crate::batch::{Durable, LaneBatch, LaneOpened, LaneSealed};
 use crate::commit::CommitBudget;
-use crate::failure::Failure;
 use crate::guardian::{Guardian, News};
-use crate::lane::{Event, LaneThread};
+use crate::lane::LaneThread;
 use crate::planner::Pins;
 use crate::producer::{Attach, Producer, Seal, StartLane, Stop};
 use crate::progress::Progress;
@@ -119,18 +118,7 @@ impl Lanes {
         };
         self.running.fetch_add(1, Ordering::AcqRel);
         let running = Running(Arc::clone(&self.running));
-        Box::new(move |queue, events| {
-            let unheard = events.clone();
-            let work = move || {
-                let _running = running;
-                thread.run(&queue, events);
-            };
-            let name = format!("lane {number}");
-            if let Err(error) = std::thread::Builder::new().name(name).spawn(work) {
-                let cause = format!("no thread for the lane: {error}; raise the process limit");
-                unheard.do_send(Event::Failed(Failure::transient(cause)));
-            }
-        })
+        Box::new(move |report| thread.spawn(report, running))
     }
 
     /// Whether the report is of the present owner of its lane. Notes where the lane stands.

@@ -1,34 +1,39 @@
 //! Producer: the owner of one lane. A thin actor before the lane's own thread, because Kafka's
-//! transactional calls block.
+//! transactional calls block; the thread may be another node's.
 //!
-//! In:    [`LaneBatch`] from the router; what happens on the thread.
+//! In:    [`LaneBatch`] from the router; what the lane reports.
 //! Out:   [`LaneOpened`] and [`LaneSealed`] to the guardian; [`Durable`] to the router and the acknowledger.
-//! Holds: the thread's queue; batches in it hold their credit.
+//! Holds: the lane's queue; batches in it hold their credit.
 //! Never: blocks; decides on its own to take a lane back that it has lost.
 
 use crate::batch::{Durable, LaneBatch, LaneOpened, LaneSealed};
 use crate::failure::Failure;
 use crate::guardian::Guardian;
-use crate::lane::{Event, Order};
-use actix::{Actor, ActorContext, Addr, Context, Handler, Message, Recipient};
-use std::sync::mpsc;
+use crate::lane::{Event, Order, Orders, Report};
+use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, Recipient};
+use std::sync::Arc;
 use supervision::Lifeline;
 use tracing::{info, warn};
 use wal::Lsn;
 
-/// Starts the lane's thread; it reports to the recipient until it ends.
-pub type StartLane = Box<dyn FnOnce(mpsc::Receiver<Order>, Recipient<Event>) + Send>;
+/// Starts the lane, which reports until it ends.
+pub type StartLane = Box<dyn FnOnce(Report) -> Orders>;
 
 /// The owner of one lane for one life.
 pub struct Producer {
     lane: u8,
     life: u64,
     start: Option<StartLane>,
-    orders: Option<mpsc::Sender<Order>>,
+    orders: Option<Orders>,
     guardian: Addr<Guardian>,
     listeners: Vec<Recipient<Durable>>,
     lifeline: Lifeline,
 }
+
+/// Lane → Producer.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+struct Reported(Event);
 
 /// A new front: the lane reports to these from now on. Guardian → Producer.
 #[derive(Debug, Message)]
@@ -79,12 +84,9 @@ impl Actor for Producer {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        let (orders, queue) = mpsc::channel();
-        self.orders = Some(orders);
-        if let Some(start) = self.start.take() {
-            use actix::AsyncContext;
-            start(queue, ctx.address().recipient());
-        }
+        let reports: Recipient<Reported> = ctx.address().recipient();
+        let report: Report = Arc::new(move |event| reports.do_send(Reported(event)));
+        self.orders = self.start.take().map(|start| start(report));
     }
 }
 
@@ -92,17 +94,17 @@ impl Handler<LaneBatch> for Producer {
     type Result = ();
 
     fn handle(&mut self, batch: LaneBatch, _: &mut Context<Self>) {
-        // A thread that has ended has reported why; the router keeps the batch for its successor.
-        if let Some(orders) = &self.orders {
-            let _ = orders.send(Order::Write(batch));
+        // A lane that has ended has reported why; the router keeps the batch for its successor.
+        if let Some(order) = &self.orders {
+            order(Order::Write(batch));
         }
     }
 }
 
-impl Handler<Event> for Producer {
+impl Handler<Reported> for Producer {
     type Result = ();
 
-    fn handle(&mut self, event: Event, ctx: &mut Context<Self>) {
+    fn handle(&mut self, Reported(event): Reported, ctx: &mut Context<Self>) {
         let Self { lane, life, .. } = *self;
         match event {
             Event::Opened { term, position } => {
@@ -135,9 +137,9 @@ impl Handler<Seal> for Producer {
     type Result = ();
 
     fn handle(&mut self, Seal(end): Seal, _: &mut Context<Self>) {
-        // As for a batch: a thread that has ended has reported why.
-        if let Some(orders) = self.orders.take() {
-            let _ = orders.send(Order::Seal(end));
+        // As for a batch: a lane that has ended has reported why.
+        if let Some(order) = self.orders.take() {
+            order(Order::Seal(end));
         }
     }
 }
@@ -146,7 +148,7 @@ impl Handler<Stop> for Producer {
     type Result = ();
 
     fn handle(&mut self, _: Stop, _: &mut Context<Self>) {
-        // Dropping the sender ends the thread after what is queued.
+        // Ends the lane after what is queued.
         self.orders = None;
     }
 }

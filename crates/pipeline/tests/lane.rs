@@ -2,18 +2,18 @@
 
 mod bench;
 
-use bench::{Probe, inserts, lane_batch, task_plan};
+use bench::{inserts, lane_batch, task_plan};
 use kafka::sink::{CommitPoint, Committed, LaneSink, Opened};
 use pipeline::commit::CommitBudget;
-use pipeline::lane::{Event, LaneThread, Order};
+use pipeline::lane::{Event, LaneThread, Order, Orders};
 use pipeline::progress::Progress;
 use record::Record;
 use record::encode::Encoder;
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use supervision::FailureClass;
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use wal::{Lsn, Position};
 
 /// What the sink did, and how its next calls shall end.
@@ -63,7 +63,7 @@ impl LaneSink for Sink {
 
 struct Bench {
     script: Arc<Mutex<Script>>,
-    orders: Option<mpsc::Sender<Order>>,
+    orders: Option<Orders>,
     events: UnboundedReceiver<Event>,
 }
 
@@ -88,9 +88,8 @@ fn bench(script: Script, lanes: u8) -> Bench {
         progress: Arc::new(Progress::default()),
         floor: Position::ZERO,
     };
-    let (orders, queue) = mpsc::channel();
-    let (recipient, events) = Probe::start_probe();
-    std::thread::spawn(move || thread.run(&queue, recipient));
+    let (reports, events) = unbounded_channel();
+    let orders = thread.spawn(Arc::new(move |event| drop(reports.send(event))), ());
     Bench { script, orders: Some(orders), events }
 }
 
@@ -120,8 +119,8 @@ fn at(commit_lsn: u64, ordinal: u64) -> Position {
 
 impl Bench {
     fn write(&self, seq: u64, batch: wal::ChangeBatch) {
-        let orders = self.orders.as_ref().expect("running");
-        orders.send(Order::Write(lane_batch(seq, batch))).expect("running");
+        let order = self.orders.as_ref().expect("running");
+        order(Order::Write(lane_batch(seq, batch)));
     }
 
     async fn event(&mut self) -> Event {
@@ -240,7 +239,7 @@ async fn older_fronts_are_refused() {
     bench.durable(1).await;
     let mut late = lane_batch(9, inserts(60, 0..1, true));
     late.generation = 0;
-    bench.orders.as_ref().expect("running").send(Order::Write(late)).expect("running");
+    bench.orders.as_ref().expect("running")(Order::Write(late));
     assert_eq!(bench.end().await, ["open", "send {\"id\":0}", "commit 0/32:0"]);
 }
 
