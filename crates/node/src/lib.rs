@@ -1,1 +1,4 @@
 //! Worker and coordinator: membership, placement, links, task lifecycle, admin service.
+
+pub mod state;
+pub mod task_state;

@@ -1,0 +1,247 @@
+//! The records of the control topic as JSON (delivery-protocol.md, sections 3 and 10).
+//!
+//! Keys and fields of a later release are left alone by this one. What an older release must not
+//! misread raises [`VERSION`].
+
+use crate::task_state::TaskState;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Version of the layout. Readers refuse newer ones.
+pub const VERSION: u32 = 1;
+/// Changes that a task's state record remembers.
+pub const HISTORY_MAX: usize = 20;
+
+/// Offset of a leader's fence record.
+pub type Term = i64;
+
+/// Key of a record.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Key {
+    Task(String),
+    Placement(String),
+    State(String),
+    Node(String),
+    Connection(String),
+    /// The leader's fence; its offset is the term.
+    Fence,
+    /// The leader's heartbeat.
+    Leader,
+}
+
+impl Key {
+    /// `None`: a key of a later release.
+    #[must_use]
+    pub fn parse(key: &str) -> Option<Self> {
+        match key.split_once('/') {
+            Some(("task", name)) => Some(Self::Task(name.into())),
+            Some(("placement", name)) => Some(Self::Placement(name.into())),
+            Some(("state", name)) => Some(Self::State(name.into())),
+            Some(("node", name)) => Some(Self::Node(name.into())),
+            Some(("connection", name)) => Some(Self::Connection(name.into())),
+            Some(_) => None,
+            None if key == "f" => Some(Self::Fence),
+            None if key == "leader" => Some(Self::Leader),
+            None => None,
+        }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Task(name) => write!(f, "task/{name}"),
+            Self::Placement(name) => write!(f, "placement/{name}"),
+            Self::State(name) => write!(f, "state/{name}"),
+            Self::Node(name) => write!(f, "node/{name}"),
+            Self::Connection(name) => write!(f, "connection/{name}"),
+            Self::Fence => f.write_str("f"),
+            Self::Leader => f.write_str("leader"),
+        }
+    }
+}
+
+/// `f`: a new leader. Written before it knows its term.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Fence {
+    pub v: u32,
+    pub node: String,
+    /// Where its gRPC listens.
+    pub address: String,
+    /// Version of the program.
+    pub ver: String,
+}
+
+impl Fence {
+    /// The record's value.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        json(self)
+    }
+}
+
+/// `leader`: a sign of life.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Heartbeat {
+    pub node: String,
+    pub address: String,
+    /// Grows by 1 with each.
+    pub beat: u64,
+    /// The last one of a leader that steps down by itself: nobody needs to wait.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub resigned: bool,
+}
+
+/// What a person wants of a task.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Desired {
+    Running,
+    Suspended,
+    Released,
+}
+
+/// `task/<name>`
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Task {
+    /// YAML, as it was applied.
+    pub spec: String,
+    /// Grows with each apply.
+    pub spec_rev: u64,
+    pub desired: Desired,
+    /// Grows with each `task restart`.
+    pub restarts: u64,
+    /// Grows with each `task reseed`.
+    pub reseeds: u64,
+    /// The last reseed goes on with the gap.
+    pub accept_gap: bool,
+    pub created_ms: i64,
+    /// Who made the last change.
+    pub changed_by: String,
+}
+
+/// `placement/<task>`: where a task runs, in one record, so that nobody sees half of it.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Placement {
+    /// Grows with each change.
+    pub rev: u64,
+    /// Where the reader runs, and the decoder and the router unless they are parted from it.
+    pub front: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decoder: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub router: Option<String>,
+    /// Owner of each lane.
+    pub lanes: Vec<Option<String>>,
+    /// Where the nodes that are named here listen.
+    pub addresses: BTreeMap<String, String>,
+}
+
+impl Placement {
+    /// Where the decoder runs.
+    #[must_use]
+    pub fn decoder(&self) -> Option<&str> {
+        self.decoder.as_deref().or(self.front.as_deref())
+    }
+
+    /// Where the router runs.
+    #[must_use]
+    pub fn router(&self) -> Option<&str> {
+        self.router.as_deref().or(self.front.as_deref())
+    }
+
+    /// Every node that has a part, as often as it has one.
+    pub fn nodes(&self) -> impl Iterator<Item = &str> {
+        let front = [&self.front, &self.decoder, &self.router];
+        front.into_iter().chain(&self.lanes).filter_map(|it| it.as_deref())
+    }
+}
+
+/// One entry of a task's history.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Change {
+    pub state: TaskState,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    pub since_ms: i64,
+}
+
+/// `state/<task>`
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct State {
+    pub state: TaskState,
+    pub cause: Option<String>,
+    pub remedy: Option<String>,
+    pub since_ms: i64,
+    /// What was before, oldest first.
+    pub history: Vec<Change>,
+}
+
+impl State {
+    #[must_use]
+    pub fn new(state: TaskState, now_ms: i64) -> Self {
+        Self { state, cause: None, remedy: None, since_ms: now_ms, history: Vec::new() }
+    }
+
+    /// The state after this one, which joins the history. The same state with another cause keeps its
+    /// beginning and adds nothing: a task that retries for a day must not forget what was before.
+    #[must_use]
+    pub fn followed_by(
+        &self,
+        state: TaskState,
+        cause: Option<String>,
+        remedy: Option<String>,
+        now_ms: i64,
+    ) -> Self {
+        let Self { state: last, cause: why, remedy: _, since_ms, history } = self;
+        if *last == state {
+            let history = history.clone();
+            return Self { state, cause, remedy, since_ms: *since_ms, history };
+        }
+        let change = Change { state: *last, cause: why.clone(), since_ms: *since_ms };
+        let kept = history.len().saturating_sub(HISTORY_MAX - 1);
+        let history = history[kept..].iter().cloned().chain([change]).collect();
+        Self { state, cause, remedy, since_ms: now_ms, history }
+    }
+}
+
+/// `node/<id>`: what a person has said about a node.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Node {
+    /// Gets nothing more.
+    pub cordoned: bool,
+    /// Loses what it has, too.
+    pub draining: bool,
+}
+
+/// `connection/<name>`
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Connection {
+    /// `source` or `sink`.
+    pub kind: String,
+    /// YAML, as it was set.
+    pub spec: String,
+}
+
+/// The value of a record of any key but `f`.
+#[must_use]
+pub fn write<T: Serialize>(term: Term, body: &T) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Written<'a, T> {
+        v: u32,
+        term: Term,
+        #[serde(flatten)]
+        body: &'a T,
+    }
+    json(&Written { v: VERSION, term, body })
+}
+
+fn json<T: Serialize>(value: &T) -> Vec<u8> {
+    serde_json::to_vec(value).expect("records have text keys and no failing parts")
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
