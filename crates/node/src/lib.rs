@@ -1,4 +1,5 @@
 //! Worker and coordinator: membership, placement, links, task lifecycle, admin service.
 
+pub mod placement;
 pub mod state;
 pub mod task_state;
