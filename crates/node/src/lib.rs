@@ -1,5 +1,6 @@
 //! Worker and coordinator: membership, placement, links, task lifecycle, admin service.
 
+pub mod leader;
 pub mod placement;
 pub mod state;
 pub mod task_state;
