@@ -64,7 +64,7 @@ pub struct Move {
     pub to: Option<String>,
 }
 
-/// A part of a task that can run nowhere.
+/// A part of a task that no live worker can have. Its place is empty, or that of a missing worker.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Unplaced {
     pub task: String,
@@ -142,6 +142,12 @@ impl<'a> Room<'a> {
                 .workers
                 .get(node)
                 .is_some_and(|it| it.standing != Standing::Leaving && matches(&it.labels, labels))
+    }
+
+    /// Whether nothing is known of `node`. Where nobody else can have it, it keeps what it has: should it
+    /// live, and only the leader not hear it, data flows on.
+    fn is_missing(&self, node: &str) -> bool {
+        !self.workers.contains_key(node)
     }
 
     /// Workers that may get what wants `labels`.

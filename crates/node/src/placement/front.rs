@@ -29,7 +29,7 @@ impl<'a> Room<'a> {
                 Ok(front) => Some(front),
                 Err((part, reason)) => {
                     self.unplaced.push(Unplaced { task: task.into(), part, reason });
-                    None
+                    self.missing(task)
                 }
             };
             let seats = self.seats.get_mut(task).expect("every task has seats");
@@ -52,6 +52,19 @@ impl<'a> Room<'a> {
             (seats.router(), &labels.router),
         ];
         stages.iter().all(|(node, wanted)| node.is_some_and(|it| self.may_stay(it, wanted)))
+    }
+
+    /// The front as it is, if each of its workers is missing or may keep it.
+    fn missing(&self, task: &str) -> Option<Front> {
+        let (seats, labels) = (&self.seats[task], &self.tasks[task].labels);
+        let held = |node: Option<&str>, wanted| {
+            let node = node?;
+            (self.is_missing(node) || self.may_stay(node, wanted)).then(|| node.to_owned())
+        };
+        let reader = held(seats.front.as_deref(), &labels.reader)?;
+        let decoder = held(seats.decoder(), &labels.decoder)?;
+        let router = held(seats.router(), &labels.router)?;
+        Some(Front { reader, decoder, router })
     }
 
     fn choose(

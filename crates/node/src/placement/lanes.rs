@@ -29,18 +29,24 @@ impl<'a> Room<'a> {
         }
         // Who has the least choice chooses first, so that the others can make up for it.
         homeless.sort_unstable();
+        let before: Vec<Option<String>> = homeless
+            .iter()
+            .map(|&(_, (task, lane))| self.seats[task].lanes[lane].clone())
+            .collect();
         for &(_, (task, lane)) in &homeless {
             self.seat((task, lane), None);
         }
-        for &(_, (task, lane)) in &homeless {
+        for (&(_, (task, lane)), owner) in homeless.iter().zip(before) {
             let wanted = &self.tasks[task].labels.producers;
             let (loads, own) = (self.loads(), self.shares(task));
             let share = |node: &str| own.get(node).copied().unwrap_or_default();
             let load = |node: &str| loads.get(node).copied().unwrap_or_default();
             let candidates = self.candidates(&[wanted]).into_iter();
             let Some(node) = candidates.min_by_key(|it| (load(it), share(it), *it)) else {
-                let (task, part) = (task.to_owned(), Part::Lane(lane));
-                self.unplaced.push(Unplaced { task, part, reason: self.reason(wanted) });
+                let (part, reason) = (Part::Lane(lane), self.reason(wanted));
+                self.unplaced.push(Unplaced { task: task.into(), part, reason });
+                let owner = owner.filter(|it| self.is_missing(it));
+                self.seat((task, lane), owner.as_deref());
                 continue;
             };
             self.seat((task, lane), Some(node));

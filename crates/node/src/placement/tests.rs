@@ -161,6 +161,26 @@ fn a_front_that_cannot_run_whole_does_not_run() {
 }
 
 #[test]
+fn a_leader_that_hears_nobody_takes_nothing_from_anybody() {
+    let tasks = Tasks::from([task("shop", 4)]);
+    let two = workers(&[("w1", ""), ("w2", "")]);
+    let before = place(&tasks, &two, &Placements::new(), Scope::All);
+    let plan = place(&tasks, &Workers::new(), &before.placements, Scope::All);
+    assert_eq!(plan.placements, before.placements);
+    assert_eq!(plan.unplaced.len(), 5);
+}
+
+#[test]
+fn who_drains_keeps_nothing_even_if_nobody_else_can_have_it() {
+    let tasks = Tasks::from([task("shop", 1)]);
+    let mut one = workers(&[("w1", "")]);
+    let before = place(&tasks, &one, &Placements::new(), Scope::All);
+    one.get_mut("w1").expect("a worker").standing = Standing::Leaving;
+    let plan = place(&tasks, &one, &before.placements, Scope::All);
+    assert_eq!(plan.placements["shop"].nodes().count(), 0);
+}
+
+#[test]
 fn fronts_are_spread_over_workers() {
     let tasks = Tasks::from([task("a", 1), task("b", 1), task("c", 1)]);
     let three = workers(&[("w1", ""), ("w2", ""), ("w3", "")]);
@@ -256,7 +276,7 @@ proptest! {
             let labels = &wanted.labels;
             let check = |node: Option<&str>, had: Option<&str>, wanted: &Labels| {
                 let Some(node) = node else { return true };
-                let Some(worker) = workers.get(node) else { return false };
+                let Some(worker) = workers.get(node) else { return had == Some(node) };
                 let may = match worker.standing {
                     Standing::Ready => true,
                     Standing::Holding => had == Some(node),
@@ -285,16 +305,20 @@ proptest! {
         for (name, wanted) in &tasks {
             let able = workers.values().any(|it| is_able(it, wanted));
             for (lane, owner) in plan.placements[name].lanes.iter().enumerate() {
-                prop_assert!(owner.is_some() || !able);
+                let live = owner.as_ref().is_some_and(|it| workers.contains_key(it));
+                prop_assert!(live || !able);
                 let named = plan.unplaced.iter().any(|it| {
                     it.task == *name && it.part == Part::Lane(lane) && !it.reason.is_empty()
                 });
-                prop_assert_eq!(named, owner.is_none());
+                prop_assert_eq!(named, !live);
             }
             let front = plan.unplaced.iter().any(|it| {
                 it.task == *name && !matches!(it.part, Part::Lane(_))
             });
-            prop_assert_eq!(front, plan.placements[name].front.is_none());
+            let placement = &plan.placements[name];
+            let stages = [placement.front.as_deref(), placement.decoder(), placement.router()];
+            let live = stages.iter().all(|it| it.is_some_and(|it| workers.contains_key(it)));
+            prop_assert_eq!(front, !live);
         }
     }
 
@@ -307,7 +331,7 @@ proptest! {
         let load = |node: &str| loads.get(node).copied().unwrap_or_default();
         for (name, placement) in &plan.placements {
             for owner in placement.lanes.iter().flatten() {
-                if workers[owner].standing != Standing::Ready {
+                if workers.get(owner).is_none_or(|it| it.standing != Standing::Ready) {
                     continue;
                 }
                 for (other, _) in workers.iter().filter(|(_, it)| is_able(it, &tasks[name])) {
