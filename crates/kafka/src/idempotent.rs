@@ -2,8 +2,7 @@
 //! section 13).
 
 use crate::Error;
-use crate::checkpoint::CHECKPOINT_KEY;
-use crate::names::{LaneId, Names};
+use crate::names::Seat;
 use crate::settings::{MESSAGE_TIMEOUT, Settings};
 use crate::sink::{CommitPoint, Committed, LaneSink};
 use crate::transactional::Ledger;
@@ -21,8 +20,8 @@ pub(crate) struct Idempotent {
 }
 
 impl Idempotent {
-    pub(crate) fn open(settings: &Settings, names: &Names, lane: LaneId) -> Result<Self, Error> {
-        let name = names.transactional_id(lane);
+    pub(crate) fn open(settings: &Settings, seat: &Seat) -> Result<Self, Error> {
+        let name = seat.transactional_id.clone();
         let record_bytes_max = settings.record_bytes_max();
         let checkpoints = if settings.acknowledges() {
             None
@@ -85,9 +84,7 @@ impl LaneSink for IdempotentLane {
         producers.writer.usable()?;
         settle(&mut producers.writer)?;
         let (checkpoint, json) = ledger.next(&mut producers.writer, point)?;
-        let topic = ledger.topic();
-        let record = Ledger::record(&topic, ledger.lane(), CHECKPOINT_KEY, &json);
-        producers.write_down(&record)?;
+        producers.write_down(&ledger.record(&json))?;
         // The checkpoint's own offset is not one of the lane's topics.
         producers.checkpoints().deliveries().take_ends();
         Ok(Committed { clean: true, txn_seq: ledger.advance(checkpoint) })

@@ -10,6 +10,7 @@ pub mod checkpoint;
 pub mod clean_commit;
 mod client;
 pub mod error;
+mod holder;
 mod idempotent;
 mod lookup;
 pub mod meta;

@@ -3,14 +3,13 @@
 
 use crate::Error;
 use crate::checkpoint::{lsn_text, position_text};
+use crate::holder::{Holder, new_owner};
 use crate::names::{LaneId, Names};
-use crate::open::fence;
-use crate::read::{Entry, Reader};
+use crate::open::fence_json;
+use crate::read::Entry;
 use crate::settings::Settings;
-use crate::transactional::{Ledger, Transactional};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use tracing::{info, warn};
 use wal::{Lsn, Position};
 
@@ -84,15 +83,7 @@ struct Pin {
 
 /// The open meta lane. All calls block.
 pub struct MetaLane {
-    settings: Settings,
-    names: Names,
-    /// Tells this owner's fences from all others.
-    owner: String,
-    /// `None` after an error: it is opened again before the next write.
-    transactional: Option<Transactional>,
-    term: i64,
-    /// Another process owns the task: this one never takes it back.
-    taken: bool,
+    holder: Holder,
 }
 
 impl MetaLane {
@@ -101,12 +92,14 @@ impl MetaLane {
     /// # Errors
     /// As [`crate::open`](fn@crate::open).
     pub fn open(settings: &Settings, names: &Names) -> Result<(Self, MetaState), Error> {
-        let (lane, reader, entries) = Self::take(settings, names)?;
+        let (lane, entries) = Self::take(settings, names)?;
         let mut state = MetaState::default();
         for entry in newest(entries) {
-            let offset = entry.offset;
             state.apply(&entry).map_err(|error| {
-                reader.diverged(&format!("record `{}` at offset {offset}: {error}", entry.key))
+                let Entry { offset, key, .. } = &entry;
+                names
+                    .seat(LaneId::Meta)
+                    .diverged(&format!("record `{key}` at offset {offset}: {error}"))
             })?;
         }
         Ok((lane, state))
@@ -118,7 +111,7 @@ impl MetaLane {
     /// # Errors
     /// Kafka does not answer or does not permit it.
     pub fn open_anew(settings: &Settings, names: &Names) -> Result<(Self, MetaState), Error> {
-        let (mut lane, _, entries) = Self::take(settings, names)?;
+        let (mut lane, entries) = Self::take(settings, names)?;
         let mut state = MetaState::default();
         let mut unpinned = Vec::new();
         for entry in newest(entries) {
@@ -135,20 +128,10 @@ impl MetaLane {
     }
 
     /// Fences the older owner and reads everything that was written before.
-    fn take(settings: &Settings, names: &Names) -> Result<(Self, Reader, Vec<Entry>), Error> {
-        let owner = new_owner(settings);
-        let (transactional, term) = fence(settings, names, LaneId::Meta, &owner, &[])?;
-        let reader = Reader::new(settings, names, LaneId::Meta)?;
-        let entries = reader.up_to(term)?;
-        let lane = Self {
-            settings: settings.clone(),
-            names: names.clone(),
-            owner,
-            transactional: Some(transactional),
-            term,
-            taken: false,
-        };
-        Ok((lane, reader, entries))
+    fn take(settings: &Settings, names: &Names) -> Result<(Self, Vec<Entry>), Error> {
+        let fence = fence_json(names, LaneId::Meta, &new_owner(settings))?;
+        let (holder, entries) = Holder::take(settings, names.seat(LaneId::Meta), fence)?;
+        Ok((Self { holder }, entries))
     }
 
     /// Writes records in one transaction. Writing the same again is harmless: the last one counts.
@@ -156,75 +139,23 @@ impl MetaLane {
     /// # Errors
     /// [`Error::Fenced`] for good once another process owns the task; others may pass.
     pub fn write(&mut self, records: &[MetaRecord]) -> Result<(), Error> {
-        match self.try_write(records) {
+        let to_entry = |record: &MetaRecord| {
+            let (key, json) = record
+                .to_entry()
+                .map_err(|error| Error::from_json("writing the meta lane", &error))?;
+            Ok((key, Some(json)))
+        };
+        let records: Vec<_> = records.iter().map(to_entry).collect::<Result<_, Error>>()?;
+        match self.holder.write(&records) {
             // The broker's time-out ends an epoch, too, e.g. of a process that was paused.
-            Err(Error::Fenced { .. }) if !self.taken => {
-                self.look_for_newer_owner()?;
+            Err(Error::Fenced { .. }) if !self.holder.is_taken() => {
+                self.holder.look_for_newer_owner()?;
                 info!("the meta lane lost its epoch to no other owner, opening it again");
-                self.try_write(records)
+                self.holder.write(&records)
             }
             written => written,
         }
     }
-
-    fn try_write(&mut self, records: &[MetaRecord]) -> Result<(), Error> {
-        if self.taken {
-            return Err(self.fenced());
-        }
-        // C1: after any error the instance is gone.
-        let mut transactional = match self.transactional.take() {
-            Some(transactional) => transactional,
-            None => self.open_again()?,
-        };
-        let topic = self.names.checkpoints();
-        for record in records {
-            let entry = record.to_entry();
-            let (key, json) =
-                entry.map_err(|error| Error::from_json("writing the meta lane", &error))?;
-            transactional.send(&Ledger::record(&topic, LaneId::Meta, &key, &json))?;
-        }
-        transactional.settle()?;
-        // C4: not clean: committed, but the instance must not begin again.
-        if transactional.commit()? {
-            self.transactional = Some(transactional);
-        }
-        Ok(())
-    }
-
-    /// Opening again fences whoever has taken over meanwhile: looked for before, and again after,
-    /// when the look is a proof. Then both give up, and neither goes on without knowing.
-    fn open_again(&mut self) -> Result<Transactional, Error> {
-        self.look_for_newer_owner()?;
-        let (transactional, term) =
-            fence(&self.settings, &self.names, LaneId::Meta, &self.owner, &[])?;
-        let entries = Reader::new(&self.settings, &self.names, LaneId::Meta)?.up_to(term)?;
-        let is_newer =
-            |entry: &Entry| self.term < entry.offset && entry.is_fence_but_of(&self.owner);
-        if entries.iter().any(is_newer) {
-            self.taken = true;
-            return Err(self.fenced());
-        }
-        self.term = term;
-        Ok(transactional)
-    }
-
-    fn look_for_newer_owner(&mut self) -> Result<(), Error> {
-        let reader = Reader::new(&self.settings, &self.names, LaneId::Meta)?;
-        if reader.sees_newer_owner(self.term, &self.owner)? {
-            self.taken = true;
-            return Err(self.fenced());
-        }
-        Ok(())
-    }
-
-    fn fenced(&self) -> Error {
-        Error::Fenced { transactional_id: self.names.transactional_id(LaneId::Meta) }
-    }
-}
-
-fn new_owner(settings: &Settings) -> String {
-    static OWNERS: AtomicU64 = AtomicU64::new(0);
-    format!("{}/{}", settings.node(), OWNERS.fetch_add(1, Ordering::Relaxed))
 }
 
 impl MetaRecord {

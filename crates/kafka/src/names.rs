@@ -66,6 +66,16 @@ impl<'de> Deserialize<'de> for LaneId {
     }
 }
 
+/// Where one writer at a time keeps records: a partition of an internal topic, and the transactional id
+/// by which a new writer fences the one before.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Seat {
+    pub topic: String,
+    pub partition: i32,
+    /// Never holds node, revision or generation: the next owner must fence this one.
+    pub transactional_id: String,
+}
+
 /// A prefix or a task that Kafka topics cannot be named after.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum InvalidName {
@@ -90,15 +100,8 @@ impl Names {
     /// # Errors
     /// Names that Kafka refuses.
     pub fn new(prefix: &str, task: &str) -> Result<Self, InvalidName> {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        for text in [prefix, task] {
-            if text.is_empty() {
-                return Err(InvalidName::Empty);
-            }
-            if !text.bytes().all(plain) {
-                return Err(InvalidName::Characters(text.into()));
-            }
-        }
+        check(prefix)?;
+        check(task)?;
         let names = Self { prefix: prefix.into(), task: task.into() };
         if TOPIC_NAME_BYTES_MAX < names.schema_changes().len() {
             return Err(InvalidName::Long(prefix.into()));
@@ -109,12 +112,6 @@ impl Names {
     #[must_use]
     pub fn task(&self) -> &str {
         &self.task
-    }
-
-    /// State of the cluster; compacted, one partition.
-    #[must_use]
-    pub fn control(&self) -> String {
-        format!("{}.control", self.prefix)
     }
 
     /// Checkpoints, fences and the meta lane's state; compacted.
@@ -139,13 +136,14 @@ impl Names {
         self.of_task("watermark")
     }
 
-    /// Never holds node, revision or generation: the next owner must fence this one.
+    /// Where a lane keeps its checkpoints.
     #[must_use]
-    pub fn transactional_id(&self, lane: LaneId) -> String {
-        match lane {
+    pub fn seat(&self, lane: LaneId) -> Seat {
+        let transactional_id = match lane {
             LaneId::Meta => self.of_task("meta"),
-            LaneId::Lane(lane) => format!("{}.{}.lane.{lane}", self.prefix, self.task),
-        }
+            LaneId::Lane(lane) => self.of_task(&format!("lane.{lane}")),
+        };
+        Seat { topic: self.checkpoints(), partition: lane.partition(), transactional_id }
     }
 
     /// Topics that belong to this task alone.
@@ -159,6 +157,29 @@ impl Names {
     }
 }
 
+impl Seat {
+    /// The leader's: the state of the cluster, compacted, one partition.
+    ///
+    /// # Errors
+    /// Names that Kafka refuses.
+    pub fn of_leader(prefix: &str) -> Result<Self, InvalidName> {
+        check(prefix)?;
+        let topic = format!("{prefix}.control");
+        if TOPIC_NAME_BYTES_MAX < topic.len() {
+            return Err(InvalidName::Long(prefix.into()));
+        }
+        Ok(Self { topic, partition: 0, transactional_id: format!("{prefix}.leader") })
+    }
+}
+
+fn check(text: &str) -> Result<(), InvalidName> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if text.is_empty() {
+        return Err(InvalidName::Empty);
+    }
+    if text.bytes().all(plain) { Ok(()) } else { Err(InvalidName::Characters(text.into())) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,7 +187,6 @@ mod tests {
     #[test]
     fn names_follow_the_protocol() {
         let names = Names::new("distributary", "shop").expect("valid");
-        assert_eq!(names.control(), "distributary.control");
         assert_eq!(
             names.topics_of_task(),
             [
@@ -176,8 +196,16 @@ mod tests {
                 "distributary.shop.watermark"
             ]
         );
-        assert_eq!(names.transactional_id(LaneId::Lane(7)), "distributary.shop.lane.7");
-        assert_eq!(names.transactional_id(LaneId::Meta), "distributary.shop.meta");
+        let seat = |lane| {
+            let Seat { topic, partition, transactional_id } = names.seat(lane);
+            assert_eq!(topic, names.checkpoints());
+            (partition, transactional_id)
+        };
+        assert_eq!(seat(LaneId::Lane(7)), (8, "distributary.shop.lane.7".to_owned()));
+        assert_eq!(seat(LaneId::Meta), (0, "distributary.shop.meta".to_owned()));
+        let leader = Seat::of_leader("distributary").expect("valid");
+        assert_eq!((&*leader.topic, leader.partition), ("distributary.control", 0));
+        assert_eq!(leader.transactional_id, "distributary.leader");
     }
 
     #[test]
@@ -191,6 +219,7 @@ mod tests {
     fn names_that_kafka_refuses_are_refused_here() {
         assert_eq!(Names::new("", "shop"), Err(InvalidName::Empty));
         assert_eq!(Names::new("a b", "shop"), Err(InvalidName::Characters("a b".into())));
+        assert_eq!(Seat::of_leader("a b"), Err(InvalidName::Characters("a b".into())));
         let long = "p".repeat(240);
         assert_eq!(Names::new(&long, "shop"), Err(InvalidName::Long(long)));
     }

@@ -4,6 +4,7 @@ use crate::Error;
 use crate::checkpoint::{
     CHECKPOINT_KEY, Checkpoint, Diverged, FENCE_KEY, Fence, VERSION, verify_read,
 };
+use crate::holder::{FENCES_MAX, fence_seat, last_offset, never_clean};
 use crate::idempotent::{Idempotent, IdempotentLane};
 use crate::lookup::Lookup;
 use crate::names::{LaneId, Names};
@@ -12,12 +13,7 @@ use crate::settings::Settings;
 use crate::sink::{LaneSink, Opened};
 use crate::transactional::{Ledger, Transactional, TransactionalLane};
 use crate::unsettled;
-use crate::writer::Writer;
 use config::Delivery;
-use tracing::debug;
-
-/// A fence that is not clean is written again by a new instance; more often than this is no luck.
-const FENCES_MAX: usize = 5;
 
 /// Opens a lane, fencing every older owner, and reads where it stands. Blocks. `partitions` are those of
 /// topics that the lane may have written to: whatever an older owner has left open there is ended.
@@ -34,7 +30,7 @@ pub fn open(
 ) -> Result<(Box<dyn LaneSink>, Opened), Error> {
     match settings.delivery() {
         Delivery::ExactlyOnce => {
-            let (transactional, term) = fence(settings, names, lane, settings.node(), partitions)?;
+            let (transactional, term) = fence(settings, names, lane, partitions)?;
             let opened = read(settings, names, lane, term)?;
             let last = opened.checkpoint.clone();
             let ledger = Ledger::new(settings, names, lane, revision, term, last);
@@ -62,16 +58,14 @@ pub fn open_anew(
     revision: u64,
     partitions: &[(String, i32)],
 ) -> Result<(Box<dyn LaneSink>, Opened), Error> {
-    let topic = names.checkpoints();
     let ledger = |term| Ledger::new(settings, names, lane, revision, term, None);
     match settings.delivery() {
         Delivery::ExactlyOnce => {
             for _ in 0..FENCES_MAX {
-                let (mut transactional, term) =
-                    fence(settings, names, lane, settings.node(), partitions)?;
+                let (mut transactional, term) = fence(settings, names, lane, partitions)?;
                 let mut ledger = ledger(term);
                 let (reset, json) = reset(&ledger)?;
-                transactional.send(&Ledger::record(&topic, lane, CHECKPOINT_KEY, &json))?;
+                transactional.send(&ledger.record(&json))?;
                 transactional.settle()?;
                 transactional.writer().deliveries().take_ends();
                 if transactional.commit()? {
@@ -80,13 +74,13 @@ pub fn open_anew(
                     return Ok((Box::new(TransactionalLane::new(transactional, ledger)), opened));
                 }
             }
-            Err(never_clean(lane))
+            Err(never_clean(&names.seat(lane)))
         }
         Delivery::AtLeastOnce => {
             let (mut producers, term) = announce(settings, names, lane)?;
             let mut ledger = ledger(term);
             let (reset, json) = reset(&ledger)?;
-            producers.write_down(&Ledger::record(&topic, lane, CHECKPOINT_KEY, &json))?;
+            producers.write_down(&ledger.record(&json))?;
             producers.checkpoints().deliveries().take_ends();
             ledger.advance(reset.clone());
             let opened = Opened { term, checkpoint: Some(reset) };
@@ -103,54 +97,28 @@ fn reset(ledger: &Ledger) -> Result<(Checkpoint, Vec<u8>), Error> {
 
 /// At-least-once: a new owner's fence, which fences nobody, and its term.
 fn announce(settings: &Settings, names: &Names, lane: LaneId) -> Result<(Idempotent, i64), Error> {
-    let mut producers = Idempotent::open(settings, names, lane)?;
+    let seat = names.seat(lane);
+    let mut producers = Idempotent::open(settings, &seat)?;
     let json = fence_json(names, lane, settings.node())?;
-    let topic = names.checkpoints();
-    producers.write_down(&Ledger::record(&topic, lane, FENCE_KEY, &json))?;
-    let term = fence_offset(producers.checkpoints(), &topic, lane)?;
+    producers.write_down(&seat.record(FENCE_KEY, Some(&json)))?;
+    let term = last_offset(producers.checkpoints(), &seat)?;
     Ok((producers, term))
 }
 
 /// A new owner whose fence is committed clean, and its term.
-pub(crate) fn fence(
+fn fence(
     settings: &Settings,
     names: &Names,
     lane: LaneId,
-    node: &str,
     partitions: &[(String, i32)],
 ) -> Result<(Transactional, i64), Error> {
-    let json = fence_json(names, lane, node)?;
-    let topic = names.checkpoints();
-    let mut settled = false;
-    for _ in 0..FENCES_MAX {
-        let mut transactional = Transactional::open(settings, names, lane)?;
-        // Before the fence: its commit would show what was left open. Once: a stranger's transaction may
-        // be open as well, and stays so.
-        if !settled {
-            settled = true;
-            if unsettled::end_aborted(settings, names, lane, &mut transactional, partitions)? {
-                continue;
-            }
-        }
-        transactional.send(&Ledger::record(&topic, lane, FENCE_KEY, &json))?;
-        transactional.settle()?;
-        let term = fence_offset(transactional.writer(), &topic, lane)?;
-        if transactional.commit()? {
-            return Ok((transactional, term));
-        }
-        debug!(lane = %lane, term, "fence was not committed clean, fencing again");
-    }
-    Err(never_clean(lane))
+    let json = fence_json(names, lane, settings.node())?;
+    fence_seat(settings, &names.seat(lane), &json, |transactional| {
+        unsettled::end_aborted(settings, names, lane, transactional, partitions)
+    })
 }
 
-fn never_clean(lane: LaneId) -> Error {
-    Error::Unreachable {
-        doing: format!("fencing lane {lane}"),
-        reason: "commits are slow or repeated each time".into(),
-    }
-}
-
-fn fence_json(names: &Names, lane: LaneId, node: &str) -> Result<Vec<u8>, Error> {
+pub(crate) fn fence_json(names: &Names, lane: LaneId, node: &str) -> Result<Vec<u8>, Error> {
     let fence = Fence {
         v: VERSION,
         task: names.task().into(),
@@ -161,24 +129,13 @@ fn fence_json(names: &Names, lane: LaneId, node: &str) -> Result<Vec<u8>, Error>
     serde_json::to_vec(&fence).map_err(|error| Error::from_json("writing a fence", &error))
 }
 
-fn fence_offset(writer: &mut Writer, topic: &str, lane: LaneId) -> Result<i64, Error> {
-    let ends = writer.deliveries().take_ends();
-    let offset = ends.get(topic).and_then(|partitions| partitions.get(&lane.partition()));
-    offset.copied().ok_or_else(|| {
-        writer.fail(Error::Client {
-            doing: format!("fencing lane {lane}"),
-            reason: "the broker did not say where the fence was written".into(),
-        })
-    })
-}
-
 fn read(settings: &Settings, names: &Names, lane: LaneId, term: i64) -> Result<Opened, Error> {
-    let reader = Reader::new(settings, names, lane)?;
-    let entries = reader.up_to(term)?;
-    let checkpoint = last_checkpoint(&entries, names, lane).map_err(|it| reader.diverged(&it))?;
+    let seat = names.seat(lane);
+    let entries = Reader::new(settings, &seat)?.up_to(term)?;
+    let checkpoint = last_checkpoint(&entries, names, lane).map_err(|it| seat.diverged(&it))?;
     if let Some(checkpoint) = &checkpoint {
         if term <= checkpoint.term {
-            return Err(reader.diverged(&format!(
+            return Err(seat.diverged(&format!(
                 "its term {} is not below the new one, {term}",
                 checkpoint.term
             )));

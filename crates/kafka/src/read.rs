@@ -1,9 +1,9 @@
-//! Reading a partition of the checkpoint topic up to a fence (delivery-protocol.md, section 4).
+//! Reading a partition of an internal topic up to a fence (delivery-protocol.md, section 4).
 
 use crate::Error;
-use crate::checkpoint::{FENCE_KEY, Fence};
+use crate::checkpoint::FENCE_KEY;
 use crate::client::Watch;
-use crate::names::{LaneId, Names};
+use crate::names::Seat;
 use crate::settings::Settings;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 /// Longest pause between two records.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
-/// A record of the checkpoint topic.
+/// A record of an internal topic.
 pub(crate) struct Entry {
     pub(crate) offset: i64,
     pub(crate) key: String,
@@ -23,57 +23,46 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    fn of(message: &impl Message) -> Self {
+    pub(crate) fn of(message: &impl Message) -> Self {
         let key = String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned();
         let value = message.payload().unwrap_or_default().to_vec();
         Self { offset: message.offset(), key, value }
     }
 
-    /// A fence that cannot be read is another's.
-    pub(crate) fn is_fence_but_of(&self, node: &str) -> bool {
-        let fence = || serde_json::from_slice::<Fence>(&self.value);
-        self.key == FENCE_KEY && !fence().is_ok_and(|fence| fence.node == node)
+    /// An owner writes the same fence each time, and no other owner ever does.
+    pub(crate) fn is_fence_but(&self, ours: &[u8]) -> bool {
+        self.key == FENCE_KEY && self.value != ours
     }
 }
 
 pub(crate) struct Reader {
     consumer: BaseConsumer<Watch>,
-    topic: String,
-    partition: i32,
+    seat: Seat,
 }
 
 impl Reader {
-    pub(crate) fn new(settings: &Settings, names: &Names, lane: LaneId) -> Result<Self, Error> {
-        Self::from(&settings.consumer(names), names, lane, Offset::Beginning)
+    pub(crate) fn new(settings: &Settings, seat: &Seat) -> Result<Self, Error> {
+        Self::from(&settings.consumer(&seat.topic), seat, Offset::Beginning)
     }
 
     /// Also sees what no transaction has committed, from `offset` on.
     pub(crate) fn uncommitted(
         settings: &Settings,
-        names: &Names,
-        lane: LaneId,
+        seat: &Seat,
         offset: i64,
     ) -> Result<Self, Error> {
-        let mut config = settings.consumer(names);
+        let mut config = settings.consumer(&seat.topic);
         config.set("isolation.level", "read_uncommitted");
-        Self::from(&config, names, lane, Offset::Offset(offset))
+        Self::from(&config, seat, Offset::Offset(offset))
     }
 
-    fn from(
-        config: &ClientConfig,
-        names: &Names,
-        lane: LaneId,
-        offset: Offset,
-    ) -> Result<Self, Error> {
-        let (topic, partition) = (names.checkpoints(), lane.partition());
-        let consumer: BaseConsumer<Watch> = config
+    fn from(config: &ClientConfig, seat: &Seat, offset: Offset) -> Result<Self, Error> {
+        let seat = seat.clone();
+        let consumer = config
             .create_with_context(Watch::default())
             .map_err(|error| Error::from_kafka("making a consumer", &error))?;
-        let mut list = TopicPartitionList::new();
-        list.add_partition_offset(&topic, partition, offset)
-            .and_then(|()| consumer.assign(&list))
-            .map_err(|error| Error::from_kafka("reading the checkpoints", &error))?;
-        Ok(Self { consumer, topic, partition })
+        assign(&consumer, &seat, offset)?;
+        Ok(Self { consumer, seat })
     }
 
     /// Every record up to where the partition ends for this reader. No proof of anything while others
@@ -95,7 +84,7 @@ impl Reader {
                 Some(Ok(message)) => look(Entry::of(&message)),
                 Some(Err(KafkaError::PartitionEOF(_))) => ControlFlow::Break(()),
                 Some(Err(error)) => {
-                    tracing::debug!(%error, "reading checkpoints, waiting");
+                    tracing::debug!(topic = self.seat.topic, %error, "reading, waiting");
                     ControlFlow::Continue(())
                 }
                 None => ControlFlow::Continue(()),
@@ -105,8 +94,8 @@ impl Reader {
             }
         }
         Err(Error::Unreachable {
-            doing: "reading the checkpoints".into(),
-            reason: "their end did not come in time".into(),
+            doing: reading(&self.seat),
+            reason: "its end did not come in time".into(),
         })
     }
 
@@ -127,15 +116,15 @@ impl Reader {
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => {}
                 Some(Err(error)) if silent_since.elapsed() < SILENCE_MAX => {
-                    tracing::debug!(%error, "reading checkpoints, waiting");
+                    tracing::debug!(topic = self.seat.topic, %error, "reading, waiting");
                 }
                 Some(Err(error)) => {
-                    return Err(Error::from_kafka("reading the checkpoints", &error));
+                    return Err(Error::from_kafka(&reading(&self.seat), &error));
                 }
                 None if silent_since.elapsed() < SILENCE_MAX => {}
                 None => {
                     return Err(Error::Unreachable {
-                        doing: "reading the checkpoints".into(),
+                        doing: reading(&self.seat),
                         reason: format!("the fence at offset {term} did not come in time"),
                     });
                 }
@@ -143,16 +132,19 @@ impl Reader {
         }
     }
 
-    /// Whether another process's fence above `term` is visible now. No proof that there is none.
-    pub(crate) fn sees_newer_owner(&self, term: i64, node: &str) -> Result<bool, Error> {
+    /// Whether another owner's fence above `term` is visible now. No proof that there is none.
+    pub(crate) fn sees_newer_owner(&self, term: i64, fence: &[u8]) -> Result<bool, Error> {
         let mut seen = false;
         self.until_end(|entry| {
-            seen = term < entry.offset && entry.is_fence_but_of(node);
+            seen = term < entry.offset && entry.is_fence_but(fence);
             if seen { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
         Ok(seen)
     }
+}
 
+impl Seat {
+    /// What it holds cannot be trusted.
     pub(crate) fn diverged(&self, reason: &dyn std::fmt::Display) -> Error {
         Error::CheckpointDiverged {
             topic: self.topic.clone(),
@@ -160,4 +152,20 @@ impl Reader {
             reason: reason.to_string(),
         }
     }
+}
+
+pub(crate) fn reading(seat: &Seat) -> String {
+    format!("reading topic `{}`", seat.topic)
+}
+
+/// Has a consumer read from `offset` on.
+pub(crate) fn assign(
+    consumer: &BaseConsumer<Watch>,
+    seat: &Seat,
+    offset: Offset,
+) -> Result<(), Error> {
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(&seat.topic, seat.partition, offset)
+        .and_then(|()| consumer.assign(&list))
+        .map_err(|error| Error::from_kafka(&reading(seat), &error))
 }

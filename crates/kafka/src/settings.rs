@@ -2,7 +2,6 @@
 
 use crate::Error;
 use crate::clean_commit::RETRY_BACKOFF;
-use crate::names::{LaneId, Names};
 use crate::properties;
 use config::{Acks, Compression, Delivery, Mechanism, Protocol, Secret};
 use rdkafka::ClientConfig;
@@ -22,6 +21,8 @@ const STATISTICS_INTERVAL: Duration = Duration::from_millis(500);
 /// Longest pause before a broker that is away is tried again; the library's own, 10 s, would outlast
 /// most restarts.
 const RECONNECT_BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// How long a broker may hold back an empty answer: what comes meanwhile is sent at once.
+const FETCH_WAIT_MAX: Duration = Duration::from_millis(500);
 /// What all lanes together may hold in the client's queues.
 const QUEUES_BYTES_MAX: u64 = 40 << 20;
 /// What one lane may hold at least.
@@ -69,17 +70,32 @@ impl Settings {
     /// # Errors
     /// A refused property, a secret that is not there, a file that cannot be read.
     pub fn new(task: &config::Task, folder: &Path) -> Result<Self, Error> {
-        let sink = &task.sink;
+        Self::of("sink", &task.sink, task.lanes.0, folder)
+    }
+
+    /// For the control log of a cluster, which the `control` part of a node spec describes.
+    pub(crate) fn control(
+        brokers: &[String],
+        security: &config::Security,
+        folder: &Path,
+    ) -> Result<Self, Error> {
+        let (brokers, security) = (brokers.to_vec(), security.clone());
+        let sink = config::Sink { brokers, security, ..config::Sink::default() };
+        Self::of("control", &sink, 1, folder)
+    }
+
+    /// `part`: how problems name the part of the spec.
+    fn of(part: &str, sink: &config::Sink, lanes: u8, folder: &Path) -> Result<Self, Error> {
         let refused = properties::check(&sink.properties);
         if !refused.is_empty() {
             let all: Vec<String> = refused.iter().map(ToString::to_string).collect();
             return Err(Error::Config(all.join("\n")));
         }
         let mut connection = sink.properties.clone();
-        security(&sink.security, folder, &mut connection)?;
-        let resolve = |path: &str, secret: &Option<Secret>| {
+        security(part, &sink.security, folder, &mut connection)?;
+        let resolve = |name: &str, secret: &Option<Secret>| {
             let resolved = secret.as_ref().map(|secret| secret.resolve(folder)).transpose();
-            resolved.map_err(|error| Error::Config(format!("{path}: {error}")))
+            resolved.map_err(|error| Error::Config(format!("{part}.security.{name}: {error}")))
         };
         let record_bytes_max = sink
             .properties
@@ -89,8 +105,8 @@ impl Settings {
         Ok(Self(Arc::new(Inner {
             brokers: sink.brokers.join(","),
             connection,
-            password: resolve("sink.security.password", &sink.security.password)?,
-            key_password: resolve("sink.security.key_password", &sink.security.key_password)?,
+            password: resolve("password", &sink.security.password)?,
+            key_password: resolve("key_password", &sink.security.key_password)?,
             delivery: sink.delivery,
             acks: match sink.acks {
                 Acks::Zero => "0",
@@ -104,7 +120,7 @@ impl Settings {
                 Compression::Snappy => "snappy",
                 Compression::Zstd => "zstd",
             },
-            lanes: task.lanes.0,
+            lanes,
             record_bytes_max,
         })))
     }
@@ -196,10 +212,10 @@ impl Settings {
         config
     }
 
-    /// For reading checkpoints: assigned by hand, only what was committed.
-    pub(crate) fn consumer(&self, names: &Names) -> ClientConfig {
+    /// For reading an internal topic: assigned by hand, only what was committed.
+    pub(crate) fn consumer(&self, topic: &str) -> ClientConfig {
         let mut config = self.lookup();
-        config.set("group.id", names.checkpoints());
+        config.set("group.id", topic);
         config.set("enable.auto.commit", "false");
         config.set("auto.offset.reset", "error");
         config.set("isolation.level", "read_committed");
@@ -209,10 +225,18 @@ impl Settings {
         config
     }
 
-    /// For a lane or the meta lane, exactly-once.
-    pub(crate) fn transactional(&self, names: &Names, lane: LaneId) -> ClientConfig {
+    /// As [`Self::consumer`], for as long as the process lives.
+    pub(crate) fn follower(&self, topic: &str) -> ClientConfig {
+        let mut config = self.consumer(topic);
+        config.set("enable.partition.eof", "false");
+        millis(&mut config, "fetch.wait.max.ms", FETCH_WAIT_MAX);
+        config
+    }
+
+    /// For a lane, the meta lane or the leader, exactly-once.
+    pub(crate) fn transactional(&self, transactional_id: &str) -> ClientConfig {
         let mut config = self.producer();
-        config.set("transactional.id", names.transactional_id(lane));
+        config.set("transactional.id", transactional_id);
         config.set("enable.idempotence", "true");
         config.set("acks", "all");
         millis(&mut config, "transaction.timeout.ms", TRANSACTION_TIMEOUT);
@@ -288,6 +312,7 @@ fn millis(config: &mut ClientConfig, name: &str, value: Duration) {
 }
 
 fn security(
+    part: &str,
     security: &config::Security,
     folder: &Path,
     connection: &mut BTreeMap<String, String>,
@@ -299,7 +324,7 @@ fn security(
         Protocol::SaslPlaintext => "SASL_PLAINTEXT",
         Protocol::SaslSsl => "SASL_SSL",
     };
-    fits(security, protocol)?;
+    fits(part, security, protocol)?;
     set("security.protocol", protocol.into());
     if let Some(mechanism) = security.mechanism {
         let mechanism = match mechanism {
@@ -313,16 +338,18 @@ fn security(
         set("sasl.username", user.clone());
     }
     let files = [
-        ("sink.security.ca", "ssl.ca.location", &security.ca),
-        ("sink.security.cert", "ssl.certificate.location", &security.cert),
-        ("sink.security.key", "ssl.key.location", &security.key),
+        ("ca", "ssl.ca.location", &security.ca),
+        ("cert", "ssl.certificate.location", &security.cert),
+        ("key", "ssl.key.location", &security.key),
     ];
-    for (path, name, file) in files {
+    for (setting, name, file) in files {
         let Some(file) = file else { continue };
         let file = folder.join(file);
         if let Err(error) = std::fs::File::open(&file) {
             let file = file.display();
-            return Err(Error::Config(format!("{path}: `{file}` cannot be read: {error}")));
+            return Err(Error::Config(format!(
+                "{part}.security.{setting}: `{file}` cannot be read: {error}"
+            )));
         }
         set(name, file.to_string_lossy().into_owned());
     }
@@ -339,7 +366,7 @@ fn is_sasl(protocol: &str) -> bool {
 
 /// Whoever sets a password or an authority wants it used: a protocol that does not is a mistake, and
 /// one that would pass unseen.
-fn fits(security: &config::Security, protocol: &str) -> Result<(), Error> {
+fn fits(part: &str, security: &config::Security, protocol: &str) -> Result<(), Error> {
     let (sasl, tls) = (is_sasl(protocol), is_tls(protocol));
     let mut found = Vec::new();
     for (name, set, used, required) in [
@@ -354,13 +381,13 @@ fn fits(security: &config::Security, protocol: &str) -> Result<(), Error> {
         if set && !used {
             let use_it = if sasl || tls { "SASL_SSL" } else { "SSL, SASL_PLAINTEXT or SASL_SSL" };
             found.push(format!(
-                "sink.security.{name}: is not used by protocol {protocol}; set \
-                 `sink.security.protocol` to {use_it}, or leave it out"
+                "{part}.security.{name}: is not used by protocol {protocol}; set \
+                 `{part}.security.protocol` to {use_it}, or leave it out"
             ));
         } else if required && !set {
             let with =
                 if matches!(name, "cert" | "key") { "a client certificate" } else { protocol };
-            found.push(format!("sink.security.{name}: is required with {with}"));
+            found.push(format!("{part}.security.{name}: is required with {with}"));
         }
     }
     if found.is_empty() { Ok(()) } else { Err(Error::Config(found.join("\n"))) }
@@ -377,13 +404,9 @@ mod tests {
         Settings::new(&task, Path::new("."))
     }
 
-    fn names() -> Names {
-        Names::new("distributary", "shop").expect("valid")
-    }
-
     #[test]
     fn the_delivery_rules_are_set() {
-        let config = settings(|_| {}).expect("valid").transactional(&names(), LaneId::Lane(3));
+        let config = settings(|_| {}).expect("valid").transactional("distributary.shop.lane.3");
         for (name, value) in [
             ("transactional.id", "distributary.shop.lane.3"),
             ("acks", "all"),

@@ -5,7 +5,7 @@ use crate::Error;
 use crate::checkpoint::{CHECKPOINT_KEY, Checkpoint, Ends, bounded_ends, verify_next};
 use crate::clean_commit::{Snapshot, Verdict, judge_duration, judge_statistics};
 use crate::client::Statistics;
-use crate::names::{LaneId, Names};
+use crate::names::{LaneId, Names, Seat};
 use crate::settings::{MESSAGE_TIMEOUT, Settings};
 use crate::sink::{CommitPoint, Committed, LaneSink};
 use crate::writer::Writer;
@@ -28,9 +28,9 @@ pub(crate) struct Transactional {
 
 impl Transactional {
     /// Makes an instance; its `init_transactions` aborts what an older owner has left open.
-    pub(crate) fn open(settings: &Settings, names: &Names, lane: LaneId) -> Result<Self, Error> {
-        let name = names.transactional_id(lane);
-        let config = settings.transactional(names, lane);
+    pub(crate) fn open(settings: &Settings, seat: &Seat) -> Result<Self, Error> {
+        let name = &seat.transactional_id;
+        let config = settings.transactional(name);
         let mut writer = Writer::new(&config, name.clone(), settings.record_bytes_max())?;
         writer.producer().init_transactions(CALL_MAX).map_err(|error| {
             writer.transaction_error(&format!("opening transactions as `{name}`"), &error)
@@ -106,10 +106,25 @@ impl Transactional {
     }
 }
 
+impl Seat {
+    /// A record under `key`; without a value it deletes the ones before.
+    pub(crate) fn record<'a>(&'a self, key: &'a str, value: Option<&'a [u8]>) -> Record<'a> {
+        Record {
+            topic: &self.topic,
+            partition: self.partition,
+            key: Some(key.as_bytes()),
+            value,
+            headers: &[],
+            timestamp_ms: millis_now(),
+        }
+    }
+}
+
 /// What the checkpoints of one lane are made of.
 pub(crate) struct Ledger {
-    names: Names,
+    task: String,
     lane: LaneId,
+    seat: Seat,
     revision: u64,
     term: i64,
     node: String,
@@ -125,7 +140,8 @@ impl Ledger {
         term: i64,
         last: Option<Checkpoint>,
     ) -> Self {
-        Self { names: names.clone(), lane, revision, term, node: settings.node().into(), last }
+        let (task, seat) = (names.task().to_owned(), names.seat(lane));
+        Self { task, lane, seat, revision, term, node: settings.node().into(), last }
     }
 
     /// The checkpoint after the records that `writer` has delivered, as JSON.
@@ -137,7 +153,7 @@ impl Ledger {
         let ends = bounded_ends(writer.deliveries().take_ends());
         let next = Checkpoint {
             v: crate::checkpoint::VERSION,
-            task: self.names.task().into(),
+            task: self.task.clone(),
             rev: self.revision,
             lane: self.lane,
             term: self.term,
@@ -154,8 +170,8 @@ impl Ledger {
         };
         verify_next(self.last.as_ref(), &next).map_err(|diverged| {
             writer.fail(Error::CheckpointDiverged {
-                topic: self.names.checkpoints(),
-                partition: self.lane.partition(),
+                topic: self.seat.topic.clone(),
+                partition: self.seat.partition,
                 reason: diverged.to_string(),
             })
         })?;
@@ -168,7 +184,7 @@ impl Ledger {
     pub(crate) fn reset(&self) -> Checkpoint {
         Checkpoint {
             v: crate::checkpoint::VERSION,
-            task: self.names.task().into(),
+            task: self.task.clone(),
             rev: self.revision,
             lane: self.lane,
             term: self.term,
@@ -185,29 +201,9 @@ impl Ledger {
         }
     }
 
-    /// The record of the checkpoint topic that holds `json` under `key`.
-    pub(crate) fn record<'a>(
-        topic: &'a str,
-        lane: LaneId,
-        key: &'a str,
-        json: &'a [u8],
-    ) -> Record<'a> {
-        Record {
-            topic,
-            partition: lane.partition(),
-            key: Some(key.as_bytes()),
-            value: Some(json),
-            headers: &[],
-            timestamp_ms: millis_now(),
-        }
-    }
-
-    pub(crate) fn topic(&self) -> String {
-        self.names.checkpoints()
-    }
-
-    pub(crate) fn lane(&self) -> LaneId {
-        self.lane
+    /// The record of the checkpoint topic that holds a checkpoint.
+    pub(crate) fn record<'a>(&'a self, json: &'a [u8]) -> Record<'a> {
+        self.seat.record(CHECKPOINT_KEY, Some(json))
     }
 
     /// The checkpoint is durable.
@@ -262,9 +258,7 @@ impl LaneSink for TransactionalLane {
         let Self { transactional, ledger, .. } = self;
         transactional.settle()?;
         let (checkpoint, json) = ledger.next(transactional.writer(), point)?;
-        let topic = ledger.topic();
-        let record = Ledger::record(&topic, ledger.lane(), CHECKPOINT_KEY, &json);
-        transactional.send(&record)?;
+        transactional.send(&ledger.record(&json))?;
         transactional.settle()?;
         let clean = transactional.commit()?;
         // The checkpoint's own offset is not one of the lane's topics.

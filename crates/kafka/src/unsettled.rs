@@ -14,7 +14,7 @@
 use crate::Error;
 use crate::checkpoint::{CHECKPOINT_KEY, Checkpoint};
 use crate::lookup::{Lookup, Offsets};
-use crate::names::{LaneId, Names};
+use crate::names::{LaneId, Names, Seat};
 use crate::read::{Entry, Reader};
 use crate::settings::Settings;
 use crate::transactional::{Transactional, millis_now};
@@ -37,7 +37,8 @@ pub(crate) fn end_aborted(
     transactional: &mut Transactional,
     data: &[(String, i32)],
 ) -> Result<bool, Error> {
-    let own = (names.checkpoints(), lane.partition());
+    let seat = names.seat(lane);
+    let own = (seat.topic.clone(), seat.partition);
     let partitions: Vec<_> = data.iter().cloned().chain([own.clone()]).collect();
     let open = Lookup::open_transactions(settings, &partitions)?;
     if open.is_empty() {
@@ -48,7 +49,7 @@ pub(crate) fn end_aborted(
         Checkpoint::parse(&last.value, names, lane).ok()
     };
     let undecided = match open.get(&own) {
-        Some(&begin) => last(&Reader::uncommitted(settings, names, lane, begin)?.to_end()?),
+        Some(&begin) => last(&Reader::uncommitted(settings, &seat, begin)?.to_end()?),
         None => None,
     };
     let aborted = match &undecided {
@@ -57,7 +58,7 @@ pub(crate) fn end_aborted(
             if was_aborted(next, &open, look)? { open.keys().collect() } else { Vec::new() }
         }
         None => {
-            let committed = last(&Reader::new(settings, names, lane)?.to_end()?);
+            let committed = last(&Reader::new(settings, &seat)?.to_end()?);
             let is_aborted = |(at, begin): &(&(String, i32), &i64)| {
                 **at != own && !holds(committed.as_ref(), at, **begin)
             };
@@ -66,7 +67,7 @@ pub(crate) fn end_aborted(
     };
     for at @ (topic, partition) in open.keys() {
         let outcome = if aborted.contains(&at) { "aborted" } else { "committed" };
-        warn!(topic, partition, outcome, "a broker has left a transaction open that has ended");
+        tell(topic, *partition, outcome);
     }
     for (topic, partition) in &aborted {
         transactional.send(&Record {
@@ -80,6 +81,20 @@ pub(crate) fn end_aborted(
     }
     transactional.settle()?;
     Ok(!aborted.is_empty())
+}
+
+/// Tells of what was left open where nobody can say how it ended: a seat whose records have no checkpoint.
+/// Its owner was never told either, so its next commit, which shows them, is as good as the one that failed.
+pub(crate) fn tell_open(settings: &Settings, seat: &Seat) -> Result<(), Error> {
+    let own = (seat.topic.clone(), seat.partition);
+    for (topic, partition) in Lookup::open_transactions(settings, &[own])?.keys() {
+        tell(topic, *partition, "committed");
+    }
+    Ok(())
+}
+
+fn tell(topic: &str, partition: i32, outcome: &str) {
+    warn!(topic, partition, outcome, "a broker has left a transaction open that has ended");
 }
 
 /// What a checkpoint that is not decided itself belongs to. Where any of its records was decided, that

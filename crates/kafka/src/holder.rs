@@ -1,0 +1,202 @@
+//! Who holds a seat: fences the older holder, writes in transactions, and after an error opens again
+//! only while nobody newer has come (delivery-protocol.md, sections 4 and 5).
+//!
+//! Holds: one transactional producer. Never: takes a seat back.
+
+use crate::Error;
+use crate::checkpoint::FENCE_KEY;
+use crate::names::Seat;
+use crate::read::{Entry, Reader};
+use crate::settings::Settings;
+use crate::transactional::Transactional;
+use crate::unsettled;
+use crate::writer::Writer;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tracing::debug;
+
+/// A fence that is not clean is written again by a new instance; more often than this is no luck.
+pub(crate) const FENCES_MAX: usize = 5;
+
+/// Key and value of a record; without a value it deletes the ones before.
+pub(crate) type KeyValue = (String, Option<Vec<u8>>);
+
+/// The holder of a seat that keeps state, not checkpoints. All calls block.
+pub(crate) struct Holder {
+    settings: Settings,
+    seat: Seat,
+    /// Tells this holder's fences from all others.
+    fence: Vec<u8>,
+    /// `None` after an error: it is opened again before the next write.
+    transactional: Option<Transactional>,
+    term: i64,
+    /// The last offset that this holder has committed.
+    committed: i64,
+    /// Another one holds the seat: this one never takes it back.
+    taken: bool,
+}
+
+impl Holder {
+    /// Fences the older holder and reads everything that was written before. `fence` must be no
+    /// other holder's.
+    pub(crate) fn take(
+        settings: &Settings,
+        seat: Seat,
+        fence: Vec<u8>,
+    ) -> Result<(Self, Vec<Entry>), Error> {
+        let (transactional, term) = sit(settings, &seat, &fence)?;
+        let entries = Reader::new(settings, &seat)?.up_to(term)?;
+        let (settings, transactional) = (settings.clone(), Some(transactional));
+        let committed = term;
+        let holder = Self { settings, seat, fence, transactional, term, committed, taken: false };
+        Ok((holder, entries))
+    }
+
+    /// The offset of the first fence; opening again does not change it.
+    pub(crate) fn term(&self) -> i64 {
+        self.term
+    }
+
+    /// The last offset that is known to be committed.
+    pub(crate) fn committed(&self) -> i64 {
+        self.committed
+    }
+
+    pub(crate) fn is_taken(&self) -> bool {
+        self.taken
+    }
+
+    /// Gives the seat up for good.
+    pub(crate) fn give_up(&mut self) {
+        self.taken = true;
+        self.transactional = None;
+    }
+
+    /// Writes records in one transaction.
+    pub(crate) fn write(&mut self, records: &[KeyValue]) -> Result<(), Error> {
+        if self.taken {
+            return Err(self.fenced());
+        }
+        // C1: after any error the instance is gone.
+        let mut transactional = match self.transactional.take() {
+            Some(transactional) => transactional,
+            None => self.open_again()?,
+        };
+        if records.is_empty() {
+            self.transactional = Some(transactional);
+            return Ok(());
+        }
+        for (key, value) in records {
+            transactional.send(&self.seat.record(key, value.as_deref()))?;
+        }
+        transactional.settle()?;
+        let end = last_offset(transactional.writer(), &self.seat)?;
+        // C4: not clean: committed, but the instance must not begin again.
+        if transactional.commit()? {
+            self.transactional = Some(transactional);
+        }
+        self.advance(end)
+    }
+
+    /// Opening again fences whoever has taken over meanwhile: looked for before, and again after,
+    /// when the look is a proof. Then both give up, and neither goes on without knowing.
+    fn open_again(&mut self) -> Result<Transactional, Error> {
+        self.look_for_newer_owner()?;
+        let (transactional, fence) = sit(&self.settings, &self.seat, &self.fence)?;
+        let entries = Reader::new(&self.settings, &self.seat)?.up_to(fence)?;
+        let is_newer = |entry: &Entry| self.term < entry.offset && entry.is_fence_but(&self.fence);
+        if entries.iter().any(is_newer) {
+            self.give_up();
+            return Err(self.fenced());
+        }
+        self.advance(fence)?;
+        Ok(transactional)
+    }
+
+    pub(crate) fn look_for_newer_owner(&mut self) -> Result<(), Error> {
+        let reader = Reader::new(&self.settings, &self.seat)?;
+        if reader.sees_newer_owner(self.term, &self.fence)? {
+            self.give_up();
+            return Err(self.fenced());
+        }
+        Ok(())
+    }
+
+    /// Offsets only grow, unless the topic was truncated or made anew.
+    fn advance(&mut self, end: i64) -> Result<(), Error> {
+        let written = self.committed;
+        if end <= written {
+            self.transactional = None;
+            let Seat { topic, partition, .. } = self.seat.clone();
+            return Err(Error::TopicTruncated { topic, partition, end, written });
+        }
+        self.committed = end;
+        Ok(())
+    }
+
+    fn fenced(&self) -> Error {
+        Error::Fenced { transactional_id: self.seat.transactional_id.clone() }
+    }
+}
+
+/// A name that no other holder has, of this process or another.
+pub(crate) fn new_owner(settings: &Settings) -> String {
+    static OWNERS: AtomicU64 = AtomicU64::new(0);
+    format!("{}/{}", settings.node(), OWNERS.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A new instance on a seat without checkpoints, and the offset of its fence.
+fn sit(settings: &Settings, seat: &Seat, fence: &[u8]) -> Result<(Transactional, i64), Error> {
+    fence_seat(settings, seat, fence, |_| {
+        unsettled::tell_open(settings, seat)?;
+        Ok(false)
+    })
+}
+
+/// A new instance whose fence is committed clean, and the fence's offset. `prepare` is asked once whether
+/// the instance was used up by what it found.
+pub(crate) fn fence_seat(
+    settings: &Settings,
+    seat: &Seat,
+    json: &[u8],
+    prepare: impl Fn(&mut Transactional) -> Result<bool, Error>,
+) -> Result<(Transactional, i64), Error> {
+    let mut prepared = false;
+    for _ in 0..FENCES_MAX {
+        let mut transactional = Transactional::open(settings, seat)?;
+        // Before the fence: its commit would show what was left open. Once: a stranger's transaction may
+        // be open as well, and stays so.
+        if !prepared {
+            prepared = true;
+            if prepare(&mut transactional)? {
+                continue;
+            }
+        }
+        transactional.send(&seat.record(FENCE_KEY, Some(json)))?;
+        transactional.settle()?;
+        let offset = last_offset(transactional.writer(), seat)?;
+        if transactional.commit()? {
+            return Ok((transactional, offset));
+        }
+        debug!(seat.transactional_id, offset, "fence was not committed clean, fencing again");
+    }
+    Err(never_clean(seat))
+}
+
+pub(crate) fn never_clean(seat: &Seat) -> Error {
+    Error::Unreachable {
+        doing: format!("fencing `{}`", seat.transactional_id),
+        reason: "commits are slow or repeated each time".into(),
+    }
+}
+
+/// Where the last record of a seat was written. Asking forgets where the others were.
+pub(crate) fn last_offset(writer: &mut Writer, seat: &Seat) -> Result<i64, Error> {
+    let ends = writer.deliveries().take_ends();
+    let offset = ends.get(&seat.topic).and_then(|partitions| partitions.get(&seat.partition));
+    offset.copied().ok_or_else(|| {
+        writer.fail(Error::Client {
+            doing: format!("writing as `{}`", seat.transactional_id),
+            reason: "the broker did not say where the record was written".into(),
+        })
+    })
+}
