@@ -4,11 +4,13 @@
 //!   [`clean_commit`] or at-least-once.
 //! * [`checkpoint`], [`names`]: what is written where (delivery-protocol.md, section 3).
 //! * [`meta`]: low watermark, pins and snapshot state. [`topics`]: administration.
+//! * [`control`]: the state of a cluster, and who leads it.
 //! * [`settings`], [`properties`]: from the spec to the client. [`precheck`]: before the start.
 
 pub mod checkpoint;
 pub mod clean_commit;
 mod client;
+pub mod control;
 pub mod error;
 mod holder;
 mod idempotent;

@@ -175,6 +175,12 @@ impl Lookup {
         Ok(topics)
     }
 
+    /// Where a partition begins.
+    pub(crate) fn begin(&self, topic: &str, partition: i32) -> Result<Option<i64>, Error> {
+        let begins = self.offsets(&[(topic, partition)], Edge::Beginning)?;
+        Ok(begins.into_values().next())
+    }
+
     /// Checks that nothing written was taken away again: a topic that is gone, or that ends before
     /// what was written to it, was deleted, truncated or made anew. A topic of `older` may be gone:
     /// its table may be, too; whoever knows the tables looks at that ([`crate::topics::Admin::verify_pins`]).

@@ -10,6 +10,7 @@ use crate::settings::Settings;
 use crate::topics::Admin;
 use crate::{Error, properties};
 use brokers::Brokers;
+pub(crate) use brokers::{IN_SYNC_MIN, REPLICAS_MIN, is_weak};
 use config::precheck::Item;
 pub use reach::connectivity;
 use topics::Topics;

@@ -5,6 +5,7 @@ use crate::client::Watch;
 use crate::error::is_missing_topic;
 use crate::lookup::Lookup;
 use crate::names::{CHECKPOINT_PARTITIONS, Names};
+use crate::precheck::{IN_SYNC_MIN, REPLICAS_MIN, is_weak};
 use crate::settings::Settings;
 use futures_executor::block_on;
 use rdkafka::admin::{
@@ -12,6 +13,7 @@ use rdkafka::admin::{
     ResourceSpecifier, TopicReplication,
 };
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::util::Timeout;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -21,6 +23,19 @@ const CALL_MAX: Duration = Duration::from_secs(15);
 const VISIBLE_MAX: Duration = Duration::from_secs(30);
 /// Topics of one request: brokers refuse larger ones.
 const TOPICS_PER_REQUEST: usize = 500;
+
+/// A topic that is ours, and how it must be kept.
+pub(crate) struct Internal {
+    pub(crate) name: String,
+    pub(crate) partitions: i32,
+    /// What it holds, for messages.
+    pub(crate) holds: &'static str,
+    /// What to do where something else has made it.
+    pub(crate) remedy: &'static str,
+    /// Made with three copies, two in step, where there are as many brokers; otherwise as the brokers
+    /// make topics.
+    pub(crate) copied: bool,
+}
 
 /// Settings of a topic or a broker.
 pub(crate) type Config = BTreeMap<String, String>;
@@ -63,33 +78,27 @@ impl Admin {
     /// # Errors
     /// When it cannot be created, or has settings under which checkpoints could be lost.
     pub fn ensure_internal(&self, names: &Names) -> Result<(), Error> {
-        let name = names.checkpoints();
-        let config = [
-            ("cleanup.policy", "compact"),
-            ("segment.bytes", "1048576"),
-            ("segment.ms", "3600000"),
-            ("min.cleanable.dirty.ratio", "0.1"),
-            ("unclean.leader.election.enable", "false"),
-        ];
-        if self.partitions(std::slice::from_ref(&name))?.get(&name) == Some(&None) {
-            self.create(&[NewTopic {
-                name: name.clone(),
-                partitions: CHECKPOINT_PARTITIONS,
-                replication_factor: -1,
-                config: config.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
-            }])?;
+        self.ensure(&Internal::checkpoints(names))
+    }
+
+    /// Creates an internal topic where it is missing, and checks how it is kept.
+    pub(crate) fn ensure(&self, topic: &Internal) -> Result<(), Error> {
+        let name = &topic.name;
+        if self.partitions(std::slice::from_ref(name))?.get(name) == Some(&None) {
+            let brokers = self.lookup.metadata(Some(name))?.brokers().len();
+            self.create(&[topic.made_new(brokers)])?;
         }
-        self.verify_internal(&name)
+        self.verify_internal(topic)
     }
 
     /// Checks how an internal topic is kept.
-    pub(crate) fn verify_internal(&self, name: &str) -> Result<(), Error> {
-        let unusable = |reason: String| Error::InternalTopic { topic: name.into(), reason };
-        let found = self.partitions(&[name.to_owned()])?.get(name).copied().flatten();
-        if found != Some(CHECKPOINT_PARTITIONS) {
+    pub(crate) fn verify_internal(&self, topic: &Internal) -> Result<(), Error> {
+        let Internal { name, partitions, holds, remedy, .. } = topic;
+        let unusable = |reason: String| Error::InternalTopic { topic: name.clone(), reason };
+        let found = self.partitions(std::slice::from_ref(name))?.get(name).copied().flatten();
+        if found != Some(*partitions) {
             return Err(unusable(format!(
-                "it has {} partitions instead of {CHECKPOINT_PARTITIONS}; it was made by something \
-                 else: use another `sink.state_prefix`, or delete it and run with --reseed",
+                "it has {} partitions instead of {partitions}; it was made by something else: {remedy}",
                 found.unwrap_or_default()
             )));
         }
@@ -99,11 +108,20 @@ impl Admin {
         {
             if let Some(value) = config.get(key).filter(|value| *value != wanted) {
                 return Err(unusable(format!(
-                    "`{key}` is `{value}`, under which checkpoints can be lost; set it to `{wanted}`"
+                    "`{key}` is `{value}`, under which {holds} can be lost; set it to `{wanted}`"
                 )));
             }
         }
         Ok(())
+    }
+
+    /// Whether a lost broker can lose what a topic has acknowledged.
+    pub(crate) fn is_weak(&self, topic: &str) -> Result<bool, Error> {
+        let in_sync_min = self.config(topic)?.get("min.insync.replicas").cloned();
+        let metadata = self.lookup.metadata(Some(topic))?;
+        let partitions = metadata.topics().iter().flat_map(MetadataTopic::partitions);
+        let replicas = partitions.map(|it| it.replicas().len()).min().unwrap_or_default();
+        Ok(is_weak(replicas, in_sync_min.and_then(|it| it.parse().ok())))
     }
 
     fn config(&self, topic: &str) -> Result<Config, Error> {
@@ -251,6 +269,37 @@ fn changed(pins: &BTreeMap<String, i32>, found: &BTreeMap<String, Option<i32>>) 
         (found.unwrap_or_default() < pinned).then_some(Error::TopicChanged { topic, found, pinned })
     });
     changed.next()
+}
+
+impl Internal {
+    pub(crate) fn checkpoints(names: &Names) -> Self {
+        Self {
+            name: names.checkpoints(),
+            partitions: CHECKPOINT_PARTITIONS,
+            holds: "checkpoints",
+            remedy: "use another `sink.state_prefix`, or delete it and run with --reseed",
+            copied: false,
+        }
+    }
+
+    fn made_new(&self, brokers: usize) -> NewTopic {
+        let config = [
+            ("cleanup.policy", "compact"),
+            ("segment.bytes", "1048576"),
+            ("segment.ms", "3600000"),
+            ("min.cleanable.dirty.ratio", "0.1"),
+            ("unclean.leader.election.enable", "false"),
+        ];
+        let mut config: Config =
+            config.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let mut replication_factor = -1;
+        if self.copied && REPLICAS_MIN <= brokers {
+            replication_factor = i32::try_from(REPLICAS_MIN).unwrap_or(replication_factor);
+            config.insert("min.insync.replicas".into(), IN_SYNC_MIN.to_string());
+        }
+        let (name, partitions) = (self.name.clone(), self.partitions);
+        NewTopic { name, partitions, replication_factor, config }
+    }
 }
 
 impl NewTopic {

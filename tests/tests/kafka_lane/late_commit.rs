@@ -4,8 +4,10 @@
 use crate::own_broker::Turn;
 use crate::proxy::{Plan, Proxy};
 use crate::{Bench, meta, point, send_raw, stranger, watermark};
+use kafka::control::{ControlSettings, Leadership, ensure_control};
 use kafka::meta::MetaRecord;
 use rdkafka::producer::Producer;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 const LONGEST: Duration = Duration::from_secs(30);
@@ -82,4 +84,26 @@ fn the_meta_lane_goes_on_after_a_repeated_commit_and_knows_its_own_fences() {
     }
     drop(lane);
     assert_eq!(meta(&bench).1.watermark, Some(watermark(31)));
+}
+
+#[test]
+fn a_leader_goes_on_after_a_repeated_commit_and_keeps_its_term() {
+    let (_turn, bench, proxy) = behind_proxy();
+    // Deleted with the bench.
+    let (brokers, prefix) = ([bench.kafka.address.clone()], bench.names.task());
+    let security = config::Security::default();
+    let settings = ControlSettings::new(&brokers, prefix, &security, Path::new("."));
+    let settings = settings.expect("valid settings");
+    ensure_control(&settings).expect("the control topic");
+    let (mut leader, _) = Leadership::take(&settings, "c1", "c1:7420").expect("leading");
+    let term = leader.term();
+    proxy.plan(Plan::HoldAndCut);
+    leader.write(&[("a".into(), Some(b"1".to_vec()))]).expect("written");
+    leader.write(&[("b".into(), Some(b"2".to_vec()))]).expect("opened again");
+    assert_ne!(proxy.deliver_held(), 0, "the broker carried out the late copy");
+    leader.beat().expect("the leader is not harmed");
+    assert_eq!(leader.term(), term);
+    let (_, entries) = Leadership::take(&settings, "c2", "c2:7420").expect("leading");
+    let keys: Vec<_> = entries.iter().map(|it| &*it.key).collect();
+    assert_eq!(keys, ["f", "a", "f", "b", "leader", "f"]);
 }

@@ -11,8 +11,8 @@ const VERIFIES: &str = "transaction.partition.verification.enable";
 /// Since 3.7.0. What came with 3.6.1 cannot be seen from outside.
 const SINCE_3_7: &str = "telemetry.max.bytes";
 /// Below this, one lost broker can lose what was acknowledged.
-const REPLICAS_MIN: usize = 3;
-const IN_SYNC_MIN: u32 = 2;
+pub(crate) const REPLICAS_MIN: usize = 3;
+pub(crate) const IN_SYNC_MIN: u32 = 2;
 
 pub(super) struct Brokers<'a> {
     metadata: &'a Metadata,
@@ -113,6 +113,11 @@ fn version_item<'a>(
     Item::pass(NAME, "3.7 or later")
 }
 
+/// Whether one lost broker can lose what was acknowledged.
+pub(crate) fn is_weak(replicas: usize, in_sync_min: Option<u32>) -> bool {
+    replicas < REPLICAS_MIN || in_sync_min.is_some_and(|in_sync| in_sync < IN_SYNC_MIN)
+}
+
 fn replication_item(
     brokers: usize,
     factor: Option<usize>,
@@ -130,10 +135,8 @@ fn replication_item(
     if in_sync_min.is_some_and(|in_sync| in_sync < IN_SYNC_MIN) {
         weak.push("`min.insync.replicas` of the brokers is below 2".into());
     }
-    let is_weak = |it: &&Copies| {
-        it.replicas < REPLICAS_MIN || it.in_sync_min.is_some_and(|in_sync| in_sync < IN_SYNC_MIN)
-    };
-    let topics: Vec<&str> = existing.iter().filter(is_weak).map(|it| &*it.topic).collect();
+    let weak_ones = existing.iter().filter(|it| is_weak(it.replicas, it.in_sync_min));
+    let topics: Vec<&str> = weak_ones.map(|it| &*it.topic).collect();
     if !topics.is_empty() {
         weak.push(format!("fewer than 3 copies, or 2 in step: topic {}", listed(topics)));
     }

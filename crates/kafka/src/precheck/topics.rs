@@ -4,7 +4,7 @@ use super::brokers::Copies;
 use super::{WantedTopic, failed, listed};
 use crate::Error;
 use crate::names::Names;
-use crate::topics::{Admin, Config};
+use crate::topics::{Admin, Config, Internal};
 use config::ConflictingTopics;
 use config::precheck::Item;
 use rdkafka::metadata::Metadata;
@@ -85,7 +85,7 @@ impl<'a> Topics<'a> {
         if !self.existing.contains_key(&name) {
             return Ok(Item::pass(NAME, format!("`{name}` will be created")));
         }
-        self.admin.verify_internal(&name)?;
+        self.admin.verify_internal(&Internal::checkpoints(self.names))?;
         Ok(Item::pass(NAME, format!("`{name}` exists and is kept as it must be")))
     }
 
