@@ -13,6 +13,7 @@ pub mod secret;
 mod shape;
 pub mod task;
 mod text;
+pub mod tokens;
 pub mod units;
 
 pub use load::LoadError;
@@ -22,6 +23,7 @@ pub use secret::Secret;
 pub use shape::Shape;
 pub use task::*;
 pub use text::Places;
+pub use tokens::Tokens;
 
 /// JSON Schema of the task spec, for editors and `distributary schema`.
 #[must_use]

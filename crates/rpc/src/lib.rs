@@ -1,4 +1,25 @@
-//! What nodes and tools say to each other: code generated from `proto/`, and who may say it.
+//! What nodes and tools say to each other, and who may say it: code generated from `proto/`, servers
+//! and clients with their limits, certificates, tokens, and errors ↔ status.
+
+pub mod client;
+mod connection;
+mod error;
+mod guard;
+pub mod identity;
+pub mod limits;
+mod principal;
+mod protocol;
+mod server;
+mod tls;
+mod tokens;
+
+pub use error::{Code, Error};
+pub use identity::Identity;
+pub use principal::{Principal, Who};
+pub use protocol::{PROTOCOL_MAX, PROTOCOL_MIN, Protocols, negotiate, speaks};
+pub use server::{Server, Services};
+pub use tls::{Expected, Tls};
+pub use tokens::Tokens;
 
 /// The contract of `proto/distributary/v1`, generated.
 #[expect(missing_docs, clippy::pedantic, reason = "generated; described in the contract")]
