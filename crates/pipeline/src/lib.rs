@@ -4,6 +4,7 @@
 //!   [`acknowledger`] finds what may be confirmed. [`batch`]: what travels between them.
 //! * [`task`]: one life of a task: where it begins ([`start`]), its [`snapshot`], its [`front`]s and
 //!   [`lanes`], what follows a [`failure`].
+//! * [`link`]: batches of a lane as bytes, for a lane that another node writes.
 //! * [`capture`]: which tables are published and read; [`planner`]: their topics, pins and plans.
 //! * [`mod@precheck`], [`mod@objects`], [`mod@tail`]: what looks without writing.
 
@@ -19,6 +20,7 @@ pub mod frontier;
 pub mod guardian;
 pub mod lane;
 pub mod lanes;
+pub mod link;
 pub mod meta;
 pub mod objects;
 pub mod planner;

@@ -1,0 +1,46 @@
+//! Batches of a lane as bytes, for a lane that another node writes.
+//!
+//! [`Sender`] cuts a lane's part out of its batch and sends each table version once; [`Receiver`] checks
+//! everything before it uses it, and makes the same [`LaneBatch`] of it. What carries the frames is not
+//! its business.
+//!
+//! A message is a version byte, the length of a head, the head ([`wire`], bincode), then the tuples as
+//! PostgreSQL sent them. It travels in frames of bounded size ([`frame`]) with number and checksum.
+
+mod frame;
+mod receiver;
+mod sender;
+mod wire;
+
+pub use frame::FRAME_BYTES_MAX;
+pub use receiver::Receiver;
+pub use sender::Sender;
+
+#[cfg(test)]
+mod tests;
+
+/// What came over a link cannot be used. The link must be opened again; nothing is lost by it.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    #[error("frame {number} came where {expected} was due; the link is opened again")]
+    OutOfOrder { number: u32, expected: u32 },
+    #[error("frame {number} was changed on its way; the link is opened again")]
+    Corrupt { number: u32 },
+    #[error("a frame of {bytes} bytes is no frame: {reason}")]
+    Frame { bytes: usize, reason: &'static str },
+    #[error("a batch of more than {} MiB came over a link", frame::MESSAGE_BYTES_MAX >> 20)]
+    TooLarge,
+    #[error(
+        "the batch is of link version {version}, this node reads version {}; run nodes of neighbouring releases",
+        wire::VERSION
+    )]
+    Version { version: u8 },
+    #[error("the batch cannot be read: {0}")]
+    Malformed(String),
+    #[error("the batch contradicts itself: {0}")]
+    Inconsistent(&'static str),
+    #[error("{schema}.{table} cannot be planned here as it was where it came from: {cause}")]
+    Plan { schema: Box<str>, table: Box<str>, cause: String },
+    #[error("a batch of {bytes} bytes has no place in a message")]
+    Unsendable { bytes: usize },
+}

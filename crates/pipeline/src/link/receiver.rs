@@ -1,0 +1,263 @@
+//! Frames → a lane's batches. Nothing that came from outside is used before it was checked.
+
+use super::frame::Joiner;
+use super::{LinkError, wire};
+use crate::batch::LaneBatch;
+use bytes::Bytes;
+use record::plan::{TablePlan, TaskPlan};
+use record::route::{Part, Piece};
+use record::selection::Selection;
+use std::sync::Arc;
+use supervision::Credit;
+use wal::change::{Old, Span, Transaction};
+use wal::table::ReplicaIdentity;
+use wal::types::{Field, Kind, Type};
+use wal::{Change, ChangeBatch, Column, Lsn, Operation, Table, Tuple};
+
+/// The receiving end of one link.
+#[derive(Debug)]
+pub struct Receiver {
+    lane: u8,
+    /// Lanes of the revision.
+    routed: u8,
+    plan: TaskPlan,
+    selection: Selection,
+    joiner: Joiner,
+    generation: u64,
+    /// By their numbers on this link.
+    tables: Vec<Arc<TablePlan>>,
+}
+
+impl Receiver {
+    /// For lane `lane` of `routed`, whose rows become what `plan` and `selection` say.
+    #[must_use]
+    pub fn new(lane: u8, routed: u8, plan: TaskPlan, selection: Selection) -> Self {
+        let (joiner, tables) = (Joiner::default(), Vec::new());
+        Self { lane, routed, plan, selection, joiner, generation: 0, tables }
+    }
+
+    /// Takes a frame in; a batch, once its last one has come. Its credit stays where it came from.
+    ///
+    /// # Errors
+    /// When anything in it is not as it must be: the link must be opened again.
+    pub fn take(&mut self, frame: Bytes) -> Result<Option<LaneBatch>, LinkError> {
+        let Some(message) = self.joiner.join(frame)? else { return Ok(None) };
+        let Some((&[version, l0, l1, l2, l3], _)) = message.split_first_chunk::<5>() else {
+            return Err(LinkError::Malformed("it has no head".into()));
+        };
+        if version != wire::VERSION {
+            return Err(LinkError::Version { version });
+        }
+        let end = (u32::from_le_bytes([l0, l1, l2, l3]) as usize).saturating_add(5);
+        let head = message.get(5..end);
+        let head = head.ok_or_else(|| LinkError::Malformed("its head is cut off".into()))?;
+        let head = wire::decode(head).map_err(LinkError::Malformed)?;
+        self.batch(head, message.slice(end..)).map(Some)
+    }
+
+    fn batch(&mut self, head: wire::Head, bytes: Bytes) -> Result<LaneBatch, LinkError> {
+        if self.generation != head.generation {
+            self.generation = head.generation;
+            self.tables.clear();
+        }
+        for table in head.new_tables {
+            let plan = self.planned(table)?;
+            self.tables.push(plan);
+        }
+        let plan = |&number: &u32| self.tables.get(number as usize).cloned();
+        let plans: Option<Vec<_>> = head.tables.iter().map(plan).collect();
+        let plans = plans.ok_or(LinkError::Inconsistent("a table was never described"))?;
+        let changes = changes(&head.changes, &plans, head.transactions.len(), &bytes)?;
+        let piece = |piece: &wire::Piece| {
+            let change = changes.get(piece.change as usize);
+            let change = change.ok_or(LinkError::Inconsistent("a piece is of no change"))?;
+            let plan = &plans[change.table as usize];
+            if !(0..plan.partitions()).contains(&piece.partition)
+                || plan.lane(piece.partition) != self.lane
+            {
+                return Err(LinkError::Inconsistent("a piece is not of this lane"));
+            }
+            Ok(Piece {
+                change: piece.change,
+                lane: self.lane,
+                partition: piece.partition,
+                part: match piece.part {
+                    wire::Part::Whole => Part::Whole,
+                    wire::Part::KeyChangeDelete => Part::KeyChangeDelete,
+                    wire::Part::KeyChangeCreate => Part::KeyChangeCreate,
+                },
+            })
+        };
+        let pieces: Vec<_> = head.pieces.iter().map(piece).collect::<Result<_, _>>()?;
+        let batch = ChangeBatch {
+            bytes,
+            changes,
+            transactions: head.transactions.iter().map(transaction_in).collect(),
+            tables: plans.iter().map(|plan| Arc::clone(plan.table())).collect(),
+            committed_end_lsn: head.committed_end_lsn.map(Lsn),
+            ends_transaction: head.ends_transaction,
+            idle_until: None,
+            messages: Vec::new(),
+            snapshot: head.snapshot.map(Arc::from),
+        };
+        Ok(LaneBatch {
+            generation: head.generation,
+            seq: head.seq,
+            batch: Arc::new(batch),
+            plans: plans.into_iter().map(Some).collect(),
+            pieces: pieces.into(),
+            ends_transaction: head.ends_transaction,
+            credit: Arc::new(Credit::none()),
+        })
+    }
+
+    fn planned(&self, table: wire::Table) -> Result<Arc<TablePlan>, LinkError> {
+        let partitions = table.partitions;
+        let table = Arc::new(table_in(table)?);
+        let refused = |cause: String| LinkError::Plan {
+            schema: table.schema.clone(),
+            table: table.name.clone(),
+            cause,
+        };
+        let object = self.selection.selected(&table.schema, &table.name);
+        let object = object.ok_or_else(|| refused("no object of the spec selects it".into()))?;
+        TablePlan::new(Arc::clone(&table), &self.plan, object, partitions, self.routed)
+            .map(Arc::new)
+            .map_err(|error| refused(error.to_string()))
+    }
+}
+
+/// The changes, whose tuples lie one after the other in `bytes` and fill it.
+fn changes(
+    changes: &[wire::Change],
+    plans: &[Arc<TablePlan>],
+    transactions: usize,
+    bytes: &[u8],
+) -> Result<Vec<Change>, LinkError> {
+    let mut start = 0_u32;
+    let mut span = |length: u32, columns: usize| {
+        let end = start.checked_add(length);
+        let end = end.ok_or(LinkError::Inconsistent("tuples are longer than they can be"))?;
+        let span = Span { start, end };
+        let tuple = bytes
+            .get(start as usize..end as usize)
+            .and_then(|tuple| Tuple::check(tuple).ok().filter(|(_, taken)| *taken == tuple.len()));
+        // A tuple of an older version of the table can be shorter, never longer.
+        let whole = tuple.is_some_and(|(tuple, _)| tuple.len() <= columns);
+        start = end;
+        if whole { Ok(span) } else { Err(LinkError::Inconsistent("a tuple is none")) }
+    };
+    let mut all = Vec::with_capacity(changes.len());
+    for change in changes {
+        let plan = plans.get(change.table as usize);
+        let plan = plan.ok_or(LinkError::Inconsistent("a change is of no table"))?;
+        let columns = plan.table().columns.len();
+        if transactions <= change.transaction as usize {
+            return Err(LinkError::Inconsistent("a change is of no transaction"));
+        }
+        let old = match change.old {
+            Some(wire::Old::Key(length)) => Some(Old::Key(span(length, columns)?)),
+            Some(wire::Old::Row(length)) => Some(Old::Row(span(length, columns)?)),
+            None => None,
+        };
+        let new = change.new_bytes.map(|length| span(length, columns)).transpose()?;
+        all.push(Change {
+            transaction: change.transaction,
+            table: change.table,
+            ordinal: change.ordinal,
+            lsn: Lsn(change.lsn),
+            operation: match change.operation {
+                wire::Operation::Read => Operation::Read,
+                wire::Operation::Insert => Operation::Insert,
+                wire::Operation::Update => Operation::Update,
+                wire::Operation::Delete => Operation::Delete,
+                wire::Operation::Truncate => Operation::Truncate,
+            },
+            old,
+            new,
+        });
+    }
+    if start as usize != bytes.len() {
+        return Err(LinkError::Inconsistent("bytes follow the last tuple"));
+    }
+    Ok(all)
+}
+
+fn transaction_in(transaction: &wire::Transaction) -> Transaction {
+    Transaction {
+        xid: transaction.xid,
+        commit_lsn: Lsn(transaction.commit_lsn),
+        previous_commit_lsn: transaction.previous_commit_lsn.map(Lsn),
+        commit_time: transaction.commit_time,
+        changes_count: transaction.changes_count,
+    }
+}
+
+fn table_in(table: wire::Table) -> Result<Table, LinkError> {
+    let mut types: Vec<Arc<Type>> = Vec::with_capacity(table.types.len());
+    for type_ in table.types {
+        let made = type_in(type_, &types)?;
+        types.push(Arc::new(made));
+    }
+    let column = |column: wire::Column| {
+        Ok(Column {
+            name: column.name.into(),
+            type_: before(&types, column.type_)?,
+            type_modifier: column.type_modifier,
+            not_null: column.not_null,
+            default: column.default.map(Into::into),
+            in_identity: column.in_identity,
+        })
+    };
+    let columns: Vec<_> = table.columns.into_iter().map(column).collect::<Result<_, _>>()?;
+    let key: Vec<_> = table.key.iter().map(|&index| index as usize).collect();
+    if key.iter().any(|&index| columns.len() <= index) {
+        return Err(LinkError::Inconsistent("a key column is no column"));
+    }
+    Ok(Table {
+        oid: table.oid,
+        version: table.version,
+        schema: table.schema.into(),
+        name: table.name.into(),
+        identity: match table.identity {
+            wire::Identity::Default => ReplicaIdentity::Default,
+            wire::Identity::Nothing => ReplicaIdentity::Nothing,
+            wire::Identity::Full => ReplicaIdentity::Full,
+            wire::Identity::Index => ReplicaIdentity::Index,
+        },
+        columns,
+        key,
+    })
+}
+
+/// A type names only types before it: none can contain itself.
+fn before(types: &[Arc<Type>], number: u32) -> Result<Arc<Type>, LinkError> {
+    let found = types.get(number as usize).cloned();
+    found.ok_or(LinkError::Inconsistent("a type is named before it is described"))
+}
+
+fn type_in(type_: wire::Type, types: &[Arc<Type>]) -> Result<Type, LinkError> {
+    let kind = match type_.kind {
+        wire::Kind::Base => Kind::Base,
+        wire::Kind::Array { element, delimiter } => {
+            Kind::Array { element: before(types, element)?, delimiter }
+        }
+        wire::Kind::Enum { labels } => {
+            Kind::Enum { labels: labels.into_iter().map(Into::into).collect() }
+        }
+        wire::Kind::Domain { base, type_modifier } => {
+            Kind::Domain { base: before(types, base)?, type_modifier }
+        }
+        wire::Kind::Composite { fields } => {
+            let field = |field: wire::Field| {
+                let type_ = before(types, field.type_)?;
+                Ok(Field { name: field.name.into(), type_, type_modifier: field.type_modifier })
+            };
+            Kind::Composite { fields: fields.into_iter().map(field).collect::<Result<_, _>>()? }
+        }
+        wire::Kind::Range { subtype } => Kind::Range { subtype: before(types, subtype)? },
+        wire::Kind::Multirange { range } => Kind::Multirange { range: before(types, range)? },
+        wire::Kind::Unknown => Kind::Unknown,
+    };
+    Ok(Type { oid: type_.oid, schema: type_.schema.into(), name: type_.name.into(), kind })
+}

@@ -1,0 +1,253 @@
+//! A lane's part of a batch → frames.
+
+use super::frame::Splitter;
+use super::{LinkError, wire};
+use crate::batch::LaneBatch;
+use bytes::Bytes;
+use record::plan::TablePlan;
+use record::route::Part;
+use std::collections::HashMap;
+use std::sync::Arc;
+use wal::change::{Old, Span, Transaction};
+use wal::table::ReplicaIdentity;
+use wal::types::{Kind, Type};
+use wal::{Change, Operation};
+
+/// The sending end of one link. Lives as long as the link.
+#[derive(Debug, Default)]
+pub struct Sender {
+    splitter: Splitter,
+    generation: u64,
+    /// Table versions of the generation that the other end knows, and their numbers there.
+    known: HashMap<(u32, u32), (u32, Arc<TablePlan>)>,
+    tables_count: u32,
+}
+
+/// Numbers what is used of a list in the order of its first use.
+struct Renumbered<T> {
+    new_of_old: Vec<Option<u32>>,
+    used: Vec<T>,
+}
+
+impl<T> Renumbered<T> {
+    fn of(count: usize) -> Self {
+        Self { new_of_old: vec![None; count], used: Vec::new() }
+    }
+
+    fn number(
+        &mut self,
+        old: u32,
+        make: impl FnOnce() -> Result<T, LinkError>,
+    ) -> Result<u32, LinkError> {
+        let slot = self.new_of_old.get_mut(old as usize);
+        let slot = slot.ok_or(LinkError::Inconsistent("an index leads nowhere"))?;
+        if let Some(new) = *slot {
+            return Ok(new);
+        }
+        let new = count(self.used.len());
+        self.used.push(make()?);
+        *slot = Some(new);
+        Ok(new)
+    }
+}
+
+impl Sender {
+    /// The frames of a batch, in order. Only what the lane writes is in them.
+    ///
+    /// # Errors
+    /// When the batch fits no message.
+    pub fn frames(&mut self, batch: &LaneBatch) -> Result<Vec<Bytes>, LinkError> {
+        let (head, tuples) = self.head(batch)?;
+        let tuple_bytes: usize = tuples.iter().map(|it| (it.end - it.start) as usize).sum();
+        let mut message = Vec::with_capacity(tuple_bytes + 32 * head.changes.len() + 256);
+        message.extend_from_slice(&[wire::VERSION, 0, 0, 0, 0]);
+        let bytes = wire::encode(&head, &mut message).map_err(LinkError::Malformed)?;
+        let length = u32::try_from(bytes).map_err(|_| LinkError::Unsendable { bytes })?;
+        message[1..5].copy_from_slice(&length.to_le_bytes());
+        for tuple in tuples {
+            message.extend_from_slice(batch.batch.slice(tuple));
+        }
+        Ok(self.splitter.split(&message.into()))
+    }
+
+    /// The head, and the tuples that follow it.
+    fn head(&mut self, part: &LaneBatch) -> Result<(wire::Head, Vec<Span>), LinkError> {
+        if self.generation != part.generation {
+            self.generation = part.generation;
+            self.known.clear();
+            self.tables_count = 0;
+        }
+        let batch = &part.batch;
+        let mut new_tables = Vec::new();
+        let mut tables = Renumbered::of(batch.tables.len());
+        let mut transactions = Renumbered::of(batch.transactions.len());
+        let mut changes = Renumbered::of(batch.changes.len());
+        let mut pieces = Vec::with_capacity(part.pieces.len());
+        let mut tuples = Vec::with_capacity(part.pieces.len());
+        for piece in part.pieces.iter() {
+            let change = changes.number(piece.change, || {
+                let change = &batch.changes[piece.change as usize];
+                let plan = part.plans.get(change.table as usize).cloned().flatten();
+                let plan = plan.ok_or(LinkError::Inconsistent("a piece is of no planned table"))?;
+                let table = tables.number(change.table, || self.number(plan, &mut new_tables))?;
+                let transaction = transactions.number(change.transaction, || {
+                    Ok(transaction_out(&batch.transactions[change.transaction as usize]))
+                })?;
+                tuples.extend(change.old.map(Old::span).into_iter().chain(change.new));
+                Ok(change_out(change, transaction, table))
+            })?;
+            pieces.push(wire::Piece {
+                change,
+                partition: piece.partition,
+                part: match piece.part {
+                    Part::Whole => wire::Part::Whole,
+                    Part::KeyChangeDelete => wire::Part::KeyChangeDelete,
+                    Part::KeyChangeCreate => wire::Part::KeyChangeCreate,
+                },
+            });
+        }
+        let head = wire::Head {
+            generation: part.generation,
+            seq: part.seq,
+            ends_transaction: part.ends_transaction,
+            committed_end_lsn: batch.committed_end_lsn.map(|lsn| lsn.0),
+            snapshot: batch.snapshot.as_deref().map(str::to_owned),
+            new_tables,
+            tables: tables.used,
+            transactions: transactions.used,
+            changes: changes.used,
+            pieces,
+        };
+        Ok((head, tuples))
+    }
+
+    /// The table version's number on this link; one that it has not carried yet joins `new`.
+    fn number(
+        &mut self,
+        plan: Arc<TablePlan>,
+        new: &mut Vec<wire::Table>,
+    ) -> Result<u32, LinkError> {
+        let version = (plan.table().oid, plan.table().version);
+        match self.known.get(&version) {
+            Some((number, known)) if Arc::ptr_eq(known, &plan) => Ok(*number),
+            Some(_) | None => {
+                let number = self.tables_count;
+                self.tables_count += 1;
+                new.push(table_out(&plan)?);
+                self.known.insert(version, (number, plan));
+                Ok(number)
+            }
+        }
+    }
+}
+
+fn transaction_out(transaction: &Transaction) -> wire::Transaction {
+    wire::Transaction {
+        xid: transaction.xid,
+        commit_lsn: transaction.commit_lsn.0,
+        previous_commit_lsn: transaction.previous_commit_lsn.map(|lsn| lsn.0),
+        commit_time: transaction.commit_time,
+        changes_count: transaction.changes_count,
+    }
+}
+
+fn change_out(change: &Change, transaction: u32, table: u32) -> wire::Change {
+    let bytes = |span: Span| span.end - span.start;
+    wire::Change {
+        transaction,
+        table,
+        ordinal: change.ordinal,
+        lsn: change.lsn.0,
+        operation: match change.operation {
+            Operation::Read => wire::Operation::Read,
+            Operation::Insert => wire::Operation::Insert,
+            Operation::Update => wire::Operation::Update,
+            Operation::Delete => wire::Operation::Delete,
+            Operation::Truncate => wire::Operation::Truncate,
+        },
+        old: change.old.map(|old| match old {
+            Old::Key(span) => wire::Old::Key(bytes(span)),
+            Old::Row(span) => wire::Old::Row(bytes(span)),
+        }),
+        new_bytes: change.new.map(bytes),
+    }
+}
+
+fn table_out(plan: &TablePlan) -> Result<wire::Table, LinkError> {
+    let table = plan.table();
+    let mut types = Types::default();
+    let column = |column: &wal::Column| wire::Column {
+        name: column.name.to_string(),
+        type_: types.number(&column.type_),
+        type_modifier: column.type_modifier,
+        not_null: column.not_null,
+        default: column.default.as_deref().map(str::to_owned),
+        in_identity: column.in_identity,
+    };
+    let columns = table.columns.iter().map(column).collect();
+    let key = table.key.iter().map(|&index| u32::try_from(index)).collect::<Result<_, _>>();
+    Ok(wire::Table {
+        partitions: plan.partitions(),
+        oid: table.oid,
+        version: table.version,
+        schema: table.schema.to_string(),
+        name: table.name.to_string(),
+        identity: match table.identity {
+            ReplicaIdentity::Default => wire::Identity::Default,
+            ReplicaIdentity::Nothing => wire::Identity::Nothing,
+            ReplicaIdentity::Full => wire::Identity::Full,
+            ReplicaIdentity::Index => wire::Identity::Index,
+        },
+        types: types.all,
+        columns,
+        key: key.map_err(|_| LinkError::Inconsistent("a key column has no number"))?,
+    })
+}
+
+/// Types by number, each after those it names. Types are shared, so their addresses tell them apart.
+#[derive(Default)]
+struct Types {
+    all: Vec<wire::Type>,
+    seen: Vec<(Arc<Type>, u32)>,
+}
+
+impl Types {
+    fn number(&mut self, type_: &Arc<Type>) -> u32 {
+        if let Some((_, number)) = self.seen.iter().find(|(seen, _)| Arc::ptr_eq(seen, type_)) {
+            return *number;
+        }
+        let kind = match &type_.kind {
+            Kind::Base => wire::Kind::Base,
+            Kind::Array { element, delimiter } => {
+                wire::Kind::Array { element: self.number(element), delimiter: *delimiter }
+            }
+            Kind::Enum { labels } => {
+                wire::Kind::Enum { labels: labels.iter().map(ToString::to_string).collect() }
+            }
+            Kind::Domain { base, type_modifier } => {
+                wire::Kind::Domain { base: self.number(base), type_modifier: *type_modifier }
+            }
+            Kind::Composite { fields } => {
+                let field = |field: &wal::types::Field| wire::Field {
+                    name: field.name.to_string(),
+                    type_: self.number(&field.type_),
+                    type_modifier: field.type_modifier,
+                };
+                wire::Kind::Composite { fields: fields.iter().map(field).collect() }
+            }
+            Kind::Range { subtype } => wire::Kind::Range { subtype: self.number(subtype) },
+            Kind::Multirange { range } => wire::Kind::Multirange { range: self.number(range) },
+            Kind::Unknown => wire::Kind::Unknown,
+        };
+        let number = count(self.all.len());
+        let (oid, schema, name) = (type_.oid, type_.schema.to_string(), type_.name.to_string());
+        self.all.push(wire::Type { oid, schema, name, kind });
+        self.seen.push((Arc::clone(type_), number));
+        number
+    }
+}
+
+/// A batch's lists are indexed by `u32` already.
+fn count(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
+}

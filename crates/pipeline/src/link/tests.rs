@@ -1,0 +1,346 @@
+use super::*;
+use crate::batch::LaneBatch;
+use bytes::{BufMut, Bytes, BytesMut};
+use proptest::prelude::*;
+use record::plan::{TablePlan, TaskPlan};
+use record::route::{Part, Piece};
+use record::selection::Selection;
+use std::sync::Arc;
+use supervision::Credit;
+use wal::change::{Old, Span, Transaction};
+use wal::table::ReplicaIdentity;
+use wal::types::{Field, Kind, Type, oid};
+use wal::{Change, ChangeBatch, Column, Lsn, Operation, Table};
+
+const PARTITIONS: i32 = 12;
+const LANES: u8 = 3;
+
+fn spec() -> config::Task {
+    let object = config::Object { table: "public.*".into(), ..config::Object::default() };
+    config::Task { task: "shop".into(), objects: vec![object], ..config::Task::default() }
+}
+
+fn task_plan() -> TaskPlan {
+    TaskPlan::new(&spec(), "appdb").expect("a plan")
+}
+
+fn receiver(lane: u8) -> Receiver {
+    let selection = Selection::new(&spec()).expect("patterns");
+    Receiver::new(lane, LANES, task_plan(), selection)
+}
+
+fn column(name: &str, type_: &Arc<Type>) -> Column {
+    Column {
+        name: name.into(),
+        type_: Arc::clone(type_),
+        type_modifier: -1,
+        not_null: name == "id",
+        default: (name == "id").then(|| "7".into()),
+        in_identity: name == "id",
+    }
+}
+
+/// A table with a type of every kind, some within others.
+fn table(name: &str, version: u32) -> Arc<Table> {
+    let of = |oid, name: &str, kind| {
+        Arc::new(Type { oid, schema: "public".into(), name: name.into(), kind })
+    };
+    let int4 = Arc::new(Type::builtin(oid::INT4, "int4"));
+    let mood = of(70_001, "mood", Kind::Enum { labels: vec!["sad".into(), "glad".into()] });
+    let domain = of(70_002, "money2", Kind::Domain { base: Arc::clone(&int4), type_modifier: 9 });
+    let field = |name: &str, type_: &Arc<Type>| Field {
+        name: name.into(),
+        type_: Arc::clone(type_),
+        type_modifier: 3,
+    };
+    let pair = of(
+        70_003,
+        "pair",
+        Kind::Composite { fields: vec![field("m", &mood), field("d", &domain)] },
+    );
+    let pairs = of(70_004, "_pair", Kind::Array { element: pair, delimiter: b',' });
+    let range = of(3904, "int4range", Kind::Range { subtype: Arc::clone(&int4) });
+    let ranges = of(4451, "int4multirange", Kind::Multirange { range });
+    let unknown = Arc::new(Type::unknown(99));
+    let types = [&int4, &pairs, &ranges, &unknown];
+    let columns = ["id", "pairs", "ranges", "unknown"].iter().zip(types);
+    Arc::new(Table {
+        oid: 7,
+        version,
+        schema: "public".into(),
+        name: name.into(),
+        identity: ReplicaIdentity::Full,
+        columns: columns.map(|(name, type_)| column(name, type_)).collect(),
+        key: vec![0],
+    })
+}
+
+fn plan(table: Arc<Table>) -> Arc<TablePlan> {
+    Arc::new(TablePlan::new(table, &task_plan(), 0, PARTITIONS, LANES).expect("a plan"))
+}
+
+fn tuple(values: &[Option<Vec<u8>>], bytes: &mut BytesMut) -> Span {
+    let start = u32::try_from(bytes.len()).expect("small");
+    bytes.put_u16(u16::try_from(values.len()).expect("few"));
+    for value in values {
+        match value {
+            Some(value) => {
+                bytes.put_u8(b't');
+                bytes.put_u32(u32::try_from(value.len()).expect("small"));
+                bytes.put_slice(value);
+            }
+            None => bytes.put_u8(b'n'),
+        }
+    }
+    Span { start, end: u32::try_from(bytes.len()).expect("small") }
+}
+
+/// What a change of the property is made of: lane, part, old and new tuple.
+type Row = (u8, u8, Option<Vec<Option<Vec<u8>>>>, Option<Vec<Option<Vec<u8>>>>);
+
+/// A batch of these rows over two tables and two transactions, as the router would hand it to `lane`.
+fn batch(plans: &[Arc<TablePlan>; 2], lane: u8, generation: u64, rows: &[Row]) -> LaneBatch {
+    let transaction = |number: u64| Transaction {
+        xid: u32::try_from(number).expect("small"),
+        commit_lsn: Lsn(100 * number),
+        previous_commit_lsn: (1 < number).then(|| Lsn(100 * number - 50)),
+        commit_time: -5,
+        changes_count: (1 < number).then_some(9),
+    };
+    let mut bytes = BytesMut::from(&b"what lies between"[..]);
+    let (mut changes, mut pieces) = (Vec::new(), Vec::new());
+    for (index, (of_lane, kind, old, new)) in rows.iter().enumerate() {
+        let old = old.as_ref().map(|values| tuple(values, &mut bytes));
+        let new = new.as_ref().map(|values| tuple(values, &mut bytes));
+        changes.push(Change {
+            transaction: u32::from(rows.len() / 2 < index),
+            table: u32::from(index % 2 == 1),
+            ordinal: index as u64,
+            lsn: Lsn(77 + index as u64),
+            operation: match kind % 5 {
+                0 => Operation::Read,
+                1 => Operation::Insert,
+                2 => Operation::Update,
+                3 => Operation::Delete,
+                _ => Operation::Truncate,
+            },
+            old: old.map(|span| if kind % 2 == 0 { Old::Key(span) } else { Old::Row(span) }),
+            new,
+        });
+        let own =
+            (0..PARTITIONS).find(|&it| plans[index % 2].lane(it) == lane).expect("a partition");
+        if of_lane % LANES == lane {
+            let part = [Part::Whole, Part::KeyChangeDelete, Part::KeyChangeCreate];
+            let change = u32::try_from(index).expect("few");
+            let part = part[usize::from(kind % 3)];
+            pieces.push(Piece { change, lane, partition: own, part });
+        }
+    }
+    LaneBatch {
+        generation,
+        seq: 3,
+        batch: Arc::new(ChangeBatch {
+            bytes: bytes.freeze(),
+            changes,
+            transactions: vec![transaction(1), transaction(2)],
+            tables: plans.iter().map(|plan| Arc::clone(plan.table())).collect(),
+            committed_end_lsn: Some(Lsn(205)),
+            ends_transaction: true,
+            idle_until: Some(Lsn(900)),
+            messages: Vec::new(),
+            snapshot: Some("s1".into()),
+        }),
+        plans: plans.iter().cloned().map(Some).collect(),
+        pieces: pieces.into(),
+        ends_transaction: true,
+        credit: Arc::new(Credit::none()),
+    }
+}
+
+fn plans() -> [Arc<TablePlan>; 2] {
+    [plan(table("orders", 1)), plan(table("items", 1))]
+}
+
+fn over(sender: &mut Sender, receiver: &mut Receiver, batch: &LaneBatch) -> LaneBatch {
+    let mut came = None;
+    for frame in sender.frames(batch).expect("frames") {
+        assert!(frame.len() <= FRAME_BYTES_MAX, "{}", frame.len());
+        assert!(came.is_none(), "the last frame ends the batch");
+        came = receiver.take(frame).expect("taken");
+    }
+    came.expect("a batch")
+}
+
+/// Everything that a lane looks at, piece by piece.
+fn seen(part: &LaneBatch) -> Vec<String> {
+    let of = |piece: &Piece| {
+        let change = &part.batch.changes[piece.change as usize];
+        let plan = part.plans[change.table as usize].as_ref().expect("a plan");
+        let text = |span: Span| part.batch.tuple(span).iter().map(|it| format!("{it:?}")).collect();
+        let old: Option<Vec<String>> = change.old.map(|old| text(old.span()));
+        let new: Option<Vec<String>> = change.new.map(text);
+        let is_key = matches!(change.old, Some(Old::Key(_)));
+        format!(
+            "{:?} {:?} {} {:?} {:?} {:?} {is_key} {old:?} {new:?} {:?} {:?} {}",
+            piece.part,
+            piece.partition,
+            piece.lane,
+            change.operation,
+            change.lsn,
+            part.batch.position(change),
+            part.batch.transaction(change),
+            part.batch.table(change),
+            plan.topic(),
+        )
+    };
+    let whole = format!(
+        "{} {} {} {:?} {:?}",
+        part.generation,
+        part.seq,
+        part.ends_transaction,
+        part.batch.committed_end_lsn,
+        part.batch.snapshot
+    );
+    std::iter::once(whole).chain(part.pieces.iter().map(of)).collect()
+}
+
+fn values() -> impl Strategy<Value = Vec<Option<Vec<u8>>>> {
+    prop::collection::vec(prop::option::of(prop::collection::vec(any::<u8>(), 0..40)), 0..=4)
+}
+
+fn rows() -> impl Strategy<Value = Vec<Row>> {
+    let row = (any::<u8>(), any::<u8>(), prop::option::of(values()), prop::option::of(values()));
+    prop::collection::vec(row, 0..30)
+}
+
+proptest! {
+    #[test]
+    fn what_arrives_is_what_was_sent(batches in prop::collection::vec(rows(), 1..4), lane in 0..LANES) {
+        let (mut sender, mut receiver, plans) = (Sender::default(), receiver(lane), plans());
+        for rows in &batches {
+            let sent = batch(&plans, lane, 5, rows);
+            let came = over(&mut sender, &mut receiver, &sent);
+            prop_assert_eq!(seen(&sent), seen(&came));
+        }
+    }
+
+    /// Nothing from outside ends in a panic, whatever is done to it.
+    #[test]
+    fn a_changed_message_is_refused_or_harmless(
+        rows in rows(), at in any::<prop::sample::Index>(), to in any::<u8>(), cut in any::<bool>(),
+    ) {
+        let plans = plans();
+        let frames = Sender::default().frames(&batch(&plans, 0, 5, &rows)).expect("frames");
+        let mut message = frames[0].to_vec().split_off(9);
+        let at = at.index(message.len());
+        if cut { message.truncate(at) } else { message[at] = to }
+        if let Ok(Some(came)) = receiver(0).take(framed(&message)) {
+            seen(&came);
+        }
+    }
+}
+
+/// A message as the one frame of a link.
+fn framed(message: &[u8]) -> Bytes {
+    let mut frame = BytesMut::from(&[0_u8, 0, 0, 0, 0][..]);
+    frame.put_u32_le(crc32c::crc32c(message));
+    frame.put_slice(message);
+    frame.freeze()
+}
+
+#[test]
+fn a_table_version_is_sent_once_for_each_generation() {
+    let (mut sender, mut receiver) = (Sender::default(), receiver(0));
+    let row: &[Row] = &[(0, 1, None, Some(vec![Some(b"1".to_vec())]))];
+    let plans = plans();
+    let mut length = |generation| {
+        let batch = batch(&plans, 0, generation, row);
+        let frames = sender.frames(&batch).expect("frames");
+        receiver.take(frames[0].clone()).expect("taken").expect("a batch");
+        frames[0].len()
+    };
+    let (first, second, after_restart) = (length(1), length(1), length(2));
+    assert!(second < first / 2, "{second} of {first}");
+    assert_eq!(first, after_restart);
+}
+
+/// After a restart of the front versions count from 1 again, and may be other ones.
+#[test]
+fn another_plan_of_the_same_version_is_sent_again() {
+    let (mut sender, mut receiver) = (Sender::default(), receiver(0));
+    let row: &[Row] = &[(0, 1, None, Some(vec![Some(b"1".to_vec())]))];
+    over(&mut sender, &mut receiver, &batch(&plans(), 0, 1, row));
+    let renamed = [plan(table("renamed", 1)), plan(table("items", 1))];
+    let came = over(&mut sender, &mut receiver, &batch(&renamed, 0, 1, row));
+    assert_eq!(&*came.batch.tables[0].name, "renamed");
+}
+
+#[test]
+fn a_large_row_travels_in_several_frames() {
+    let (mut sender, mut receiver) = (Sender::default(), receiver(0));
+    let value = vec![b'x'; 3 * FRAME_BYTES_MAX];
+    let row: &[Row] = &[(0, 1, None, Some(vec![Some(value.clone())]))];
+    let sent = batch(&plans(), 0, 1, row);
+    assert_eq!(Sender::default().frames(&sent).expect("frames").len(), 4);
+    assert_eq!(seen(&over(&mut sender, &mut receiver, &sent)), seen(&sent));
+}
+
+#[test]
+fn frames_out_of_order_changed_or_too_long_are_refused() {
+    let row: &[Row] = &[(0, 1, None, Some(vec![Some(b"1".to_vec())]))];
+    let sent = batch(&plans(), 0, 1, row);
+    let mut sender = Sender::default();
+    let [first, second] = [0, 1].map(|_| sender.frames(&sent).expect("frames")[0].clone());
+    let take = |frame: Bytes| receiver(0).take(frame).expect_err("refused");
+    assert!(matches!(take(second), LinkError::OutOfOrder { number: 1, expected: 0 }));
+    let mut changed = first.to_vec();
+    *changed.last_mut().expect("a byte") ^= 1;
+    assert!(matches!(take(changed.into()), LinkError::Corrupt { number: 0 }));
+    assert!(matches!(take(Bytes::from_static(b"short")), LinkError::Frame { bytes: 5, .. }));
+    let long = Bytes::from(vec![0; FRAME_BYTES_MAX + 1]);
+    assert!(matches!(take(long), LinkError::Frame { .. }));
+}
+
+/// Lengths that are claimed and not there.
+#[test]
+fn a_claimed_length_allocates_nothing() {
+    let head = [wire::VERSION, 255, 255, 255, 255];
+    assert!(matches!(receiver(0).take(framed(&head)), Err(LinkError::Malformed(_))));
+    // generation, seq, ends_transaction, no end, no snapshot, then 2^64 - 1 tables.
+    let claims = [1, 1, 1, 0, 0, 253, 255, 255, 255, 255, 255, 255, 255, 255];
+    let mut message = vec![wire::VERSION, u8::try_from(claims.len()).expect("small"), 0, 0, 0];
+    message.extend_from_slice(&claims);
+    assert!(matches!(receiver(0).take(framed(&message)), Err(LinkError::Malformed(_))));
+}
+
+#[test]
+fn a_piece_of_another_lane_is_refused() {
+    let row: &[Row] = &[(1, 1, None, Some(vec![Some(b"1".to_vec())]))];
+    let sent = batch(&plans(), 1, 1, row);
+    let frame = Sender::default().frames(&sent).expect("frames")[0].clone();
+    let error = receiver(0).take(frame).expect_err("refused");
+    assert!(matches!(error, LinkError::Inconsistent("a piece is not of this lane")), "{error}");
+}
+
+#[test]
+fn a_table_that_the_spec_does_not_select_is_refused() {
+    let mut stranger = Table::clone(&table("orders", 1));
+    stranger.schema = "other".into();
+    let object = config::Object { table: "other.*".into(), ..config::Object::default() };
+    let task = config::Task { task: "shop".into(), objects: vec![object], ..spec() };
+    let task = TaskPlan::new(&task, "appdb").expect("a plan");
+    let stranger = TablePlan::new(Arc::new(stranger), &task, 0, PARTITIONS, LANES).expect("a plan");
+    let row: &[Row] = &[(0, 1, None, Some(vec![Some(b"1".to_vec())]))];
+    let sent = batch(&[Arc::new(stranger), plan(table("items", 1))], 0, 1, row);
+    let frame = Sender::default().frames(&sent).expect("frames")[0].clone();
+    assert!(matches!(receiver(0).take(frame), Err(LinkError::Plan { .. })));
+}
+
+/// Frozen: nodes of the release before and after read this.
+#[test]
+fn the_bytes_of_a_message_do_not_change() {
+    let row: &[Row] = &[(0, 2, Some(vec![None]), Some(vec![Some(b"1".to_vec()), None]))];
+    let frame = Sender::default().frames(&batch(&plans(), 0, 1, row)).expect("frames")[0].clone();
+    let hex: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
+    expect_test::expect!["000000000099ca28f7011501000001030101cd0102733101180701067075626c6963066f72646572730208170a70675f636174616c6f6704696e743400fc71110100067075626c6963046d6f6f6402020373616404676c6164fc72110100067075626c6963066d6f6e657932030012fc73110100067075626c696304706169720402016d010601640206fc74110100067075626c6963055f7061697201032cfb400f067075626c696309696e743472616e67650500fb6311067075626c69630e696e74346d756c746972616e67650605630007756e6b6e6f776e07040269640001010101370105706169727304010000000672616e676573060100000007756e6b6e6f776e070100000001000100010164000900010000004d0201000301090100040200016e00027400000001316e"].assert_eq(&hex);
+}
