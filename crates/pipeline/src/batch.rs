@@ -103,6 +103,15 @@ pub struct LaneSealed {
     pub life: u64,
 }
 
+/// The lane has committed what it was given, and ended as it was told to. Producer → Guardian.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct LaneStopped {
+    pub lane: u8,
+    /// Life of the producer.
+    pub life: u64,
+}
+
 /// Every table of the snapshot was read and handed to the router. Snapshot → Guardian.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]

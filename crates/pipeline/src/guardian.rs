@@ -1,10 +1,10 @@
 //! Guardian: hears of every failure, opening and advance, and passes it to the task's loop in order.
 //!
-//! In:    [`StageFailed`], [`LaneOpened`], [`LaneSealed`], [`Advanced`], [`SnapshotRead`].
+//! In:    [`StageFailed`], [`LaneOpened`], [`LaneSealed`], [`LaneStopped`], [`Advanced`], [`SnapshotRead`].
 //! Out:   [`News`], to whoever runs the task.
 //! Never: decides; that is [`crate::task`], which can await.
 
-use crate::batch::{Advanced, LaneOpened, LaneSealed, SnapshotRead};
+use crate::batch::{Advanced, LaneOpened, LaneSealed, LaneStopped, SnapshotRead};
 use actix::{Actor, Context, Handler};
 use supervision::StageFailed;
 use tokio::sync::mpsc::UnboundedSender;
@@ -15,6 +15,9 @@ pub enum News {
     Failed(StageFailed),
     Opened(LaneOpened),
     Sealed(LaneSealed),
+    Stopped(LaneStopped),
+    /// Lanes may have to run elsewhere.
+    Hosts,
     Advanced(Advanced),
     SnapshotRead(SnapshotRead),
     /// The delay before a lane is opened again has passed.
@@ -61,6 +64,14 @@ impl Handler<LaneSealed> for Guardian {
 
     fn handle(&mut self, sealed: LaneSealed, _: &mut Context<Self>) {
         self.pass(News::Sealed(sealed));
+    }
+}
+
+impl Handler<LaneStopped> for Guardian {
+    type Result = ();
+
+    fn handle(&mut self, stopped: LaneStopped, _: &mut Context<Self>) {
+        self.pass(News::Stopped(stopped));
     }
 }
 

@@ -1,24 +1,26 @@
 //! The lanes of a task: who owns each now, and how a lost owner is replaced alone.
 
-use crate::batch::{Durable, LaneBatch, LaneOpened, LaneSealed};
-use crate::commit::CommitBudget;
+use crate::batch::{Durable, LaneBatch, LaneOpened, LaneSealed, LaneStopped};
 use crate::guardian::{Guardian, News};
-use crate::lane::LaneThread;
+use crate::hosts::{Host, Hosts, OpenLane};
 use crate::planner::Pins;
 use crate::producer::{Attach, Producer, Seal, StartLane, Stop};
 use crate::progress::Progress;
 use actix::{Actor, Addr, Recipient};
-use kafka::names::{LaneId, Names};
+use kafka::names::Names;
 use kafka::settings::Settings;
-use record::encode::Encoder;
 use record::plan::TaskPlan;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use supervision::{FailureLog, Lifeline, RestartPolicy, Stage, StageFailed, Verdict};
 use tokio::sync::mpsc::UnboundedSender;
-use tracing::info;
+use tracing::{info, warn};
 use wal::{Lsn, Position};
+
+/// How long a lane that moves may take to commit what it holds; then the next owner fences it.
+const MOVE_MAX: Duration = Duration::from_secs(5);
 
 /// What every lane of a task is made of.
 pub struct Factory {
@@ -26,14 +28,14 @@ pub struct Factory {
     pub names: Names,
     pub plan: TaskPlan,
     pub pins: Pins,
-    /// Lanes of the revision, which routing rests on; more may be open.
-    pub routed: u8,
+    /// In force; its lanes are those that routing rests on, more may be open.
+    pub spec: Arc<config::Task>,
+    pub hosts: Rc<dyn Hosts>,
     pub revision: u64,
     /// Where the revision begins.
     pub floor: Position,
     /// A person has decided to begin again: what the lanes hold does not count.
     pub anew: bool,
-    pub budget: CommitBudget,
     pub progress: Arc<Progress>,
     pub guardian: Addr<Guardian>,
     pub news: UnboundedSender<News>,
@@ -50,6 +52,9 @@ pub struct Lanes {
 
 struct Lane {
     life: u64,
+    host: Host,
+    /// Told to end, to begin elsewhere.
+    moving: bool,
     /// Until the lane was once open: what it has written since does count.
     anew: bool,
     producer: Option<Addr<Producer>>,
@@ -73,6 +78,8 @@ impl Lanes {
         let anew = factory.anew;
         let lane = |_| Lane {
             life: 0,
+            host: Host::Nowhere,
+            moving: false,
             anew,
             producer: None,
             opened: None,
@@ -85,40 +92,83 @@ impl Lanes {
     }
 
     fn start_one(&mut self, number: u8) {
-        let thread = self.thread(number);
+        let host = self.factory.hosts.of(number);
         let Some(lane) = self.lanes.get_mut(usize::from(number)) else { return };
         lane.life += 1;
         lane.opened = None;
+        lane.producer = None;
+        lane.moving = false;
+        lane.host = host;
+        let (life, anew, host) = (lane.life, lane.anew, lane.host.clone());
+        let Some(start) = self.starter(number, life, anew, &host) else {
+            warn!(lane = number, "no node can take the lane; it waits for one");
+            return;
+        };
         let guardian = &self.factory.guardian;
         let stage = Stage::Producer(number);
-        let lifeline = Lifeline::new(guardian.clone().recipient(), lane.life, stage);
-        let owner = Producer::new(number, lane.life, thread, guardian.clone(), lifeline);
-        lane.producer = Some(owner.start());
+        let lifeline = Lifeline::new(guardian.clone().recipient(), life, stage);
+        let owner = Producer::new(number, life, start, guardian.clone(), lifeline);
+        self.lanes[usize::from(number)].producer = Some(owner.start());
     }
 
-    fn thread(&self, number: u8) -> StartLane {
+    /// How the lane begins its next life; `None`: no node can take it.
+    fn starter(&self, number: u8, life: u64, anew: bool, host: &Host) -> Option<StartLane> {
         let factory = &self.factory;
-        let (kafka, names) = (factory.kafka.clone(), factory.names.clone());
-        let (revision, pins, routed) = (factory.revision, factory.pins.clone(), factory.routed);
-        let mut anew = self.lanes.get(usize::from(number)).is_some_and(|lane| lane.anew);
-        let open = move || {
-            let open = if anew { kafka::open_anew } else { kafka::open };
-            let partitions = pins.of_lane(number, routed);
-            let opened = open(&kafka, &names, LaneId::Lane(number), revision, &partitions)?;
-            anew = false;
-            Ok(opened)
-        };
-        let thread = LaneThread {
+        let open = OpenLane {
+            spec: Arc::clone(&factory.spec),
             lane: number,
-            open: Box::new(open),
-            encoder: Encoder::new(&factory.plan),
-            budget: factory.budget,
-            progress: Arc::clone(&factory.progress),
+            life,
+            revision: factory.revision,
             floor: factory.floor,
+            anew,
+            routed: factory.spec.lanes.0,
+            pins: factory.pins.clone(),
         };
-        self.running.fetch_add(1, Ordering::AcqRel);
-        let running = Running(Arc::clone(&self.running));
-        Box::new(move |report| thread.spawn(report, running))
+        let progress = Arc::clone(&factory.progress);
+        match host {
+            Host::Here => {
+                let (kafka, names) = (factory.kafka.clone(), factory.names.clone());
+                let thread = open.thread(kafka, names, &factory.plan, progress);
+                self.running.fetch_add(1, Ordering::AcqRel);
+                let running = Running(Arc::clone(&self.running));
+                Some(Box::new(move |report| thread.spawn(report, running)))
+            }
+            Host::Node(node) => Some(factory.hosts.start(node, open, progress)),
+            Host::Nowhere => None,
+        }
+    }
+
+    /// Lets lanes that shall run elsewhere commit what they hold and end; they begin there then. The
+    /// others are not touched.
+    pub fn relocate(&mut self) {
+        for number in 0..self.count() {
+            let host = self.factory.hosts.of(number);
+            let lane = &mut self.lanes[usize::from(number)];
+            if lane.host == host || lane.moving {
+                continue;
+            }
+            info!(lane = number, from = %lane.host, to = %host, "lane moves");
+            lane.moving = true;
+            let life = lane.life;
+            match &lane.producer {
+                Some(producer) => {
+                    producer.do_send(Stop);
+                    self.due_after(MOVE_MAX, number, life);
+                }
+                None => self.due_after(Duration::ZERO, number, life),
+            }
+        }
+    }
+
+    /// A lane has ended as it was told to: one that moves can begin at its next place.
+    pub fn stopped(&mut self, stopped: &LaneStopped) {
+        let LaneStopped { lane: number, life } = *stopped;
+        let Some(lane) = self.lanes.get_mut(usize::from(number)) else { return };
+        if lane.life == life && lane.moving {
+            lane.producer = None;
+            lane.opened = None;
+            self.due_after(Duration::ZERO, number, life);
+        }
     }
 
     /// Whether the report is of the present owner of its lane. Notes where the lane stands.

@@ -4,7 +4,7 @@
 //!   [`acknowledger`] finds what may be confirmed. [`batch`]: what travels between them.
 //! * [`task`]: one life of a task: where it begins ([`start`]), its [`snapshot`], its [`front`]s and
 //!   [`lanes`], what follows a [`failure`].
-//! * [`link`]: batches of a lane as bytes, for a lane that another node writes.
+//! * [`hosts`]: where lanes run; [`link`]: batches of a lane as bytes, for a lane that another node writes.
 //! * [`capture`]: which tables are published and read; [`planner`]: their topics, pins and plans.
 //! * [`mod@precheck`], [`mod@objects`], [`mod@tail`]: what looks without writing.
 
@@ -18,6 +18,7 @@ pub mod failure;
 pub mod front;
 pub mod frontier;
 pub mod guardian;
+pub mod hosts;
 pub mod lane;
 pub mod lanes;
 pub mod link;
@@ -41,4 +42,4 @@ pub use objects::{ObjectRow, objects};
 pub use precheck::precheck;
 pub use progress::Progress;
 pub use tail::tail;
-pub use task::{Options, Outcome, run};
+pub use task::{Options, Outcome, run, run_on};

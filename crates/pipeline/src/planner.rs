@@ -29,8 +29,19 @@ pub struct Planner {
 pub struct Pins(Arc<Mutex<BTreeMap<String, i32>>>);
 
 impl Pins {
-    fn new(pins: BTreeMap<String, i32>) -> Self {
+    #[must_use]
+    pub fn new(pins: BTreeMap<String, i32>) -> Self {
         Self(Arc::new(Mutex::new(pins)))
+    }
+
+    /// Topics and their partitions so far.
+    #[must_use]
+    pub fn all(&self) -> BTreeMap<String, i32> {
+        self.lock().clone()
+    }
+
+    pub(crate) fn extend(&self, pins: impl IntoIterator<Item = (String, i32)>) {
+        self.lock().extend(pins);
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, i32>> {
@@ -91,7 +102,7 @@ impl Planner {
     /// Partition counts by topic.
     #[must_use]
     pub fn pins(&self) -> BTreeMap<String, i32> {
-        self.pins.lock().clone()
+        self.pins.all()
     }
 
     /// The same, as they will be.
@@ -148,7 +159,7 @@ impl Planner {
         };
         self.meta.write(ensured.iter().map(pin).collect()).await?;
         info!(topics = ensured.len(), "topics pinned");
-        self.pins.lock().extend(ensured);
+        self.pins.extend(ensured);
         Ok(())
     }
 

@@ -2,11 +2,11 @@
 //! transactional calls block; the thread may be another node's.
 //!
 //! In:    [`LaneBatch`] from the router; what the lane reports.
-//! Out:   [`LaneOpened`] and [`LaneSealed`] to the guardian; [`Durable`] to the router and the acknowledger.
+//! Out:   [`LaneOpened`], [`LaneSealed`], [`LaneStopped`] to the guardian; [`Durable`] to the router and the acknowledger.
 //! Holds: the lane's queue; batches in it hold their credit.
 //! Never: blocks; decides on its own to take a lane back that it has lost.
 
-use crate::batch::{Durable, LaneBatch, LaneOpened, LaneSealed};
+use crate::batch::{Durable, LaneBatch, LaneOpened, LaneSealed, LaneStopped};
 use crate::failure::Failure;
 use crate::guardian::Guardian;
 use crate::lane::{Event, Order, Orders, Report};
@@ -118,6 +118,7 @@ impl Handler<Reported> for Producer {
             Event::Sealed => self.guardian.do_send(LaneSealed { lane, life }),
             Event::Failed(failure) => self.fail(failure, ctx),
             Event::Stopped => {
+                self.guardian.do_send(LaneStopped { lane, life });
                 self.lifeline.release();
                 ctx.stop();
             }

@@ -8,11 +8,11 @@ mod revision;
 
 use crate::acknowledger::{Positions, WriteWatermark};
 use crate::batch::Advanced;
-use crate::commit::CommitBudget;
 use crate::describe::Catalog;
 use crate::failure::Failure;
 use crate::front::{self, Front, StreamFeed};
 use crate::guardian::{Guardian, News};
+use crate::hosts::{Here, Hosts};
 use crate::lanes::{Factory, Lanes};
 use crate::meta::Meta;
 use crate::planner::Planner;
@@ -32,7 +32,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use supervision::{Budget, FailureClass, FailureLog, RestartPolicy, Verdict};
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use wal::{Lsn, Position};
@@ -87,7 +87,18 @@ pub async fn run(
     progress: Arc<Progress>,
     stop: CancellationToken,
 ) -> Outcome {
-    let mut opening = match Opening::new(spec, options, progress, stop) {
+    run_on(spec, options, progress, stop, Rc::new(Here)).await
+}
+
+/// As [`run`], with lanes where `hosts` says.
+pub async fn run_on(
+    spec: Arc<config::Task>,
+    options: Options,
+    progress: Arc<Progress>,
+    stop: CancellationToken,
+    hosts: Rc<dyn Hosts>,
+) -> Outcome {
+    let mut opening = match Opening::new(spec, options, progress, stop, hosts) {
         Ok(opening) => opening,
         Err(failure) => return parked(failure),
     };
@@ -101,6 +112,19 @@ pub async fn run(
         }
         // What was asked for once is done, and the rest is read anew.
         opening.options = task.options;
+    }
+}
+
+/// Until the task ends.
+async fn tell_of_changes(hosts: Rc<dyn Hosts>, news: UnboundedSender<News>) {
+    loop {
+        tokio::select! {
+            () = news.closed() => return,
+            () = hosts.changed() => {}
+        }
+        if news.send(News::Hosts).is_err() {
+            return;
+        }
     }
 }
 
@@ -168,6 +192,7 @@ struct Opening {
     kafka: kafka::settings::Settings,
     names: Names,
     retries: Retries,
+    hosts: Rc<dyn Hosts>,
 }
 
 impl Opening {
@@ -176,13 +201,14 @@ impl Opening {
         options: Options,
         progress: Arc<Progress>,
         stop: CancellationToken,
+        hosts: Rc<dyn Hosts>,
     ) -> Result<Self, Failure> {
         let postgres = postgres::settings::Settings::new(&spec, &options.folder)?;
         let kafka = kafka::settings::Settings::new(&spec, &options.folder)?;
         let names = Names::new(&spec.sink.state_prefix, &spec.task)
             .map_err(|error| Failure::fatal(error.to_string()))?;
         let retries = Retries::new(&spec.retry);
-        Ok(Self { spec, options, progress, stop, postgres, kafka, names, retries })
+        Ok(Self { spec, options, progress, stop, postgres, kafka, names, retries, hosts })
     }
 
     /// Opens the task, again and again where that may pass.
@@ -219,16 +245,17 @@ impl Opening {
             Planner::new(Arc::clone(spec), self.kafka.clone(), meta.clone(), state.pins.clone())?;
         let (sender, news) = unbounded_channel();
         let guardian = Guardian(sender.clone()).start();
+        actix_rt::spawn(tell_of_changes(Rc::clone(&self.hosts), sender.clone()));
         let factory = Factory {
             kafka: self.kafka.clone(),
             names: self.names.clone(),
             plan: planner.task().clone(),
             pins: planner.shared_pins(),
-            routed: spec.lanes.0,
+            spec: Arc::clone(spec),
+            hosts: Rc::clone(&self.hosts),
             revision: present.number,
             floor: present.floor,
             anew,
-            budget: CommitBudget::new(spec.sink.commit_interval.0, spec.lanes.0),
             progress: Arc::clone(&self.progress),
             guardian: guardian.clone(),
             news: sender,

@@ -3,6 +3,7 @@
 use super::frame::Joiner;
 use super::{LinkError, wire};
 use crate::batch::LaneBatch;
+use crate::planner::Pins;
 use bytes::Bytes;
 use record::plan::{TablePlan, TaskPlan};
 use record::route::{Part, Piece};
@@ -22,6 +23,8 @@ pub struct Receiver {
     routed: u8,
     plan: TaskPlan,
     selection: Selection,
+    /// Learns the partitions of topics that come later.
+    pins: Pins,
     joiner: Joiner,
     generation: u64,
     /// By their numbers on this link.
@@ -31,9 +34,9 @@ pub struct Receiver {
 impl Receiver {
     /// For lane `lane` of `routed`, whose rows become what `plan` and `selection` say.
     #[must_use]
-    pub fn new(lane: u8, routed: u8, plan: TaskPlan, selection: Selection) -> Self {
+    pub fn new(lane: u8, routed: u8, plan: TaskPlan, selection: Selection, pins: Pins) -> Self {
         let (joiner, tables) = (Joiner::default(), Vec::new());
-        Self { lane, routed, plan, selection, joiner, generation: 0, tables }
+        Self { lane, routed, plan, selection, pins, joiner, generation: 0, tables }
     }
 
     /// Takes a frame in; a batch, once its last one has come. Its credit stays where it came from.
@@ -121,9 +124,10 @@ impl Receiver {
         };
         let object = self.selection.selected(&table.schema, &table.name);
         let object = object.ok_or_else(|| refused("no object of the spec selects it".into()))?;
-        TablePlan::new(Arc::clone(&table), &self.plan, object, partitions, self.routed)
-            .map(Arc::new)
-            .map_err(|error| refused(error.to_string()))
+        let plan = TablePlan::new(Arc::clone(&table), &self.plan, object, partitions, self.routed)
+            .map_err(|error| refused(error.to_string()))?;
+        self.pins.extend([(plan.topic().to_owned(), partitions)]);
+        Ok(Arc::new(plan))
     }
 }
 

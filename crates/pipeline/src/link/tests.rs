@@ -1,5 +1,6 @@
 use super::*;
 use crate::batch::LaneBatch;
+use crate::planner::Pins;
 use bytes::{BufMut, Bytes, BytesMut};
 use proptest::prelude::*;
 use record::plan::{TablePlan, TaskPlan};
@@ -26,7 +27,7 @@ fn task_plan() -> TaskPlan {
 
 fn receiver(lane: u8) -> Receiver {
     let selection = Selection::new(&spec()).expect("patterns");
-    Receiver::new(lane, LANES, task_plan(), selection)
+    Receiver::new(lane, LANES, task_plan(), selection, Pins::default())
 }
 
 fn column(name: &str, type_: &Arc<Type>) -> Column {

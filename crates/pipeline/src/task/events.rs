@@ -75,6 +75,8 @@ impl Task {
                     Err(failure) => return Err(failure.into()),
                 }
             }
+            News::Stopped(stopped) => self.lanes.stopped(&stopped),
+            News::Hosts => self.lanes.relocate(),
             News::Advanced(advanced) if Some(advanced.generation) == generation => {
                 return Ok(Noted::Advanced(advanced));
             }

@@ -1,0 +1,143 @@
+//! Where lanes run: in this process, or on another node. What carries orders there is not this package's
+//! business.
+
+use crate::commit::CommitBudget;
+use crate::failure::Failure;
+use crate::lane::{LaneThread, OpenSink};
+use crate::link::Receiver;
+use crate::planner::Pins;
+use crate::producer::StartLane;
+use crate::progress::Progress;
+use kafka::names::{LaneId, Names};
+use kafka::settings::Settings;
+use record::encode::Encoder;
+use record::plan::TaskPlan;
+use record::selection::Selection;
+use std::fmt;
+use std::future::Future;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use wal::Position;
+
+/// Where a lane shall run.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Host {
+    Here,
+    /// The node of this name.
+    Node(String),
+    /// No node can take it: it waits.
+    Nowhere,
+}
+
+/// One life of a lane, and all that another node needs to know for it.
+#[derive(Clone, Debug)]
+pub struct OpenLane {
+    /// The spec in force, whose secrets are references.
+    pub spec: Arc<config::Task>,
+    pub lane: u8,
+    pub life: u64,
+    pub revision: u64,
+    /// Where the revision begins: what is not above it is another lane's business.
+    pub floor: Position,
+    /// What the lane holds does not count.
+    pub anew: bool,
+    /// Lanes of the revision.
+    pub routed: u8,
+    /// Partitions of each topic so far.
+    pub pins: Pins,
+}
+
+/// Says where lanes run, and starts them there.
+pub trait Hosts {
+    /// Where a lane shall run now.
+    fn of(&self, lane: u8) -> Host;
+
+    /// A lane on another node. `progress` is told what it writes.
+    fn start(&self, node: &str, open: OpenLane, progress: Arc<Progress>) -> StartLane;
+
+    /// Resolves when [`Self::of`] may answer otherwise than before.
+    fn changed(&self) -> Pin<Box<dyn Future<Output = ()>>>;
+}
+
+/// Every lane runs in this process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Here;
+
+impl Hosts for Here {
+    fn of(&self, _: u8) -> Host {
+        Host::Here
+    }
+
+    fn start(&self, node: &str, _: OpenLane, _: Arc<Progress>) -> StartLane {
+        let cause = format!("there is no node `{node}` outside a cluster");
+        Box::new(move |report| {
+            report(crate::lane::Event::Failed(Failure::fatal(cause)));
+            Box::new(drop)
+        })
+    }
+
+    fn changed(&self) -> Pin<Box<dyn Future<Output = ()>>> {
+        Box::pin(std::future::pending())
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Here => f.write_str("this node"),
+            Self::Node(node) => f.write_str(node),
+            Self::Nowhere => f.write_str("no node"),
+        }
+    }
+}
+
+impl OpenLane {
+    /// The thread that writes this lane, and what its batches are read with if they come over a link.
+    /// Paths of the spec, those of its secrets too, are relative to `folder`.
+    ///
+    /// # Errors
+    /// When the spec cannot be carried out here: a secret or a certificate is missing.
+    pub fn here(
+        self,
+        folder: &Path,
+        progress: Arc<Progress>,
+    ) -> Result<(LaneThread, Receiver), Failure> {
+        let kafka = Settings::new(&self.spec, folder)?;
+        let names = Names::new(&self.spec.sink.state_prefix, &self.spec.task)
+            .map_err(|error| Failure::fatal(error.to_string()))?;
+        let plan = TaskPlan::new(&self.spec, &self.spec.source.database)?;
+        let selection =
+            Selection::new(&self.spec).map_err(|error| Failure::fatal(error.to_string()))?;
+        let receiver =
+            Receiver::new(self.lane, self.routed, plan.clone(), selection, self.pins.clone());
+        Ok((self.thread(kafka, names, &plan, progress), receiver))
+    }
+
+    /// The thread that writes this lane.
+    #[must_use]
+    pub fn thread(
+        self,
+        kafka: Settings,
+        names: Names,
+        plan: &TaskPlan,
+        progress: Arc<Progress>,
+    ) -> LaneThread {
+        let Self { spec, lane, revision, floor, mut anew, routed, pins, .. } = self;
+        let open: OpenSink = Box::new(move || {
+            let open = if anew { kafka::open_anew } else { kafka::open };
+            let partitions = pins.of_lane(lane, routed);
+            let opened = open(&kafka, &names, LaneId::Lane(lane), revision, &partitions)?;
+            anew = false;
+            Ok(opened)
+        });
+        LaneThread {
+            lane,
+            open,
+            encoder: Encoder::new(plan),
+            budget: CommitBudget::new(spec.sink.commit_interval.0, spec.lanes.0),
+            progress,
+            floor,
+        }
+    }
+}
