@@ -42,8 +42,8 @@ pub async fn connect(
             "give the CA and a certificate: `tls` in a node's spec, --ca, --cert and --key of a tool",
         ));
     }
-    let config = tls.map(|tls| tls.client(expected)).transpose()?;
-    let dial = Dial { address: Arc::from(address), tls: config.map(TlsConnector::from) };
+    let tls = tls.map(|tls| (tls.clone(), expected.clone()));
+    let dial = Dial { address: Arc::from(address), tls };
     // The connector knows where to go; this is what the requests are addressed to.
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|_| Error::new(Code::Argument, format!("`{address}` is no host:port"), ""))?
@@ -126,7 +126,7 @@ impl Interceptor for Bearer {
 #[derive(Clone)]
 struct Dial {
     address: Arc<str>,
-    tls: Option<TlsConnector>,
+    tls: Option<(Tls, Expected)>,
 }
 
 impl Dial {
@@ -135,10 +135,15 @@ impl Dial {
             let cause = format!("{} cannot be reached: {reason}", self.address);
             Error::new(Code::Unreachable, cause, "check that the node runs and can be reached")
         };
+        // Each time anew: the files may have been renewed since.
+        let config = match &self.tls {
+            Some((tls, expected)) => Some(TlsConnector::from(tls.client(expected)?)),
+            None => None,
+        };
         let dialing = async {
             let plain = TcpStream::connect(&*self.address).await?;
             plain.set_nodelay(true)?;
-            Ok(match &self.tls {
+            Ok(match &config {
                 // Who is met is decided by the certificate's URI, so the name asked for says nothing.
                 Some(tls) => {
                     let name = ServerName::from(plain.peer_addr()?.ip());

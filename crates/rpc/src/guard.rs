@@ -9,7 +9,6 @@ use crate::{Code, Error};
 use config::tokens::Access;
 use http::HeaderValue;
 use http::header::AUTHORIZATION;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use tonic::Status;
 use tower::{Layer, Service};
@@ -20,7 +19,7 @@ use tracing::warn;
 pub(crate) struct Guard {
     /// Whether connections are encrypted; without, only this machine reaches the server.
     pub(crate) tls: bool,
-    pub(crate) tokens: Option<Arc<Tokens>>,
+    pub(crate) tokens: Option<Tokens>,
 }
 
 /// What a method asks of its caller.
@@ -144,7 +143,7 @@ impl Guard {
         let (name, access) = found.ok_or_else(|| {
             refuse("nobody has this token", "use one whose hash is in the node's tokens file")
         })?;
-        Ok(Who::Token { name: name.to_owned(), access })
+        Ok(Who::Token { name, access })
     }
 }
 

@@ -29,3 +29,5 @@ pub(crate) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 pub(crate) const KEEPALIVE_TIME_MAX: Duration = Duration::from_secs(3);
 /// How long open streams may take to end once a server stops.
 pub(crate) const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
+/// How often certificates and tokens are read again.
+pub(crate) const RENEW_INTERVAL: Duration = Duration::from_secs(10);

@@ -5,7 +5,7 @@ use crate::guard::Guard;
 use crate::limits::{
     CALL_TIME_MAX, CALLS_MAX, CONNECT_TIME_MAX, CONNECTION_WINDOW_BYTES, CONNECTIONS_MAX,
     DRAIN_TIME_MAX, HEADER_BYTES_MAX, KEEPALIVE_INTERVAL, KEEPALIVE_TIME_MAX, MESSAGE_BYTES_MAX,
-    STREAM_WINDOW_BYTES, STREAMS_MAX,
+    RENEW_INTERVAL, STREAM_WINDOW_BYTES, STREAMS_MAX,
 };
 use crate::tls::Tls;
 use crate::tokens::Tokens;
@@ -24,7 +24,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::either::Either;
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 /// The services of a node. Health and reflection are among them.
 pub struct Services {
@@ -111,7 +111,7 @@ fn reflection() -> Result<
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
-    acceptor: Option<TlsAcceptor>,
+    tls: Option<Tls>,
     guard: Guard,
 }
 
@@ -142,9 +142,9 @@ impl Server {
         }
         let listener = TcpListener::bind(&*addresses).await.map_err(|error| unusable(&error))?;
         let address = listener.local_addr().map_err(|error| unusable(&error))?;
-        let acceptor = tls.map(Tls::server).transpose()?.map(TlsAcceptor::from);
-        let guard = Guard { tls: acceptor.is_some(), tokens: tokens.map(Arc::new) };
-        Ok(Self { listener, address, acceptor, guard })
+        tls.map(Tls::server).transpose()?;
+        let guard = Guard { tls: tls.is_some(), tokens };
+        Ok(Self { listener, address, tls: tls.cloned(), guard })
     }
 
     /// Where it listens; tells the port where any free one was asked for.
@@ -169,7 +169,8 @@ impl Server {
         let (accepted, connections) = mpsc::channel(1);
         // Ends when it is dropped, together with the handshakes.
         let mut accepting = JoinSet::new();
-        accepting.spawn(accept(self.listener, self.acceptor, accepted));
+        accepting.spawn(accept(self.listener, self.tls.clone(), accepted));
+        accepting.spawn(renew(self.tls, self.guard.tokens.clone()));
         let (stopping, stopped) = oneshot::channel::<()>();
         let stop = async {
             stop.await;
@@ -210,11 +211,7 @@ fn incoming(
 }
 
 /// Handshakes run side by side: a slow one holds back nobody.
-async fn accept(
-    listener: TcpListener,
-    acceptor: Option<TlsAcceptor>,
-    accepted: mpsc::Sender<Connection>,
-) {
+async fn accept(listener: TcpListener, tls: Option<Tls>, accepted: mpsc::Sender<Connection>) {
     const PAUSE: Duration = Duration::from_millis(100);
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut handshakes = JoinSet::new();
@@ -228,10 +225,10 @@ async fn accept(
                 continue;
             }
         };
-        let (acceptor, accepted) = (acceptor.clone(), accepted.clone());
+        let (tls, accepted) = (tls.clone(), accepted.clone());
         while handshakes.try_join_next().is_some() {}
         handshakes.spawn(async move {
-            match tokio::time::timeout(CONNECT_TIME_MAX, shake_hands(plain, acceptor)).await {
+            match tokio::time::timeout(CONNECT_TIME_MAX, shake_hands(plain, tls)).await {
                 Ok(Ok(stream)) => {
                     let _ = accepted.send(Connection::new(stream, place)).await;
                 }
@@ -242,10 +239,30 @@ async fn accept(
     }
 }
 
-async fn shake_hands(plain: TcpStream, acceptor: Option<TlsAcceptor>) -> std::io::Result<Stream> {
+async fn shake_hands(plain: TcpStream, tls: Option<Tls>) -> std::io::Result<Stream> {
     plain.set_nodelay(true)?;
-    Ok(match acceptor {
-        Some(acceptor) => Either::Right(acceptor.accept(plain).await?),
-        None => Either::Left(plain),
-    })
+    let Some(tls) = tls else { return Ok(Either::Left(plain)) };
+    let config = tls.server().map_err(std::io::Error::other)?;
+    Ok(Either::Right(TlsAcceptor::from(config).accept(plain).await?))
+}
+
+/// Certificates and tokens are renewed in their files, without a restart.
+async fn renew(tls: Option<Tls>, tokens: Option<Tokens>) {
+    let mut due = tokio::time::interval(RENEW_INTERVAL);
+    loop {
+        due.tick().await;
+        let renewed = [
+            ("certificates", tls.as_ref().map(Tls::reload)),
+            ("tokens", tokens.as_ref().map(Tokens::reload)),
+        ];
+        for (what, renewed) in renewed {
+            match renewed {
+                Some(Ok(true)) => info!(what, "read again"),
+                Some(Err(error)) => {
+                    warn!(%error, what, "not read again; the old ones stay in force");
+                }
+                Some(Ok(false)) | None => {}
+            }
+        }
+    }
 }

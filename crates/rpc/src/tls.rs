@@ -14,28 +14,39 @@ use rustls::{
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use std::fmt;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 
-/// What a node or a tool shows of itself and trusts of others.
+/// What a node or a tool shows of itself and trusts of others. Clones share what was read last.
 #[derive(Clone)]
-pub struct Tls {
-    provider: Arc<CryptoProvider>,
-    roots: Arc<RootCertStore>,
-    own: Option<Own>,
+pub struct Tls(Arc<Shared>);
+
+struct Shared {
+    ca: PathBuf,
+    /// Certificate and key.
+    own: Option<(PathBuf, PathBuf)>,
+    loaded: RwLock<Arc<Loaded>>,
 }
 
-#[derive(Clone)]
+struct Loaded {
+    provider: Arc<CryptoProvider>,
+    trusted: Vec<CertificateDer<'static>>,
+    roots: Arc<RootCertStore>,
+    own: Option<Own>,
+    /// What a server that has a certificate goes by.
+    server: Option<Arc<ServerConfig>>,
+}
+
+#[derive(PartialEq)]
 struct Own {
     identity: Identity,
     chain: Vec<CertificateDer<'static>>,
-    key: Arc<PrivateKeyDer<'static>>,
+    key: PrivateKeyDer<'static>,
 }
 
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let identity = self.own.as_ref().map(|own| &own.identity);
-        f.debug_struct("Tls").field("identity", &identity).finish_non_exhaustive()
+        f.debug_struct("Tls").field("identity", &self.identity()).finish_non_exhaustive()
     }
 }
 
@@ -78,10 +89,10 @@ impl Tls {
     ) -> Result<Self, Error> {
         let path = |file: &str| folder.join(file);
         let tls = Self::of_tool(&path(&tls.ca), Some((&path(&tls.cert), &path(&tls.key))))?;
-        match &tls.own {
-            Some(own) if own.identity != *identity => Err(Error::new(
+        match tls.identity() {
+            Some(own) if own != *identity => Err(Error::new(
                 Code::Name,
-                format!("`tls.cert` is of {}, this node is {identity}", own.identity),
+                format!("`tls.cert` is of {own}, this node is {identity}"),
                 "give this node its own certificate",
             )),
             Some(_) | None => Ok(tls),
@@ -93,59 +104,75 @@ impl Tls {
     /// # Errors
     /// When a file cannot be used.
     pub fn of_tool(ca: &Path, own: Option<(&Path, &Path)>) -> Result<Self, Error> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut roots = RootCertStore::empty();
-        for certificate in certificates(ca)? {
-            roots.add(certificate).map_err(|error| unusable(ca, &error))?;
-        }
-        let own = own.map(|(chain, key)| load_own(&provider, chain, key)).transpose()?;
-        Ok(Self { provider, roots: Arc::new(roots), own })
+        let loaded = RwLock::new(Arc::new(Loaded::read(ca, own)?));
+        let own = own.map(|(chain, key)| (chain.to_owned(), key.to_owned()));
+        Ok(Self(Arc::new(Shared { ca: ca.to_owned(), own, loaded })))
     }
 
     /// Who the certificate says we are.
     #[must_use]
-    pub fn identity(&self) -> Option<&Identity> {
-        self.own.as_ref().map(|own| &own.identity)
+    pub fn identity(&self) -> Option<Identity> {
+        self.loaded().own.as_ref().map(|own| own.identity.clone())
+    }
+
+    /// Reads the files again, for the connections that come. Whether anything was new. A server does so by itself.
+    ///
+    /// # Errors
+    /// When they cannot be used, or are another node's; what was read before stays in force.
+    pub fn reload(&self) -> Result<bool, Error> {
+        let own = self.0.own.as_ref().map(|(chain, key)| (chain.as_path(), key.as_path()));
+        let new = Loaded::read(&self.0.ca, own)?;
+        let old = self.loaded();
+        if new.trusted == old.trusted && new.own == old.own {
+            return Ok(false);
+        }
+        if let (Some(new), Some(old)) = (&new.own, &old.own)
+            && new.identity != old.identity
+        {
+            let cause =
+                format!("the new certificate is of {}, this is {}", new.identity, old.identity);
+            return Err(Error::new(Code::Name, cause, "give this node its own certificate"));
+        }
+        *self.0.loaded.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+        Ok(true)
+    }
+
+    fn loaded(&self) -> Arc<Loaded> {
+        Arc::clone(&self.0.loaded.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Takes certificates of our CA, and clients without any: what they may do is decided per call.
     pub(crate) fn server(&self) -> Result<Arc<ServerConfig>, Error> {
-        let own = self.own.as_ref().ok_or_else(|| {
-            Error::new(
-                Code::Argument,
-                "a server needs a certificate",
-                "set `tls.cert` and `tls.key`",
-            )
-        })?;
-        let verifier = WebPkiClientVerifier::builder_with_provider(
-            Arc::clone(&self.roots),
-            Arc::clone(&self.provider),
-        )
-        .allow_unauthenticated()
-        .build()
-        .map_err(|error| internal(&error))?;
-        let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(|error| internal(&error))?
-            .with_client_cert_verifier(verifier)
-            .with_single_cert(own.chain.clone(), own.key.clone_key())
-            .map_err(|error| internal(&error))?;
-        config.alpn_protocols = vec![b"h2".to_vec()];
+        self.loaded().server.clone().ok_or_else(|| {
+            let remedy = "set `tls.cert` and `tls.key`";
+            Error::new(Code::Argument, "a server needs a certificate", remedy)
+        })
+    }
+
+    /// For the HTTP port of a node, which also speaks HTTP/1.1: browsers and probes need no certificate. Read anew for each
+    /// connection, it is the one in force.
+    ///
+    /// # Errors
+    /// When there is no certificate.
+    pub fn https(&self) -> Result<Arc<ServerConfig>, Error> {
+        let mut config = ServerConfig::clone(&*self.server()?);
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Arc::new(config))
     }
 
     pub(crate) fn client(&self, expected: &Expected) -> Result<Arc<ClientConfig>, Error> {
+        let loaded = self.loaded();
         let verifier = Verifier {
-            provider: Arc::clone(&self.provider),
-            roots: Arc::clone(&self.roots),
+            provider: Arc::clone(&loaded.provider),
+            roots: Arc::clone(&loaded.roots),
             expected: expected.clone(),
         };
-        let config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
+        let config = ClientConfig::builder_with_provider(Arc::clone(&loaded.provider))
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(|error| internal(&error))?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier));
-        let mut config = match &self.own {
+        let mut config = match &loaded.own {
             Some(own) => config
                 .with_client_auth_cert(own.chain.clone(), own.key.clone_key())
                 .map_err(|error| internal(&error))?,
@@ -154,6 +181,41 @@ impl Tls {
         config.alpn_protocols = vec![b"h2".to_vec()];
         Ok(Arc::new(config))
     }
+}
+
+impl Loaded {
+    fn read(ca: &Path, own: Option<(&Path, &Path)>) -> Result<Self, Error> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let trusted = certificates(ca)?;
+        let mut roots = RootCertStore::empty();
+        for certificate in &trusted {
+            roots.add(certificate.clone()).map_err(|error| unusable(ca, &error))?;
+        }
+        let roots = Arc::new(roots);
+        let own = own.map(|(chain, key)| read_own(&provider, chain, key)).transpose()?;
+        let server = own.as_ref().map(|own| server(&provider, &roots, own)).transpose()?;
+        Ok(Self { provider, trusted, roots, own, server })
+    }
+}
+
+fn server(
+    provider: &Arc<CryptoProvider>,
+    roots: &Arc<RootCertStore>,
+    own: &Own,
+) -> Result<Arc<ServerConfig>, Error> {
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::clone(roots), Arc::clone(provider))
+            .allow_unauthenticated()
+            .build()
+            .map_err(|error| internal(&error))?;
+    let mut config = ServerConfig::builder_with_provider(Arc::clone(provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|error| internal(&error))?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(own.chain.clone(), own.key.clone_key())
+        .map_err(|error| internal(&error))?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(Arc::new(config))
 }
 
 /// Checks the chain up to our CA, then that the certificate is that of the node we want. A node is
@@ -222,7 +284,7 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-fn load_own(provider: &CryptoProvider, chain: &Path, key: &Path) -> Result<Own, Error> {
+fn read_own(provider: &CryptoProvider, chain: &Path, key: &Path) -> Result<Own, Error> {
     let certificates = certificates(chain)?;
     let first = certificates.first().ok_or_else(|| unusable(chain, &"it holds no certificate"))?;
     let identity = Identity::of(first).map_err(|error| Error {
@@ -233,7 +295,7 @@ fn load_own(provider: &CryptoProvider, chain: &Path, key: &Path) -> Result<Own, 
     let pem = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, &error))?;
     rustls::sign::CertifiedKey::from_der(certificates.clone(), pem.clone_key(), provider)
         .map_err(|error| unusable(key, &error))?;
-    Ok(Own { identity, chain: certificates, key: Arc::new(pem) })
+    Ok(Own { identity, chain: certificates, key: pem })
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {

@@ -60,6 +60,15 @@ impl Authority {
         Tls::of_tool(&self.ca(), None).expect("usable")
     }
 
+    /// Overwrites the files of a node of `other` by ours.
+    pub(crate) fn take_over(&self, other: &Self, name: &str, role: Role) {
+        self.make(name, Some(Identity::new(name, role).uri()));
+        for file in ["ca.pem".to_owned(), format!("{name}.pem"), format!("{name}.key")] {
+            let (from, to) = (self.folder.path().join(&file), other.folder.path().join(&file));
+            std::fs::copy(from, to).expect("copied");
+        }
+    }
+
     pub(crate) fn with_open_key(&self, name: &str) -> Result<Tls, Error> {
         let (certificate, key) = self.make(name, Some(Identity::new(name, Role::Worker).uri()));
         let mode = std::fs::Permissions::from_mode(0o644);

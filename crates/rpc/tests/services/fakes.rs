@@ -9,7 +9,7 @@ use rpc::v1::lane_down::Message as Down;
 use rpc::v1::lane_up::Message as Up;
 use rpc::v1::link_server::Link;
 use rpc::v1::*;
-use rpc::{Code, Error, Principal, Protocols, Server, Services, Tokens};
+use rpc::{Code, Error, Principal, Protocols, Server, Services, Tls, Tokens};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
@@ -54,8 +54,11 @@ impl Running {
     /// `w1` or `c1`, with TLS and tokens.
     pub(crate) async fn start(ca: &Authority, role: Role) -> Self {
         let name = if role == Role::Worker { "w1" } else { "c1" };
-        let tls = ca.node(name, role);
-        let server = Server::bind("127.0.0.1:0", Some(&tls), Some(tokens())).await;
+        Self::with(&ca.node(name, role)).await
+    }
+
+    pub(crate) async fn with(tls: &Tls) -> Self {
+        let server = Server::bind("127.0.0.1:0", Some(tls), Some(tokens())).await;
         Self::serve(server.expect("listens"))
     }
 

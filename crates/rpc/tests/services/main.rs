@@ -349,3 +349,45 @@ async fn a_silent_peer_is_noticed() {
     assert!(error.passes(), "{error}");
     assert!(since.elapsed().as_secs() < 8, "{:?}", since.elapsed());
 }
+
+#[tokio::test]
+async fn certificates_are_renewed_without_a_restart() {
+    let (old, new) = (Authority::new("old"), Authority::new("new"));
+    let tls = old.node("w1", Role::Worker);
+    let server = Running::with(&tls).await;
+    let stranger = new.node("w2", Role::Worker);
+    let met = client::connect(&server.address, Some(&stranger), &w1()).await;
+    refused(met, Code::Unauthenticated, &["cannot be trusted"]);
+    assert!(!tls.reload().expect("usable"));
+    new.take_over(&old, "w1", Role::Worker);
+    assert!(tls.reload().expect("usable"));
+    let channel = client::connect(&server.address, Some(&stranger), &w1()).await;
+    lane(channel.expect("connects"), vec![Down::Open(open("w2"))]).await.expect("admitted");
+    // What cannot be used leaves the old ones in force.
+    new.take_over(&old, "w1", Role::Admin);
+    refused(tls.reload(), Code::Name, &["the new certificate is of admin `w1`"]);
+    client::connect(&server.address, Some(&stranger), &w1()).await.expect("connects");
+}
+
+#[test]
+fn tokens_are_renewed_without_a_restart() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("tokens.yaml");
+    let write = |name: &str| {
+        let text = format!("tokens: [{{name: {name}, role: admin, sha256: {}}}]", "ab".repeat(32));
+        std::fs::write(&file, text).expect("written");
+    };
+    write("ann");
+    let open = std::fs::Permissions::from_mode(0o644);
+    std::fs::set_permissions(&file, open).expect("permitted");
+    refused(rpc::Tokens::load(&file), Code::Argument, &["read by everybody", "chmod 600"]);
+    let mine = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(&file, mine).expect("permitted");
+    let tokens = rpc::Tokens::load(&file).expect("usable");
+    assert!(!tokens.reload().expect("usable"));
+    write("bob");
+    assert!(tokens.reload().expect("usable"));
+    std::fs::write(&file, "tokens: []").expect("written");
+    refused(tokens.reload(), Code::Argument, &["`tokens`: is required"]);
+}
