@@ -75,8 +75,8 @@ pub enum Action {
     /// `init_transactions`, then a fence record: answered by `Taken` or `Dropped`. A producer from before
     /// is dropped first.
     Take,
-    /// Lead from now on.
-    Lead { term: Term },
+    /// Lead from now on. Unless `renewed`, who lives is not known: others have led in between.
+    Lead { term: Term, renewed: bool },
     /// Commit a heartbeat: answered by `Committed`, `Unclean` or `Fenced`.
     Beat { beat: u64, resigned: bool },
     /// Lead no more, drop the producer: answered by `Dropped`.
@@ -152,6 +152,12 @@ impl Leadership {
         let until = now + timing.silence + spread(timing.jitter_max, jitter);
         let role = Role::Follower { until };
         Self { timing, role, ticked: now, fence: None, fence_before: None, retired: false }
+    }
+
+    /// Whether this coordinator was told to resign and will never lead again.
+    #[must_use]
+    pub fn is_retired(&self) -> bool {
+        self.retired
     }
 
     /// The term to write with, if this coordinator leads.
@@ -289,7 +295,7 @@ impl Leadership {
             in_flight: false,
             resigned: false,
         });
-        Some(Action::Lead { term })
+        Some(Action::Lead { term, renewed: renewed.is_some() })
     }
 
     fn committed(&mut self, began: Instant) -> Option<Action> {

@@ -10,6 +10,7 @@
 
 use crate::placement::{Labels, Standing, Worker};
 use crate::state::Node;
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -274,8 +275,11 @@ impl Members {
 
     fn speaking(&mut self, node: &str, connection: u64) -> Result<&mut Member, Unknown> {
         let member = self.members.get_mut(node).ok_or(Unknown::Unregistered)?;
-        if member.connection != connection {
-            return Err(Unknown::Replaced);
+        // A newer one has said something before its registration came, or that one was lost.
+        match connection.cmp(&member.connection) {
+            Ordering::Less => return Err(Unknown::Replaced),
+            Ordering::Greater => return Err(Unknown::Unregistered),
+            Ordering::Equal => {}
         }
         match member.health {
             Health::Left | Health::Dead => Err(Unknown::Unregistered),
@@ -411,6 +415,7 @@ mod tests {
         assert_eq!(bench.tick(3.0), []);
         assert_eq!(bench.register(1, 3.0), []);
         assert_eq!(bench.beat(2, 3.0), Ok(vec![]));
+        assert_eq!(bench.beat(3, 3.0), Err(Unknown::Unregistered));
     }
 
     #[test]

@@ -39,7 +39,10 @@ impl Bench {
         let mut bench = Self::new();
         assert_eq!(bench.until(20.0), Some((8.0, Action::Take)));
         assert_eq!(bench.tell(Event::Taken { term: 10 }), None);
-        assert_eq!(bench.tell(Event::Fence { term: 10 }), Some(Action::Lead { term: 10 }));
+        assert_eq!(
+            bench.tell(Event::Fence { term: 10 }),
+            Some(Action::Lead { term: 10, renewed: false })
+        );
         bench
     }
 }
@@ -79,7 +82,10 @@ fn a_fence_that_is_read_before_it_is_reported_counts_too() {
     let mut bench = Bench::new();
     bench.until(9.0);
     assert_eq!(bench.tell(Event::Fence { term: 10 }), None);
-    assert_eq!(bench.tell(Event::Taken { term: 10 }), Some(Action::Lead { term: 10 }));
+    assert_eq!(
+        bench.tell(Event::Taken { term: 10 }),
+        Some(Action::Lead { term: 10, renewed: false })
+    );
 }
 
 #[test]
@@ -152,7 +158,8 @@ fn a_dirty_commit_renews_the_term_and_keeps_what_is_known() {
     assert_eq!(bench.leadership.term(), None);
     bench.at = 12.0;
     bench.tell(Event::Taken { term: 20 });
-    assert_eq!(bench.tell(Event::Fence { term: 20 }), Some(Action::Lead { term: 20 }));
+    let lead = Some(Action::Lead { term: 20, renewed: true });
+    assert_eq!(bench.tell(Event::Fence { term: 20 }), lead);
     bench.at = 18.0;
     assert!(bench.leadership.may_move(bench.now()));
 }
@@ -164,7 +171,10 @@ fn who_led_in_between_makes_a_renewed_leader_wait() {
     bench.at = 12.0;
     bench.tell(Event::Fence { term: 15 });
     bench.tell(Event::Fence { term: 20 });
-    assert_eq!(bench.tell(Event::Taken { term: 20 }), Some(Action::Lead { term: 20 }));
+    assert_eq!(
+        bench.tell(Event::Taken { term: 20 }),
+        Some(Action::Lead { term: 20, renewed: false })
+    );
     bench.at = 21.0;
     assert!(!bench.leadership.may_move(bench.now()));
 }
@@ -230,7 +240,7 @@ proptest! {
                 fence = fence.max(Some(term));
             }
             match leadership.handle(event, now, 0) {
-                Some(Action::Lead { term }) => {
+                Some(Action::Lead { term, .. }) => {
                     prop_assert_eq!(leadership.term(), Some(term));
                 }
                 Some(Action::Take | Action::StepDown(_)) => prop_assert_eq!(leadership.term(), None),
