@@ -121,23 +121,26 @@ impl Members {
     }
 
     /// A worker registers over a new connection; connections are numbered in the order of their coming.
+    ///
+    /// # Errors
+    /// A newer connection has registered under this name.
     pub fn register(
         &mut self,
         node: &str,
         registration: Registration,
         connection: u64,
         now: Instant,
-    ) -> Vec<Change> {
+    ) -> Result<Vec<Change>, Unknown> {
         let address = registration.address.clone();
         let member =
             Member { registration, health: Health::Live, connection, heard: now, closed: None };
         let name = || node.to_owned();
         let Some(former) = self.members.get(node) else {
             self.members.insert(name(), member);
-            return vec![Change::Joined { node: name() }];
+            return Ok(vec![Change::Joined { node: name() }]);
         };
         if connection < former.connection {
-            return Vec::new();
+            return Err(Unknown::Replaced);
         }
         let change = match former.health {
             Health::Left | Health::Dead => Change::Joined { node: name() },
@@ -150,7 +153,7 @@ impl Members {
             Health::Live | Health::Suspect | Health::Leaving => Change::Recovered { node: name() },
         };
         self.members.insert(name(), member);
-        vec![change]
+        Ok(vec![change])
     }
 
     /// A sign of life.
@@ -314,7 +317,7 @@ mod tests {
         fn joined() -> Self {
             let mut bench =
                 Self { members: Members::new(Timing::default()), start: Instant::now() };
-            assert_eq!(bench.register(1, 0.0), [Change::Joined { node: w1() }]);
+            assert_eq!(bench.register(1, 0.0), Ok(vec![Change::Joined { node: w1() }]));
             bench
         }
 
@@ -322,7 +325,7 @@ mod tests {
             self.start + Duration::from_secs_f64(seconds)
         }
 
-        fn register(&mut self, connection: u64, seconds: f64) -> Vec<Change> {
+        fn register(&mut self, connection: u64, seconds: f64) -> Result<Vec<Change>, Unknown> {
             let at = self.at(seconds);
             let address = format!("host{connection}:7420");
             let registration = Registration { address, labels: Labels::new(), ver: "0".into() };
@@ -396,14 +399,14 @@ mod tests {
 
         let mut bench = Bench::joined();
         bench.members.closed("w1", 1, at);
-        assert_eq!(bench.register(2, 1.0), [Change::Recovered { node: w1() }]);
+        assert_eq!(bench.register(2, 1.0), Ok(vec![Change::Recovered { node: w1() }]));
         assert_eq!(bench.tick(2.0), []);
     }
 
     #[test]
     fn a_name_belongs_to_the_newer_connection() {
         let mut bench = Bench::joined();
-        let changes = bench.register(2, 1.0);
+        let changes = bench.register(2, 1.0).expect("it is newer");
         let [Change::Replaced { connection: 1, former, address, .. }] = &changes[..] else {
             panic!("{changes:?}");
         };
@@ -413,7 +416,7 @@ mod tests {
         let at = bench.at(1.5);
         assert_eq!(bench.members.closed("w1", 1, at), []);
         assert_eq!(bench.tick(3.0), []);
-        assert_eq!(bench.register(1, 3.0), []);
+        assert_eq!(bench.register(1, 3.0), Err(Unknown::Replaced));
         assert_eq!(bench.beat(2, 3.0), Ok(vec![]));
         assert_eq!(bench.beat(3, 3.0), Err(Unknown::Unregistered));
     }
@@ -428,7 +431,7 @@ mod tests {
         assert_eq!(bench.standing(Node::default()), Some(Standing::Leaving));
         assert_eq!(bench.members.closed("w1", 1, at), [Change::Left { node: w1() }]);
         assert_eq!(bench.standing(Node::default()), None);
-        assert_eq!(bench.register(2, 2.0), [Change::Joined { node: w1() }]);
+        assert_eq!(bench.register(2, 2.0), Ok(vec![Change::Joined { node: w1() }]));
     }
 
     #[test]
@@ -456,7 +459,8 @@ mod tests {
             let address = "host:7420".into();
             let registration = Registration { address, labels: Labels::new(), ver: "0".into() };
             let at = start + Duration::from_millis(worker as u64);
-            members.register(&format!("w{worker}"), registration, worker as u64, at);
+            let node = format!("w{worker}");
+            members.register(&node, registration, worker as u64, at).expect("new");
         }
         members.tick(start + Duration::from_secs(60));
         assert_eq!(members.all().count(), GONE_MAX);

@@ -18,7 +18,7 @@ mod worker;
 #[path = "simulation/world.rs"]
 mod world;
 
-use world::World;
+use world::{Seen, World};
 
 /// A fault of the protocol, planted to see that it is found.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -42,12 +42,13 @@ pub(crate) enum Bug {
 /// Steps with trouble.
 const STEPS: u64 = 120;
 
-fn run(seed: u64, bug: Option<Bug>) -> Result<(), String> {
+fn run(seed: u64, bug: Option<Bug>) -> Result<Seen, String> {
     let mut world = World::new(seed, bug);
     for step in 0..STEPS {
         world.step().map_err(|error| format!("step {step}: {error}"))?;
     }
-    world.finish().map_err(|error| format!("after the trouble: {error}"))
+    world.finish().map_err(|error| format!("after the trouble: {error}"))?;
+    Ok(world.seen())
 }
 
 fn number(variable: &str) -> Option<u64> {
@@ -73,6 +74,19 @@ fn no_schedule_breaks_an_invariant() {
     if let Some((seed, error)) = failed {
         panic!("DISTRIBUTARY_SEED={seed}: {error}");
     }
+}
+
+#[test]
+fn the_schedules_see_what_they_are_for() {
+    let seen: Vec<Seen> = (0..300).filter_map(|seed| run(seed, None).ok()).collect();
+    let share = |is_seen: fn(&Seen) -> bool| seen.iter().filter(|it| is_seen(it)).count();
+    let counts = [
+        share(|it| 2 < it.leaders),
+        share(|it| 2 < it.moves),
+        share(|it| 0 < it.refused),
+        share(|it| 0 < it.fenced),
+    ];
+    assert!(counts.iter().all(|it| 15 < *it), "of {}: {counts:?}", seen.len());
 }
 
 /// A bug is found by the invariant that names it, whatever else it breaks.

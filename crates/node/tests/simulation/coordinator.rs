@@ -229,7 +229,7 @@ impl Coordinator {
         let changes = match said {
             Said::Register => {
                 let registration = Registration { address, labels, ver: "0".into() };
-                Ok(self.members.register(node, registration, connection, now))
+                self.members.register(node, registration, connection, now)
             }
             Said::Beat => self.members.beat(node, connection, now),
             Said::Leave => self.members.leave(node, connection, now),

@@ -93,6 +93,8 @@ pub(crate) struct LaneLog {
 pub(crate) struct Lanes {
     pub(crate) logs: BTreeMap<LaneKey, LaneLog>,
     pub(crate) broken: Option<String>,
+    /// Commits that a newer owner has prevented.
+    pub(crate) fenced: usize,
 }
 
 impl Lanes {
@@ -113,6 +115,7 @@ impl Lanes {
     ) -> Outcome {
         let log = self.logs.entry(lane.clone()).or_default();
         if term != log.term && bug != Some(Bug::LanesNotFenced) {
+            self.fenced += 1;
             return Outcome::Fenced;
         }
         if term < log.committed {

@@ -25,8 +25,9 @@ pub(crate) struct Network {
     connections: u64,
     said: Vec<(Instant, String, String, Said, u64)>,
     told: Vec<(Instant, Told)>,
-    /// Beats dropped in a row, by worker: a connection that drops all is cut.
-    dropped: BTreeMap<String, u32>,
+    /// Messages dropped in a row, by worker and whether they register it: a connection that drops all
+    /// is cut.
+    dropped: BTreeMap<(String, bool), u32>,
 }
 
 impl Network {
@@ -62,7 +63,8 @@ impl Network {
         } else {
             [0, 1, 1, 1, 1, 1, 1, 1, 1, 2][rng.random_range(0..10)]
         };
-        let dropped = self.dropped.entry(worker.into()).or_default();
+        let dropped =
+            self.dropped.entry((worker.into(), matches!(said, Said::Register))).or_default();
         let copies = if *dropped == 0 { copies } else { copies.max(1) };
         *dropped = u32::from(copies == 0);
         for _ in 0..copies {
@@ -77,6 +79,17 @@ impl Network {
         let at = now + Duration::from_millis(rng.random_range(0..late));
         self.told.push((at, told.clone()));
     }
+}
+
+/// How often what the schedules are for has happened.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) leaders: usize,
+    pub(crate) moves: usize,
+    /// Records of lower terms that nobody obeyed.
+    pub(crate) refused: usize,
+    /// Owners of lanes that a newer one has fenced.
+    pub(crate) fenced: usize,
 }
 
 pub(crate) struct World {
@@ -98,6 +111,7 @@ pub(crate) struct World {
     leaders: BTreeMap<Term, String>,
     /// Per step, in percent: what befalls coordinators, and workers.
     pub(crate) rates: [u32; 2],
+    moves: usize,
 }
 
 impl World {
@@ -115,15 +129,15 @@ impl World {
             orders.push_back(Order::Apply { task, lanes });
         }
         let network = Network {
-            trouble: [0, 3, 10][rng.random_range(0..3)],
+            trouble: [0, 4, 12][rng.random_range(0..3)],
             connections: 0,
             said: Vec::new(),
             told: Vec::new(),
             dropped: BTreeMap::new(),
         };
         let mut control = Control::default();
-        control.leaks = rng.random_range(0..3) == 0;
-        let rates = [0, 1].map(|_| [0, 2, 8][rng.random_range(0..3)]);
+        control.leaks = rng.random();
+        let rates = [0, 1].map(|_| [0, 4, 12][rng.random_range(0..3)]);
         Self {
             rng,
             bug,
@@ -139,6 +153,18 @@ impl World {
             truth: Reader::new(None),
             leaders: BTreeMap::new(),
             rates,
+            moves: 0,
+        }
+    }
+
+    pub(crate) fn seen(&self) -> Seen {
+        let records = self.control.records.iter();
+        let stale = records.filter(|it| it.term.is_some_and(|term| term < it.highest));
+        Seen {
+            leaders: self.leaders.len(),
+            moves: self.moves,
+            refused: stale.count(),
+            fenced: self.lanes.fenced,
         }
     }
 
@@ -252,6 +278,7 @@ impl World {
                 let Some(from) = from.as_ref().filter(|_| from != to) else {
                     continue;
                 };
+                self.moves += 1;
                 let load = |node: &str| loads.get(node).copied().unwrap_or_default();
                 let balances = to.as_ref().is_some_and(|to| load(to) <= load(from) + 1);
                 if !balances && !self.may_lose(from) {
