@@ -105,7 +105,7 @@ fn serve(mut lane: MetaLane, mut newest: Option<MetaRecord>, queue: &mpsc::Recei
 /// A front that ends does not learn what became of the low watermark it had asked for; the next one may
 /// ask for a lower one. What was asked for is true, so it is written once more in its place.
 /// Beside other records a watermark begins something anew, and counts as it is.
-fn never_back(records: &mut [MetaRecord], newest: Option<&MetaRecord>) {
+pub fn never_back(records: &mut [MetaRecord], newest: Option<&MetaRecord>) {
     if let ([MetaRecord::Watermark(asked)], Some(MetaRecord::Watermark(newest))) = (records, newest)
         && (asked.system_id, asked.timeline) == (newest.system_id, newest.timeline)
         && asked.lsn < newest.lsn

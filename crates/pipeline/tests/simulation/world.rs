@@ -1,15 +1,21 @@
-//! One task in a world that goes wrong: a source whose slot steps back, fronts and lanes that die at
-//! any moment, a broker that answers late or never.
+//! One task in a world that goes wrong: a server that restarts or is replaced by its standby, fronts and
+//! lanes that die at any moment, a broker that answers late or never.
 
 use super::Bug;
-use super::broker::{self, Broker, Event as Seen, Shared, lock};
+use super::broker::{self, Broker, MetaLog, Shared, lock};
+use super::history::{self, History, LANES, PARTITIONS, ROWS};
+use super::invariants::{View, Watch};
+use super::postgres::{BEGIN, Server, Setup, Transaction};
 use crate::bench;
+use kafka::meta::{MetaRecord, Watermark};
 use pipeline::batch::{Decoded, Durable, LaneBatch, TableLearned};
 use pipeline::commit::CommitBudget;
 use pipeline::frontier::Frontier;
 use pipeline::lane::{Event, Lane, OpenSink, Surroundings};
+use pipeline::meta::never_back;
 use pipeline::progress::Progress;
 use pipeline::routing::Routing;
+use pipeline::start::{self, Facts, SnapshotProgress, Start, decide};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use record::encode::Encoder;
@@ -19,21 +25,7 @@ use std::time::{Duration, Instant};
 use supervision::Credit;
 use wal::{ChangeBatch, Lsn, Position};
 
-/// Lanes of a revision, at most.
-const LANES: u8 = 4;
-const PARTITIONS: i32 = 9;
-
-/// What the source holds: transactions with so many rows, ten LSNs apart.
-struct Source {
-    transactions: Vec<u64>,
-    confirmed: Lsn,
-    /// Confirmed positions that a restart of the server may step back to.
-    remembered: Lsn,
-}
-
-fn commit_lsn(transaction: usize) -> u64 {
-    100 + 10 * transaction as u64
-}
+const SYSTEM: u64 = 1;
 
 /// The lane's surroundings: simulated time, reports kept for the scheduler.
 struct Around {
@@ -58,22 +50,67 @@ impl Surroundings for Around {
 struct Owner {
     lane: Lane,
     queue: VecDeque<LaneBatch>,
+    /// What a dead front had sent, still under way.
+    late: VecDeque<LaneBatch>,
+    /// Highest front whose batch it was given.
+    newest: u64,
     around: Around,
 }
 
 struct Front {
     generation: u64,
+    timeline: u32,
     routing: Routing,
     frontier: Frontier,
     /// Next row to be read: transaction and ordinal.
     at: (usize, u64),
+    /// What the acknowledger knows to be in the low watermark.
+    confirmed: Lsn,
+    /// A watermark is on its way.
+    writing: bool,
 }
 
-/// The revision in force, as the meta lane holds it.
-struct Revision {
+/// What one process knows of its task, as its meta lane's thread and its loop do.
+struct Process {
     number: u64,
-    start: Lsn,
-    lanes: u8,
+    watermark: Watermark,
+    /// What its meta lane would write again.
+    newest: Watermark,
+    /// Where each lane stands, as far as was heard.
+    positions: Vec<Position>,
+    /// Watermarks in the queue of the meta lane, each with the front that waits for the answer.
+    orders: VecDeque<(u64, Watermark)>,
+}
+
+impl Process {
+    /// Takes the task over.
+    fn open(number: u64, broker: &mut Broker, lanes: u8) -> Self {
+        broker.meta.owner = number;
+        let watermark = broker.meta.watermark.clone();
+        Self {
+            number,
+            newest: watermark.clone(),
+            watermark,
+            positions: vec![Position::ZERO; usize::from(lanes)],
+            orders: VecDeque::new(),
+        }
+    }
+
+    /// The meta lane's thread takes its next order. Gives the front that asked, and for what.
+    fn serve(
+        &mut self,
+        broker: &mut Broker,
+        bug: Option<Bug>,
+    ) -> Option<(u64, Watermark, Result<(), kafka::Error>)> {
+        let (generation, asked) = self.orders.pop_front()?;
+        let mut records = [MetaRecord::Watermark(asked.clone())];
+        if bug != Some(Bug::AnswerForgotten) {
+            never_back(&mut records, Some(&MetaRecord::Watermark(self.newest.clone())));
+        }
+        let [MetaRecord::Watermark(written)] = records else { unreachable!("it stays one") };
+        self.newest = written.clone();
+        Some((generation, asked, broker.write_watermark(self.number, written)))
+    }
 }
 
 /// What the present process is about to change.
@@ -88,129 +125,169 @@ pub(crate) struct World {
     rng: SmallRng,
     bug: Option<Bug>,
     broker: Shared,
-    source: Source,
+    server: Server,
+    /// Transactions that will yet be committed.
+    to_write: usize,
+    /// The time line that lanes are fed from.
+    history: History,
     front: Option<Front>,
     generations: u64,
+    process: Process,
     owners: Vec<Option<Owner>>,
-    /// Owners of a process that was paused, taken for dead, and woke up.
-    zombies: Vec<Owner>,
-    watermark: Lsn,
-    revision: Revision,
+    /// Processes that were paused, taken for dead, and woke up.
+    zombies: Vec<(Process, Vec<Owner>)>,
+    /// Lanes of each revision so far; the last one is in force.
+    revisions: Vec<u8>,
+    /// Where the one in force begins.
+    start: Lsn,
     change: Option<Change>,
-    /// Transactions that any front has begun to read.
-    furthest: usize,
-    /// By partition.
-    expected: Vec<Vec<Seen>>,
+    /// Why the task was parked: nothing but a person goes on from there.
+    pub(crate) parked: Option<String>,
+    watch: Watch,
     started: Instant,
     steps: u64,
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, bug: Option<Bug>) -> Self {
+    pub(crate) fn new(seed: u64, setup: Setup, bug: Option<Bug>) -> Self {
         let mut rng = SmallRng::seed_from_u64(seed);
-        let transactions: Vec<u64> =
-            (0..rng.random_range(2..9)).map(|_| rng.random_range(1..7)).collect();
+        let to_write = rng.random_range(3..25);
         let lanes = rng.random_range(1..=LANES);
-        let partitions = usize::try_from(PARTITIONS).expect("few");
-        let mut world = Self {
-            broker: Broker::shared(LANES, PARTITIONS, rng.random(), bug),
+        let positions = vec![Position::ZERO; usize::from(lanes)];
+        let watermark = Watermark { lsn: BEGIN, system_id: SYSTEM, timeline: 1, lanes: positions };
+        let meta = MetaLog { owner: 0, watermark, written: (0, 0) };
+        // One more than the pinned ones: for a front that does not heed the pins.
+        let broker = Broker::shared(LANES, PARTITIONS + 1, meta, rng.random(), bug);
+        let (process, watch) = {
+            let mut held = lock(&broker);
+            (Process::open(1, &mut held, lanes), Watch::new(&held))
+        };
+        Self {
             rng,
             bug,
-            source: Source { transactions, confirmed: Lsn(50), remembered: Lsn(50) },
+            broker,
+            server: Server::new(setup),
+            to_write,
+            history: History::new(1, &[]),
             front: None,
             generations: 0,
+            process,
             owners: (0..LANES).map(|_| None).collect(),
             zombies: Vec::new(),
-            watermark: Lsn(50),
-            revision: Revision { number: 1, start: Lsn::ZERO, lanes },
+            revisions: vec![lanes],
+            start: Lsn::ZERO,
             change: None,
-            furthest: 0,
-            expected: vec![Vec::new(); partitions],
+            parked: None,
+            watch,
             started: Instant::now(),
             steps: 0,
-        };
-        world.expect();
-        world
+        }
     }
 
-    /// What each partition must show in the end, by routing alone.
-    fn expect(&mut self) {
-        let plan = bench::table_plan(PARTITIONS, 1);
-        let mut scratch = record::route::Scratch::default();
-        for (transaction, &rows) in self.source.transactions.iter().enumerate() {
-            let lsn = commit_lsn(transaction);
-            let batch = bench::inserts(lsn, 0..rows, true);
-            for index in 0..u32::try_from(rows).expect("few") {
-                plan.route(&batch, index, &mut scratch, &mut |piece| {
-                    let seen = (Lsn(lsn).to_string(), index.to_string(), piece.partition);
-                    self.expected[usize::try_from(piece.partition).expect("few")].push(seen);
-                });
-            }
-        }
+    fn lanes(&self) -> u8 {
+        *self.revisions.last().expect("the first one")
     }
 
     /// One step of the scheduler, then every invariant.
     pub(crate) fn step(&mut self) -> Result<(), String> {
+        if self.parked.is_some() {
+            return Ok(());
+        }
         self.steps += 1;
-        let lane = self.rng.random_range(0..usize::from(self.revision.lanes));
-        match self.rng.random_range(0..100) {
-            0..28 => self.read(),
-            28..58 => self.work(lane),
-            58..70 => self.idle(lane),
-            70..80 => self.hear(lane),
-            80..84 => self.confirm(),
-            84..86 => self.seal(),
-            86..91 => self.revive(lane),
-            91..93 => lock(&self.broker).deliver_late(lane),
-            93..95 => self.front = None,
-            95..96 => self.owners[lane] = None,
-            96..97 => {
+        let lane = self.rng.random_range(0..usize::from(self.lanes()));
+        match self.rng.random_range(0..514) {
+            0..100 => self.read()?,
+            100..240 => self.work(lane)?,
+            240..300 => self.idle(lane),
+            300..360 => self.hear(lane),
+            360..382 => self.ask(),
+            382..404 => self.serve(),
+            404..420 => self.seal(),
+            420..440 => self.revive(lane)?,
+            440..450 => lock(&self.broker).deliver_late(lane),
+            450..453 => self.end_front(),
+            453..456 => self.owners[lane] = None,
+            456..459 => {
                 self.kill();
                 self.change_spec();
             }
-            97..98 => self.restart_source(),
-            _ => self.wake_zombie(),
+            459..461 => self.restart_server(),
+            461..464 => self.wake_zombie(),
+            464..480 => self.write(),
+            480..502 => self.server.replicate(),
+            502..508 => self.server.copy_slot(),
+            508 => self.fail_over(),
+            509..513 => self.arrive_late(lane),
+            _ => self.meddle(),
         }
         self.check()
     }
 
-    /// No more trouble: everything must arrive.
+    /// No more trouble: everything must arrive, unless a person must decide.
     pub(crate) fn finish(&mut self) -> Result<(), String> {
         lock(&self.broker).trouble = 0;
+        // The WAL goes on at least to where the revision ends: maybe an older primary's end.
+        while 0 < self.to_write || self.change.as_ref().is_some_and(|it| self.server.end() < it.end)
+        {
+            self.to_write = self.to_write.max(1);
+            self.write();
+        }
         for _ in 0..400 {
-            self.read();
-            for lane in 0..usize::from(self.revision.lanes) {
-                self.revive(lane);
-                self.work(lane);
+            self.server.replicate();
+            self.read()?;
+            for lane in 0..usize::from(self.lanes()) {
+                self.revive(lane)?;
+                self.work(lane)?;
                 self.idle(lane);
                 self.hear(lane);
             }
-            self.confirm();
+            self.ask();
+            self.serve();
             self.seal();
             self.check()?;
-        }
-        if self.change.is_some() {
-            return Err("the changed spec never took force".into());
-        }
-        let broker = lock(&self.broker);
-        for (partition, (shown, expected)) in
-            broker.partitions.iter().zip(&self.expected).enumerate()
-        {
-            if shown != expected {
-                return Err(format!("partition {partition} shows {shown:?}, not {expected:?}"));
+            if self.parked.is_some() || self.has_arrived() {
+                break;
             }
         }
-        Ok(())
+        if self.parked.is_some() || self.has_arrived() {
+            return Ok(());
+        }
+        let broker = lock(&self.broker);
+        let shown: Vec<usize> = broker.partitions.iter().map(Vec::len).collect();
+        let slot = self.server.slot;
+        Err(format!("never arrived: partitions show {shown:?} events, the slot stands at {slot:?}"))
     }
 
-    /// The next process has another number of lanes in its spec.
+    /// Everything is visible, the slot stands at the end, and the changed spec is in force.
+    fn has_arrived(&self) -> bool {
+        let broker = lock(&self.broker);
+        let mut partitions = broker.partitions.iter().zip(&self.history.expected);
+        self.change.is_none()
+            && self.history.timeline == self.server.timeline
+            && self.server.slot == Some(self.server.end())
+            && partitions.all(|(shown, expected)| shown.len() == expected.len())
+    }
+
+    /// Another transaction commits.
+    fn write(&mut self) {
+        if self.to_write == 0 {
+            return;
+        }
+        self.to_write -= 1;
+        let written = self.server.write(self.rng.random_range(1..ROWS));
+        if self.server.timeline == self.history.timeline {
+            self.history.wrote(written);
+        }
+    }
+
+    /// The next process has another number of lanes in its spec, or the same.
     fn change_spec(&mut self) {
-        let lanes = self.rng.random_range(1..=LANES);
-        self.change = (lanes != self.revision.lanes).then(|| {
+        let wanted = self.change.as_ref().map_or(self.lanes(), |change| change.lanes);
+        let other = self.rng.random_range(1..=LANES);
+        let lanes = if self.rng.random() { wanted } else { other };
+        self.change = (lanes != self.lanes()).then(|| {
             // The server's present end: whatever any lane holds commits before.
-            let from = self.furthest.min(self.source.transactions.len());
-            let transactions = self.rng.random_range(from..=self.source.transactions.len());
-            let end = Lsn(commit_lsn(transactions) - self.rng.random_range(0..=2));
+            let end = Lsn(self.server.end().0 + self.rng.random_range(0..=2));
             Change { lanes, end, sealed: BTreeSet::new() }
         });
     }
@@ -218,12 +295,15 @@ impl World {
     /// Once everything of the revision is durable, lanes are sealed one by one; after the last one the
     /// next revision is in force, and the task is opened again.
     fn seal(&mut self) {
-        let now = self.now();
+        let (now, lanes) = (self.now(), self.lanes());
         let Some(change) = &mut self.change else { return };
-        if self.watermark < change.end && self.bug != Some(Bug::SealedEarly) {
+        // Only a front that was let begin finds that the revision is over.
+        let is_over = self.front.is_some() || !change.sealed.is_empty();
+        let is_durable = change.end <= self.process.watermark.lsn;
+        if !is_over || !is_durable && self.bug != Some(Bug::SealedEarly) {
             return;
         }
-        for lane in 0..usize::from(self.revision.lanes) {
+        for lane in 0..usize::from(lanes) {
             if change.sealed.contains(&lane) {
                 continue;
             }
@@ -237,49 +317,130 @@ impl World {
             change.sealed.insert(lane);
         }
         let Change { lanes, end, .. } = *change;
-        self.revision = Revision { number: self.revision.number + 1, start: end, lanes };
+        let positions = vec![Position::just_before(end); usize::from(lanes)];
+        let watermark = Watermark { lsn: end, lanes: positions, ..self.process.watermark.clone() };
+        let mut broker = lock(&self.broker);
+        broker.meta.watermark = watermark;
+        self.process = Process::open(self.process.number + 1, &mut broker, lanes);
+        drop(broker);
+        self.revisions.push(lanes);
+        self.start = end;
         self.change = None;
-        self.front = None;
+        self.end_front();
         if self.rng.random() {
             // The slot was not told yet.
-            self.restart_source();
+            self.restart_server();
         }
     }
 
-    /// The front reads some rows; a new one begins at the slot.
-    fn read(&mut self) {
-        let lanes = self.revision.lanes;
-        let plan = bench::table_plan(PARTITIONS, lanes);
-        if self.front.is_none() {
-            self.generations += 1;
-            let confirmed = self.source.confirmed.0;
-            let from = self.source.transactions.iter().enumerate();
-            let from = from.take_while(|(it, _)| commit_lsn(*it) + 8 <= confirmed).count();
-            let end = self.change.as_ref().map(|change| change.end);
-            let mut routing = Routing::new(self.generations, usize::from(lanes)).until(end);
-            routing.learn(TableLearned { table: bench::table(), plan: Some(plan) });
-            self.front = Some(Front {
-                generation: self.generations,
-                routing,
-                frontier: Frontier::new(lanes),
-                at: (from, 0),
-            });
+    /// A front begins where the real decision says, once every lane is open.
+    fn begin(&mut self) -> Result<(), String> {
+        let lanes = self.lanes();
+        let is_sealed =
+            |lane: usize| self.change.as_ref().is_some_and(|it| it.sealed.contains(&lane));
+        let is_open = |lane: usize| self.owners[lane].is_some() || is_sealed(lane);
+        if self.parked.is_some() || !(0..usize::from(lanes)).all(is_open) {
+            return Ok(());
         }
-        let Some(front) = &mut self.front else { return };
+        let from = match decide(&self.facts()) {
+            Start::Resume { from } => from,
+            Start::Park { cause, .. } => {
+                if self.breaks_off().is_none() && !self.is_in_doubt() {
+                    return Err(format!("parked without need: {cause}"));
+                }
+                self.parked = Some(cause);
+                return Ok(());
+            }
+            Start::Fresh { .. } => return Err("a task that was fed began from nothing".into()),
+        };
+        if let Some(why) = self.breaks_off() {
+            return Err(format!("went on where a person must decide: {why}"));
+        }
+        if self.history.timeline != self.server.timeline {
+            self.history = History::new(self.server.timeline, &self.server.wal);
+        }
+        self.generations += 1;
+        let end = self.change.as_ref().map(|change| change.end);
+        let mut routing = Routing::new(self.generations, usize::from(lanes)).until(end);
+        let unpinned = self.bug == Some(Bug::PinIgnored) && 1 < self.generations;
+        let mixed = self.bug == Some(Bug::LanesMixed) && self.generations.is_multiple_of(2);
+        let plan = Some(history::plan(lanes - u8::from(mixed && 1 < lanes), unpinned));
+        routing.learn(TableLearned { table: bench::table(), plan });
+        self.front = Some(Front {
+            generation: self.generations,
+            timeline: self.server.timeline,
+            routing,
+            frontier: Frontier::new(lanes),
+            at: (self.server.behind(from), 0),
+            confirmed: self.process.watermark.lsn,
+            writing: false,
+        });
+        Ok(())
+    }
+
+    fn facts(&self) -> Facts<'static> {
+        let blind = self.bug == Some(Bug::TimelineIgnored);
+        let end = if blind { Lsn(u64::MAX) } else { self.server.end() };
+        let made_again =
+            (self.bug == Some(Bug::SlotMadeAgain)).then_some(self.process.watermark.lsn);
+        let slot = self.server.slot.or(made_again);
+        Facts {
+            task: "shop",
+            slot_name: "distributary_shop",
+            snapshot: SnapshotProgress::Done,
+            watermark: Some(self.process.watermark.clone()),
+            lanes: self.process.positions.clone(),
+            slot: slot.map(|confirmed_flush| start::Slot { confirmed_flush, lost: false }),
+            server: start::Server { system_id: SYSTEM, timeline: self.server.timeline, end },
+            reseed: false,
+        }
+    }
+
+    /// Why the stream of this server does not go on where the topics stand. `None`: it does.
+    fn breaks_off(&self) -> Option<String> {
+        let broker = lock(&self.broker);
+        let durable = broker.meta.watermark.lsn;
+        match self.server.slot {
+            None => return Some("the slot is gone".into()),
+            Some(slot) if durable < slot => return Some(format!("the slot went on to {slot}")),
+            Some(_) => {}
+        }
+        let switch = self.server.left(self.history.timeline)?;
+        let shown = broker.partitions.iter().filter_map(|shown| shown.last());
+        let newest = shown.map(|it| it.at.commit_lsn).max().unwrap_or_default();
+        (switch <= newest).then(|| format!("the line was left at {switch}, {newest} was delivered"))
+    }
+
+    /// Nothing is lost, but the process cannot know: the slot is ahead of what it heard to be durable, or
+    /// the server has lost WAL that held nothing for the task.
+    fn is_in_doubt(&self) -> bool {
+        let known = self.process.watermark.lsn;
+        let left = self.server.left(self.history.timeline);
+        self.server.slot.is_some_and(|slot| known < slot) || left.is_some_and(|left| left < known)
+    }
+
+    /// The front reads some rows; a new one begins at the slot.
+    fn read(&mut self) -> Result<(), String> {
+        if self.front.is_none() {
+            // All at once, as a process does.
+            (0..usize::from(self.lanes())).try_for_each(|lane| self.revive(lane))?;
+            self.begin()?;
+        }
+        let Some(front) = &mut self.front else { return Ok(()) };
         let (transaction, from) = front.at;
-        let Some(&rows) = self.source.transactions.get(transaction) else {
+        let Some(&next) = self.server.sent().get(transaction) else {
             // A keepalive: nothing else has committed.
-            let idle_until = Some(Lsn(commit_lsn(transaction)));
+            let sent = self.server.sent().last().map_or(BEGIN, Transaction::end);
+            let idle_until = Some(sent);
             let batch =
                 ChangeBatch { idle_until, ends_transaction: true, ..ChangeBatch::default() };
             let decoded = Decoded { batch, credit: Credit::none() };
-            let routed = front.routing.route(decoded, &mut |_, _| {});
-            return front.frontier.routed(routed);
+            front.frontier.routed(front.routing.route(decoded, &mut |_, _| {}));
+            return Ok(());
         };
-        self.furthest = self.furthest.max(transaction + 1);
-        let to = self.rng.random_range(from..=rows);
-        let ends = to == rows;
-        let mut batch = bench::inserts(commit_lsn(transaction), from..to, ends);
+        let to = self.rng.random_range(from..=next.rows);
+        let ends = to == next.rows;
+        let mut batch = bench::inserts(next.commit.0, from..to, ends);
         if batch.changes.is_empty() {
             batch.tables.clear();
         }
@@ -293,18 +454,31 @@ impl World {
         });
         front.frontier.routed(routed);
         if self.bug == Some(Bug::ConfirmedEarly) && ends {
-            self.watermark = Lsn(commit_lsn(transaction) + 8);
+            self.server.confirm(next.end());
         }
+        Ok(())
     }
 
-    fn work(&mut self, lane: usize) {
+    fn work(&mut self, lane: usize) -> Result<(), String> {
         let now = self.now();
-        let Some(owner) = &mut self.owners[lane] else { return };
-        let Some(batch) = owner.queue.pop_front() else { return };
+        let Some(owner) = &mut self.owners[lane] else { return Ok(()) };
+        let Some(mut batch) = owner.queue.pop_front() else { return Ok(()) };
         owner.around.now = now;
-        if owner.lane.write(&batch, &mut owner.around).is_err() {
+        let generation = batch.generation;
+        if self.bug == Some(Bug::OldFrontObeyed) {
+            batch.generation = generation.max(owner.newest);
+        }
+        let sent = lock(&self.broker).lanes[lane].sent;
+        let written = owner.lane.write(&batch, &mut owner.around);
+        if generation < owner.newest && sent < lock(&self.broker).lanes[lane].sent {
+            let newest = owner.newest;
+            return Err(format!("I8: lane {lane} wrote for front {generation} after {newest}"));
+        }
+        owner.newest = generation.max(owner.newest);
+        if written.is_err() {
             self.owners[lane] = None;
         }
+        Ok(())
     }
 
     fn idle(&mut self, lane: usize) {
@@ -326,6 +500,8 @@ impl World {
         else {
             return;
         };
+        let known = &mut self.process.positions[lane];
+        *known = position.max(*known);
         let Some(front) = &mut self.front else { return };
         if generation == front.generation {
             let lane = u8::try_from(lane).expect("few lanes");
@@ -334,112 +510,155 @@ impl World {
         }
     }
 
-    /// The low watermark is written, then the slot is told.
-    fn confirm(&mut self) {
-        let frontier = self.front.as_ref().and_then(|front| front.frontier.confirmable());
-        if let Some(lsn) = frontier {
-            self.watermark = self.watermark.max(lsn);
-        }
-        self.source.confirmed = self.source.confirmed.max(self.watermark);
+    /// The slot is told what the low watermark says; the next low watermark is asked for.
+    fn ask(&mut self) {
+        let Some(front) = &mut self.front else { return };
+        self.server.confirm(front.confirmed);
         if self.rng.random() {
-            self.source.remembered = self.source.confirmed;
+            self.server.remember();
         }
+        let Some(lsn) = front.frontier.confirmable() else { return };
+        if front.writing || lsn <= front.confirmed {
+            return;
+        }
+        front.writing = true;
+        let lanes = self.process.positions.clone();
+        let watermark = Watermark { lsn, system_id: SYSTEM, timeline: front.timeline, lanes };
+        self.process.orders.push_back((front.generation, watermark));
+    }
+
+    /// A low watermark is written. The front that asked for it may be gone, and does not hear of it.
+    fn serve(&mut self) {
+        let served = self.process.serve(&mut lock(&self.broker), self.bug);
+        let Some((generation, asked, written)) = served else { return };
+        let Some(front) = self.front.as_mut().filter(|it| it.generation == generation) else {
+            return;
+        };
+        if written.is_err() {
+            return self.end_front();
+        }
+        front.writing = false;
+        front.confirmed = asked.lsn;
+        self.process.watermark = asked;
     }
 
     /// A lane without an owner gets one, and what is not durable again.
-    fn revive(&mut self, lane: usize) {
+    fn revive(&mut self, lane: usize) -> Result<(), String> {
         let is_sealed = self.change.as_ref().is_some_and(|change| change.sealed.contains(&lane));
         if self.owners[lane].is_some() || is_sealed {
-            return;
+            return Ok(());
         }
         let (broker, number) = (Arc::clone(&self.broker), u8::try_from(lane).expect("few lanes"));
-        let revision = self.revision.number;
+        let revision = self.revisions.len() as u64;
         let open: OpenSink = Box::new(move || broker::open(&broker, number, revision));
         let mut around = Around { now: self.now(), reports: VecDeque::new() };
         let budget = CommitBudget {
             events_max: self.rng.random_range(1..8),
-            ..CommitBudget::new(Duration::from_millis(200), self.revision.lanes)
+            ..CommitBudget::new(Duration::from_millis(200), self.lanes())
         };
         let encoder = Encoder::new(&bench::task_plan());
         let progress = Arc::new(Progress::default());
-        let floor = if self.revision.start == Lsn::ZERO || self.bug == Some(Bug::FloorIgnored) {
+        let begin = if self.start == Lsn::ZERO {
             Position::ZERO
         } else {
-            Position::just_before(self.revision.start)
+            Position::just_before(self.start)
         };
-        let Ok(lane_opened) = Lane::open(open, encoder, budget, progress, floor, &mut around)
-        else {
-            return;
+        let floor = if self.bug == Some(Bug::FloorIgnored) { Position::ZERO } else { begin };
+        let Ok(opened) = Lane::open(open, encoder, budget, progress, floor, &mut around) else {
+            return Ok(());
         };
+        if let Some(Event::Opened { position, .. }) = around.reports.pop_front() {
+            // Where a planted fault has no floor, the start still has: it would notice.
+            let position = position.max(begin);
+            let known = &mut self.process.positions[lane];
+            if position < *known {
+                return Err(format!("I5: lane {lane} was opened at {position}, below {known}"));
+            }
+            *known = position;
+        }
         let keeps = self.bug != Some(Bug::NotSentAgain);
         let retained = self.front.iter().flat_map(|front| front.routing.retained(lane));
         let queue = retained.filter(|_| keeps).cloned().collect();
-        self.owners[lane] = Some(Owner { lane: lane_opened, queue, around });
+        let late = VecDeque::new();
+        self.owners[lane] = Some(Owner { lane: opened, queue, late, newest: 0, around });
+        Ok(())
     }
 
-    /// The process is killed, or paused and taken for dead.
+    /// A front ends; some of what it sent may not have arrived.
+    fn end_front(&mut self) {
+        if self.front.take().is_none() {
+            return;
+        }
+        for owner in self.owners.iter_mut().flatten() {
+            // One connection: what is still under way from before comes first.
+            if owner.late.is_empty() {
+                let from = self.rng.random_range(0..=owner.queue.len());
+                owner.late.extend(owner.queue.drain(from..));
+            }
+        }
+    }
+
+    /// What a dead front had sent arrives.
+    fn arrive_late(&mut self, lane: usize) {
+        let Some(owner) = &mut self.owners[lane] else { return };
+        owner.queue.extend(owner.late.pop_front());
+    }
+
+    /// The process is killed, or paused and taken for dead; another one takes the task over.
     fn kill(&mut self) {
         self.front = None;
-        let paused = self.rng.random();
-        let owners = self.owners.iter_mut().filter_map(Option::take);
-        if paused {
-            self.zombies.extend(owners);
-        } else {
-            owners.for_each(drop);
+        let number = self.process.number + 1;
+        let next = Process::open(number, &mut lock(&self.broker), self.lanes());
+        let process = std::mem::replace(&mut self.process, next);
+        let owners: Vec<_> = self.owners.iter_mut().filter_map(Option::take).collect();
+        if self.rng.random() {
+            self.zombies.push((process, owners));
         }
     }
 
     fn wake_zombie(&mut self) {
-        let Some(mut zombie) = self.zombies.pop() else { return };
-        while let Some(batch) = zombie.queue.pop_front() {
-            if zombie.lane.write(&batch, &mut zombie.around).is_err() {
-                return;
+        let Some((mut process, owners)) = self.zombies.pop() else { return };
+        while let Some((_, _, written)) = process.serve(&mut lock(&self.broker), self.bug) {
+            if written.is_err() {
+                break;
             }
         }
-        // Whether it may write or not, it ends here.
-        let _ = zombie.lane.idle(&mut zombie.around);
+        for mut zombie in owners {
+            let mut batches = std::iter::from_fn(|| zombie.queue.pop_front());
+            let written = batches.try_for_each(|it| zombie.lane.write(&it, &mut zombie.around));
+            if written.is_ok() {
+                // Whether it may write or not, it ends here.
+                let _ = zombie.lane.idle(&mut zombie.around);
+            }
+        }
     }
 
     /// The server restarts and has forgotten the newest confirmations.
-    fn restart_source(&mut self) {
-        self.source.confirmed = self.source.remembered;
-        self.front = None;
+    fn restart_server(&mut self) {
+        self.server.restart();
+        self.end_front();
+    }
+
+    /// The standby takes over; nobody reaches the old primary any more.
+    fn fail_over(&mut self) {
+        if self.server.promote() {
+            self.end_front();
+        }
+    }
+
+    fn meddle(&mut self) {
+        if self.front.is_none() {
+            self.server.meddle();
+        }
     }
 
     fn now(&self) -> Instant {
         self.started + Duration::from_millis(30 * self.steps)
     }
 
-    /// I2, I3, I6 and I7 of delivery-protocol.md, section 11. (I5 the lanes check themselves; I1, I4 and I8
-    /// show as I3.)
-    fn check(&self) -> Result<(), String> {
-        let broker = lock(&self.broker);
-        if let Some(shared) = &broker.shared {
-            return Err(shared.clone());
-        }
-        for (lane, log) in broker.lanes.iter().enumerate() {
-            if log.covered != log.visible.len() {
-                return Err(format!("I2: lane {lane} shows what its checkpoint does not cover"));
-            }
-        }
-        for (partition, (shown, expected)) in
-            broker.partitions.iter().zip(&self.expected).enumerate()
-        {
-            if !expected.starts_with(shown) {
-                return Err(format!(
-                    "I3: partition {partition} shows {shown:?}, no prefix of {expected:?}"
-                ));
-            }
-            let owes = expected.get(shown.len()).is_some_and(|(lsn, ..)| {
-                lsn.parse::<Lsn>().expect("an LSN").0 + 8 <= self.source.confirmed.0
-            });
-            if owes {
-                return Err(format!(
-                    "I6: the slot stands at {}, partition {partition} shows {shown:?}",
-                    self.source.confirmed
-                ));
-            }
-        }
-        Ok(())
+    fn check(&mut self) -> Result<(), String> {
+        let slot = self.server.slot.filter(|_| !self.server.is_meddled);
+        let view = View { history: &self.history, lanes: &self.revisions, slot };
+        self.watch.check(&lock(&self.broker), &view)
     }
 }
