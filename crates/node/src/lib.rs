@@ -1,6 +1,7 @@
 //! Worker and coordinator: membership, placement, links, task lifecycle, admin service.
 
 pub mod leader;
+pub mod link;
 pub mod membership;
 pub mod placement;
 pub mod state;

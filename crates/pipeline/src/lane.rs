@@ -39,7 +39,7 @@ pub enum Event {
 pub type Report = Arc<dyn Fn(Event) + Send + Sync>;
 
 /// Queues an order for the lane. Dropped, it tells the lane to commit what is queued and to end.
-pub type Orders = Box<dyn Fn(Order) + Send>;
+pub type Orders = Box<dyn Fn(Order) + Send + Sync>;
 
 /// Opens the sink: fences older owners and reads the checkpoint. Called again after a dirty commit.
 pub type OpenSink = Box<dyn FnMut() -> Result<(Box<dyn LaneSink>, Opened), kafka::Error> + Send>;

@@ -56,6 +56,7 @@ fn classify(error: &postgres::Error) -> FailureClass {
         | Error::Tls { .. }
         | Error::NotAuthorized { .. }
         | Error::NoFreeSlot { .. }
+        | Error::SlotBusy { .. }
         | Error::TableMissing { .. }
         | Error::TableRewritten { .. }
         | Error::LockTimeout { .. }

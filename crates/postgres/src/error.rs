@@ -41,6 +41,12 @@ pub enum Error {
          this task under another name"
     )]
     SlotInUse { slot: String, pid: i32, application: String },
+    /// This task's own walsender of before, or one that has not told its name yet.
+    #[error(
+        "replication slot `{slot}` is still held by process {pid}, which is about to end; the slot is \
+         waited for"
+    )]
+    SlotBusy { slot: String, pid: i32 },
     #[error(
         "replication slot `{slot}` does not exist; someone dropped it, or it is on another server: \
          begin again with --reseed"
@@ -106,6 +112,7 @@ impl Error {
             | Self::WalLevel { .. }
             | Self::NoFreeSlot { .. }
             | Self::SlotInUse { .. }
+            | Self::SlotBusy { .. }
             | Self::SlotMissing { .. }
             | Self::SlotLost { .. }
             | Self::SlotAhead { .. }

@@ -138,7 +138,7 @@ impl Replication {
     /// server jumps forward, above its end it sends nothing, both in silence (design.md, server fact 1).
     ///
     /// # Errors
-    /// [`Error::SlotAhead`], [`Error::ServerBehind`], [`Error::SlotMissing`], [`Error::SlotInUse`],
+    /// [`Error::SlotAhead`], [`Error::ServerBehind`], [`Error::SlotMissing`], [`Error::SlotInUse`], [`Error::SlotBusy`],
     /// [`Error::SlotLost`], [`Error::PublicationMissing`], or the connection ends.
     pub async fn start(mut self, options: &StreamOptions) -> Result<WalStream, Error> {
         let end = self.identify().await?.wal_end;
@@ -157,7 +157,8 @@ impl Replication {
 
     async fn compare_slot(&mut self, options: &StreamOptions) -> Result<(), Error> {
         let statement = format!(
-            "SELECT confirmed_flush_lsn, active_pid, application_name \
+            "SELECT confirmed_flush_lsn, active_pid, application_name, \
+               application_name = current_setting('application_name') \
              FROM pg_replication_slots LEFT JOIN pg_stat_activity \
                ON pid = active_pid AND pid <> pg_backend_pid() \
              WHERE slot_name = {}",
@@ -166,12 +167,15 @@ impl Replication {
         let rows = self.connection.query("reading the slot", &statement).await?;
         let slot = options.slot.clone();
         let Some(row) = rows.first() else { return Err(Error::SlotMissing { slot }) };
-        let [confirmed, pid, application] = row.as_slice() else {
+        let [confirmed, pid, application, is_ours] = row.as_slice() else {
             return Err(Error::protocol("the slot's row has other columns"));
         };
         // Whether somebody else has it; a temporary slot belongs to this very connection.
         if let (Some(pid), Some(application)) = (pid, application) {
             let pid = pid.parse().unwrap_or_default();
+            if is_ours.as_deref() == Some("t") {
+                return Err(Error::SlotBusy { slot, pid });
+            }
             return Err(Error::SlotInUse { slot, pid, application: application.clone() });
         }
         let Some(confirmed) = confirmed.as_deref().and_then(|text| text.parse().ok()) else {

@@ -109,8 +109,8 @@ impl Session {
     /// until the slot is free. A slot that nobody uses is fine.
     ///
     /// # Errors
-    /// [`Error::SlotInUse`] when somebody else uses it, or it does not become free;
-    /// [`Error::SlotMissing`].
+    /// [`Error::SlotInUse`] when somebody else uses it; [`Error::SlotBusy`] when it does not become
+    /// free in time, which may pass; [`Error::SlotMissing`].
     pub async fn end_stale_walsender(&self, slot: &str, application: &str) -> Result<(), Error> {
         let until = Instant::now() + INACTIVE_MAX;
         let mut is_told = false;
@@ -121,8 +121,12 @@ impl Session {
             let Some(pid) = found.active_pid else { return Ok(()) };
             // The slot can be held a moment longer than the walsender is shown.
             let is_other = found.application.as_deref().is_some_and(|it| it != application);
-            if is_other || until < Instant::now() {
+            if is_other {
                 return Err(in_use(found));
+            }
+            // A walsender in the middle of a long decoding can take its time.
+            if until < Instant::now() {
+                return Err(Error::SlotBusy { slot: slot.into(), pid });
             }
             if !is_told && found.application.is_some() {
                 warn!(slot, pid, "ending a walsender that an earlier process has left behind");

@@ -11,16 +11,15 @@ use wal::Lsn;
 /// May log in, and no more.
 const READER: &str = "stream_reader";
 
+/// The holder has our own name: it may be our walsender of before, which ends by itself.
 #[test]
-fn a_slot_in_use_names_its_user() {
+fn a_slot_that_we_hold_ourselves_is_waited_for() {
     for server in servers() {
         let mut ground = Ground::new(server);
         let stream = ground.stream();
         let pid: i32 = ground.slot("active_pid").parse().expect("a process id");
         let refused = ground.start(&ground.options(ground.wal_end())).expect_err("two readers");
-        let Error::SlotInUse { slot, pid: named, .. } = refused else {
-            panic!("{server}: {refused}")
-        };
+        let Error::SlotBusy { slot, pid: named } = refused else { panic!("{server}: {refused}") };
         assert_eq!((slot, named), (ground.name.clone(), pid), "{server}");
         ground.wait(stream.close()).expect("a good end");
     }

@@ -15,11 +15,10 @@ pub(super) fn error(code: &str, message: &str, doing: &str) -> Error {
         "53400" if says("replication slots") => Error::NoFreeSlot { reason: reason() },
         "55000" if says("wal_level") => Error::WalLevel { reason: reason() },
         "55000" | "58P01" if lost(message) => Error::SlotLost { reason: reason() },
-        "55006" if says("replication slot") => Error::SlotInUse {
-            slot: quoted(message),
-            pid: number_at_end(message),
-            application: "unknown application".into(),
-        },
+        // Whose process it is was looked at before, and will be again.
+        "55006" if says("replication slot") => {
+            Error::SlotBusy { slot: quoted(message), pid: number_at_end(message) }
+        }
         "42704" if says("replication slot") => Error::SlotMissing { slot: quoted(message) },
         "42704" if says("publication") => Error::PublicationMissing { reason: reason() },
         "42P01" => Error::TableMissing { table: quoted(message) },
@@ -71,7 +70,7 @@ mod tests {
     #[test]
     fn names_and_numbers_come_from_the_message() {
         let found = kind("55006", "replication slot \"a b\" is active for PID 4711");
-        let Error::SlotInUse { slot, pid, .. } = found else { panic!("{found}") };
+        let Error::SlotBusy { slot, pid } = found else { panic!("{found}") };
         assert_eq!((slot.as_str(), pid), ("a b", 4711));
         let found = kind("42704", "replication slot \"s\" does not exist");
         assert!(matches!(found, Error::SlotMissing { slot } if slot == "s"));

@@ -1,0 +1,10 @@
+//! Lanes on other nodes: both ends of the `Link` service.
+//!
+//! * [`client`]: a lane of ours that another node writes. It takes orders and reports as a thread does.
+//! * [`server`]: a lane of another node's task that this node writes.
+//! * [`peers`]: connections, one for each node, shared by all lanes.
+
+pub mod client;
+mod convert;
+pub mod peers;
+pub mod server;

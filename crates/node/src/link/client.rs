@@ -1,0 +1,189 @@
+//! A lane of ours that another node writes: orders go down its stream, events come up.
+//!
+//! Nothing is lost when it breaks: the router keeps what is not durable, and the lane's next life gets it.
+
+use super::convert::{self, Caller};
+use super::peers::Peers;
+use pipeline::hosts::OpenLane;
+use pipeline::lane::{Event, Order, Report};
+use pipeline::link::Sender;
+use pipeline::producer::StartLane;
+use pipeline::{Failure, Progress};
+use rpc::v1::lane_down::Message as Down;
+use rpc::v1::lane_up::Message as Up;
+use rpc::{Code, Error, v1};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use supervision::FailureClass;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+
+/// Frames that wait for the stream; what waits before them costs nothing, since it is shared with the router.
+const FRAMES_QUEUED: usize = 4;
+
+/// Where a lane is to run.
+#[derive(Clone, Debug)]
+pub struct Place {
+    pub node: String,
+    pub address: String,
+}
+
+/// Starts a lane at `place`; its link lives on `runtime`.
+#[must_use]
+pub fn start(
+    runtime: Handle,
+    peers: Peers,
+    place: Place,
+    caller: Caller,
+    open: OpenLane,
+    progress: Arc<Progress>,
+) -> StartLane {
+    Box::new(move |report| {
+        let (orders, queue) = mpsc::unbounded_channel();
+        let lane = Lane { peers, place, report, progress };
+        runtime.spawn(lane.live(open, caller, queue));
+        // A lane that has ended has reported why.
+        Box::new(move |order| drop(orders.send(order)))
+    })
+}
+
+struct Lane {
+    peers: Peers,
+    place: Place,
+    report: Report,
+    progress: Arc<Progress>,
+}
+
+impl Lane {
+    async fn live(self, open: OpenLane, caller: Caller, queue: mpsc::UnboundedReceiver<Order>) {
+        let ended = match self.connect(&open, caller).await {
+            Ok((down, up)) => tokio::select! {
+                ended = self.listen(up) => ended,
+                failed = send(queue, down) => Err(failed),
+            },
+            Err(failure) => Err(failure),
+        };
+        (self.report)(match ended {
+            Ok(()) => Event::Stopped,
+            Err(failure) => Event::Failed(failure),
+        });
+    }
+
+    async fn connect(
+        &self,
+        open: &OpenLane,
+        caller: Caller,
+    ) -> Result<(mpsc::Sender<v1::LaneDown>, Streaming<v1::LaneUp>), Failure> {
+        let first = Down::Open(convert::open_out(open, caller)?);
+        let Place { node, address } = &self.place;
+        let channel =
+            self.peers.channel(node, address).await.map_err(|error| self.unreachable(&error))?;
+        let (down, messages) = mpsc::channel(FRAMES_QUEUED);
+        // It has room: nothing was sent before.
+        let _ = down.try_send(v1::LaneDown { message: Some(first) });
+        let called = rpc::client::link(channel).lane(ReceiverStream::new(messages)).await;
+        match called {
+            Ok(up) => Ok((down, up.into_inner())),
+            Err(status) => {
+                let error = Error::from(status);
+                if error.code == Code::Unreachable {
+                    self.peers.forget(node, address).await;
+                }
+                Err(self.unreachable(&error))
+            }
+        }
+    }
+
+    /// Until the lane's life is over.
+    async fn listen(&self, mut up: Streaming<v1::LaneUp>) -> Result<(), Failure> {
+        let (mut records, mut commits) = (0, 0);
+        loop {
+            let message = up.message().await.map_err(|status| self.broke(&status.into()))?;
+            let Some(v1::LaneUp { message }) = message else {
+                let cause = format!("the link to node {} has ended", self.place.node);
+                return Err(Failure { class: FailureClass::Connection, cause });
+            };
+            match message {
+                Some(Up::Opened(v1::Opened { term, position })) => {
+                    let term = i64::try_from(term).unwrap_or(i64::MAX);
+                    let position = convert::position_in(position);
+                    (self.report)(Event::Opened { term, position });
+                }
+                Some(Up::Durable(durable)) => {
+                    let Progress { records: all, commits: all_commits, .. } = &*self.progress;
+                    all.fetch_add(durable.records.saturating_sub(records), Relaxed);
+                    all_commits.fetch_add(durable.commits.saturating_sub(commits), Relaxed);
+                    (records, commits) = (durable.records, durable.commits);
+                    let newest = &self.progress.durable_commit_time_us;
+                    newest.fetch_max(durable.commit_time_unix_us, Relaxed);
+                    let v1::Durable { generation, seq, position, .. } = durable;
+                    let position = convert::position_in(position);
+                    (self.report)(Event::Durable { generation, seq, position });
+                }
+                Some(Up::Sealed(v1::Sealed {})) => (self.report)(Event::Sealed),
+                Some(Up::Failed(failed)) => {
+                    return Err(convert::failure_in(&self.place.node, &failed));
+                }
+                Some(Up::Stopped(v1::Stopped {})) => return Ok(()),
+                // Of a later release.
+                None => {}
+            }
+        }
+    }
+
+    fn unreachable(&self, error: &Error) -> Failure {
+        let cause = format!("node {} does not take the lane: {error}", self.place.node);
+        // Whatever it is, another node or a later attempt may do: the retry windows decide.
+        let class = if error.code == Code::Fenced {
+            FailureClass::Fenced
+        } else if error.passes() {
+            FailureClass::Connection
+        } else {
+            FailureClass::Transient
+        };
+        Failure { class, cause }
+    }
+
+    fn broke(&self, error: &Error) -> Failure {
+        let cause = format!("the link to node {} broke: {error}", self.place.node);
+        Failure { class: FailureClass::Connection, cause }
+    }
+}
+
+/// Sends what is ordered. Ends only where something cannot be sent; the other end says how all else ends.
+async fn send(
+    mut queue: mpsc::UnboundedReceiver<Order>,
+    down: mpsc::Sender<v1::LaneDown>,
+) -> Failure {
+    let mut sender = Sender::default();
+    loop {
+        let last = match queue.recv().await {
+            Some(Order::Write(batch)) => {
+                let frames = match sender.frames(&batch) {
+                    Ok(frames) => frames,
+                    Err(error) => return Failure::fatal(error.to_string()),
+                };
+                drop(batch);
+                for payload in frames {
+                    let frame = v1::Frame { payload };
+                    if !pass(&down, Down::Frame(frame)).await {
+                        return std::future::pending().await;
+                    }
+                }
+                continue;
+            }
+            Some(Order::Seal(end)) => Down::Seal(v1::Seal { end_lsn: end.0 }),
+            None => Down::Stop(v1::Stop {}),
+        };
+        pass(&down, last).await;
+        // The stream stays open for the answer.
+        return std::future::pending().await;
+    }
+}
+
+/// `false`: the stream is gone, and its other half says why.
+async fn pass(down: &mpsc::Sender<v1::LaneDown>, message: Down) -> bool {
+    down.send(v1::LaneDown { message: Some(message) }).await.is_ok()
+}

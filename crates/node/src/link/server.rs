@@ -1,0 +1,266 @@
+//! Lanes of other nodes' tasks that this node writes.
+//!
+//! A lane is taken only where the control topic has placed it here, and only from the node that it has
+//! placed the task's router on. Who may write is decided by Kafka all the same: opening fences.
+
+use super::convert;
+use crate::state::ClusterState;
+use bytes::Bytes;
+use pipeline::hosts::OpenLane;
+use pipeline::lane::{Event, Order, Orders, Report};
+use pipeline::link::Receiver;
+use pipeline::{Failure, Progress};
+use rpc::v1::lane_down::Message as Down;
+use rpc::v1::lane_up::Message as Up;
+use rpc::v1::link_server::Link;
+use rpc::{Code, Error, Principal, v1};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use supervision::Budget;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+use tracing::{debug, info, warn};
+
+/// Bytes of batches that one lane holds and has not written. The caller's credit bounds them, too; this
+/// bounds what a caller without any sense for it can do.
+const LANE_BYTES_MAX: u32 = 64 << 20;
+/// How long the placement that a caller names may take to be read here.
+const PLACEMENT_WAIT_MAX: Duration = Duration::from_secs(5);
+/// A caller says at once what it wants.
+const OPEN_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// A lane that this node writes, for its reports.
+#[derive(Clone, Debug)]
+pub struct Hosted {
+    pub owner: String,
+    pub life: u64,
+    pub open: bool,
+    pub position: wal::Position,
+    pub progress: Arc<Progress>,
+}
+
+/// Lanes by task and number. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct HostedLanes(Arc<Mutex<HashMap<(String, u8), Hosted>>>);
+
+impl HostedLanes {
+    fn change(&self, key: &(String, u8), change: impl FnOnce(&mut Hosted)) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(hosted) = all.get_mut(key) {
+            change(hosted);
+        }
+    }
+
+    fn insert(&self, key: (String, u8), hosted: Hosted) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, hosted);
+    }
+
+    fn remove(&self, key: &(String, u8), owner: &str, life: u64) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.get(key).is_some_and(|it| it.owner == owner && it.life == life) {
+            all.remove(key);
+        }
+    }
+
+    /// What is here now, by task and number.
+    #[must_use]
+    pub fn all(&self) -> Vec<((String, u8), Hosted)> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all: Vec<_> = all.iter().map(|(key, it)| (key.clone(), it.clone())).collect();
+        all.sort_by(|(a, _), (b, _)| a.cmp(b));
+        all
+    }
+}
+
+/// The service.
+pub struct LinkService {
+    pub node: String,
+    /// What paths of secrets are relative to.
+    pub secrets_dir: PathBuf,
+    pub cluster: watch::Receiver<Arc<ClusterState>>,
+    pub lanes: HostedLanes,
+}
+
+#[tonic::async_trait]
+impl Link for LinkService {
+    type LaneStream = UnboundedReceiverStream<Result<v1::LaneUp, Status>>;
+
+    async fn lane(
+        &self,
+        request: Request<Streaming<v1::LaneDown>>,
+    ) -> Result<Response<Self::LaneStream>, Status> {
+        let principal = Principal::of(&request)?.clone();
+        let mut down = request.into_inner();
+        let first = tokio::time::timeout(OPEN_WAIT_MAX, down.message()).await;
+        let first = first.map_err(|_| refused("nothing was said to open a lane"))??;
+        let Some(Down::Open(open)) = first.and_then(|it| it.message) else {
+            return Err(refused("the first message must open a lane").into());
+        };
+        principal.claims(&open.owner)?;
+        rpc::speaks(open.protocol)?;
+        self.is_placed_here(&open).await?;
+        let owner = open.owner.clone();
+        let open = convert::open_in(open)?;
+        Ok(Response::new(self.begin(owner, open, down)?))
+    }
+}
+
+fn refused(cause: &str) -> Error {
+    Error::new(Code::Argument, cause, "run one release everywhere")
+}
+
+impl LinkService {
+    async fn is_placed_here(&self, open: &v1::OpenLane) -> Result<(), Error> {
+        let mut cluster = self.cluster.clone();
+        let rev = |state: &Arc<ClusterState>| state.placements.get(&open.task).map(|it| it.rev);
+        let is_read = |state: &Arc<ClusterState>| Some(open.placement_rev) <= rev(state);
+        let read = tokio::time::timeout(PLACEMENT_WAIT_MAX, cluster.wait_for(is_read)).await;
+        if !matches!(read, Ok(Ok(_))) {
+            let cause = format!(
+                "placement {} of task `{}` has not been read here yet",
+                open.placement_rev, open.task
+            );
+            return Err(Error::new(Code::Unreachable, cause, "check that this node reaches Kafka"));
+        }
+        let state = self.cluster.borrow().clone();
+        let placement = state.placements.get(&open.task);
+        let lane = placement.and_then(|it| it.lanes.get(open.lane as usize)?.as_deref());
+        let router = placement.and_then(|it| it.router());
+        if lane != Some(&self.node) || router != Some(&open.owner) {
+            let cause = format!(
+                "lane {} of task `{}` is placed on {} and its router on {}, not on {} and {}",
+                open.lane,
+                open.task,
+                lane.unwrap_or("no node"),
+                router.unwrap_or("no node"),
+                self.node,
+                open.owner
+            );
+            return Err(Error::new(Code::Fenced, cause, "read the control topic"));
+        }
+        Ok(())
+    }
+
+    fn begin(
+        &self,
+        owner: String,
+        open: OpenLane,
+        down: Streaming<v1::LaneDown>,
+    ) -> Result<<Self as Link>::LaneStream, Error> {
+        let (task, number, life) = (open.spec.task.clone(), open.lane, open.life);
+        let key = (task, number);
+        let progress = Arc::new(Progress::default());
+        let (up, stream) = mpsc::unbounded_channel();
+        let (thread, receiver) =
+            open.here(&self.secrets_dir, Arc::clone(&progress)).map_err(|failure| {
+                Error::new(Code::State, failure.cause, "give this node what the spec refers to")
+            })?;
+        let hosted = Hosted {
+            owner: owner.clone(),
+            life,
+            open: false,
+            position: wal::Position::ZERO,
+            progress: Arc::clone(&progress),
+        };
+        self.lanes.insert(key.clone(), hosted);
+        let lanes = self.lanes.clone();
+        let report: Report = Arc::new({
+            let (key, up) = (key.clone(), up.clone());
+            move |event| {
+                match &event {
+                    Event::Opened { position, .. } | Event::Durable { position, .. } => {
+                        lanes.change(&key, |it| (it.open, it.position) = (true, *position));
+                    }
+                    Event::Sealed => {}
+                    Event::Failed(_) | Event::Stopped => lanes.remove(&key, &owner, life),
+                }
+                // A caller that is gone does not care; its stream's end has ended the lane.
+                let _ = up.send(Ok(up_message(event, &progress)));
+            }
+        });
+        info!(task = key.0, lane = number, life, "a lane begins here");
+        let orders = thread.spawn(report, ());
+        tokio::spawn(feed(key, down, receiver, orders, up));
+        Ok(UnboundedReceiverStream::new(stream))
+    }
+}
+
+/// Hands what comes to the lane. Dropping `orders` lets it commit what is queued, and end.
+async fn feed(
+    (task, lane): (String, u8),
+    mut down: Streaming<v1::LaneDown>,
+    mut receiver: Receiver,
+    orders: Orders,
+    up: mpsc::UnboundedSender<Result<v1::LaneUp, Status>>,
+) {
+    let budget = Budget::new(LANE_BYTES_MAX);
+    loop {
+        let message = tokio::select! {
+            message = down.message() => message,
+            // The stream's other half was dropped: nobody listens any more.
+            () = up.closed() => return,
+        };
+        match message {
+            Ok(Some(v1::LaneDown { message: Some(Down::Frame(frame)) })) => {
+                if let Err(cause) = take(frame.payload, &mut receiver, &orders, &budget).await {
+                    warn!(task, lane, cause, "a link is ended");
+                    let failed = convert::failure_out(Failure::transient(cause));
+                    let _ = up.send(Ok(v1::LaneUp { message: Some(Up::Failed(failed)) }));
+                    return;
+                }
+            }
+            Ok(Some(v1::LaneDown { message: Some(Down::Seal(seal)) })) => {
+                orders(Order::Seal(wal::Lsn(seal.end_lsn)));
+            }
+            Ok(Some(v1::LaneDown { message: Some(Down::Stop(v1::Stop {})) })) => return,
+            // A second opening, or something of a later release, which it must not send.
+            Ok(Some(v1::LaneDown { message: Some(Down::Open(_)) | None })) => {
+                warn!(task, lane, "a link said something unexpected, and is ended");
+                return;
+            }
+            Ok(None) | Err(_) => {
+                debug!(task, lane, "a link has ended");
+                return;
+            }
+        }
+    }
+}
+
+async fn take(
+    frame: Bytes,
+    receiver: &mut Receiver,
+    orders: &Orders,
+    budget: &Budget,
+) -> Result<(), String> {
+    let Some(mut batch) = receiver.take(frame).map_err(|error| error.to_string())? else {
+        return Ok(());
+    };
+    batch.credit = Arc::new(budget.take(batch.batch.bytes.len()).await);
+    orders(Order::Write(batch));
+    Ok(())
+}
+
+fn up_message(event: Event, progress: &Progress) -> v1::LaneUp {
+    let message = match event {
+        Event::Opened { term, position } => Up::Opened(v1::Opened {
+            term: u64::try_from(term).unwrap_or_default(),
+            position: Some(convert::position_out(position)),
+        }),
+        Event::Durable { generation, seq, position } => Up::Durable(v1::Durable {
+            generation,
+            seq,
+            position: Some(convert::position_out(position)),
+            records: progress.records.load(Relaxed),
+            commits: progress.commits.load(Relaxed),
+            commit_time_unix_us: progress.durable_commit_time_us.load(Relaxed),
+        }),
+        Event::Sealed => Up::Sealed(v1::Sealed {}),
+        Event::Failed(failure) => Up::Failed(convert::failure_out(failure)),
+        Event::Stopped => Up::Stopped(v1::Stopped {}),
+    };
+    v1::LaneUp { message: Some(message) }
+}
