@@ -6,3 +6,4 @@ pub mod membership;
 pub mod placement;
 pub mod state;
 pub mod task_state;
+pub mod worker;

@@ -5,7 +5,7 @@ use crate::guardian::{Guardian, News};
 use crate::hosts::{Host, Hosts, OpenLane};
 use crate::planner::Pins;
 use crate::producer::{Attach, Producer, Seal, StartLane, Stop};
-use crate::progress::Progress;
+use crate::progress::{LaneState, Progress};
 use actix::{Actor, Addr, Recipient};
 use kafka::names::Names;
 use kafka::settings::Settings;
@@ -100,6 +100,8 @@ impl Lanes {
         lane.moving = false;
         lane.host = host;
         let (life, anew, host) = (lane.life, lane.anew, lane.host.clone());
+        let state = if host == Host::Nowhere { LaneState::Waiting } else { LaneState::Opening };
+        self.factory.progress.lane(number, &host, state, None);
         let Some(start) = self.starter(number, life, anew, &host) else {
             warn!(lane = number, "no node can take the lane; it waits for one");
             return;
@@ -149,6 +151,7 @@ impl Lanes {
             }
             info!(lane = number, from = %lane.host, to = %host, "lane moves");
             lane.moving = true;
+            self.factory.progress.lane(number, &lane.host, LaneState::Draining, None);
             let life = lane.life;
             match &lane.producer {
                 Some(producer) => {
@@ -177,6 +180,9 @@ impl Lanes {
             Some(lane) if lane.life == opened.life => {
                 lane.opened = Some(opened.position);
                 lane.anew = false;
+                let position = Some(opened.position);
+                let progress = &self.factory.progress;
+                progress.lane(opened.lane, &lane.host, LaneState::Running, position);
                 true
             }
             Some(_) | None => false,
@@ -253,6 +259,7 @@ impl Lanes {
         }
         lane.producer = None;
         lane.opened = None;
+        self.factory.progress.lane(lane_number, &lane.host, LaneState::Retrying, None);
         let verdict = lane.failures.record(failed.class, Instant::now(), rand::random(), &policy);
         if let Verdict::RestartAfter(delay) = verdict {
             let life = lane.life;

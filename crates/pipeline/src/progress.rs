@@ -1,7 +1,40 @@
 //! Figures of a running task, for whoever shows them. Written by the stages, never read by them.
 
+use crate::hosts::Host;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use wal::Lsn;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+use wal::{Lsn, Position};
+
+/// What is being tried again.
+#[derive(Clone, Debug)]
+pub struct Trouble {
+    pub cause: String,
+    /// Attempts since `since`.
+    pub retries: u32,
+    pub since: Instant,
+}
+
+/// How a lane fares.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LaneProgress {
+    pub host: Host,
+    pub state: LaneState,
+    /// Where it stood when it was opened or last reported.
+    pub position: Position,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LaneState {
+    /// No node can take it.
+    Waiting,
+    Opening,
+    Running,
+    /// It failed, and will be opened again.
+    Retrying,
+    /// Told to end, to begin elsewhere.
+    Draining,
+}
 
 /// Counters and positions of one task. All may be read at any time; they are not taken together.
 #[derive(Debug, Default)]
@@ -21,6 +54,13 @@ pub struct Progress {
     pub durable_commit_time_us: AtomicU64,
     server_end: AtomicU64,
     watermark: AtomicU64,
+    trouble: Mutex<Option<Trouble>>,
+    lanes: Mutex<Vec<LaneProgress>>,
+}
+
+/// A panic elsewhere leaves a figure behind, nothing worse.
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Progress {
@@ -33,6 +73,36 @@ impl Progress {
     /// A position is durable in every lane.
     pub fn advanced(&self, watermark: Lsn) {
         self.watermark.fetch_max(watermark.0, Relaxed);
+    }
+
+    /// The front failed and is tried again; `None`: it works.
+    pub fn troubled(&self, trouble: Option<Trouble>) {
+        *lock(&self.trouble) = trouble;
+    }
+
+    /// What is being tried again now.
+    #[must_use]
+    pub fn trouble(&self) -> Option<Trouble> {
+        lock(&self.trouble).clone()
+    }
+
+    /// How a lane fares now; its position, where it is known.
+    pub fn lane(&self, lane: u8, host: &Host, state: LaneState, position: Option<Position>) {
+        let mut lanes = lock(&self.lanes);
+        let new = LaneProgress { host: Host::Nowhere, state, position: Position::ZERO };
+        while lanes.len() <= usize::from(lane) {
+            lanes.push(new.clone());
+        }
+        let told = &mut lanes[usize::from(lane)];
+        told.host.clone_from(host);
+        told.state = state;
+        told.position = position.unwrap_or(told.position);
+    }
+
+    /// Every lane, by number.
+    #[must_use]
+    pub fn lanes(&self) -> Vec<LaneProgress> {
+        lock(&self.lanes).clone()
     }
 
     /// The server's end of WAL, as last heard.

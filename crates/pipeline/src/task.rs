@@ -16,7 +16,7 @@ use crate::hosts::{Here, Hosts};
 use crate::lanes::{Factory, Lanes};
 use crate::meta::Meta;
 use crate::planner::Planner;
-use crate::progress::Progress;
+use crate::progress::{Progress, Trouble};
 use crate::source::open_stream;
 use actix::{Actor, Addr};
 use kafka::meta::{MetaRecord, MetaState, Watermark};
@@ -75,6 +75,10 @@ pub enum Outcome {
         remedy: String,
     },
     Failed {
+        cause: String,
+    },
+    /// Another process owns the task now.
+    Overtaken {
         cause: String,
     },
 }
@@ -157,10 +161,10 @@ impl Retries {
     }
 
     /// How long to wait before the next attempt, or how the run ends.
-    fn after(&mut self, failure: Failure) -> Result<Duration, Outcome> {
+    fn after(&mut self, failure: Failure, progress: &Progress) -> Result<Duration, Outcome> {
         match failure.class {
             FailureClass::Fatal | FailureClass::Poison => return Err(parked(failure)),
-            FailureClass::Fenced => return Err(Outcome::Failed { cause: failure.cause }),
+            FailureClass::Fenced => return Err(Outcome::Overtaken { cause: failure.cause }),
             FailureClass::Connection | FailureClass::Transient => {}
         }
         match self.log.record(failure.class, Instant::now(), rand::random(), &self.policy) {
@@ -169,6 +173,9 @@ impl Retries {
                 let class = failure.class.word();
                 let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
                 warn!(class, cause = %failure.cause, retry, delay_ms, "interrupted, trying again");
+                let since = self.log.since().unwrap_or_else(Instant::now);
+                let trouble = Trouble { cause: failure.cause, retries: retry, since };
+                progress.troubled(Some(trouble));
                 Ok(delay)
             }
             Verdict::GiveUp => Err(Outcome::Failed {
@@ -218,7 +225,7 @@ impl Opening {
                 Ok(task) => return Ok(task),
                 Err(failure) => failure,
             };
-            let delay = self.retries.after(failure)?;
+            let delay = self.retries.after(failure, &self.progress)?;
             tokio::select! {
                 () = self.stop.cancelled() => return Err(Outcome::Stopped { retained_bytes: None }),
                 () = tokio::time::sleep(delay) => {}
@@ -369,7 +376,7 @@ impl Task {
                 End::Stopped => return Err(Outcome::Stopped { retained_bytes: None }),
                 End::Failure(failure) => failure,
             };
-            let delay = self.retries.after(failure)?;
+            let delay = self.retries.after(failure, &self.progress)?;
             match self.idle(delay).await {
                 Ok(()) => return Ok(()),
                 Err(next) => end = next,
@@ -438,6 +445,7 @@ impl Task {
             };
             let events::Noted::Advanced(Advanced { watermark, .. }) = noted else { continue };
             self.retries.log.progressed();
+            self.progress.troubled(None);
             self.lanes.progressed();
             self.progress.advanced(watermark);
             if self.end.is_some_and(|end| end <= watermark) {
@@ -506,7 +514,8 @@ impl Task {
             Outcome::CaughtUp
             | Outcome::Released
             | Outcome::Parked { .. }
-            | Outcome::Failed { .. } => outcome,
+            | Outcome::Failed { .. }
+            | Outcome::Overtaken { .. } => outcome,
         }
     }
 

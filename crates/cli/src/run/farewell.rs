@@ -22,7 +22,7 @@ pub(super) fn say(
     let farewell = Farewell::new(outcome, task, spec, progress.records.load(Relaxed));
     match outcome {
         Outcome::CaughtUp | Outcome::Stopped { .. } | Outcome::Released => {}
-        Outcome::Parked { .. } | Outcome::Failed { .. } => {
+        Outcome::Parked { .. } | Outcome::Failed { .. } | Outcome::Overtaken { .. } => {
             let remedy = farewell.remedy.as_deref().unwrap_or_default();
             report::error(output, &farewell.text, remedy);
             if task.sync.incremental {
@@ -41,7 +41,7 @@ pub(super) fn say(
 fn exit(outcome: &Outcome) -> Exit {
     match outcome {
         Outcome::CaughtUp | Outcome::Stopped { .. } | Outcome::Released => Exit::Done,
-        Outcome::Parked { .. } | Outcome::Failed { .. } => Exit::Failed,
+        Outcome::Parked { .. } | Outcome::Failed { .. } | Outcome::Overtaken { .. } => Exit::Failed,
     }
 }
 
@@ -87,12 +87,17 @@ impl Farewell {
             Outcome::Parked { cause, remedy } => {
                 ("parked", format!("task parked: {cause}"), Some(remedy.clone()), None)
             }
-            Outcome::Failed { cause } => ("failed", format!("task failed: {cause}"), None, None),
+            Outcome::Failed { cause } | Outcome::Overtaken { cause } => {
+                ("failed", format!("task failed: {cause}"), None, None)
+            }
         };
         let kept = match outcome {
             Outcome::CaughtUp => task.sync.incremental.then_some(slot),
             Outcome::Stopped { retained_bytes } => retained_bytes.map(|_| slot),
-            Outcome::Released | Outcome::Parked { .. } | Outcome::Failed { .. } => None,
+            Outcome::Released
+            | Outcome::Parked { .. }
+            | Outcome::Failed { .. }
+            | Outcome::Overtaken { .. } => None,
         };
         Self {
             task: task.task.clone(),

@@ -2,7 +2,8 @@
 //!
 //! Nothing is lost when it breaks: the router keeps what is not durable, and the lane's next life gets it.
 
-use super::convert::{self, Caller};
+use super::convert;
+pub use super::convert::Caller;
 use super::peers::Peers;
 use pipeline::hosts::OpenLane;
 use pipeline::lane::{Event, Order, Report};

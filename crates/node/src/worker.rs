@@ -1,0 +1,102 @@
+//! A worker: runs the fronts and the lanes that the control topic has placed on it.
+//!
+//! * [`control`]: follows the control topic. What it holds is obeyed, and nothing else.
+//! * [`join`]: the stream to the leading coordinator: signs of life and reports. Without one, everything
+//!   goes on as it is.
+//! * [`runner`]: the front of one task. [`hosts`]: where its lanes run. Lanes of other nodes' tasks come
+//!   through [`crate::link::server`].
+
+pub mod control;
+mod hosts;
+mod join;
+mod report;
+mod runner;
+mod tasks;
+
+use crate::link::peers::Peers;
+use crate::link::server::{HostedLanes, LinkService};
+use crate::state::ClusterState;
+use config::node::Role;
+use rpc::{Error, Identity, Server, Services, Tls, Tokens};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tasks::Tasks;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// How long a worker that was told to end waits for its lanes and fronts to be moved away.
+const LEAVE_MAX: Duration = Duration::from_secs(20);
+/// How long fronts that were not moved may take to end.
+const END_MAX: Duration = Duration::from_secs(15);
+
+/// What every part of a worker needs.
+#[derive(Clone)]
+struct Context {
+    node: Arc<config::Node>,
+    /// What paths of task specs are relative to.
+    secrets_dir: PathBuf,
+    cluster: watch::Receiver<Arc<ClusterState>>,
+    peers: Peers,
+    hosted: HostedLanes,
+}
+
+/// Runs a worker until `stop`, and then until what it has runs elsewhere. `folder`: what paths of the
+/// node spec are relative to.
+///
+/// # Errors
+/// When it cannot listen, its certificate is not its own, or the control topic cannot be used.
+pub async fn run(node: config::Node, folder: &Path, stop: CancellationToken) -> Result<(), Error> {
+    let identity = Identity::new(&node.node, rpc::identity::Role::Worker);
+    let tls = node.tls.as_ref().map(|tls| Tls::of_node(tls, folder, &identity)).transpose()?;
+    let tokens = node.auth.as_ref().map(|auth| Tokens::load(&folder.join(&auth.tokens_file)));
+    let server = Server::bind(&node.listen, tls.as_ref(), tokens.transpose()?).await?;
+    let cluster = control::follow(&node, folder)?;
+    let context = Context {
+        secrets_dir: folder.join(&node.secrets_dir),
+        cluster: cluster.state.clone(),
+        peers: Peers::new(tls.clone().map(Arc::new)),
+        hosted: HostedLanes::default(),
+        node: Arc::new(node),
+    };
+    let link = LinkService {
+        node: context.node.node.clone(),
+        secrets_dir: context.secrets_dir.clone(),
+        cluster: context.cluster.clone(),
+        lanes: context.hosted.clone(),
+    };
+    info!(node = context.node.node, address = %server.address(), role = %Role::Worker, "node starts");
+    let ended = CancellationToken::new();
+    let serving = tokio::spawn({
+        let ended = ended.clone();
+        async move { server.serve(Services::new().link(link), ended.cancelled_owned()).await }
+    });
+    let tasks = Tasks::new(context.clone());
+    let leaving = CancellationToken::new();
+    let joined = tokio::spawn(join::keep(
+        context.clone(),
+        tls.map(Arc::new),
+        tasks.reports(),
+        leaving.clone(),
+    ));
+    let carried_out = tokio::spawn(tasks.clone().carry_out());
+    tokio::select! {
+        () = stop.cancelled() => {}
+        lost = cluster.lost => {
+            let cause = lost.unwrap_or_else(|_| "it is followed no more".into());
+            warn!(cause, "the control topic is lost");
+        }
+    }
+    info!("leaving the cluster: what runs here is to run elsewhere");
+    leaving.cancel();
+    if tokio::time::timeout(LEAVE_MAX, tasks.emptied()).await.is_err() {
+        warn!("not everything was moved away in time; it ends here, and others fence it");
+    }
+    carried_out.abort();
+    tasks.end(END_MAX).await;
+    joined.abort();
+    ended.cancel();
+    let _ = serving.await;
+    Ok(())
+}

@@ -1,0 +1,80 @@
+//! Where the lanes of a task that runs here are: as its placement says, which may change at any time.
+
+use super::Context;
+use crate::link::client::{self, Place};
+use crate::state::{ClusterState, Placement};
+use pipeline::Progress;
+use pipeline::hosts::{Host, Hosts, OpenLane};
+use pipeline::lane::Event;
+use pipeline::producer::StartLane;
+use std::cell::RefCell;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+/// The hosts of one task.
+pub(super) struct Placed {
+    task: String,
+    context: Context,
+    /// Where links live: not on the front's thread, whose time is dear.
+    runtime: Handle,
+    seen: Rc<RefCell<watch::Receiver<Arc<ClusterState>>>>,
+}
+
+impl Placed {
+    pub(super) fn new(task: &str, context: Context, runtime: Handle) -> Self {
+        let seen = Rc::new(RefCell::new(context.cluster.clone()));
+        Self { task: task.to_owned(), context, runtime, seen }
+    }
+
+    fn placement(&self) -> Option<Placement> {
+        self.context.cluster.borrow().placements.get(&self.task).cloned()
+    }
+}
+
+impl Hosts for Placed {
+    fn of(&self, lane: u8) -> Host {
+        let placement = self.placement();
+        match placement.and_then(|it| it.lanes.get(usize::from(lane)).cloned().flatten()) {
+            Some(node) if node == self.context.node.node => Host::Here,
+            Some(node) => Host::Node(node),
+            None => Host::Nowhere,
+        }
+    }
+
+    fn start(&self, node: &str, open: OpenLane, progress: Arc<Progress>) -> StartLane {
+        let placement = self.placement().unwrap_or_default();
+        let Some(address) = placement.addresses.get(node).cloned() else {
+            let cause =
+                format!("the placement of task `{}` does not say where {node} is", self.task);
+            return Box::new(move |report| {
+                report(Event::Failed(pipeline::Failure::transient(cause)));
+                Box::new(drop)
+            });
+        };
+        let caller = client::Caller {
+            node: self.context.node.node.clone(),
+            protocol: rpc::PROTOCOL_MAX,
+            placement_rev: placement.rev,
+        };
+        let place = Place { node: node.to_owned(), address };
+        let (runtime, peers) = (self.runtime.clone(), self.context.peers.clone());
+        client::start(runtime, peers, place, caller, open, progress)
+    }
+
+    fn changed(&self) -> Pin<Box<dyn Future<Output = ()>>> {
+        let (task, seen) = (self.task.clone(), Rc::clone(&self.seen));
+        let before = self.placement();
+        Box::pin(async move {
+            let mut seen = seen.borrow().clone();
+            let other = |state: &Arc<ClusterState>| state.placements.get(&task) != before.as_ref();
+            // A worker that ends drops the other half: nothing changes any more.
+            if seen.wait_for(other).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        })
+    }
+}

@@ -1,0 +1,99 @@
+//! What a worker tells the leading coordinator about its tasks and lanes.
+
+use super::Context;
+use super::runner::Runner;
+use crate::state::ClusterState;
+use pipeline::hosts::Host;
+use pipeline::progress::LaneState;
+use rpc::v1;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Makes the reports of now.
+pub(super) type Reports = Arc<dyn Fn() -> Vec<v1::TaskReport> + Send + Sync>;
+
+pub(super) fn of_front(task: &str, runner: &Runner, placement_rev: u64) -> v1::TaskReport {
+    let (said, progress) = (runner.said(), &runner.progress);
+    let snapshot = progress.snapshot_running.load(Relaxed);
+    let newest_us = progress.durable_commit_time_us.load(Relaxed);
+    let now_us = micros(SystemTime::now());
+    let lag = progress.server_end().0.saturating_sub(progress.watermark().0);
+    // Nothing waits: nothing is late, however long ago the last change was.
+    let latency_ms = (0 < newest_us)
+        .then(|| if lag == 0 { 0 } else { (now_us.saturating_sub(newest_us)) / 1000 });
+    let lane = |(number, lane): (u32, pipeline::progress::LaneProgress)| v1::LaneReport {
+        lane: number,
+        node: match &lane.host {
+            Host::Here => String::new(),
+            Host::Node(node) => node.clone(),
+            Host::Nowhere => String::new(),
+        },
+        state: match lane.state {
+            LaneState::Waiting | LaneState::Opening => "opening",
+            LaneState::Running => "running",
+            LaneState::Retrying => "retrying",
+            LaneState::Draining => "draining",
+        }
+        .into(),
+        position: Some(v1::Position {
+            commit_lsn: lane.position.commit_lsn.0,
+            ordinal: lane.position.ordinal,
+        }),
+        records: 0,
+    };
+    v1::TaskReport {
+        task: task.into(),
+        placement_rev,
+        state: word(&said.state),
+        cause: said.cause,
+        remedy: said.remedy,
+        since_unix_ms: micros(said.since) / 1000,
+        phase: if snapshot { "snapshot" } else { "incremental" }.into(),
+        watermark_lsn: progress.watermark().0,
+        retained_bytes: lag,
+        latency_ms,
+        records: progress.records.load(Relaxed),
+        rate: 0.0,
+        retries: progress.trouble().map_or(0, |it| u64::from(it.retries)),
+        lanes: (0..).zip(progress.lanes()).map(lane).collect(),
+    }
+}
+
+/// One report for each task of which only lanes run here.
+pub(super) fn of_lanes(context: &Context, state: &ClusterState) -> Vec<v1::TaskReport> {
+    let mut tasks: BTreeMap<String, Vec<v1::LaneReport>> = BTreeMap::new();
+    for ((task, lane), hosted) in context.hosted.all() {
+        tasks.entry(task).or_default().push(v1::LaneReport {
+            lane: u32::from(lane),
+            node: context.node.node.clone(),
+            state: if hosted.open { "running" } else { "opening" }.into(),
+            position: Some(v1::Position {
+                commit_lsn: hosted.position.commit_lsn.0,
+                ordinal: hosted.position.ordinal,
+            }),
+            records: hosted.progress.records.load(Relaxed),
+        });
+    }
+    let report = |(task, lanes): (String, Vec<v1::LaneReport>)| v1::TaskReport {
+        placement_rev: state.placements.get(&task).map_or(0, |it| it.rev),
+        task,
+        lanes,
+        ..v1::TaskReport::default()
+    };
+    tasks.into_iter().map(report).collect()
+}
+
+/// As the control topic writes it.
+fn word(state: &crate::task_state::TaskState) -> String {
+    serde_json::to_value(state)
+        .ok()
+        .and_then(|value| value.as_str().map(str::to_owned))
+        .unwrap_or_default()
+}
+
+fn micros(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}

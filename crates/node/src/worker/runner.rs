@@ -1,0 +1,195 @@
+//! The front of one task on this worker: a thread with an actix system of its own.
+
+use super::Context;
+use super::hosts::Placed;
+use crate::task_state::TaskState;
+use pipeline::{Options, Outcome, Progress};
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+/// What a run is made from: a change of it needs another run.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Wanted {
+    pub(super) spec_rev: u64,
+    pub(super) restarts: u64,
+    pub(super) reseeds: u64,
+    pub(super) release: bool,
+}
+
+/// What became of a run.
+#[derive(Clone, Debug)]
+pub(super) struct Said {
+    pub(super) state: TaskState,
+    pub(super) cause: String,
+    pub(super) remedy: String,
+    pub(super) since: SystemTime,
+}
+
+/// A front that runs here, or has run.
+#[derive(Clone)]
+pub(super) struct Runner {
+    pub(super) wanted: Wanted,
+    pub(super) progress: Arc<Progress>,
+    said: Arc<Mutex<Said>>,
+    stop: CancellationToken,
+    /// `true` once the thread has ended.
+    ended: watch::Receiver<bool>,
+}
+
+/// WAL behind which a task is catching up rather than following.
+const BEHIND_BYTES: u64 = 64 << 20;
+
+/// How a run is begun.
+pub(super) struct Beginning {
+    pub(super) spec: config::Task,
+    pub(super) wanted: Wanted,
+    pub(super) reseed: bool,
+}
+
+impl Runner {
+    pub(super) fn start(context: Context, runtime: Handle, beginning: Beginning) -> Self {
+        let Beginning { spec, wanted, reseed } = beginning;
+        let progress = Arc::new(Progress::default());
+        let state = if wanted.release { TaskState::Suspended } else { TaskState::Prechecking };
+        let said =
+            Said { state, cause: String::new(), remedy: String::new(), since: SystemTime::now() };
+        let said = Arc::new(Mutex::new(said));
+        let stop = CancellationToken::new();
+        let (ending, ended) = watch::channel(false);
+        let runner =
+            Self { wanted, progress: Arc::clone(&progress), said: Arc::clone(&said), stop, ended };
+        let (own, release) = (runner.clone(), runner.wanted.release);
+        let name = format!("task {}", spec.task);
+        let work = move || {
+            let live = own.live(context, runtime, spec, reseed, release);
+            // The system's drop would wait for calls that still block on a server.
+            std::mem::ManuallyDrop::new(actix_rt::System::new()).block_on(live);
+            // Also where it panics: the sender is dropped then.
+            ending.send_replace(true);
+        };
+        if let Err(error) = std::thread::Builder::new().name(name).spawn(work) {
+            runner.say(TaskState::Failed, format!("no thread for the task: {error}"), "");
+        }
+        runner
+    }
+
+    async fn live(
+        &self,
+        context: Context,
+        runtime: Handle,
+        spec: config::Task,
+        reseed: bool,
+        release: bool,
+    ) {
+        let folder = context.secrets_dir.clone();
+        if !release {
+            let items = tokio::select! {
+                items = pipeline::precheck(&spec, &folder, false) => items,
+                () = self.stop.cancelled() => return,
+            };
+            let failed: Vec<_> =
+                items.iter().filter(|it| it.state == config::precheck::State::Fail).collect();
+            if !failed.is_empty() {
+                let text = |it: &&config::precheck::Item| format!("{}: {}", it.name, it.seen);
+                let cause = failed.iter().map(text).collect::<Vec<_>>().join("; ");
+                let remedies = failed.iter().map(|it| it.remedy.as_str()).collect::<Vec<_>>();
+                self.say(TaskState::PrecheckFailed, cause, &remedies.join("; "));
+                return;
+            }
+            self.say(TaskState::CatchingUp, String::new(), "");
+        }
+        let options = Options { until_caught_up: false, reseed, release, folder };
+        let name = spec.task.clone();
+        let hosts = Rc::new(Placed::new(&name, context, runtime));
+        let stop = self.stop.clone();
+        if release {
+            // There is nothing to wait for: it opens, drains and removes.
+            stop.cancel();
+        }
+        let progress = Arc::clone(&self.progress);
+        info!(task = name, "front starts");
+        let outcome = pipeline::run_on(Arc::new(spec), options, progress, stop, hosts).await;
+        info!(task = name, ?outcome, "front ended");
+        match outcome {
+            Outcome::CaughtUp => self.say(TaskState::Completed, String::new(), ""),
+            Outcome::Released => self.say(TaskState::Released, String::new(), ""),
+            Outcome::Stopped { .. } => {}
+            Outcome::Parked { cause, remedy } => self.say(TaskState::Parked, cause, &remedy),
+            Outcome::Failed { cause } => {
+                let remedy = "see the cause; `task restart` tries again";
+                self.say(TaskState::Failed, cause, remedy);
+            }
+            // Should it be placed here still, it is started again after a pause.
+            Outcome::Overtaken { cause } => self.say(TaskState::Retrying, cause, ""),
+        }
+    }
+
+    fn say(&self, state: TaskState, cause: String, remedy: &str) {
+        let mut said = self.lock();
+        *said = Said { state, cause, remedy: remedy.to_owned(), since: SystemTime::now() };
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Said> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is to be reported now.
+    pub(super) fn said(&self) -> Said {
+        let mut said = self.lock();
+        if said.state.runs() && said.state != TaskState::Prechecking && !self.has_ended() {
+            let (state, cause) = self.running();
+            if state != said.state || cause != said.cause {
+                let since = SystemTime::now();
+                *said = Said { state, cause, remedy: String::new(), since };
+            }
+        }
+        said.clone()
+    }
+
+    fn running(&self) -> (TaskState, String) {
+        let progress = &self.progress;
+        if let Some(trouble) = progress.trouble() {
+            let cause = format!(
+                "{}; tried {} times since {} s ago",
+                trouble.cause,
+                trouble.retries,
+                trouble.since.elapsed().as_secs()
+            );
+            return (TaskState::Retrying, cause);
+        }
+        if progress.snapshot_running.load(Relaxed) {
+            return (TaskState::Initializing, String::new());
+        }
+        let lag = progress.server_end().0.saturating_sub(progress.watermark().0);
+        let is_behind = progress.watermark().0 == 0 || BEHIND_BYTES < lag;
+        let state = if is_behind { TaskState::CatchingUp } else { TaskState::Synchronizing };
+        (state, String::new())
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        *self.ended.borrow() || self.ended.has_changed().is_err()
+    }
+
+    /// Lets it drain and end.
+    pub(super) fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Until the thread has ended; `false`: it took longer than `patience`.
+    pub(super) async fn ended(&self, patience: Duration) -> bool {
+        let mut ended = self.ended.clone();
+        let in_time = tokio::time::timeout(patience, ended.wait_for(|ended| *ended)).await;
+        if in_time.is_err() {
+            warn!("a front does not end in time; its successor will fence it");
+        } else if self.ended.has_changed().is_err() && !*self.ended.borrow() {
+            error!("a front has panicked; see the log line of the panic");
+        }
+        in_time.is_ok()
+    }
+}

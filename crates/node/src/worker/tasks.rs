@@ -1,0 +1,161 @@
+//! What is placed here is started, what is not is stopped.
+
+use super::Context;
+use super::report::{self, Reports};
+use super::runner::{Beginning, Runner, Wanted};
+use crate::state::{ClusterState, Desired};
+use crate::task_state::TaskState;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
+use tracing::{info, warn};
+
+/// How often what runs is compared with what shall, besides at every change.
+const LOOK: Duration = Duration::from_millis(500);
+/// A front that was overtaken, and is placed here all the same, waits so long.
+const OVERTAKEN_PAUSE: Duration = Duration::from_secs(5);
+/// How long a front that shall run elsewhere, or anew, may take to drain.
+const DRAIN_MAX: Duration = Duration::from_secs(20);
+
+/// The fronts on this worker. Clones share them.
+#[derive(Clone)]
+pub(super) struct Tasks {
+    context: Context,
+    fronts: Arc<Mutex<BTreeMap<String, Front>>>,
+}
+
+struct Front {
+    runner: Runner,
+    placement_rev: u64,
+    /// Told to stop, at this time.
+    stopping: Option<Instant>,
+}
+
+impl Tasks {
+    pub(super) fn new(context: Context) -> Self {
+        Self { context, fronts: Arc::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Front>> {
+        self.fronts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Compares, again and again.
+    pub(super) async fn carry_out(self) {
+        let mut cluster = self.context.cluster.clone();
+        loop {
+            let state = cluster.borrow_and_update().clone();
+            self.compare(&state);
+            let _ = tokio::time::timeout(LOOK, cluster.changed()).await;
+        }
+    }
+
+    fn compare(&self, state: &ClusterState) {
+        let mut fronts = self.lock();
+        for (name, front) in fronts.iter_mut() {
+            let wanted = self.wanted(state, name);
+            let is_same = wanted.as_ref().is_some_and(|(it, _)| *it == front.runner.wanted);
+            if is_same {
+                front.placement_rev = wanted.map_or(front.placement_rev, |(_, rev)| rev);
+            } else if front.stopping.is_none() {
+                info!(task = name, "front stops");
+                front.runner.stop();
+                front.stopping = Some(Instant::now());
+            }
+        }
+        fronts.retain(|name, front| {
+            let is_over = |since: Instant| front.runner.has_ended() || DRAIN_MAX < since.elapsed();
+            // What has ended by itself stays, to say why, until something else is wanted.
+            let gone = front.stopping.is_some_and(is_over) || is_overtaken(front);
+            if gone && !front.runner.has_ended() {
+                warn!(task = name, "a front does not drain in time; its successor will fence it");
+            }
+            !gone
+        });
+        for (name, task) in &state.tasks {
+            let Some((wanted, placement_rev)) = self.wanted(state, name) else { continue };
+            if fronts.contains_key(name) {
+                continue;
+            }
+            // Unreadable specs are not applied; a later release may have written this one.
+            let spec = match config::Task::parse(&task.spec) {
+                Ok(spec) => spec,
+                Err(problems) => {
+                    warn!(task = name, %problems, "the task's spec cannot be read here");
+                    continue;
+                }
+            };
+            let reseed = state.states.get(name).is_some_and(|it| it.state == TaskState::Modifying)
+                && 0 < wanted.reseeds;
+            let beginning = Beginning { spec, wanted, reseed };
+            let runner = Runner::start(self.context.clone(), Handle::current(), beginning);
+            fronts.insert(name.clone(), Front { runner, placement_rev, stopping: None });
+        }
+    }
+
+    /// How the front of a task shall run here, and since which placement.
+    fn wanted(&self, state: &ClusterState, name: &str) -> Option<(Wanted, u64)> {
+        let placement = state.placements.get(name)?;
+        let task = state.tasks.get(name)?;
+        if placement.front.as_ref() != Some(&self.context.node.node) {
+            return None;
+        }
+        let release = match task.desired {
+            Desired::Running => false,
+            Desired::Released => true,
+            Desired::Suspended => return None,
+        };
+        let wanted = Wanted {
+            spec_rev: task.spec_rev,
+            restarts: task.restarts,
+            reseeds: task.reseeds,
+            release,
+        };
+        Some((wanted, placement.rev))
+    }
+
+    pub(super) fn reports(&self) -> Reports {
+        let tasks = self.clone();
+        Arc::new(move || tasks.report())
+    }
+
+    fn report(&self) -> Vec<rpc::v1::TaskReport> {
+        let fronts = self.lock();
+        let state = self.context.cluster.borrow().clone();
+        let mut reports: Vec<_> = fronts
+            .iter()
+            .map(|(name, front)| report::of_front(name, &front.runner, front.placement_rev))
+            .collect();
+        reports.extend(report::of_lanes(&self.context, &state));
+        reports
+    }
+
+    /// Until nothing runs here any more.
+    pub(super) async fn emptied(&self) {
+        loop {
+            let idle = self.lock().values().all(|it| it.runner.has_ended());
+            if idle && self.context.hosted.all().is_empty() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Lets every front drain and end.
+    pub(super) async fn end(&self, patience: Duration) {
+        let runners: Vec<Runner> = self.lock().values().map(|front| front.runner.clone()).collect();
+        runners.iter().for_each(Runner::stop);
+        let until = Instant::now() + patience;
+        for runner in runners {
+            runner.ended(until.saturating_duration_since(Instant::now())).await;
+        }
+    }
+}
+
+fn is_overtaken(front: &Front) -> bool {
+    let said = front.runner.said();
+    front.runner.has_ended()
+        && said.state == TaskState::Retrying
+        && said.since.elapsed().is_ok_and(|since| OVERTAKEN_PAUSE < since)
+}
