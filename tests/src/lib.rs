@@ -7,6 +7,7 @@
 pub mod bench;
 pub mod catalog;
 pub mod checker;
+pub mod cluster;
 pub mod deadline;
 pub mod decode;
 pub mod event;

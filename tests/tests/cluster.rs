@@ -1,0 +1,149 @@
+//! A cluster of real processes under a random workload: workers join, leave, are killed and paused,
+//! leaders change. Nothing is lost, nothing doubled, order is kept.
+
+use rustix::process::Signal;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+use tests::checker::Promises;
+use tests::cluster::Cluster;
+use tests::probe::Probe;
+use tests::scene::{CATCH_UP_MAX, Scene};
+use tests::seed::{full, say, seed};
+use tests::workload::{self, Pace, Workload};
+
+/// Longer than every time-out of the cluster, of the broker (30 s for a transaction) and of the link.
+const PAUSE: Duration = Duration::from_secs(35);
+
+/// A task on a cluster, under a workload.
+struct Load<'a> {
+    scene: &'a Scene,
+    cluster: Cluster<'a>,
+    workload: Workload,
+    probe: Probe<'a>,
+}
+
+impl<'a> Load<'a> {
+    fn start(scene: &'a Scene, seed: u64, coordinators: usize, workers: usize) -> Self {
+        workload::create(&mut scene.sql());
+        let mut probe = Probe::new(scene);
+        let workload = Workload::start(scene, seed, Pace::default());
+        let cluster = Cluster::start(scene, coordinators, workers);
+        cluster.apply(&cluster.spec().line("lanes: 4"));
+        cluster.await_status("the stream", CATCH_UP_MAX, |status| {
+            ["synchronizing", "catching-up"].map(Some).contains(&state(status))
+                && lanes(status).iter().all(|lane| lane.1 == "running")
+        });
+        probe.begin();
+        workload.await_committed(50);
+        Self { scene, cluster, workload, probe }
+    }
+
+    /// Lets something happen, and waits until a row that was written just then has come through.
+    fn over(&mut self, name: &str, fault: impl FnOnce(&mut Cluster<'a>)) {
+        fault(&mut self.cluster);
+        let since = Instant::now();
+        self.probe.mark();
+        self.probe.await_seen(name, since);
+        self.workload.await_committed(20);
+    }
+
+    /// Ends everything and compares. One process takes over what the cluster has left.
+    fn finish(self) {
+        let Self { scene, cluster, workload, .. } = self;
+        workload.stop();
+        let spec = scene.spec().line("lanes: 4");
+        cluster.call(&["task", "suspend", &scene.name]).expect(0);
+        drop(cluster);
+        scene.catch_up(&spec);
+        let report = scene.check(Promises::default());
+        say(&format!("{}: {} records, {} rows", scene.name, report.records, report.rows));
+    }
+}
+
+/// The task's state.
+fn state(status: &serde_json::Value) -> Option<&str> {
+    status["state"].as_str()
+}
+
+/// Node and state of each lane.
+fn lanes(status: &serde_json::Value) -> Vec<(String, String)> {
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let lanes = status["lanes"].as_array().cloned().unwrap_or_default();
+    lanes.iter().map(|lane| (text(&lane["node"]), text(&lane["state"]))).collect()
+}
+
+fn nodes_of(status: &serde_json::Value) -> Vec<String> {
+    let mut nodes: Vec<_> = lanes(status).into_iter().map(|(node, _)| node).collect();
+    nodes.sort();
+    nodes.dedup();
+    nodes
+}
+
+/// Where the front runs.
+fn front(status: &serde_json::Value) -> String {
+    status["placement"]["reader"].as_str().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn producers_come_and_go_while_a_task_runs() {
+    let seed = seed("scale", 4115);
+    let scene = Scene::new("scale", "postgres-15");
+    let mut load = Load::start(&scene, seed, 1, 1);
+    load.over("a second worker joined", |cluster| cluster.add_worker("w2"));
+    load.cluster.await_status("lanes on both workers", CATCH_UP_MAX, |status| {
+        nodes_of(status) == ["w1", "w2"]
+    });
+    load.over("a third worker joined", |cluster| cluster.add_worker("w3"));
+    load.cluster.await_status("lanes on all workers", CATCH_UP_MAX, |status| {
+        nodes_of(status) == ["w1", "w2", "w3"]
+    });
+    load.over("a worker drained", |cluster| {
+        cluster.call(&["cluster", "drain", "w2"]).expect(0);
+    });
+    load.cluster.await_status("no lane on the drained worker", CATCH_UP_MAX, |status| {
+        !nodes_of(status).contains(&"w2".to_owned())
+    });
+    load.over("a worker ended", |cluster| {
+        cluster.end("w3");
+    });
+    load.over("the drained worker takes lanes again", |cluster| {
+        cluster.call(&["cluster", "uncordon", "w2"]).expect(0);
+    });
+    load.finish();
+}
+
+#[test]
+fn whoever_is_killed_or_paused_is_replaced() {
+    let seed = seed("replaced", 4215);
+    let scene = Scene::new("replaced", "postgres-15");
+    let mut load = Load::start(&scene, seed, 3, 3);
+    for _ in 0..if full() { 4 } else { 1 } {
+        let status = load.cluster.status();
+        let front = front(&status);
+        let other = nodes_of(&status).into_iter().find(|node| *node != front);
+        let other = other.expect("a worker with lanes only");
+        load.over("a producer's worker was killed", |cluster| cluster.kill(&other));
+        load.cluster.begin(&other);
+        load.over("the reader's worker was killed", |cluster| cluster.kill(&front));
+        load.cluster.begin(&front);
+        let status = load.cluster.status();
+        let front = self::front(&status);
+        load.over("the reader's worker was paused", |cluster| {
+            cluster.signal(&front, Signal::STOP);
+            sleep(PAUSE);
+            cluster.signal(&front, Signal::CONT);
+        });
+        for coordinator in ["c1", "c2", "c3"] {
+            load.over("a coordinator was killed", |cluster| cluster.kill(coordinator));
+        }
+        // Nobody leads: data goes on.
+        load.over("nobody leads", |_| {});
+        for coordinator in ["c1", "c2", "c3"] {
+            load.cluster.begin(coordinator);
+        }
+        load.cluster.await_status("a leader again", CATCH_UP_MAX, |status| {
+            lanes(status).iter().all(|lane| lane.1 == "running")
+        });
+    }
+    load.finish();
+}
