@@ -156,6 +156,10 @@ impl Task {
     /// Secrets whose value stands in the spec, by path.
     #[must_use]
     pub fn literal_secrets(&self) -> Vec<&'static str> {
+        self.secrets().filter(|(_, secret)| secret.is_literal()).map(|(path, _)| path).collect()
+    }
+
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = (&'static str, &crate::Secret)> {
         let registry = self.sink.registry.as_ref().and_then(|registry| registry.password.as_ref());
         [
             ("source.password", self.source.password.as_ref()),
@@ -164,9 +168,7 @@ impl Task {
             ("sink.registry.password", registry),
         ]
         .into_iter()
-        .filter(|(_, secret)| secret.is_some_and(crate::Secret::is_literal))
-        .map(|(path, _)| path)
-        .collect()
+        .filter_map(|(path, secret)| Some((path, secret?)))
     }
 
     /// Settings that this release reads but cannot carry out yet. Nothing is ignored in silence.

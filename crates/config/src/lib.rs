@@ -4,6 +4,7 @@
 //! and files when a secret is used.
 
 mod check;
+pub mod confine;
 pub mod load;
 pub mod node;
 pub mod pattern;

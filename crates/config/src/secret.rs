@@ -17,6 +17,14 @@ enum Written {
     Literal(SecretString),
 }
 
+/// Where a secret is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Reference<'a> {
+    Env(&'a str),
+    File(&'a str),
+    Literal,
+}
+
 /// A secret could not be had. Names the reference, never the value.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
@@ -44,6 +52,16 @@ impl Secret {
     #[must_use]
     pub fn is_literal(&self) -> bool {
         matches!(self.0, Written::Literal(_))
+    }
+
+    /// Variable or file that it is resolved from; neither for a literal.
+    #[must_use]
+    pub fn reference(&self) -> Reference<'_> {
+        match &self.0 {
+            Written::Env(name) => Reference::Env(name),
+            Written::File(path) => Reference::File(path),
+            Written::Literal(_) => Reference::Literal,
+        }
     }
 
     /// The value. Files are relative to `folder`; a line break at their end is dropped.

@@ -151,6 +151,10 @@ impl LinkService {
         open: OpenLane,
         down: Streaming<v1::LaneDown>,
     ) -> Result<<Self as Link>::LaneStream, Error> {
+        let unconfined = open.spec.unconfined(&self.secrets_dir);
+        if !unconfined.is_empty() {
+            return Err(Error::spec(config::Problems(unconfined)));
+        }
         let (task, number, life) = (open.spec.task.clone(), open.lane, open.life);
         let key = (task, number);
         let progress = Arc::new(Progress::default());

@@ -88,6 +88,12 @@ impl Runner {
         release: bool,
     ) {
         let folder = context.secrets_dir.clone();
+        let unconfined = spec.unconfined(&folder);
+        if !unconfined.is_empty() {
+            let cause = config::Problems(unconfined).to_string();
+            self.say(TaskState::PrecheckFailed, cause, "correct the spec and apply it again");
+            return;
+        }
         if !release {
             let items = tokio::select! {
                 items = pipeline::precheck(&spec, &folder, false) => items,

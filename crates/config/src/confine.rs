@@ -1,0 +1,98 @@
+//! What a spec that came over the network may make a worker read: its own secrets folder, and variables
+//! that are meant for it (interface.md, "Task spec").
+
+use crate::check::problem;
+use crate::secret::Reference;
+use crate::{Problem, Task};
+use std::path::{Component, Path};
+
+/// Variables that specs of a cluster may name.
+pub const SECRET_VARIABLES: &str = "DISTRIBUTARY_SECRET_";
+
+impl Task {
+    /// References to what is not for tasks: files outside of `folder`, other variables.
+    #[must_use]
+    pub fn unconfined(&self, folder: &Path) -> Vec<Problem> {
+        let mut found = Vec::new();
+        for (path, secret) in self.secrets() {
+            match secret.reference() {
+                Reference::Env(name) if !name.starts_with(SECRET_VARIABLES) => {
+                    let text = format!(
+                        "variable `{name}` is not for tasks of a cluster; give it a name that begins \
+                         with {SECRET_VARIABLES}"
+                    );
+                    found.push(problem(path, text));
+                }
+                Reference::File(file) if !is_below(file, folder) => {
+                    found.push(problem(path, outside(file)));
+                }
+                Reference::Env(_) | Reference::File(_) | Reference::Literal => {}
+            }
+        }
+        for (path, file) in self.files() {
+            if !is_below(file, folder) {
+                found.push(problem(path, outside(file)));
+            }
+        }
+        found
+    }
+
+    /// Certificates and keys.
+    fn files(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let (source, sink) = (&self.source.tls, &self.sink.security);
+        [
+            ("source.tls.ca", &source.ca),
+            ("source.tls.cert", &source.cert),
+            ("source.tls.key", &source.key),
+            ("sink.security.ca", &sink.ca),
+            ("sink.security.cert", &sink.cert),
+            ("sink.security.key", &sink.key),
+        ]
+        .into_iter()
+        .filter_map(|(path, file)| Some((path, file.as_deref()?)))
+    }
+}
+
+fn outside(file: &str) -> String {
+    format!(
+        "`{file}` is outside of the worker's `secrets_dir`; put it there and name it relative to it"
+    )
+}
+
+/// By its names alone: links below the folder are its owner's.
+fn is_below(file: &str, folder: &Path) -> bool {
+    let path = Path::new(file);
+    let climbs = path.components().any(|it| matches!(it, Component::ParentDir));
+    !climbs && (path.is_relative() || path.starts_with(folder))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn paths(password: &str, ca: &str) -> Vec<String> {
+        let yaml = format!(
+            "version: 1\ntask: shop\nsource:\n  hosts: [db]\n  database: d\n  user: u\n  \
+             password: {password}\n  tls: {{ca: {ca}}}\nsink:\n  brokers: [k]\nobjects:\n  \
+             - {{table: \"*.*\"}}\n"
+        );
+        let task = Task::parse(&yaml).expect("a spec");
+        let found = task.unconfined(Path::new("/run/secrets"));
+        found.into_iter().map(|problem| problem.path).collect()
+    }
+
+    #[test]
+    fn own_variables_and_the_secrets_folder_may_be_read() {
+        assert!(paths("${env:DISTRIBUTARY_SECRET_SHOP}", "shop/ca.pem").is_empty());
+        assert!(paths("${file:shop}", "/run/secrets/ca.pem").is_empty());
+    }
+
+    #[test]
+    fn everything_else_is_refused() {
+        assert_eq!(paths("${env:AWS_SECRET_ACCESS_KEY}", "ca.pem"), ["source.password"]);
+        assert_eq!(paths("${file:/etc/shadow}", "ca.pem"), ["source.password"]);
+        assert_eq!(paths("${file:../w1.key}", "../ca.pem"), ["source.password", "source.tls.ca"]);
+        assert_eq!(paths("${file:s}", "/run/secrets/../w1.key"), ["source.tls.ca"]);
+    }
+}
