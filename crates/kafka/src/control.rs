@@ -9,6 +9,7 @@ mod reader;
 mod succession;
 
 use crate::Error;
+use crate::lookup::Lookup;
 use crate::names::Seat;
 use crate::read::Entry;
 use crate::settings::Settings;
@@ -78,6 +79,16 @@ pub fn ensure_control(settings: &ControlSettings) -> Result<(), Error> {
     Ok(())
 }
 
+/// Whether nobody has ever led: nothing was written. A leader that is about to be the first may go
+/// unseen; who takes over then is fenced like every other one. Blocks.
+///
+/// # Errors
+/// Kafka does not answer, or the topic is not there.
+pub fn is_unled(settings: &ControlSettings) -> Result<bool, Error> {
+    let lookup = Lookup::new(&settings.settings)?;
+    Ok(lookup.with_records(&[settings.topic().to_owned()])?.is_empty())
+}
+
 /// A record of the control log.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ControlEntry {
@@ -119,6 +130,9 @@ pub struct Heartbeat {
     pub beat: u64,
     /// As in the fence.
     pub owner: String,
+    /// The last one of a leader that steps down by itself: nobody needs to wait.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub resigned: bool,
 }
 
 /// A topic from which something was taken away holds nobody's state any more.
@@ -148,7 +162,8 @@ mod tests {
             ver: "0.1.0".into(),
             owner: owner.clone(),
         };
-        let beat = Heartbeat { v: VERSION, term: 70, node, address, beat: 3, owner };
+        let beat =
+            Heartbeat { v: VERSION, term: 70, node, address, beat: 3, owner, resigned: false };
         assert_eq!(
             serde_json::to_string(&fence).expect("JSON"),
             r#"{"v":1,"node":"c1","address":"c1:7420","ver":"0.1.0","owner":"run-7-9/0"}"#
@@ -157,6 +172,8 @@ mod tests {
             serde_json::to_string(&beat).expect("JSON"),
             r#"{"v":1,"term":70,"node":"c1","address":"c1:7420","beat":3,"owner":"run-7-9/0"}"#
         );
+        let last = serde_json::to_string(&Heartbeat { resigned: true, ..beat }).expect("JSON");
+        assert!(last.ends_with(r#","owner":"run-7-9/0","resigned":true}"#), "{last}");
     }
 
     #[test]

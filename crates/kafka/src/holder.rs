@@ -65,6 +65,11 @@ impl Holder {
         self.taken
     }
 
+    /// Whether the instance of the last write goes on.
+    pub(crate) fn is_open(&self) -> bool {
+        self.transactional.is_some()
+    }
+
     /// Gives the seat up for good.
     pub(crate) fn give_up(&mut self) {
         self.taken = true;

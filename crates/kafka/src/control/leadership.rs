@@ -46,7 +46,7 @@ impl Leadership {
         let term = holder.term();
         let LeaderFence { v, node, address, owner, .. } = fence;
         info!(node, term, "leading the cluster");
-        let beat = Heartbeat { v, term, node, address, beat: 1, owner };
+        let beat = Heartbeat { v, term, node, address, beat: 1, owner, resigned: false };
         Ok((Self { holder, beat }, entries.into_iter().map(ControlEntry::from).collect()))
     }
 
@@ -87,6 +87,22 @@ impl Leadership {
         self.write_down(&[(LEADER_KEY.into(), Some(value))])?;
         self.beat.beat += 1;
         Ok(())
+    }
+
+    /// As [`Self::beat`], for the last time: this leader steps down by itself, and nobody needs to wait.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn resign(&mut self) -> Result<(), Error> {
+        self.beat.resigned = true;
+        self.beat()
+    }
+
+    /// Whether the next write goes on where the last one ended. Otherwise a new fence comes first, and
+    /// with it a new term for everybody who counts fences: better take the role anew.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.holder.is_open()
     }
 
     /// Makes sure that nothing of this leader is undecided: whoever has read up to the offset that is

@@ -52,7 +52,8 @@ mod tests {
 
     fn admit(succession: &mut Succession, offset: i64, term: i64, owner: &str) -> String {
         let [node, address] = ["c1", "c1:7420"].map(str::to_owned);
-        let beat = Heartbeat { v: 1, term, node, address, beat: 1, owner: owner.into() };
+        let owner = owner.into();
+        let beat = Heartbeat { v: 1, term, node, address, beat: 1, owner, resigned: false };
         let json = serde_json::to_vec(&beat).expect("JSON");
         match succession.admit(offset, LEADER_KEY, &json) {
             Ok(()) => "fits".into(),
