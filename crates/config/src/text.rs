@@ -49,6 +49,26 @@ impl Task {
     }
 }
 
+impl crate::Source {
+    /// Reads settings of a source that stand alone. What a task adds may be missing.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them, each with line and path.
+    pub fn parse(text: &str) -> Result<Self, Problems> {
+        parse(text, |_| Vec::new())
+    }
+}
+
+impl crate::Sink {
+    /// As [`crate::Source::parse`], of a sink.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn parse(text: &str) -> Result<Self, Problems> {
+        parse(text, |_| Vec::new())
+    }
+}
+
 /// Reads a spec and has `check` look at its values: what is wrong with either comes out at once.
 pub(crate) fn parse<T: DeserializeOwned>(
     text: &str,

@@ -1,5 +1,6 @@
 //! Worker and coordinator: membership, placement, links, task lifecycle, admin service.
 
+pub mod coordinator;
 pub mod leader;
 pub mod link;
 pub mod membership;

@@ -114,6 +114,9 @@ pub struct Task {
     pub restarts: u64,
     /// Grows with each `task reseed`.
     pub reseeds: u64,
+    /// The `reseeds` that have begun anew: what is above was asked for, and is not yet done.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub reseeded: u64,
     /// The last reseed goes on with the gap.
     pub accept_gap: bool,
     pub created_ms: i64,
@@ -136,6 +139,9 @@ pub struct Placement {
     pub lanes: Vec<Option<String>>,
     /// Where the nodes that are named here listen.
     pub addresses: BTreeMap<String, String>,
+    /// Lanes that a person has moved, and where to: they stay there while that worker may have them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pinned: BTreeMap<usize, String>,
 }
 
 impl Placement {
@@ -239,6 +245,11 @@ pub fn write<T: Serialize>(term: Term, body: &T) -> Vec<u8> {
 
 fn json<T: Serialize>(value: &T) -> Vec<u8> {
     serde_json::to_vec(value).expect("records have text keys and no failing parts")
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(value: &u64) -> bool {
+    *value == 0
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]

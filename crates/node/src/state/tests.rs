@@ -16,6 +16,7 @@ fn task() -> Task {
         desired: Desired::Running,
         restarts: 1,
         reseeds: 0,
+        reseeded: 0,
         accept_gap: false,
         created_ms: 1_700_000_000_000,
         changed_by: "ann".into(),

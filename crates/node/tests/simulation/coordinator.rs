@@ -316,6 +316,7 @@ impl Coordinator {
                     desired: Desired::Running,
                     restarts: 0,
                     reseeds: 0,
+                    reseeded: 0,
                     accept_gap: false,
                     created_ms: 0,
                     changed_by: "ann".into(),

@@ -1,0 +1,415 @@
+//! What persons order: what is to be written for it, or why it cannot be. Pure.
+
+use super::control::KeyValue;
+use super::plan::{addresses, is_eligible, next};
+use super::{difference, spec};
+use crate::membership::Members;
+use crate::placement::{Standing, Worker};
+use crate::state::{
+    ClusterState, Connection, Desired, Key, Node, Placement, State, Task, Term, write,
+};
+use crate::task_state::{self, TaskState};
+use rpc::{Code, Error, v1};
+use std::collections::BTreeMap;
+
+/// Tasks, and as many connections, that a cluster keeps.
+const TASKS_MAX: usize = 500;
+
+#[derive(Clone, Debug)]
+pub(super) enum Order {
+    Apply {
+        yaml: String,
+    },
+    Task {
+        name: String,
+        order: task_state::Order,
+        accept_gap: bool,
+    },
+    Drain {
+        node: String,
+    },
+    Uncordon {
+        node: String,
+    },
+    /// To `node`, or to another worker of our choice.
+    MoveLane {
+        task: String,
+        lane: usize,
+        node: Option<String>,
+    },
+    SetConnection {
+        name: String,
+        kind: String,
+        yaml: String,
+    },
+    RemoveConnection {
+        name: String,
+    },
+}
+
+/// What a person is told once the order is durable.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Done {
+    pub(super) plan: Option<v1::Plan>,
+    /// Of the spec, where it was changed.
+    pub(super) revision: u64,
+    /// Whether a connection is new.
+    pub(super) created: bool,
+    pub(super) notes: Vec<String>,
+}
+
+/// What is known when an order is carried out.
+pub(super) struct Situation<'a> {
+    pub(super) cluster: &'a ClusterState,
+    pub(super) members: &'a Members,
+    pub(super) term: Term,
+    /// Who orders.
+    pub(super) by: &'a str,
+    pub(super) now_ms: i64,
+}
+
+/// Records of one transaction.
+#[derive(Debug)]
+pub(super) struct Records {
+    term: Term,
+    pub(super) entries: Vec<KeyValue>,
+}
+
+impl Records {
+    pub(super) fn new(term: Term) -> Self {
+        Self { term, entries: Vec::new() }
+    }
+
+    pub(super) fn put(&mut self, key: &Key, body: &impl serde::Serialize) {
+        self.entries.push((key.to_string(), Some(write(self.term, body))));
+    }
+
+    pub(super) fn remove(&mut self, key: &Key) {
+        self.entries.push((key.to_string(), None));
+    }
+
+    /// Everything of a task that is released.
+    pub(super) fn remove_task(&mut self, name: &str, cluster: &ClusterState) {
+        if cluster.placements.contains_key(name) {
+            self.remove(&Key::Placement(name.into()));
+        }
+        self.remove(&Key::State(name.into()));
+        self.remove(&Key::Task(name.into()));
+    }
+}
+
+/// What a spec would do to its task.
+pub(super) fn preview(cluster: &ClusterState, yaml: &str) -> Result<v1::Plan, Error> {
+    let after = spec::accept(yaml)?;
+    let known = cluster.tasks.get(&after.task);
+    let before = known.map(|it| config::Task::parse(&it.spec).map_err(Error::spec)).transpose()?;
+    let items = difference::difference(before.as_ref(), &after);
+    let unchanged = before.is_some() && items.is_empty();
+    Ok(v1::Plan { task: after.task, creates: before.is_none(), unchanged, items })
+}
+
+impl Situation<'_> {
+    /// # Errors
+    /// Why it cannot be done, and what can.
+    pub(super) fn carry_out(&self, order: &Order) -> Result<(Records, Done), Error> {
+        let mut records = Records::new(self.term);
+        let done = match order {
+            Order::Apply { yaml } => self.apply(yaml, &mut records)?,
+            Order::Task { name, order, accept_gap } => {
+                self.task(name, *order, *accept_gap, &mut records)?
+            }
+            Order::Drain { node } => {
+                self.known(node)?;
+                records.put(&Key::Node(node.clone()), &Node { cordoned: true, draining: true });
+                Done::default()
+            }
+            Order::Uncordon { node } => {
+                self.known(node)?;
+                if self.cluster.nodes.contains_key(node) {
+                    records.remove(&Key::Node(node.clone()));
+                }
+                Done::default()
+            }
+            Order::MoveLane { task, lane, node } => {
+                self.move_lane(task, *lane, node.as_deref(), &mut records)?
+            }
+            Order::SetConnection { name, kind, yaml } => {
+                self.set_connection(name, kind, yaml, &mut records)?
+            }
+            Order::RemoveConnection { name } => {
+                self.remove_connection(name, &mut records)?;
+                Done::default()
+            }
+        };
+        Ok((records, done))
+    }
+
+    fn apply(&self, yaml: &str, records: &mut Records) -> Result<Done, Error> {
+        let plan = preview(self.cluster, yaml)?;
+        let name = &plan.task;
+        let known = self.cluster.tasks.get(name);
+        if known.is_some_and(|it| it.desired == Desired::Released) {
+            let cause = format!("task `{name}` is being released");
+            let remedy = "wait until it is gone from `task list`, then apply again";
+            return Err(Error::new(Code::State, cause, remedy));
+        }
+        if plan.unchanged {
+            return Ok(Done { plan: Some(plan), ..Done::default() });
+        }
+        let (task, state) = match known {
+            Some(known) => {
+                let state = self.state(name);
+                let next = state.state.ordered(name, task_state::Order::Apply).map_err(refused)?;
+                let task = Task {
+                    spec: yaml.to_owned(),
+                    spec_rev: known.spec_rev + 1,
+                    changed_by: self.by.to_owned(),
+                    ..known.clone()
+                };
+                // What keeps it from running is still so.
+                let state =
+                    (next != state.state).then(|| state.followed_by(next, None, None, self.now_ms));
+                (task, state)
+            }
+            None if TASKS_MAX <= self.cluster.tasks.len() => return Err(full("tasks")),
+            None => {
+                let task = Task {
+                    spec: yaml.to_owned(),
+                    spec_rev: 1,
+                    desired: Desired::Suspended,
+                    restarts: 0,
+                    reseeds: 0,
+                    reseeded: 0,
+                    accept_gap: false,
+                    created_ms: self.now_ms,
+                    changed_by: self.by.to_owned(),
+                };
+                (task, Some(State::new(TaskState::NotConfigured, self.now_ms)))
+            }
+        };
+        records.put(&Key::Task(name.clone()), &task);
+        if let Some(state) = state {
+            records.put(&Key::State(name.clone()), &state);
+        }
+        Ok(Done { revision: task.spec_rev, plan: Some(plan), ..Done::default() })
+    }
+
+    fn task(
+        &self,
+        name: &str,
+        order: task_state::Order,
+        accept_gap: bool,
+        records: &mut Records,
+    ) -> Result<Done, Error> {
+        use task_state::Order as O;
+        let known = self.cluster.tasks.get(name).ok_or_else(|| Error::not_found("task", name))?;
+        let state = self.state(name);
+        let next = state.state.ordered(name, order).map_err(refused)?;
+        let mut task = Task { changed_by: self.by.to_owned(), ..known.clone() };
+        let mut notes = Vec::new();
+        match order {
+            O::Start | O::Resume => task.desired = Desired::Running,
+            O::Suspend => {
+                task.desired = Desired::Suspended;
+                notes.push("the slot is kept and holds back WAL on the server".into());
+            }
+            O::Restart => {
+                task.desired = Desired::Running;
+                task.restarts += 1;
+                self.renew_placement(name, records);
+            }
+            O::Reseed if accept_gap => {
+                let cause = "this release cannot go on with a gap";
+                let remedy = "reseed with a new snapshot: leave out --accept-gap";
+                return Err(Error::new(Code::Unsupported, cause, remedy));
+            }
+            O::Reseed => {
+                task.desired = Desired::Running;
+                task.reseeds += 1;
+                task.accept_gap = false;
+            }
+            O::Release if state.state == TaskState::NotConfigured => {
+                records.remove_task(name, self.cluster);
+                notes.push("the task had never run: there was nothing to remove".into());
+                return Ok(Done { notes, ..Done::default() });
+            }
+            O::Release => {
+                task.desired = Desired::Released;
+                notes.push(
+                    "it is gone once a worker has removed slot, publication and topics".into(),
+                );
+            }
+            O::Apply | O::Snapshot => {
+                let cause =
+                    format!("this release does not carry out `{order}` of a task that runs");
+                return Err(Error::new(Code::Unsupported, cause, ""));
+            }
+        }
+        records.put(&Key::Task(name.into()), &task);
+        let state = state.followed_by(next, None, None, self.now_ms);
+        records.put(&Key::State(name.into()), &state);
+        Ok(Done { notes, ..Done::default() })
+    }
+
+    /// What is on its way from the life before is of an older placement, and not believed.
+    fn renew_placement(&self, name: &str, records: &mut Records) {
+        if let Some(placement) = self.cluster.placements.get(name)
+            && placement.nodes().next().is_some()
+        {
+            let renewed = Placement { rev: placement.rev + 1, ..placement.clone() };
+            records.put(&Key::Placement(name.into()), &renewed);
+        }
+    }
+
+    fn move_lane(
+        &self,
+        name: &str,
+        lane: usize,
+        node: Option<&str>,
+        records: &mut Records,
+    ) -> Result<Done, Error> {
+        let task = self.cluster.tasks.get(name).ok_or_else(|| Error::not_found("task", name))?;
+        let before = self.cluster.placements.get(name);
+        let owner = before.and_then(|it| it.lanes.get(lane));
+        let (Some(before), Some(owner)) = (before, owner) else {
+            return Err(Error::not_found("lane", &format!("{name}/{lane}")));
+        };
+        let labels = config::Task::parse(&task.spec).map_err(Error::spec)?.placement.producers;
+        let workers = self.members.workers(&self.cluster.nodes);
+        let node = match node {
+            Some(node) => {
+                let worker = workers.get(node).ok_or_else(|| Error::not_found("worker", node))?;
+                if !is_eligible(worker, &labels) {
+                    return Err(ineligible(node, worker));
+                }
+                node
+            }
+            None => {
+                let load = |node: &str| {
+                    let lanes = self.cluster.placements.values().flat_map(|it| it.lanes.iter());
+                    lanes.flatten().filter(|it| *it == node).count()
+                };
+                let others = workers.iter().filter(|(name, worker)| {
+                    Some(*name) != owner.as_ref() && is_eligible(worker, &labels)
+                });
+                let least = others.min_by_key(|(name, _)| (load(name), *name));
+                least.map(|(name, _)| name.as_str()).ok_or_else(|| {
+                    let cause = "no other worker can have it";
+                    Error::new(
+                        Code::State,
+                        cause,
+                        "see `cluster status` for their states and labels",
+                    )
+                })?
+            }
+        };
+        let mut placement = before.clone();
+        placement.lanes[lane] = Some(node.to_owned());
+        placement.pinned.insert(lane, node.to_owned());
+        placement.addresses = addresses(&placement, Some(before), &workers);
+        if let Some(placement) = next(Some(before), placement, self.cluster) {
+            records.put(&Key::Placement(name.into()), &placement);
+        }
+        Ok(Done::default())
+    }
+
+    fn set_connection(
+        &self,
+        name: &str,
+        kind: &str,
+        yaml: &str,
+        records: &mut Records,
+    ) -> Result<Done, Error> {
+        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        let is_name = name.len() <= 40
+            && name.starts_with(|first: char| first.is_ascii_lowercase())
+            && name.bytes().all(plain);
+        if !is_name {
+            let remedy = "give a small letter, then up to 39 small letters, digits or _";
+            return Err(Error::new(Code::Argument, format!("`{name}` is no name"), remedy));
+        }
+        spec::accept_connection(kind, yaml)?;
+        let created = !self.cluster.connections.contains_key(name);
+        if created && TASKS_MAX <= self.cluster.connections.len() {
+            return Err(full("connections"));
+        }
+        let connection = Connection { kind: kind.into(), spec: yaml.into() };
+        if self.cluster.connections.get(name) != Some(&connection) {
+            records.put(&Key::Connection(name.into()), &connection);
+        }
+        Ok(Done { created, ..Done::default() })
+    }
+
+    fn remove_connection(&self, name: &str, records: &mut Records) -> Result<(), Error> {
+        if !self.cluster.connections.contains_key(name) {
+            return Err(Error::not_found("connection", name));
+        }
+        let users = users(self.cluster, name);
+        if !users.is_empty() {
+            let cause = format!("connection `{name}` is used by {}", users.join(", "));
+            return Err(Error::new(
+                Code::State,
+                cause,
+                "release these tasks, or change their specs",
+            ));
+        }
+        records.remove(&Key::Connection(name.into()));
+        Ok(())
+    }
+
+    fn known(&self, node: &str) -> Result<(), Error> {
+        let known = self.members.get(node).is_some() || self.cluster.nodes.contains_key(node);
+        if known { Ok(()) } else { Err(Error::not_found("worker", node)) }
+    }
+
+    fn state(&self, name: &str) -> State {
+        let known = self.cluster.states.get(name).cloned();
+        known.unwrap_or_else(|| State::new(TaskState::NotConfigured, self.now_ms))
+    }
+}
+
+/// Tasks that name a connection.
+pub(super) fn users(cluster: &ClusterState, connection: &str) -> Vec<String> {
+    let uses = |task: &Task| {
+        config::Task::parse(&task.spec).is_ok_and(|it| {
+            [it.source.connection, it.sink.connection].iter().flatten().any(|it| it == connection)
+        })
+    };
+    cluster.tasks.iter().filter(|(_, it)| uses(it)).map(|(name, _)| name.clone()).collect()
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it maps an error")]
+fn refused(refused: task_state::Refused) -> Error {
+    Error::new(Code::State, refused.to_string(), "")
+}
+
+fn full(what: &str) -> Error {
+    let cause = format!("the cluster has {TASKS_MAX} {what}, which is all it keeps");
+    Error::new(Code::Busy, cause, "release or remove what is not needed")
+}
+
+fn ineligible(node: &str, worker: &Worker) -> Error {
+    let (why, remedy) = match worker.standing {
+        Standing::Leaving => ("is drained or about to leave", "uncordon it, or choose another one"),
+        Standing::Holding => ("is cordoned or silent", "choose another one"),
+        Standing::Ready => ("has not the labels of `placement.producers`", "choose another one"),
+    };
+    Error::new(Code::State, format!("worker `{node}` {why}"), remedy)
+}
+
+/// Parts that each worker has: fronts, then lanes.
+pub(super) fn loads(placements: &BTreeMap<String, Placement>) -> BTreeMap<&str, (u32, u32)> {
+    let mut loads: BTreeMap<&str, (u32, u32)> = BTreeMap::new();
+    for placement in placements.values() {
+        for front in placement.front.iter() {
+            loads.entry(front).or_default().0 += 1;
+        }
+        for lane in placement.lanes.iter().flatten() {
+            loads.entry(lane).or_default().1 += 1;
+        }
+    }
+    loads
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,179 @@
+use super::*;
+use crate::coordinator::plan::tests::Bench;
+use crate::membership::{Registration, Timing};
+use crate::placement::{Labels, Scope};
+use std::time::Instant;
+
+/// A cluster of a leader with two workers.
+struct Office {
+    bench: Bench,
+    members: Members,
+}
+
+impl Office {
+    fn new() -> Self {
+        let mut members = Members::new(Timing::default());
+        for (connection, name) in ["w1", "w2"].into_iter().enumerate() {
+            let address = format!("{name}:7420");
+            let registration = Registration { address, labels: Labels::new(), ver: "0".into() };
+            let joined = members.register(name, registration, connection as u64, Instant::now());
+            joined.expect("the first of its name");
+        }
+        Self { bench: Bench::new(&["w1", "w2"]), members }
+    }
+
+    /// Carries an order out and reads back what was written.
+    fn order(&mut self, order: &Order) -> Result<Done, String> {
+        let situation = Situation {
+            cluster: &self.bench.cluster,
+            members: &self.members,
+            term: 0,
+            by: "admin `ann`",
+            now_ms: 9,
+        };
+        let (records, done) = situation.carry_out(order).map_err(|it| it.to_string())?;
+        for (key, value) in &records.entries {
+            self.bench.write(key, value.as_deref());
+        }
+        self.bench.plan(Scope::All);
+        Ok(done)
+    }
+
+    fn task(&mut self, order: task_state::Order) -> Result<Done, String> {
+        self.order(&Order::Task { name: "shop".into(), order, accept_gap: false })
+    }
+
+    fn applied() -> Self {
+        let mut office = Self::new();
+        let done = office.order(&Order::Apply { yaml: spec(4) }).expect("applied");
+        assert_eq!(done.revision, 1);
+        office
+    }
+
+    fn running() -> Self {
+        let mut office = Self::applied();
+        office.task(task_state::Order::Start).expect("started");
+        office
+    }
+
+    fn state(&self) -> TaskState {
+        self.bench.cluster.states["shop"].state
+    }
+}
+
+fn spec(lanes: usize) -> String {
+    format!(
+        "version: 1\ntask: shop\nlanes: {lanes}\nsource: {{hosts: [\"db:5432\"], database: shop, user: u}}\n\
+         sink: {{brokers: [\"k:9092\"]}}\nobjects: [{{table: \"public.*\"}}]\n"
+    )
+}
+
+#[test]
+fn a_task_is_applied_started_and_changed() {
+    let mut office = Office::applied();
+    assert_eq!(office.state(), TaskState::NotConfigured);
+    assert!(office.bench.cluster.placements.is_empty());
+    office.task(task_state::Order::Start).expect("started");
+    assert_eq!(office.state(), TaskState::Prechecking);
+    assert_eq!(office.bench.placement().lanes.len(), 4);
+    let again = office.order(&Order::Apply { yaml: spec(4) }).expect("applied");
+    assert!(again.plan.is_some_and(|it| it.unchanged) && again.revision == 0);
+    let done = office.order(&Order::Apply { yaml: spec(6) }).expect("applied");
+    assert_eq!(done.revision, 2);
+    let plan = done.plan.expect("a plan");
+    assert!(!plan.creates && plan.items.len() == 1, "{plan:?}");
+    assert_eq!(office.bench.cluster.tasks["shop"].changed_by, "admin `ann`");
+}
+
+#[test]
+fn a_suspended_task_goes_on_with_a_newer_placement() {
+    let mut office = Office::running();
+    let rev = office.bench.placement().rev;
+    let done = office.task(task_state::Order::Suspend).expect("suspended");
+    assert!(done.notes[0].contains("holds back WAL"), "{:?}", done.notes);
+    assert_eq!(office.bench.placement().nodes().count(), 0);
+    office.task(task_state::Order::Resume).expect("resumed");
+    assert!(rev + 1 < office.bench.placement().rev);
+    let refused = office.task(task_state::Order::Resume).expect_err("it runs");
+    assert!(refused.contains("possible now: apply, suspend"), "{refused}");
+    let refused = office.task(task_state::Order::Snapshot).expect_err("not yet");
+    assert!(refused.contains("cannot be asked for a snapshot"), "{refused}");
+}
+
+#[test]
+fn a_restart_makes_what_is_on_its_way_old() {
+    let mut office = Office::running();
+    let before = office.bench.placement().clone();
+    office.task(task_state::Order::Restart).expect("restarted");
+    let after = office.bench.placement();
+    assert_eq!((after.rev, &after.lanes), (before.rev + 1, &before.lanes));
+    assert_eq!(office.bench.cluster.tasks["shop"].restarts, 1);
+}
+
+#[test]
+fn a_reseed_needs_a_task_that_stands_and_a_new_snapshot() {
+    let mut office = Office::running();
+    assert!(office.task(task_state::Order::Reseed).is_err(), "it runs");
+    office.task(task_state::Order::Suspend).expect("suspended");
+    let (name, order) = ("shop".to_owned(), task_state::Order::Reseed);
+    let gap = Order::Task { name, order, accept_gap: true };
+    assert!(office.order(&gap).expect_err("not yet").contains("this release"));
+    office.task(order).expect("reseeded");
+    let task = &office.bench.cluster.tasks["shop"];
+    assert_eq!((task.reseeds, task.reseeded), (1, 0));
+}
+
+#[test]
+fn a_release_keeps_a_front_and_blocks_the_name() {
+    let mut office = Office::running();
+    office.task(task_state::Order::Release).expect("released");
+    assert!(office.bench.placement().front.is_some());
+    let refused = office.order(&Order::Apply { yaml: spec(4) }).expect_err("in progress");
+    assert!(refused.contains("is being released"), "{refused}");
+}
+
+#[test]
+fn a_task_that_never_ran_is_released_at_once() {
+    let mut office = Office::applied();
+    office.task(task_state::Order::Release).expect("released");
+    assert!(office.bench.cluster.tasks.is_empty() && office.bench.cluster.states.is_empty());
+}
+
+#[test]
+fn a_lane_moves_only_to_who_may_have_it() {
+    let mut office = Office::running();
+    let owner = office.bench.placement().lanes[0].clone().expect("placed");
+    let other = if owner == "w1" { "w2" } else { "w1" };
+    let order = |lane, node: Option<&str>| Order::MoveLane {
+        task: "shop".into(),
+        lane,
+        node: node.map(str::to_owned),
+    };
+    office.order(&order(0, None)).expect("moved");
+    assert_eq!(office.bench.placement().lanes[0].as_deref(), Some(other));
+    assert!(office.order(&order(9, None)).expect_err("no lane").contains("no lane `shop/9`"));
+    assert!(office.order(&order(0, Some("w3"))).expect_err("unknown").contains("no worker `w3`"));
+    office.order(&Order::Drain { node: owner.clone() }).expect("drained");
+    let refused = office.order(&order(0, Some(&owner))).expect_err("drained");
+    assert!(refused.contains("is drained"), "{refused}");
+    office.order(&Order::Uncordon { node: owner.clone() }).expect("uncordoned");
+    office.order(&order(0, Some(&owner))).expect("moved back");
+    assert_eq!(office.bench.placement().lanes[0].as_deref(), Some(owner.as_str()));
+    assert!(office.order(&Order::Drain { node: "w3".into() }).is_err());
+}
+
+#[test]
+fn connections_are_kept_and_removed() {
+    let mut office = Office::new();
+    let set = |name: &str, yaml: &str| Order::SetConnection {
+        name: name.into(),
+        kind: "source".into(),
+        yaml: yaml.into(),
+    };
+    assert!(office.order(&set("main", "user: u")).expect("set").created);
+    assert!(!office.order(&set("main", "user: v")).expect("set").created);
+    assert!(office.order(&set("Main", "user: u")).expect_err("a name").contains("no name"));
+    let remove = Order::RemoveConnection { name: "main".into() };
+    office.order(&remove).expect("removed");
+    assert!(office.order(&remove).is_err());
+}

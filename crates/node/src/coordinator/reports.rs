@@ -1,0 +1,223 @@
+//! What workers say of their tasks, put together. Pure.
+//!
+//! In:    [`TaskReport`]s, each with the worker that has sent it.
+//! Out:   one report per task; the task's next state, where it is another one.
+//! Holds: the last report of each worker about each of its tasks.
+//! Never: believes a worker about what it was not given, or about an older placement.
+
+use crate::state::{Placement, State};
+use crate::task_state::{News, TaskState};
+use rpc::v1::TaskReport;
+use std::collections::BTreeMap;
+
+/// More than any cause or remedy of ours.
+const TEXT_BYTES_MAX: usize = 4 << 10;
+/// Lanes of a task.
+const LANES_MAX: usize = 64;
+
+#[derive(Debug, Default)]
+pub(super) struct Reports {
+    /// By task, then by worker.
+    last: BTreeMap<String, BTreeMap<String, TaskReport>>,
+}
+
+impl Reports {
+    /// Whether the report is of somebody who has a part of the task, by its present placement.
+    pub(super) fn accept(
+        &mut self,
+        node: &str,
+        mut report: TaskReport,
+        placement: Option<&Placement>,
+    ) -> bool {
+        let is_present = placement.is_some_and(|it| {
+            it.rev == report.placement_rev && it.nodes().any(|owner| owner == node)
+        });
+        if !is_present {
+            return false;
+        }
+        report.lanes.truncate(LANES_MAX);
+        for text in [&mut report.cause, &mut report.remedy] {
+            text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
+        }
+        let of_task = self.last.entry(report.task.clone()).or_default();
+        // Of a worker that runs the front and lanes apart from it, the front's says more.
+        let says_less = report.state.is_empty()
+            && of_task.get(node).is_some_and(|last| {
+                !last.state.is_empty() && last.placement_rev == report.placement_rev
+            });
+        if !says_less {
+            of_task.insert(node.to_owned(), report);
+        }
+        true
+    }
+
+    pub(super) fn forget_node(&mut self, node: &str) {
+        for of_task in self.last.values_mut() {
+            of_task.remove(node);
+        }
+    }
+
+    pub(super) fn forget_task(&mut self, task: &str) {
+        self.last.remove(task);
+    }
+
+    /// What the worker of the front says, if it has carried out the present placement.
+    pub(super) fn of_front(&self, task: &str, placement: &Placement) -> Option<&TaskReport> {
+        let report = self.last.get(task)?.get(placement.front.as_deref()?)?;
+        (report.placement_rev == placement.rev).then_some(report)
+    }
+
+    /// One report: the front's, with each lane as its owner sees it. A moment after the placement has
+    /// changed it is the last one before.
+    pub(super) fn folded(&self, task: &str, placement: &Placement) -> Option<TaskReport> {
+        let of_task = self.last.get(task)?;
+        let by = |node: &str| of_task.get(node);
+        let mut folded = placement.front.as_deref().and_then(by).cloned().unwrap_or_default();
+        for lane in folded.lanes.iter_mut().filter(|it| it.node.is_empty()) {
+            lane.node = placement.front.clone().unwrap_or_default();
+        }
+        let mut lanes: BTreeMap<u32, _> =
+            std::mem::take(&mut folded.lanes).into_iter().map(|lane| (lane.lane, lane)).collect();
+        for (lane, owner) in (0..).zip(&placement.lanes) {
+            let Some(report) = owner.as_deref().and_then(by) else { continue };
+            let own =
+                report.lanes.iter().find(|it| it.lane == lane && Some(&it.node) == owner.as_ref());
+            if let Some(own) = own {
+                lanes.insert(lane, own.clone());
+            }
+        }
+        folded.lanes = lanes.into_values().collect();
+        folded.task = task.to_owned();
+        folded.placement_rev = placement.rev;
+        Some(folded)
+    }
+}
+
+/// What a state's word reports. `None`: nothing new.
+pub(super) fn news(word: &str) -> Option<News> {
+    Some(match word {
+        "prechecking" => News::Prechecking,
+        "precheck-failed" => News::PrecheckFailed,
+        "initializing" => News::Initializing,
+        "synchronizing" => News::Close,
+        "catching-up" => News::Behind,
+        "retrying" => News::Retrying,
+        "parked" => News::Parked,
+        "failed" => News::GaveUp,
+        "completed" => News::Completed,
+        "released" => News::Released,
+        _ => return None,
+    })
+}
+
+/// Whether what a reseed asked for has begun: from here on the task goes on with what it has.
+pub(super) fn has_begun_anew(front: &TaskReport) -> bool {
+    match news(&front.state) {
+        Some(News::Initializing | News::Close | News::Completed) => true,
+        Some(News::Behind) => front.watermark_lsn != 0,
+        Some(
+            News::Prechecking
+            | News::PrecheckFailed
+            | News::Retrying
+            | News::Parked
+            | News::GaveUp
+            | News::Released,
+        )
+        | None => false,
+    }
+}
+
+/// The state after a report of the front; `None`: it is as it was. While a task is retried, its cause
+/// counts the tries, which nobody needs to keep.
+pub(super) fn next_state(state: &State, front: &TaskReport, now_ms: i64) -> Option<State> {
+    let next = state.state.reported(news(&front.state)?)?;
+    let text = |text: &String| (!text.is_empty()).then(|| text.clone());
+    let (cause, remedy) = (text(&front.cause), text(&front.remedy));
+    let is_told = next == TaskState::Retrying || (&cause, &remedy) == (&state.cause, &state.remedy);
+    if next == state.state && is_told {
+        return None;
+    }
+    Some(state.followed_by(next, cause, remedy, now_ms))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rpc::v1::LaneReport;
+
+    fn placement() -> Placement {
+        let owner = |node: &str| Some(node.to_owned());
+        Placement {
+            rev: 7,
+            front: owner("w1"),
+            lanes: vec![owner("w1"), owner("w2")],
+            ..Placement::default()
+        }
+    }
+
+    fn report(rev: u64, state: &str, lanes: &[(u32, &str, u64)]) -> TaskReport {
+        let lane = |&(lane, node, records): &(u32, &str, u64)| LaneReport {
+            lane,
+            node: node.into(),
+            records,
+            ..LaneReport::default()
+        };
+        TaskReport {
+            task: "shop".into(),
+            placement_rev: rev,
+            state: state.into(),
+            lanes: lanes.iter().map(lane).collect(),
+            ..TaskReport::default()
+        }
+    }
+
+    #[test]
+    fn only_who_has_a_part_by_the_present_placement_is_believed() {
+        let (mut reports, placement) = (Reports::default(), placement());
+        assert!(!reports.accept("w3", report(7, "parked", &[]), Some(&placement)));
+        assert!(!reports.accept("w1", report(6, "parked", &[]), Some(&placement)));
+        assert!(!reports.accept("w1", report(7, "parked", &[]), None));
+        assert!(reports.accept("w2", report(7, "parked", &[]), Some(&placement)));
+        assert!(reports.of_front("shop", &placement).is_none(), "w2 does not run the front");
+        assert!(reports.accept("w1", report(7, "parked", &[]), Some(&placement)));
+        assert!(reports.of_front("shop", &placement).is_some());
+        let newer = Placement { rev: 8, ..placement };
+        assert!(reports.of_front("shop", &newer).is_none(), "it was said of an older placement");
+    }
+
+    #[test]
+    fn each_lane_is_as_its_owner_sees_it() {
+        let (mut reports, placement) = (Reports::default(), placement());
+        let front = report(7, "synchronizing", &[(0, "", 10), (1, "w2", 4)]);
+        assert!(reports.accept("w1", front, Some(&placement)));
+        assert!(reports.accept(
+            "w2",
+            report(7, "", &[(1, "w2", 5), (0, "w2", 99)]),
+            Some(&placement)
+        ));
+        let folded = reports.folded("shop", &placement).expect("it was reported");
+        let records: Vec<_> = folded.lanes.iter().map(|it| (it.lane, it.records)).collect();
+        assert_eq!((records, folded.state.as_str()), (vec![(0, 10), (1, 5)], "synchronizing"));
+        assert!(reports.accept("w1", report(7, "", &[]), Some(&placement)), "it says less");
+        reports.forget_node("w2");
+        let folded = reports.folded("shop", &placement).expect("w1 still says so");
+        assert_eq!((folded.lanes[1].records, folded.lanes[0].node.as_str()), (4, "w1"));
+    }
+
+    #[test]
+    fn a_state_changes_with_its_cause_and_late_news_change_nothing() {
+        let state = State::new(TaskState::Synchronizing, 1);
+        assert_eq!(next_state(&state, &report(7, "synchronizing", &[]), 2), None);
+        assert_eq!(next_state(&state, &report(7, "", &[]), 2), None);
+        assert_eq!(next_state(&state, &report(7, "modifying", &[]), 2), None);
+        let mut parked = report(7, "parked", &[]);
+        parked.cause = "the slot is gone".into();
+        parked.remedy = "reseed".into();
+        let next = next_state(&state, &parked, 2).expect("it parks");
+        assert_eq!((next.state, next.since_ms, next.history.len()), (TaskState::Parked, 2, 1));
+        assert_eq!(next.cause.as_deref(), Some("the slot is gone"));
+        assert_eq!(next_state(&next, &report(7, "synchronizing", &[]), 3), None);
+        let suspended = State::new(TaskState::Suspended, 1);
+        assert_eq!(next_state(&suspended, &parked, 2), None);
+    }
+}

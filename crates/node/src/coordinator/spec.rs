@@ -1,0 +1,132 @@
+//! Specs as they come over the admin service: what of them is not accepted. Pure.
+
+use config::{Places, Problem, Problems, Secret, Sink, Source, Task};
+use rpc::Error;
+
+/// A spec is a record of the control topic, which holds up to 1 MB by default.
+const SPEC_BYTES_MAX: usize = 512 << 10;
+/// Where a secret stands, after the part that it belongs to.
+const LITERAL: &str = "is a literal secret, which would be stored in Kafka; \
+                       give a reference: ${env:DISTRIBUTARY_SECRET_NAME} or ${file:NAME}";
+
+/// The spec, if this release can carry it out and it holds no secret.
+pub(super) fn accept(yaml: &str) -> Result<Task, Error> {
+    refuse(refused_text(yaml))?;
+    let task = Task::parse(yaml).map_err(Error::spec)?;
+    let places = Places::of(yaml);
+    let literal = |path: &'static str| literal(path, &places);
+    let mut found: Vec<_> = task.literal_secrets().into_iter().map(literal).collect();
+    found.extend(
+        task.unsupported().into_iter().map(|it| Problem { line: places.line(&it.path), ..it }),
+    );
+    found.sort_by_key(|it| it.line);
+    refuse(found)?;
+    Ok(task)
+}
+
+/// Whether the settings of a named connection can be kept. That some are missing is no fault: the task
+/// has them.
+pub(super) fn accept_connection(kind: &str, yaml: &str) -> Result<(), Error> {
+    refuse(refused_text(yaml))?;
+    let secrets: Vec<(&str, Option<Secret>)> = match kind {
+        "source" => {
+            let Source { password, .. } = Source::parse(yaml).map_err(Error::spec)?;
+            vec![("password", password)]
+        }
+        "sink" => {
+            let Sink { security, registry, .. } = Sink::parse(yaml).map_err(Error::spec)?;
+            vec![
+                ("security.password", security.password),
+                ("security.key_password", security.key_password),
+                ("registry.password", registry.and_then(|it| it.password)),
+            ]
+        }
+        _ => {
+            let text = format!("`{kind}` is not allowed (allowed: source, sink)");
+            return refuse(vec![Problem { line: 0, path: "kind".into(), text }]);
+        }
+    };
+    let places = Places::of(yaml);
+    let literals =
+        secrets.into_iter().filter(|(_, it)| it.as_ref().is_some_and(Secret::is_literal));
+    refuse(literals.map(|(path, _)| literal(path, &places)).collect())
+}
+
+fn refuse(found: Vec<Problem>) -> Result<(), Error> {
+    if found.is_empty() { Ok(()) } else { Err(Error::spec(Problems(found))) }
+}
+
+fn literal(path: &str, places: &Places) -> Problem {
+    Problem { line: places.line(path), path: path.into(), text: LITERAL.into() }
+}
+
+/// What is wrong with a text, whatever it says.
+fn refused_text(yaml: &str) -> Vec<Problem> {
+    let mut found = Vec::new();
+    let mut whole = |line, text: String| found.push(Problem { line, path: String::new(), text });
+    if SPEC_BYTES_MAX < yaml.len() {
+        whole(0, format!("the spec is larger than {SPEC_BYTES_MAX} bytes"));
+    }
+    if let Some(at) = yaml.lines().position(|line| line.contains("PRIVATE KEY-----")) {
+        let text = "a private key, which would be stored in Kafka; give the name of a file that is \
+                    below the workers' `secrets_dir`";
+        whole(at + 1, text.into());
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPEC: &str = "version: 1
+task: shop
+source:
+  hosts: [db:5432]
+  database: shop
+  user: shop
+  password: ${env:DISTRIBUTARY_SECRET_SHOP}
+sink:
+  brokers: [k:9092]
+objects: [{table: public.*}]
+";
+
+    fn problems(error: &Error) -> Vec<(usize, &str)> {
+        assert_eq!(error.code, rpc::Code::Spec);
+        error.spec.iter().map(|it| (it.line, it.path.as_str())).collect()
+    }
+
+    #[test]
+    fn a_spec_with_references_is_accepted() {
+        assert_eq!(accept(SPEC).expect("accepted").task, "shop");
+    }
+
+    #[test]
+    fn secrets_are_refused_with_their_place_and_never_shown() {
+        let error = accept(&SPEC.replace("${env:DISTRIBUTARY_SECRET_SHOP}", "hunter2"));
+        let error = error.expect_err("refused");
+        assert_eq!(problems(&error), [(7, "source.password")]);
+        assert!(!error.to_string().contains("hunter2"));
+        let key = format!("{SPEC}# -----BEGIN PRIVATE KEY-----\n");
+        assert_eq!(problems(&accept(&key).expect_err("refused")), [(11, "")]);
+    }
+
+    #[test]
+    fn what_this_release_does_not_carry_out_is_refused() {
+        let connection = SPEC.replace("  hosts: [db:5432]", "  connection: main");
+        let error = accept(&connection).expect_err("refused");
+        assert_eq!(problems(&error), [(4, "source.connection")]);
+    }
+
+    #[test]
+    fn connections_are_kept_in_part_but_not_with_what_is_wrong_or_secret() {
+        assert_eq!(accept_connection("source", "hosts: [db:5432]\nuser: u\n"), Ok(()));
+        assert_eq!(accept_connection("sink", "{brokers: [k:9092]}"), Ok(()));
+        let refused = |kind: &str, yaml: &str| accept_connection(kind, yaml).expect_err("refused");
+        assert_eq!(problems(&refused("source", "user: u\npassword: x\n")), [(2, "password")]);
+        let sink = "brokers: [k:9092]\nsecurity:\n  password: x\n";
+        assert_eq!(problems(&refused("sink", sink)), [(3, "security.password")]);
+        assert_eq!(problems(&refused("sink", "brokerz: [k:9092]")), [(1, "brokerz")]);
+        assert_eq!(problems(&refused("table", "a: b")), [(0, "kind")]);
+    }
+}
