@@ -9,12 +9,22 @@ use tracing_subscriber::fmt::MakeWriter;
 pub const FILTER_VARIABLE: &str = "DISTRIBUTARY_LOG";
 
 /// What a command has to say to its user goes through whatever the filter says: where lines are JSON,
-/// errors of a spec are lines too.
-const ALWAYS: &str = "distributary::report=info";
+/// errors of a spec are lines too. So does the audit log: nobody shall silence what was done.
+const ALWAYS: &str = "distributary::report=info,audit=info";
 
 /// Packages whose lines the level is about.
-const OURS: &[&str] =
-    &["distributary", "config", "kafka", "pipeline", "postgres", "record", "supervision", "wal"];
+const OURS: &[&str] = &[
+    "distributary",
+    "config",
+    "kafka",
+    "node",
+    "pipeline",
+    "postgres",
+    "record",
+    "rpc",
+    "supervision",
+    "wal",
+];
 
 /// The shape of log lines.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
