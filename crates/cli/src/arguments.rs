@@ -1,5 +1,12 @@
 //! What can be said on the command line, and its help.
 
+mod cluster;
+
+pub(crate) use cluster::{
+    Access, Apply, Begin, ConnectionSettings, Connections, ConnectionsVerb, NodeConfig, Nodes,
+    NodesVerb, Release, Reseed, Snapshot, TaskStatus, TaskVerb, Tasks,
+};
+
 use crate::output::OutputFormat;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
@@ -19,14 +26,16 @@ const ABOUT: &str = "\
 Carries the changes of PostgreSQL databases to Kafka, exactly once.
 
 A task spec, one YAML file, says what is captured and how it arrives. `distributary schema` prints \
-its JSON Schema, for editors.";
+its JSON Schema, for editors. A task runs in one process, or on a cluster of coordinators and \
+workers.";
 
 const EXAMPLES: &str = "\
 Examples:
   distributary check shop.yaml       is everything in place? writes nothing
   distributary objects shop.yaml     what would be captured, and where it would go
   distributary tail shop.yaml        look at events, without Kafka
-  distributary run shop.yaml         go
+  distributary run shop.yaml         go, in this process
+  distributary task apply shop.yaml  or give it to a cluster
 
 Exit codes:
   0  done
@@ -61,15 +70,35 @@ pub(crate) enum Verb {
     Check(Check),
     Objects(Objects),
     Tail(Tail),
-    /// Print the JSON Schema of the task spec
+    Task(Tasks),
+    Cluster(Nodes),
+    Connection(Connections),
+    /// Run a coordinator of a cluster in this process
+    ///
+    /// Several may run: one leads, the others answer and take its place. SIGTERM or Ctrl-C ends it,
+    /// after it has given up the lead; a second one ends it at once. What runs goes on without it.
+    #[command(after_help = NODE_EXIT_CODES)]
+    Coordinator(NodeConfig),
+    /// Run a worker of a cluster in this process
+    ///
+    /// SIGTERM or Ctrl-C ends it, after what it runs has moved to other workers; a second one ends it
+    /// at once, and loses and doubles nothing either.
+    #[command(after_help = NODE_EXIT_CODES)]
+    Worker(NodeConfig),
+    /// Print the JSON Schema of the task spec or of the node spec
     ///
     /// For editors that complete and check YAML as it is written.
     #[command(after_help = "\
 Examples:
   distributary schema > distributary.schema.json
+  distributary schema --node > node.schema.json
   # then, as the first line of a spec:
   # yaml-language-server: $schema=distributary.schema.json")]
-    Schema,
+    Schema {
+        /// Of the node spec, in place of the task spec
+        #[arg(long)]
+        node: bool,
+    },
     /// Print a script that completes commands and options in a shell
     #[command(after_help = "\
 Examples:
@@ -81,6 +110,12 @@ Examples:
         shell: Shell,
     },
 }
+
+const NODE_EXIT_CODES: &str = "\
+Exit codes:
+  0  ended by request
+  1  failed, or fenced by another node of the same name
+  2  wrong usage or spec";
 
 /// Run a task in this process: precheck, schema, snapshot, then the stream
 ///

@@ -2,8 +2,10 @@
 
 mod arguments;
 mod check;
+mod cluster;
 mod console;
 mod exit;
+mod node;
 mod objects;
 mod output;
 mod report;
@@ -53,7 +55,12 @@ fn carry_out(arguments: &Arguments, console: &Console) -> Exit {
         Verb::Check(check) => check::check(check, output),
         Verb::Objects(objects) => objects::objects(objects, output),
         Verb::Tail(tail) => tail::tail(tail, output),
-        Verb::Schema => schema::schema(output),
+        Verb::Task(tasks) => cluster::tasks(tasks, output),
+        Verb::Cluster(nodes) => cluster::nodes(nodes, output),
+        Verb::Connection(connections) => cluster::connections(connections, output),
+        Verb::Coordinator(config) => node::coordinator(config, output),
+        Verb::Worker(config) => node::worker(config, output),
+        Verb::Schema { node } => schema::schema(*node, output),
         Verb::Completions { shell } => schema::completions(*shell),
     };
     ended.and_then(|exit| io::stdout().flush().map(|()| exit)).unwrap_or_else(|error| {

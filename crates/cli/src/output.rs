@@ -61,6 +61,17 @@ impl Output {
         })
     }
 
+    /// Text in place of what was there, on a terminal.
+    ///
+    /// # Errors
+    /// When stdout cannot be written.
+    pub(crate) fn redraw(self, text: &str, first: bool) -> io::Result<()> {
+        // Line by line over the old ones: an empty screen in between would flicker.
+        let begin = if first { "\u{1b}[2J\u{1b}[H" } else { "\u{1b}[H" };
+        let lines: String = text.lines().map(|line| format!("{line}\u{1b}[K\n")).collect();
+        self.write(&format!("{begin}{lines}\u{1b}[J"))
+    }
+
     fn write(self, text: &str) -> io::Result<()> {
         let mut stdout = io::stdout().lock();
         stdout.write_all(text.as_bytes())?;

@@ -20,14 +20,14 @@ use pipeline::{Options, Progress};
 use std::io;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
 pub(crate) fn run(arguments: &Run, output: Output, console: &Console) -> io::Result<Exit> {
     let spec = match spec::load(&arguments.spec, output) {
         Ok(spec) => spec,
         Err(exit) => return Ok(exit),
     };
-    warn_of_literals(&spec);
+    spec::warn_of_literals(&spec.task.literal_secrets());
     system::block_on(live(arguments, spec, output, console))
 }
 
@@ -76,15 +76,4 @@ async fn precheck(arguments: &Run, spec: &Spec, output: Output) -> bool {
         report::error(output, "precheck not passed; nothing was started", remedy);
     }
     verdict.passed
-}
-
-fn warn_of_literals(spec: &Spec) {
-    let settings = spec.task.literal_secrets();
-    if !settings.is_empty() {
-        warn!(
-            settings = settings.join(", "),
-            "secrets stand in the spec itself, where whoever reads it sees them; refer to them \
-             as ${{env:NAME}} or ${{file:PATH}}"
-        );
-    }
 }

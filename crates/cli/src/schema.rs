@@ -7,8 +7,8 @@ use clap::CommandFactory;
 use clap_complete::Shell;
 use std::io::{self, Write};
 
-pub(crate) fn schema(output: Output) -> io::Result<Exit> {
-    let schema = config::task_schema();
+pub(crate) fn schema(node: bool, output: Output) -> io::Result<Exit> {
+    let schema = if node { config::node_schema() } else { config::task_schema() };
     output.document(&schema, || format!("{schema:#}\n"))?;
     Ok(Exit::Done)
 }

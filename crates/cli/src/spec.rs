@@ -5,6 +5,7 @@ use crate::output::Output;
 use crate::report;
 use config::{LoadError, Places, Problem, Problems, Secret, Task};
 use std::path::{Path, PathBuf};
+use tracing::warn;
 
 /// A spec that can be carried out.
 #[derive(Debug)]
@@ -44,14 +45,26 @@ pub(crate) fn load(path: &Path, output: Output) -> Result<Spec, Exit> {
     Err(refuse(&problems))
 }
 
-fn folder(spec: &Path) -> PathBuf {
+pub(crate) fn warn_of_literals(settings: &[&str]) {
+    if !settings.is_empty() {
+        warn!(
+            settings = settings.join(", "),
+            "secrets stand in the spec itself, where whoever reads it sees them; refer to them \
+             as ${{env:NAME}} or ${{file:PATH}}"
+        );
+    }
+}
+
+/// What the paths of a spec are relative to.
+pub(crate) fn folder(spec: &Path) -> PathBuf {
     match spec.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
         Some(_) | None => PathBuf::from("."),
     }
 }
 
-fn refused_properties(task: &Task) -> impl Iterator<Item = Problem> {
+/// Properties of Kafka's client that a task may not set.
+pub(crate) fn refused_properties(task: &Task) -> impl Iterator<Item = Problem> {
     use kafka::properties::RefusedProperty;
     kafka::properties::check(&task.sink.properties).into_iter().map(|refused| match refused {
         RefusedProperty::Refused { name, reason } => {

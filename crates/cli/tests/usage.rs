@@ -38,7 +38,8 @@ fn the_help_says_what_it_does() {
             Carries the changes of PostgreSQL databases to Kafka, exactly once.
 
             A task spec, one YAML file, says what is captured and how it arrives. `distributary schema` prints
-            its JSON Schema, for editors.
+            its JSON Schema, for editors. A task runs in one process, or on a cluster of coordinators and
+            workers.
 
             Usage: distributary [OPTIONS] <COMMAND>
 
@@ -47,7 +48,12 @@ fn the_help_says_what_it_does() {
               check        Check whether a task could run; writes nothing anywhere
               objects      Show what a task would capture: tables, keys, topics; writes nothing anywhere
               tail         Print events from now on, as they would arrive in Kafka, without touching Kafka
-              schema       Print the JSON Schema of the task spec
+              task         Tasks of a cluster: create, change, look, start, stop, remove
+              cluster      Nodes of a cluster: look, drain, give back, move lanes
+              connection   Named connections that the specs of a cluster refer to
+              coordinator  Run a coordinator of a cluster in this process
+              worker       Run a worker of a cluster in this process
+              schema       Print the JSON Schema of the task spec or of the node spec
               completions  Print a script that completes commands and options in a shell
 
             Options:
@@ -78,7 +84,8 @@ fn the_help_says_what_it_does() {
               distributary check shop.yaml       is everything in place? writes nothing
               distributary objects shop.yaml     what would be captured, and where it would go
               distributary tail shop.yaml        look at events, without Kafka
-              distributary run shop.yaml         go
+              distributary run shop.yaml         go, in this process
+              distributary task apply shop.yaml  or give it to a cluster
 
             Exit codes:
               0  done
@@ -213,9 +220,141 @@ fn the_help_of_check_says_how_to_pass() {
 }
 
 #[test]
+fn the_help_of_task_apply_says_what_leaves_this_machine() {
+    check_help(
+        &["task", "apply", "--help"],
+        &expect![[r#"
+        Create a task, or change it; what a change does is shown first
+
+        Secrets in the spec must be references: `${env:DISTRIBUTARY_SECRET_…}` or `${file:…}` below
+        `secrets_dir`, both of the workers. A literal one is refused before anything is sent.
+
+        Usage: distributary task apply [OPTIONS] <TASK.yaml>
+
+        Arguments:
+          <TASK.yaml>
+                  The task spec
+
+        Options:
+              --dry-run
+                  Only show what would be done; with -o json or yaml also what would be sent
+
+          -o, --output <FORMAT>
+                  How results are printed on stdout; `json` also makes log lines JSON
+
+                  Possible values:
+                  - text: For people
+                  - json: One JSON document; log lines are JSON objects, one per line
+                  - yaml: One YAML document
+
+                  [default: text]
+
+              --log-level <LEVEL>
+                  Which log lines go to stderr: off, error, warn, info, debug, trace, or a filter such as
+                  `info,kafka=debug`
+
+                  [env: DISTRIBUTARY_LOG]
+                  [default: info]
+
+          -h, --help
+                  Print help (see a summary with '-h')
+
+        Cluster:
+              --coordinator <URL>
+                  Coordinators: HOST:PORT or https://HOST:PORT, separated by commas or given repeatedly. One
+                  that answers is enough: it knows who leads
+
+                  [env: DISTRIBUTARY_COORDINATOR]
+                  [default: 127.0.0.1:7420]
+
+              --token-file <FILE>
+                  File with the token to show, and nothing else; only its owner and group may read it
+
+                  [env: DISTRIBUTARY_TOKEN_FILE]
+
+              --ca <FILE>
+                  CA of the cluster, PEM; without it only this machine's own coordinator is reached
+
+                  [env: DISTRIBUTARY_CA]
+
+              --cert <FILE>
+                  Certificate with the role `admin`, PEM, in place of a token or beside it
+
+                  [env: DISTRIBUTARY_CERT]
+
+              --key <FILE>
+                  Private key of the certificate, PEM
+
+                  [env: DISTRIBUTARY_KEY]
+
+        Examples:
+          distributary task apply shop.yaml --dry-run
+          distributary task apply shop.yaml --dry-run -o yaml   the plan, and the spec as it is sent
+          distributary task apply shop.yaml
+
+        Exit codes:
+          0  applied, or nothing to change
+          1  refused, failed, or no coordinator can be reached
+          2  wrong usage or spec; nothing was applied
+    "#]],
+    );
+}
+
+#[test]
+fn the_help_of_a_worker_says_how_it_ends() {
+    check_help(
+        &["worker", "--help"],
+        &expect![[r#"
+        Run a worker of a cluster in this process
+
+        SIGTERM or Ctrl-C ends it, after what it runs has moved to other workers; a second one ends it at
+        once, and loses and doubles nothing either.
+
+        Usage: distributary worker [OPTIONS] --config <NODE.yaml>
+
+        Options:
+              --config <NODE.yaml>
+                  The node spec; paths in it are relative to its folder
+
+          -o, --output <FORMAT>
+                  How results are printed on stdout; `json` also makes log lines JSON
+
+                  Possible values:
+                  - text: For people
+                  - json: One JSON document; log lines are JSON objects, one per line
+                  - yaml: One YAML document
+
+                  [default: text]
+
+              --log-level <LEVEL>
+                  Which log lines go to stderr: off, error, warn, info, debug, trace, or a filter such as
+                  `info,kafka=debug`
+
+                  [env: DISTRIBUTARY_LOG]
+                  [default: info]
+
+          -h, --help
+                  Print help (see a summary with '-h')
+
+        Exit codes:
+          0  ended by request
+          1  failed, or fenced by another node of the same name
+          2  wrong usage or spec
+    "#]],
+    );
+}
+
+#[test]
 fn the_help_of_each_command_has_its_exit_codes_or_examples() {
-    for command in ["run", "check", "objects", "tail", "schema", "completions"] {
-        let output = distributary(&[command, "--help"]);
+    let commands = "run check objects tail task cluster connection coordinator worker schema \
+                    completions";
+    let below = "task apply,task list,task status,task start,task suspend,task resume,\
+                 task restart,task snapshot,task reseed,task release,cluster status,\
+                 cluster drain,cluster uncordon,cluster move-lane,connection set,\
+                 connection list,connection remove";
+    for command in commands.split(' ').chain(below.split(',')) {
+        let words: Vec<&str> = command.split(' ').chain(["--help"]).collect();
+        let output = distributary(&words);
         assert_eq!(output.status.code(), Some(0), "{command}");
         let help = stdout(&output);
         assert!(help.contains("Exit codes:") || help.contains("Examples:"), "{command}:\n{help}");
@@ -234,6 +373,15 @@ fn wrong_usage_ends_with_2() {
         &["check", "a", "--ignore"],
         &["completions", "no-such-shell"],
         &["schema", "-o", "xml"],
+        &["task"],
+        &["task", "apply"],
+        &["task", "snapshot", "shop"],
+        &["task", "snapshot", "shop", "--table", "orders"],
+        &["cluster", "move-lane", "shop", "first"],
+        &["connection", "set", "kafka-a"],
+        &["connection", "set", "kafka-a", "--source", "a", "--sink", "b"],
+        &["worker"],
+        &["coordinator", "n1.yaml"],
         &["schema", "--log-level", "loud"],
     ] {
         let output = distributary(arguments);
@@ -274,6 +422,17 @@ fn the_schema_is_json_and_knows_the_keys() {
 }
 
 #[test]
+fn the_schema_of_nodes_is_another() {
+    let output = distributary(&["schema", "--node"]);
+    assert_eq!(output.status.code(), Some(0));
+    let schema: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let properties = schema["properties"].as_object().expect("properties");
+    for key in ["node", "listen", "control", "coordinators", "tls"] {
+        assert!(properties.contains_key(key), "{key}");
+    }
+}
+
+#[test]
 fn the_schema_as_yaml_says_the_same() {
     use saphyr::{LoadableYamlNode, Yaml};
     let yaml = stdout(&distributary(&["schema", "-o", "yaml"]));
@@ -291,7 +450,7 @@ fn completions_know_the_commands() {
         let output = distributary(&["completions", shell]);
         assert_eq!(output.status.code(), Some(0), "{shell}");
         let script = stdout(&output);
-        for word in ["objects", "until-caught-up", "completions"] {
+        for word in ["objects", "until-caught-up", "completions", "accept-gap", "uncordon"] {
             assert!(script.contains(word), "`{word}` is missing for {shell}");
         }
     }

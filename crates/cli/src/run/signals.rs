@@ -13,7 +13,7 @@ use tracing::{info, warn};
 pub(crate) fn stop_on_signals(stop: CancellationToken) -> io::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    actix_rt::spawn(async move {
+    tokio::spawn(async move {
         let mut next = async || {
             tokio::select! {
                 _ = interrupt.recv() => "SIGINT",

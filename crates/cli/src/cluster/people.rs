@@ -1,0 +1,208 @@
+//! What a cluster says of itself, for people. Pure: the caller says what time it is.
+
+use super::figures::{self, NONE, or_none};
+use super::view::{Cluster, Connection, Lane, Node, Placement, Plan, PlanItem, Task};
+use crate::{report, table};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// Longer values are cut: the other forms have all of them.
+const VALUE_CHARS_MAX: usize = 40;
+
+pub(super) fn tasks(tasks: &[Task], now_unix_ms: u64) -> String {
+    let heading = [
+        "TASK", "STATE", "FOR", "PHASE", "LATENCY", "RATE", "RETRIES", "WAL HELD", "FRONT",
+        "LANES ON",
+    ];
+    let rows: Vec<_> = tasks.iter().map(|task| cells(task, now_unix_ms)).collect();
+    let table = table::aligned(heading, &[4, 5, 6, 7], &rows);
+    let stuck = tasks.iter().filter(|task| task.cause.is_some());
+    let causes: String = stuck.map(|task| format!("\n{}: {}", task.name, why(task))).collect();
+    let causes = if causes.is_empty() { causes } else { format!("{causes}\n") };
+    format!("{table}{causes}\n{}\n", report::counted(tasks.len(), "task"))
+}
+
+fn cells(task: &Task, now_unix_ms: u64) -> [String; 10] {
+    [
+        task.name.clone(),
+        state(task).to_owned(),
+        figures::age(task.since_unix_ms.unwrap_or_default(), now_unix_ms),
+        or_none(task.phase.as_deref().unwrap_or_default()),
+        shown(task.latency_ms, figures::span),
+        task.records_per_second.map_or_else(|| NONE.into(), figures::rate),
+        shown(task.retries, figures::count),
+        shown(task.retained_bytes, figures::bytes),
+        task.placement.as_ref().map_or_else(|| NONE.into(), front),
+        lanes_on(&task.lanes),
+    ]
+}
+
+fn state(task: &Task) -> &str {
+    task.state.as_deref().unwrap_or(NONE)
+}
+
+/// Cause and remedy, below each other.
+fn why(task: &Task) -> String {
+    let cause = task.cause.as_deref().unwrap_or_default();
+    match &task.remedy {
+        Some(remedy) => format!("{cause}\n  remedy: {remedy}"),
+        None => cause.to_owned(),
+    }
+}
+
+fn shown(figure: Option<u64>, how: fn(u64) -> String) -> String {
+    figure.map_or_else(|| NONE.into(), how)
+}
+
+/// One name where the front is together.
+fn front(placement: &Placement) -> String {
+    let Placement { reader, decoder, router, .. } = placement;
+    if reader == decoder && decoder == router {
+        return or_none(reader);
+    }
+    [reader, decoder, router].map(|node| or_none(node)).join(", ")
+}
+
+/// Lanes by their nodes: `w1: 0-3, w2: 4-7`.
+fn lanes_on(lanes: &[Lane]) -> String {
+    let mut nodes = BTreeMap::<&str, Vec<u8>>::new();
+    for lane in lanes {
+        let node = lane.node.as_deref().or(lane.placed.as_deref()).unwrap_or(NONE);
+        nodes.entry(node).or_default().push(u8::try_from(lane.lane).unwrap_or(u8::MAX));
+    }
+    let each = nodes.iter().map(|(node, lanes)| format!("{node}: {}", table::ranges(lanes)));
+    or_none(&each.collect::<Vec<_>>().join("; "))
+}
+
+pub(super) fn task(task: &Task, now_unix_ms: u64) -> String {
+    let mut lines: Vec<(&str, String)> = vec![("task", task.name.clone())];
+    if !task.labels.is_empty() {
+        lines.push(("labels", labels(&task.labels)));
+    }
+    lines.push(("revision", task.revision.to_string()));
+    lines.push(("wanted", or_none(&task.wanted)));
+    let since = task.since_unix_ms.map(|since| figures::age(since, now_unix_ms));
+    let since = since.map_or_else(String::new, |since| format!(" for {since}"));
+    lines.push(("state", format!("{}{since}", state(task))));
+    for (name, text) in [("cause", &task.cause), ("remedy", &task.remedy), ("phase", &task.phase)] {
+        lines.extend(text.as_ref().map(|text| (name, text.replace('\n', "\n           "))));
+    }
+    lines.push(("watermark", or_none(task.watermark_lsn.as_deref().unwrap_or_default())));
+    lines.push(("WAL held", shown(task.retained_bytes, figures::bytes)));
+    lines.push(("latency", shown(task.latency_ms, figures::span)));
+    let rate = task.records_per_second.map_or_else(|| NONE.into(), figures::rate);
+    lines.push(("records", format!("{}, {rate}", shown(task.records, figures::count))));
+    lines.push(("retries", shown(task.retries, figures::count)));
+    let placement = task.placement.as_ref();
+    let front = placement.map_or_else(|| "not placed".into(), front);
+    lines.push(("front", front));
+    let lines: String = lines.iter().map(|(name, text)| format!("{name:<9}  {text}\n")).collect();
+    if task.lanes.is_empty() {
+        return lines;
+    }
+    let rows: Vec<_> = task.lanes.iter().map(lane).collect();
+    let table = table::aligned(["LANE", "NODE", "STATE", "POSITION", "RECORDS"], &[0, 4], &rows);
+    format!("{lines}\n{table}")
+}
+
+fn lane(lane: &Lane) -> [String; 5] {
+    let node = match (&lane.node, &lane.placed) {
+        (Some(node), Some(placed)) if node != placed => format!("{node} -> {placed}"),
+        (Some(node), _) | (None, Some(node)) => node.clone(),
+        (None, None) => NONE.to_owned(),
+    };
+    [
+        lane.lane.to_string(),
+        node,
+        or_none(lane.state.as_deref().unwrap_or_default()),
+        or_none(lane.position.as_deref().unwrap_or_default()),
+        shown(lane.records, figures::count),
+    ]
+}
+
+fn labels(labels: &BTreeMap<String, String>) -> String {
+    let each = labels.iter().map(|(name, value)| format!("{name}={value}"));
+    or_none(&each.collect::<Vec<_>>().join(", "))
+}
+
+pub(super) fn cluster(cluster: &Cluster, now_unix_ms: u64) -> String {
+    let leader = match &cluster.leader {
+        Some(leader) => format!("{leader} leads, term {}", cluster.term),
+        None => "nobody leads, or nobody is known to; what runs goes on".to_owned(),
+    };
+    let nodes = nodes(&cluster.nodes, now_unix_ms);
+    format!("{leader}\n\n{nodes}\n{}", tasks(&cluster.tasks, now_unix_ms))
+}
+
+fn nodes(nodes: &[Node], now_unix_ms: u64) -> String {
+    let heading =
+        ["NODE", "ROLE", "STATE", "FOR", "FRONTS", "LANES", "ADDRESS", "VERSION", "LABELS"];
+    let rows = nodes.iter().map(|node| {
+        let runs = |count: u32| match node.role.as_str() {
+            "coordinator" => NONE.to_owned(),
+            _ => count.to_string(),
+        };
+        [
+            node.name.clone(),
+            node.role.clone(),
+            node.state.clone(),
+            figures::age(node.since_unix_ms, now_unix_ms),
+            runs(node.fronts),
+            runs(node.lanes),
+            or_none(&node.address),
+            or_none(&node.version),
+            labels(&node.labels),
+        ]
+    });
+    table::aligned(heading, &[4, 5], &rows.collect::<Vec<_>>())
+}
+
+/// A node's line after an order.
+pub(super) fn node(node: &Node) -> String {
+    let (fronts, lanes) = (node.fronts as usize, node.lanes as usize);
+    let runs = format!("{}, {}", report::counted(fronts, "front"), report::counted(lanes, "lane"));
+    format!("{} `{}` is {}; it runs {runs}\n", node.role, node.name, node.state)
+}
+
+pub(super) fn plan(plan: &Plan) -> String {
+    let task = &plan.task;
+    if plan.unchanged {
+        return format!("task `{task}`: nothing changes\n");
+    }
+    let what = match (plan.creates, plan.items.len()) {
+        (true, _) => "is new".to_owned(),
+        (false, 1) => "changes in one setting".to_owned(),
+        (false, count) => format!("changes in {count} settings"),
+    };
+    if plan.items.is_empty() {
+        return format!("task `{task}` {what}\n");
+    }
+    let rows: Vec<_> = plan.items.iter().map(item).collect();
+    let table = table::aligned(["SETTING", "BEFORE", "AFTER", "TAKES", "NOTE"], &[], &rows);
+    format!("task `{task}` {what}\n\n{table}\n")
+}
+
+fn item(item: &PlanItem) -> [String; 5] {
+    let (before, after) = (value(&item.before), value(&item.after));
+    [item.path.clone(), before, after, item.effect.to_owned(), item.note.clone()]
+}
+
+fn value(value: &Value) -> String {
+    let text = match value {
+        Value::Null => return NONE.to_owned(),
+        Value::String(text) => text.replace('\n', " "),
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
+    };
+    if text.chars().count() <= VALUE_CHARS_MAX {
+        return or_none(&text);
+    }
+    text.chars().take(VALUE_CHARS_MAX - 1).chain(['…']).collect()
+}
+
+pub(super) fn connections(connections: &[Connection]) -> String {
+    let rows = connections
+        .iter()
+        .map(|it| [it.name.clone(), it.kind.clone(), or_none(&it.tasks.join(", "))]);
+    let table = table::aligned(["NAME", "KIND", "TASKS"], &[], &rows.collect::<Vec<_>>());
+    format!("{table}\n{}\n", report::counted(connections.len(), "connection"))
+}

@@ -1,0 +1,192 @@
+//! Settings on their way into a cluster: no literal secret, nothing that only this machine has, no comment,
+//! and no default, which may be another one in the cluster's release.
+
+use config::confine::SECRET_VARIABLES;
+use config::{Object, Places, Problem, Secret, Sink, Source, Task};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+/// Settings as YAML, without what is there by default.
+///
+/// # Errors
+/// When they cannot be written.
+pub(super) fn yaml<T: Default + Serialize>(settings: &T) -> Result<String, String> {
+    let value = |settings: &T| serde_json::to_value(settings).map_err(|error| error.to_string());
+    let mut given = value(settings)?;
+    leave_out(&mut given, &value(&T::default())?);
+    serde_saphyr::to_string(&given).map_err(|error| error.to_string())
+}
+
+fn leave_out(given: &mut Value, default: &Value) {
+    let Some(given) = given.as_object_mut() else { return };
+    given.retain(|name, value| !value.is_null() && default.get(name) != Some(value));
+    for (name, value) in given {
+        match (&mut *value, default.get(name)) {
+            (Value::Array(items), _) if name == "objects" => {
+                let object = serde_json::to_value(Object::default()).unwrap_or_default();
+                items.iter_mut().for_each(|item| leave_out(item, &object));
+            }
+            (value, Some(default)) if !default.is_null() => leave_out(value, default),
+            // Of settings that are not there by default, what is not there.
+            (value, _) => leave_out(value, &Value::Object(Map::new())),
+        }
+    }
+}
+
+/// Secrets of a task that a cluster must not or cannot have.
+pub(super) fn refused_in_task(task: &Task, text: &str) -> Vec<Problem> {
+    let webhook = task.alerts.as_ref().and_then(|alerts| alerts.webhook.as_ref());
+    let secrets = of_source("source.", &task.source).chain(of_sink("sink.", &task.sink));
+    refused(secrets.chain([("alerts.webhook".to_owned(), webhook)]), text)
+}
+
+pub(super) fn refused_in_source(source: &Source, text: &str) -> Vec<Problem> {
+    refused(of_source("", source), text)
+}
+
+pub(super) fn refused_in_sink(sink: &Sink, text: &str) -> Vec<Problem> {
+    refused(of_sink("", sink), text)
+}
+
+type Named<'a> = (String, Option<&'a Secret>);
+
+fn of_source<'a>(prefix: &str, source: &'a Source) -> impl Iterator<Item = Named<'a>> {
+    [(format!("{prefix}password"), source.password.as_ref())].into_iter()
+}
+
+fn of_sink<'a>(prefix: &str, sink: &'a Sink) -> impl Iterator<Item = Named<'a>> {
+    let registry = sink.registry.as_ref().and_then(|registry| registry.password.as_ref());
+    [
+        (format!("{prefix}security.password"), sink.security.password.as_ref()),
+        (format!("{prefix}security.key_password"), sink.security.key_password.as_ref()),
+        (format!("{prefix}registry.password"), registry),
+    ]
+    .into_iter()
+}
+
+fn refused<'a>(secrets: impl Iterator<Item = Named<'a>>, text: &str) -> Vec<Problem> {
+    let places = Places::of(text);
+    let problem = |(path, secret): Named<'_>| {
+        let text = why_refused(secret?)?;
+        Some(Problem { line: places.line(&path), path, text })
+    };
+    secrets.filter_map(problem).collect()
+}
+
+fn why_refused(secret: &Secret) -> Option<String> {
+    if secret.is_literal() {
+        return Some(format!(
+            "a literal secret does not leave this machine; refer to one that the workers have: \
+             ${{env:{SECRET_VARIABLES}…}}, or ${{file:…}} below their `secrets_dir`"
+        ));
+    }
+    // What is no literal is shown as its reference.
+    let shown = secret.to_string();
+    let variable = shown.strip_prefix("${env:")?.strip_suffix('}')?;
+    (!variable.starts_with(SECRET_VARIABLES)).then(|| {
+        format!(
+            "workers read no variable `{variable}`, only such that begin with {SECRET_VARIABLES}; \
+             rename it there, e.g. ${{env:{SECRET_VARIABLES}{variable}}}"
+        )
+    })
+}
+
+/// Files that stay where they are: the workers need them, too.
+pub(super) fn files(task: &Task) -> Vec<String> {
+    let (tls, security) = (&task.source.tls, &task.sink.security);
+    [
+        ("source.tls.ca", &tls.ca),
+        ("source.tls.cert", &tls.cert),
+        ("source.tls.key", &tls.key),
+        ("sink.security.ca", &security.ca),
+        ("sink.security.cert", &security.cert),
+        ("sink.security.key", &security.key),
+    ]
+    .into_iter()
+    .filter_map(|(path, file)| file.as_ref().map(|file| format!("{path} ({file})")))
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+
+    const INTERFACE: &str = include_str!("../../../config/testdata/interface.yaml");
+
+    const SPEC: &str = "# hunter2
+version: 1
+task: shop
+source: {hosts: [db1:5432], database: shop, user: u, password: '${env:DISTRIBUTARY_SECRET_SHOP}'}
+sink: {brokers: [k1:9092], unrepresentable: null, acks: all, topic: 'on', partitions: 12}
+objects:
+- {table: public.orders, partitions: 3, operations: [insert]}
+- {table: public.*}
+";
+
+    #[test]
+    fn what_is_sent_means_the_same_without_defaults_and_comments() {
+        let task = Task::parse(SPEC).expect("a task");
+        let sent = yaml(&task).expect("written");
+        assert_eq!(Task::parse(&sent).as_ref(), Ok(&task));
+        expect![[r#"
+            version: 1
+            task: shop
+            source:
+              hosts:
+              - db1:5432
+              database: shop
+              user: u
+              password: ${env:DISTRIBUTARY_SECRET_SHOP}
+            sink:
+              brokers:
+              - k1:9092
+              topic: "on"
+              partitions: 12
+              unrepresentable: "null"
+            objects:
+            - table: public.orders
+              partitions: 3
+              operations:
+              - insert
+            - table: public.*
+        "#]]
+        .assert_eq(&sent);
+    }
+
+    #[test]
+    fn the_interface_s_own_spec_survives_but_for_its_literals() {
+        let spec = INTERFACE
+            .replace("password: p", "password: '${file:p}'")
+            .replace("\"http://hook/…\"", "'${file:hook}'");
+        let task = Task::parse(&spec).expect("a task");
+        let sent = yaml(&task).expect("written");
+        assert_eq!(Task::parse(&sent).as_ref(), Ok(&task), "{sent}");
+    }
+
+    #[test]
+    fn secrets_that_a_cluster_cannot_have_are_refused_with_their_lines() {
+        let spec = "version: 1
+task: shop
+source:
+  hosts: [db1:5432]
+  database: shop
+  user: u
+  password: ${env:SHOP}
+sink:
+  brokers: [k1:9092]
+  security: {password: hunter2}
+objects: [{table: public.*}]
+alerts: {webhook: 'http://hook/hunter2'}
+";
+        let task = Task::parse(spec).expect("a task");
+        let found = refused_in_task(&task, spec);
+        let places: Vec<_> = found.iter().map(|it| (it.line, it.path.as_str())).collect();
+        assert_eq!(
+            places,
+            [(7, "source.password"), (10, "sink.security.password"), (12, "alerts.webhook")]
+        );
+        assert!(found[0].text.contains("${env:DISTRIBUTARY_SECRET_SHOP}"), "{}", found[0].text);
+        assert!(found.iter().all(|it| !it.text.contains("hunter2")));
+    }
+}
