@@ -37,10 +37,14 @@ impl Placed {
 
 impl Hosts for Placed {
     fn of(&self, lane: u8) -> Host {
-        let placement = self.placement();
-        match placement.and_then(|it| it.lanes.get(usize::from(lane)).cloned().flatten()) {
-            Some(node) if node == self.context.node.node => Host::Here,
-            Some(node) => Host::Node(node),
+        let own = &self.context.node.node;
+        let Some(placement) = self.placement() else { return Host::Nowhere };
+        match placement.lanes.get(usize::from(lane)) {
+            Some(Some(node)) if node == own => Host::Here,
+            Some(Some(node)) => Host::Node(node.clone()),
+            Some(None) => Host::Nowhere,
+            // Of the revision before, which had more lanes: they are sealed beside the front.
+            None if placement.front.as_ref() == Some(own) => Host::Here,
             None => Host::Nowhere,
         }
     }

@@ -86,8 +86,8 @@ impl Tasks {
                     continue;
                 }
             };
-            let reseed = state.states.get(name).is_some_and(|it| it.state == TaskState::Modifying)
-                && 0 < wanted.reseeds;
+            // The leader notes it as done once the front has begun anew, so that no later start repeats it.
+            let reseed = task.reseeded < task.reseeds;
             let beginning = Beginning { spec, wanted, reseed };
             let runner = Runner::start(self.context.clone(), Handle::current(), beginning);
             fronts.insert(name.clone(), Front { runner, placement_rev, stopping: None });
