@@ -4,6 +4,7 @@ Arguments: the resolved compose file, the Dockerfile, the repository's root.
 """
 
 import os
+import re
 import sys
 
 import dockerfile
@@ -37,10 +38,15 @@ def of_compose(compose):
             yield f"{name}: can do more than it need be able to"
         if service.get("hostname") != name:
             yield f"{name}: has another host name, by which others would look for it"
-        if name.startswith("w") and not service.get("stop_grace_period", "").startswith("1m"):
+        if name.startswith("w") and seconds(service.get("stop_grace_period", "10s")) < LEAVE_SECONDS:
             yield f"{name}: is ended before it can leave, which takes up to {LEAVE_SECONDS} s"
         if f"{name}={'coordinator' if name.startswith('c') else 'worker'}" not in services["certificates"]["command"]:
             yield f"{name}: gets no certificate"
+
+
+def seconds(text):
+    units = {"h": 3600, "m": 60, "s": 1}
+    return sum(int(number) * units[unit] for number, unit in re.findall(r"(\d+)([hms])", text))
 
 
 def of_dockerfile(path, root):
