@@ -28,8 +28,16 @@ bench name *args:
     cargo build --release -p cli --bin distributary
     cargo bench --bench {{ name }} -- {{ args }}
 
+# A cluster of N coordinators and N workers on loopback, with real servers and a shop to carry; run again, it changes only what differs.
+up *args="3":
+    ./cluster/local/up {{ args }}
+
+# End what `up` has started; `--wipe` deletes its data, too.
+down *args:
+    ./cluster/local/down {{ args }}
+
 # Start servers and leave them running, by default the ones that most work needs.
-up *names="postgres-15 kafka":
+servers *names="postgres-15 kafka":
     ./cluster/local/servers start {{ names }}
 
 # What must be green.

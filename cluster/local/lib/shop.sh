@@ -6,9 +6,13 @@ shop_sql() {
 
 port_of() { servers address "$1" | cut -d : -f 2; }
 
+# Does nothing where the shop is there already.
 shop_create() {
-    database=postgres shop_sql -c 'CREATE DATABASE shop OWNER distributary'
-    shop_sql -c 'SET ROLE distributary' -f "$here/shop/schema.sql" -c 'RESET ROLE' -c 'ANALYZE'
+    [[ -n $(database=postgres shop_sql -c "SELECT 1 FROM pg_database WHERE datname = 'shop'") ]] ||
+        database=postgres shop_sql -c 'CREATE DATABASE shop OWNER distributary'
+    # In one transaction: whole or not at all.
+    [[ -n $(shop_sql -c "SELECT to_regnamespace('shop')") ]] ||
+        shop_sql -1 -c 'SET ROLE distributary' -f "$here/shop/schema.sql" -c 'RESET ROLE' -c 'ANALYZE'
     shop_sql -c "SELECT format('%s: %s rows', relname, reltuples) FROM pg_class
         WHERE relnamespace = 'shop'::regnamespace AND relkind = 'r' ORDER BY 1"
 }
@@ -16,12 +20,13 @@ shop_create() {
 # Runs in the background, in a session of its own: Ctrl-C is for this script, which ends things in their order.
 shop_workload() {
     local pgbench=/usr/lib/postgresql/15/bin/pgbench
-    setsid "$pgbench" -n -c 2 -R "$rate" -T 604800 --max-tries 5 -h 127.0.0.1 -p "$(port_of "$postgres")" -U postgres \
+    setsid "$pgbench" -n -c 2 -R "$rate" -T "${workload_seconds:-604800}" --max-tries 5 -h 127.0.0.1 -p "$(port_of "$postgres")" -U postgres \
         -f "$here/shop/order.sql@300" -f "$here/shop/progress.sql@400" -f "$here/shop/cancel.sql@100" \
         -f "$here/shop/browse.sql@198" -f "$here/shop/sweep.sql@2" shop >"$folder/workload.log" 2>&1 </dev/null 6>&- &
     workload=$!
 }
 
+# Argument: the variable that holds the password (default SHOP_PASSWORD).
 shop_task() {
     cp "$(servers tls "$postgres")/ca.pem" "$folder/ca.pem"
     cat >"$folder/task.yaml" <<YAML
@@ -31,7 +36,7 @@ source:
   hosts: ["$(servers address "$postgres")"]
   database: shop
   user: distributary
-  password: \${env:SHOP_PASSWORD}
+  password: \${env:${1:-SHOP_PASSWORD}}
   tls: {mode: verify-full, ca: ca.pem}
 sink:
   brokers: ["$(servers address "$kafka")"]
