@@ -44,7 +44,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "config",
         ],
     ),
-    ("tests", &["node", "rpc", "postgres", "kafka", "record", "wal", "config"]),
+    ("tests", &["node", "pipeline", "rpc", "postgres", "kafka", "record", "wal", "config"]),
 ];
 
 /// These decide in plain functions of values, so they get no runtime, no actors, no network.
