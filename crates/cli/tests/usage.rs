@@ -224,79 +224,84 @@ fn the_help_of_task_apply_says_what_leaves_this_machine() {
     check_help(
         &["task", "apply", "--help"],
         &expect![[r#"
-        Create a task, or change it; what a change does is shown first
+            Create a task, or change it; what a change does is shown first
 
-        Secrets in the spec must be references: `${env:DISTRIBUTARY_SECRET_…}` or `${file:…}` below
-        `secrets_dir`, both of the workers. A literal one is refused before anything is sent.
+            Secrets in the spec must be references: `${env:DISTRIBUTARY_SECRET_…}` or `${file:…}` below
+            `secrets_dir`, both of the workers. A literal one is refused before anything is sent.
 
-        Usage: distributary task apply [OPTIONS] <TASK.yaml>
+            Usage: distributary task apply [OPTIONS] <TASK.yaml>
 
-        Arguments:
-          <TASK.yaml>
-                  The task spec
+            Arguments:
+              <TASK.yaml>
+                      The task spec
 
-        Options:
-              --dry-run
-                  Only show what would be done; with -o json or yaml also what would be sent
+            Options:
+                  --dry-run
+                      Only show what would be done; with -o json or yaml also what would be sent
 
-          -o, --output <FORMAT>
-                  How results are printed on stdout; `json` also makes log lines JSON
+              -o, --output <FORMAT>
+                      How results are printed on stdout; `json` also makes log lines JSON
 
-                  Possible values:
-                  - text: For people
-                  - json: One JSON document; log lines are JSON objects, one per line
-                  - yaml: One YAML document
+                      Possible values:
+                      - text: For people
+                      - json: One JSON document; log lines are JSON objects, one per line
+                      - yaml: One YAML document
 
-                  [default: text]
+                      [default: text]
 
-              --log-level <LEVEL>
-                  Which log lines go to stderr: off, error, warn, info, debug, trace, or a filter such as
-                  `info,kafka=debug`
+                  --log-level <LEVEL>
+                      Which log lines go to stderr: off, error, warn, info, debug, trace, or a filter such as
+                      `info,kafka=debug`
 
-                  [env: DISTRIBUTARY_LOG]
-                  [default: info]
+                      [env: DISTRIBUTARY_LOG]
+                      [default: info]
 
-          -h, --help
-                  Print help (see a summary with '-h')
+              -h, --help
+                      Print help (see a summary with '-h')
 
-        Cluster:
-              --coordinator <URL>
-                  Coordinators: HOST:PORT or https://HOST:PORT, separated by commas or given repeatedly. One
-                  that answers is enough: it knows who leads
+            Cluster:
+                  --coordinator <URL>
+                      Coordinators: HOST:PORT or https://HOST:PORT, separated by commas or given repeatedly. One
+                      that answers is enough: it knows who leads
 
-                  [env: DISTRIBUTARY_COORDINATOR]
-                  [default: 127.0.0.1:7420]
+                      [env: DISTRIBUTARY_COORDINATOR]
+                      [default: 127.0.0.1:7420]
 
-              --token-file <FILE>
-                  File with the token to show, and nothing else; only its owner and group may read it
+                  --token-file <FILE>
+                      File with the token to show, and nothing else; only its owner and group may read it
 
-                  [env: DISTRIBUTARY_TOKEN_FILE]
+                      [env: DISTRIBUTARY_TOKEN_FILE]
 
-              --ca <FILE>
-                  CA of the cluster, PEM; without it only this machine's own coordinator is reached
+                  --ca <FILE>
+                      CA of the cluster, PEM; without it only this machine's own coordinator is reached
 
-                  [env: DISTRIBUTARY_CA]
+                      [env: DISTRIBUTARY_CA]
 
-              --cert <FILE>
-                  Certificate with the role `admin`, PEM, in place of a token or beside it
+                  --cert <FILE>
+                      Certificate with the role `admin`, PEM, in place of a token or beside it
 
-                  [env: DISTRIBUTARY_CERT]
+                      [env: DISTRIBUTARY_CERT]
 
-              --key <FILE>
-                  Private key of the certificate, PEM
+                  --key <FILE>
+                      Private key of the certificate, PEM
 
-                  [env: DISTRIBUTARY_KEY]
+                      [env: DISTRIBUTARY_KEY]
 
-        Examples:
-          distributary task apply shop.yaml --dry-run
-          distributary task apply shop.yaml --dry-run -o yaml   the plan, and the spec as it is sent
-          distributary task apply shop.yaml
+                  --leader-wait <SECONDS>
+                      How long an order waits for a leader while the cluster has none
 
-        Exit codes:
-          0  applied, or nothing to change
-          1  refused, failed, or no coordinator can be reached
-          2  wrong usage or spec; nothing was applied
-    "#]],
+                      [default: 20]
+
+            Examples:
+              distributary task apply shop.yaml --dry-run
+              distributary task apply shop.yaml --dry-run -o yaml   the plan, and the spec as it is sent
+              distributary task apply shop.yaml
+
+            Exit codes:
+              0  applied, or nothing to change
+              1  refused, failed, or no coordinator can be reached
+              2  wrong usage or spec; nothing was applied
+        "#]],
     );
 }
 

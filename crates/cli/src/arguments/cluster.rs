@@ -34,6 +34,10 @@ pub(crate) struct Access {
     #[arg(long, value_name = "FILE", global = true, env = "DISTRIBUTARY_KEY")]
     #[arg(hide_env_values = true, display_order = 84)]
     pub key: Option<PathBuf>,
+
+    /// How long an order waits for a leader while the cluster has none
+    #[arg(long, value_name = "SECONDS", global = true, default_value_t = 20, display_order = 85)]
+    pub leader_wait: u64,
 }
 
 /// Tasks of a cluster: create, change, look, start, stop, remove

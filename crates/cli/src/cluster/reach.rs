@@ -10,12 +10,17 @@ use std::collections::{BTreeSet, VecDeque};
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
+use tokio::time::Instant;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Response, Status};
+use tracing::info;
 
 /// More than any token.
 const TOKEN_BYTES_MAX: u64 = 1024;
+/// Between two looks for a leader.
+const PAUSE: Duration = Duration::from_secs(1);
 
 pub(crate) type Admin = AdminClient<InterceptedService<Channel, Bearer>>;
 
@@ -25,6 +30,7 @@ pub(crate) struct Reach {
     coordinators: Vec<String>,
     tls: Option<Tls>,
     token: Option<SecretString>,
+    leader_wait: Duration,
 }
 
 /// What may be tried again elsewhere when an answer is lost.
@@ -79,7 +85,8 @@ impl Reach {
         if coordinators.is_empty() {
             return Err(wrong("no coordinator is named", "give one: --coordinator HOST:PORT"));
         }
-        Ok(Self { coordinators, tls, token })
+        let leader_wait = Duration::from_secs(access.leader_wait);
+        Ok(Self { coordinators, tls, token, leader_wait })
     }
 
     /// Asks for something, of whoever can be reached.
@@ -93,7 +100,7 @@ impl Reach {
         self.ask(Call::Read, call).await
     }
 
-    /// Orders something, of the leader.
+    /// Orders something, of the leader. Waits for one where the cluster has none.
     ///
     /// # Errors
     /// When it is refused, or nobody can be reached.
@@ -101,7 +108,21 @@ impl Reach {
         &self,
         call: impl AsyncFn(&mut Admin) -> Result<Response<T>, Status>,
     ) -> Result<T, Error> {
-        self.ask(Call::Change, call).await
+        let until = Instant::now() + self.leader_wait;
+        let mut said = false;
+        loop {
+            match self.ask(Call::Change, &call).await {
+                // Whoever refuses so has done nothing.
+                Err(error) if error.code == Code::NotLeader && Instant::now() < until => {
+                    if !said {
+                        info!("no coordinator leads at the moment; waiting for one");
+                        said = true;
+                    }
+                    tokio::time::sleep(PAUSE).await;
+                }
+                answered => return answered,
+            }
+        }
     }
 
     /// The same, with the leader first where one is known: only it knows how everything fares.
@@ -118,6 +139,7 @@ impl Reach {
             coordinators: coordinators.chain(self.coordinators.iter().cloned()).collect(),
             tls: self.tls.clone(),
             token: self.token.clone(),
+            leader_wait: self.leader_wait,
         }
     }
 
@@ -166,15 +188,17 @@ fn doubtful(address: &str, error: Error) -> Error {
     Error { cause, remedy: "it may still have been done: look at the status first".into(), ..error }
 }
 
+/// What cannot be reached is named already.
+fn named(address: &str, cause: &str) -> String {
+    if cause.contains(bare(address)) { cause.to_owned() } else { format!("{address}: {cause}") }
+}
+
 /// Nobody could answer: why, of each.
 fn together(mut failed: Vec<(String, Error)>) -> Error {
     if failed.len() == 1
         && let Some((address, error)) = failed.pop()
     {
-        // What cannot be reached is named already.
-        let named = error.cause.contains(bare(&address));
-        let cause = if named { error.cause } else { format!("{address}: {}", error.cause) };
-        return Error { cause, ..error };
+        return Error { cause: named(&address, &error.cause), ..error };
     }
     // A coordinator that answers knows more than those that do not.
     let told = failed.iter().rev().find(|(_, error)| error.code != Code::Unreachable);
@@ -185,7 +209,8 @@ fn together(mut failed: Vec<(String, Error)>) -> Error {
         }
         None => (Code::Unreachable, String::new()),
     };
-    let each = failed.iter().map(|(address, error)| format!("\n  {address}: {}", error.cause));
+    let each =
+        failed.iter().map(|(address, error)| format!("\n  {}", named(address, &error.cause)));
     let cause = format!("no coordinator could answer:{}", each.collect::<String>());
     Error::new(code, cause, remedy)
 }

@@ -153,6 +153,23 @@ fn a_follower_sends_writers_to_the_leader() {
 }
 
 #[test]
+fn an_order_waits_for_a_leader_and_a_question_does_not() {
+    let cluster = Running::start(None);
+    cluster.script(|it| it.refuse = Some(Error::not_leader(None)));
+    let refused = cluster.run(&["--leader-wait", "0", "task", "start", "shop"]);
+    ends(&refused, 1, &["this coordinator does not lead", "remedy: try again in some seconds"]);
+    ends(&cluster.run(&["task", "list"]), 0, &[]);
+    std::thread::scope(|scope| {
+        let started = scope.spawn(|| cluster.run(&["task", "start", "shop"]));
+        while cluster.said().len() < 3 {
+            std::thread::yield_now();
+        }
+        cluster.script(|it| it.refuse = None);
+        ends(&started.join().expect("no panic"), 0, &["waiting for one"]);
+    });
+}
+
+#[test]
 fn what_only_the_leader_knows_is_asked_of_the_leader() {
     let (follower, leader) = (Running::start(None), Running::start(None));
     follower.script(|it| it.cluster.nodes[0].address.clone_from(&leader.address));
@@ -165,7 +182,7 @@ fn two_that_take_each_other_for_the_leader_end_it() {
     let (one, other) = (Running::start(None), Running::start(None));
     one.script(|it| it.refuse = Some(Error::not_leader(Some(other.address.clone()))));
     other.script(|it| it.refuse = Some(Error::not_leader(Some(one.address.clone()))));
-    let started = one.run(&["task", "start", "shop"]);
+    let started = one.run(&["--leader-wait", "0", "task", "start", "shop"]);
     ends(&started, 1, &["does not lead", &one.address, &other.address, "remedy: try again"]);
     assert_eq!((one.said().len(), other.said().len()), (1, 1));
 }
@@ -191,7 +208,11 @@ fn where_nobody_answers_each_is_named() {
     let one = distributary(&["--coordinator", NOBODY, "task", "list"]);
     ends(&one, 1, &["error: 127.0.0.1:1 cannot be reached: ", "remedy: check that the node runs"]);
     let two = distributary(&["--coordinator", "127.0.0.1:1,localhost:1", "task", "start", "shop"]);
-    ends(&two, 1, &["no coordinator could answer:\n  127.0.0.1:1: ", "\n  localhost:1: "]);
+    ends(
+        &two,
+        1,
+        &["no coordinator could answer:\n  127.0.0.1:1 cannot be reached: ", "\n  localhost:1 "],
+    );
 }
 
 #[test]
