@@ -217,11 +217,14 @@ fn patiently<T>(
     read: &mpsc::Sender<Read>,
     ask: impl Fn() -> Result<T, Error>,
 ) -> Result<Option<T>, Error> {
+    let mut troubled = false;
     while !read.is_closed() {
         match ask() {
             Ok(answer) => return Ok(Some(answer)),
             Err(error @ (Error::Unreachable { .. } | Error::TopicMissing { .. })) => {
-                warn!(%error, "waiting for Kafka");
+                if !std::mem::replace(&mut troubled, true) {
+                    warn!(%error, "waiting for Kafka");
+                }
                 thread::sleep(TRY_PAUSE);
             }
             Err(error) => return Err(error),

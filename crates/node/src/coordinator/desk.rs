@@ -153,7 +153,7 @@ impl Desk {
                 Some(_) | None => {}
             }
         }
-        self.end_streams();
+        self.forget_workers();
         info!("coordinator ends");
         Ok(())
     }
@@ -178,9 +178,7 @@ impl Desk {
             Some(Action::Lead { term, renewed }) => {
                 info!(term, renewed, "this coordinator leads");
                 if !renewed {
-                    self.end_streams();
-                    self.members = Members::new(self.timings.members);
-                    self.reports = Reports::default();
+                    self.forget_workers();
                 }
                 (self.planned, self.reported, self.dirty) = (None, true, true);
             }
@@ -193,13 +191,13 @@ impl Desk {
                     }
                 }
                 self.lose_flight();
-                self.end_streams();
+                self.forget_workers();
                 self.order(Order::Drop);
             }
         }
         if event == Event::Dropped {
             self.seated = false;
-            self.end_streams();
+            self.forget_workers();
         }
     }
 
@@ -316,3 +314,6 @@ fn millis_now() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -204,8 +204,15 @@ impl Situation<'_> {
         use task_state::Order as O;
         let known = self.cluster.tasks.get(name).ok_or_else(|| Error::not_found("task", name))?;
         let state = self.state(name);
-        let next = state.state.ordered(name, order).map_err(refused)?;
         let mut task = Task { changed_by: self.by.to_owned(), ..known.clone() };
+        if order == O::Release && known.desired == Desired::Released {
+            task.restarts += 1;
+            self.renew_placement(name, records);
+            records.put(&Key::Task(name.into()), &task);
+            let notes = vec!["it was being released already, and is tried again".into()];
+            return Ok(Done { notes, ..Done::default() });
+        }
+        let next = state.state.ordered(name, order).map_err(refused)?;
         let mut notes = Vec::new();
         match order {
             O::Start | O::Resume => task.desired = Desired::Running,

@@ -10,7 +10,7 @@ use crate::state::{Desired, Key, Task, Term};
 use crate::task_state::News;
 use rpc::{Code, Error};
 use std::time::Instant;
-use tracing::{error, info};
+use tracing::{info, warn};
 
 /// A transaction under way.
 pub(super) struct Flight {
@@ -124,7 +124,7 @@ impl Desk {
         }
         for (task, reason) in &planned.unplaced {
             if self.unplaced.get(task) != Some(reason) {
-                error!(task, reason, "parts of the task have no place");
+                warn!(task, reason, "parts of the task have no place");
             }
         }
         self.dirty |= self.unplaced != planned.unplaced;

@@ -1,7 +1,8 @@
 //! The workers' streams: who speaks for whom, and what follows from what they say.
 
 use super::{Desk, Heard, Join, Outward};
-use crate::membership::Change;
+use crate::coordinator::reports::Reports;
+use crate::membership::{Change, Members};
 use rpc::v1::coordinator_message::Message;
 use rpc::v1::{Beat, CoordinatorMessage, Look, NotLeader, Welcome};
 use rpc::{Code, Error};
@@ -139,18 +140,22 @@ impl Desk {
     }
 
     /// Others may lead by now, and workers must ask there.
-    pub(super) fn end_streams(&mut self) {
+    pub(super) fn forget_workers(&mut self) {
         let leader = self.leader().unwrap_or_default();
         for it in std::mem::take(&mut self.connections).into_values() {
             it.say(Message::NotLeader(NotLeader { leader: leader.clone() }));
         }
+        self.members = Members::new(self.timings.members);
+        self.reports = Reports::default();
+        self.unplaced.clear();
+        self.dirty = true;
     }
 
     /// A leader that opens its producer anew keeps its workers, unless another one leads by then.
     pub(super) fn yield_to_leader(&mut self) {
         if self.term().is_none() && self.leader().is_some() && !self.connections.is_empty() {
             debug!("another coordinator leads: workers are sent there");
-            self.end_streams();
+            self.forget_workers();
         }
     }
 }

@@ -130,6 +130,10 @@ fn a_release_keeps_a_front_and_blocks_the_name() {
     assert!(office.bench.placement().front.is_some());
     let refused = office.order(&Order::Apply { yaml: spec(4) }).expect_err("in progress");
     assert!(refused.contains("is being released"), "{refused}");
+    let rev = office.bench.placement().rev;
+    office.task(task_state::Order::Release).expect("tried again");
+    assert!(rev < office.bench.placement().rev);
+    assert_eq!(office.bench.cluster.tasks["shop"].restarts, 1);
 }
 
 #[test]
