@@ -86,6 +86,14 @@ fn the_bytes_of_each_record_are_frozen() {
             r#"{"v":1,"term":7,"rev":4,"front":"w1","router":"w2","lanes":["w1",null],"addresses":{"w1":"10.0.0.1:7420"}}"#,
         ),
         (
+            write(7, &Placement { pinned: BTreeMap::from([(1, "w2".into())]), ..placement() }),
+            r#"{"v":1,"term":7,"rev":4,"front":"w1","lanes":["w1",null],"addresses":{"w1":"10.0.0.1:7420"},"pinned":{"1":"w2"}}"#,
+        ),
+        (
+            write(7, &Task { spec: String::new(), reseeds: 2, reseeded: 1, ..task() }),
+            r#"{"v":1,"term":7,"spec":"","spec_rev":2,"desired":"running","restarts":1,"reseeds":2,"reseeded":1,"accept_gap":false,"created_ms":1700000000000,"changed_by":"ann"}"#,
+        ),
+        (
             write(7, &state()),
             r#"{"v":1,"term":7,"state":"parked","cause":"slot `distributary_shop` is gone","remedy":"`task reseed`","since_ms":9,"history":[{"state":"synchronizing","since_ms":5}]}"#,
         ),
