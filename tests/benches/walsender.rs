@@ -177,6 +177,7 @@ impl Bench {
         let options = StreamOptions {
             slot: slot.into(),
             from: begin,
+            line: None,
             publications: vec!["backlog".into()],
             protocol: 1,
             messages: false,

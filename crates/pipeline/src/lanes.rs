@@ -140,6 +140,17 @@ impl Lanes {
         }
     }
 
+    /// Begins a new life of a lane at once. What its present owner has queued is not waited for: it is
+    /// committed before the new one has fenced it, or never.
+    pub fn reopen(&mut self, number: u8) {
+        let Some(lane) = self.lanes.get_mut(usize::from(number)) else { return };
+        if let Some(producer) = lane.producer.take() {
+            // Without it the thread would wait for more.
+            producer.do_send(Stop);
+        }
+        self.start_one(number);
+    }
+
     /// Lets lanes that shall run elsewhere commit what they hold and end; they begin there then. The
     /// others are not touched.
     pub fn relocate(&mut self) {

@@ -1,7 +1,7 @@
 //! The meta lane's thread: its calls block, the task awaits.
 
 use crate::failure::Failure;
-use kafka::meta::{MetaLane, MetaRecord, MetaState};
+use kafka::meta::{MetaLane, MetaRecord, MetaState, Watermark};
 use kafka::names::Names;
 use kafka::settings::Settings;
 use std::sync::mpsc;
@@ -16,7 +16,8 @@ pub struct Meta {
 
 struct Order {
     what: What,
-    done: oneshot::Sender<Result<(), kafka::Error>>,
+    /// Told the newest low watermark.
+    done: oneshot::Sender<Result<Option<Watermark>, kafka::Error>>,
 }
 
 #[derive(Debug)]
@@ -63,19 +64,22 @@ impl Meta {
     /// # Errors
     /// [`FailureClass::Fenced`]: another process owns the task. Others may pass.
     pub async fn write(&self, records: Vec<MetaRecord>) -> Result<(), Failure> {
-        self.order(What::Write(records)).await
+        self.order(What::Write(records)).await.map(drop)
     }
 
     /// Resolves once it is certain that no other process had taken the task over when this was
     /// called. Before its first record a task has nothing that another could have continued.
     ///
+    /// Gives the low watermark that is in Kafka, where one is: whoever asked for it may have ended
+    /// before the answer came.
+    ///
     /// # Errors
     /// As [`Self::write`].
-    pub async fn prove(&self) -> Result<(), Failure> {
+    pub async fn prove(&self) -> Result<Option<Watermark>, Failure> {
         self.order(What::Prove).await
     }
 
-    async fn order(&self, what: What) -> Result<(), Failure> {
+    async fn order(&self, what: What) -> Result<Option<Watermark>, Failure> {
         let (done, answer) = oneshot::channel();
         self.orders.send(Order { what, done }).map_err(|_| panicked())?;
         Ok(answer.await.map_err(|_| panicked())??)
@@ -98,17 +102,18 @@ fn serve(mut lane: MetaLane, mut newest: Option<MetaRecord>, queue: &mpsc::Recei
             }
         };
         // The caller decides what a failure means; it may have gone.
-        let _ = done.send(written);
+        let _ = done.send(written.map(|()| watermark(newest.as_ref())));
     }
 }
 
 /// A front that ends does not learn what became of the low watermark it had asked for; the next one may
 /// ask for a lower one. What was asked for is true, so it is written once more in its place.
+/// What was asked for on an older time line is not true of a newer one, however high it is.
 /// Beside other records a watermark begins something anew, and counts as it is.
 pub fn never_back(records: &mut [MetaRecord], newest: Option<&MetaRecord>) {
     if let ([MetaRecord::Watermark(asked)], Some(MetaRecord::Watermark(newest))) = (records, newest)
-        && (asked.system_id, asked.timeline) == (newest.system_id, newest.timeline)
-        && asked.lsn < newest.lsn
+        && asked.system_id == newest.system_id
+        && (asked.timeline, asked.lsn) < (newest.timeline, newest.lsn)
     {
         asked.clone_from(newest);
     }
@@ -124,6 +129,13 @@ fn proof(state: &MetaState) -> Option<MetaRecord> {
     watermark.or_else(|| state.snapshot.clone().map(MetaRecord::Snapshot))
 }
 
+fn watermark(newest: Option<&MetaRecord>) -> Option<Watermark> {
+    match newest {
+        Some(MetaRecord::Watermark(watermark)) => Some(watermark.clone()),
+        Some(_) | None => None,
+    }
+}
+
 fn panicked() -> Failure {
     let cause = "the meta lane's thread has ended; see the log line of the panic";
     Failure { class: FailureClass::Fatal, cause: cause.into() }
@@ -132,7 +144,7 @@ fn panicked() -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kafka::meta::{SnapshotState, Watermark};
+    use kafka::meta::SnapshotState;
     use wal::{Lsn, Position};
 
     fn watermark(system_id: u64, lsn: u64) -> MetaRecord {
@@ -155,6 +167,16 @@ mod tests {
         let newest = watermark(1, 20);
         assert_eq!(written([watermark(1, 10)], &newest).as_slice(), std::slice::from_ref(&newest));
         assert_eq!(written([watermark(1, 30)], &newest), [watermark(1, 30)]);
+    }
+
+    #[test]
+    fn a_new_time_line_may_begin_lower_and_is_not_left_again() {
+        let on = |timeline, lsn| {
+            let MetaRecord::Watermark(it) = watermark(1, lsn) else { unreachable!("it is one") };
+            MetaRecord::Watermark(Watermark { timeline, ..it })
+        };
+        assert_eq!(written([on(2, 10)], &on(1, 20)), [on(2, 10)]);
+        assert_eq!(written([on(1, 30)], &on(2, 10)), [on(2, 10)]);
     }
 
     #[test]

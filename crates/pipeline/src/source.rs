@@ -48,9 +48,10 @@ impl WalStream for Stream {
 fn classify(error: &postgres::Error) -> FailureClass {
     use postgres::Error;
     match error {
-        Error::Unreachable { .. } | Error::NoPrimary { .. } | Error::Closed { .. } => {
-            FailureClass::Connection
-        }
+        Error::Unreachable { .. }
+        | Error::NoPrimary { .. }
+        | Error::Closed { .. }
+        | Error::ServerChanged { .. } => FailureClass::Connection,
         // A person may be at it: a password is changed, a right is granted, a lock is given up.
         Error::Authentication { .. }
         | Error::Tls { .. }

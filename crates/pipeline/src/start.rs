@@ -33,6 +33,20 @@ pub struct Server {
     pub timeline: u32,
     /// Its present end of WAL.
     pub end: Lsn,
+    pub parted: Parted,
+}
+
+/// Where the server's line of WAL parted from the one that fed the task, the low watermark's.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Parted {
+    /// It is the same.
+    Never,
+    /// What ends above is not the server's.
+    At(Lsn),
+    /// The server's line does not descend from the other.
+    Foreign,
+    /// The server has lost the history of its line.
+    Unknown,
 }
 
 /// Everything the decision rests on.
@@ -80,6 +94,15 @@ pub fn decide(facts: &Facts<'_>) -> Start {
             park(facts, "its checkpoint topic has a low watermark but no record of a snapshot")
         }
         (SnapshotProgress::Running, _) => {
+            // Rows of the new snapshot must stand above those, or lanes would take them for the same.
+            let (newest, end) = (delivered(facts), facts.server.end);
+            if end <= newest {
+                let cause = format!(
+                    "the server's WAL ends at {end}, but rows of the interrupted snapshot stand at \
+                     {newest}: it is another server, or one that has lost changes"
+                );
+                return park(facts, &cause);
+            }
             // Also where no lane has a checkpoint: at-least-once delivery writes it after its records.
             Start::Fresh { drop_slot: facts.slot.is_some(), again: true }
         }
@@ -111,7 +134,7 @@ fn begin(facts: &Facts<'_>, wrote: bool) -> Start {
 }
 
 fn resume(facts: &Facts<'_>, watermark: &Watermark) -> Start {
-    let Server { system_id, timeline, end } = facts.server;
+    let Server { system_id, timeline, end, .. } = facts.server;
     if watermark.system_id != system_id {
         return park(
             facts,
@@ -148,6 +171,9 @@ fn resume(facts: &Facts<'_>, watermark: &Watermark) -> Start {
             ),
         );
     }
+    if let Some(parked) = parted(facts, watermark) {
+        return parked;
+    }
     if watermark.lanes.len() != facts.lanes.len() {
         let (before, now) = (watermark.lanes.len(), facts.lanes.len());
         return Start::Park {
@@ -176,6 +202,54 @@ fn resume(facts: &Facts<'_>, watermark: &Watermark) -> Start {
     Start::Resume { from: slot.confirmed_flush }
 }
 
+/// What speaks against a server on another line than the one that fed the task.
+fn parted(facts: &Facts<'_>, watermark: &Watermark) -> Option<Start> {
+    let (timeline, before) = (facts.server.timeline, watermark.timeline);
+    let switch = match facts.server.parted {
+        Parted::Never => return None,
+        Parted::At(switch) => switch,
+        Parted::Foreign => {
+            let cause = format!(
+                "the server is on timeline {timeline}, which does not descend from timeline \
+                 {before} that the task was fed from: it is an older primary, or one that was \
+                 restored or promoted beside the other"
+            );
+            return Some(park(facts, &cause));
+        }
+        Parted::Unknown => {
+            return Some(Start::Park {
+                cause: format!(
+                    "task `{}` cannot go on: the server is on timeline {timeline} and has no \
+                     pg_wal/{timeline:08X}.history, so whether it has what timeline {before} has \
+                     fed to Kafka cannot be judged",
+                    facts.task
+                ),
+                remedy: "copy the file from the WAL archive or from another server into pg_wal, \
+                         then run again; or begin again with `distributary run TASK.yaml --reseed`"
+                    .into(),
+            });
+        }
+    };
+    // Lines part between two records. So a commit record that begins below the switch is whole on
+    // both, and one that begins there or above was never on the new one. A lane's position names
+    // where its commit record begins; the low watermark is a position between records, and may be
+    // the switch itself.
+    let delivered = delivered(facts);
+    let what = if switch <= delivered {
+        format!("a transaction that committed at {delivered}")
+    } else if switch < watermark.lsn {
+        format!("everything up to {}", watermark.lsn)
+    } else {
+        return None;
+    };
+    let cause = format!(
+        "the server is on timeline {timeline}, which left timeline {before} at {switch}, but {what} \
+         of timeline {before} is already in Kafka: the failover has lost changes that consumers \
+         have seen"
+    );
+    Some(park(facts, &cause))
+}
+
 /// A table that the task captures by its spec, as the publication is seen at a start.
 #[derive(Clone, Copy, Debug)]
 pub struct Captured<'a> {
@@ -192,6 +266,11 @@ pub fn taken_out(tables: &[Captured<'_>], pins: &BTreeMap<String, i32>) -> Vec<u
     let is_out =
         |it: &Captured<'_>| !it.in_publication && pins.contains_key(it.topic) && !fed(it.topic);
     (0..).zip(tables).filter_map(|(index, it)| is_out(it).then_some(index)).collect()
+}
+
+/// The newest commit that any lane holds something of.
+fn delivered(facts: &Facts<'_>) -> Lsn {
+    facts.lanes.iter().map(|lane| lane.commit_lsn).max().unwrap_or_default()
 }
 
 fn park(facts: &Facts<'_>, cause: &str) -> Start {
@@ -221,7 +300,7 @@ mod tests {
             }),
             lanes: vec![lane],
             slot: Some(Slot { confirmed_flush: Lsn(95), lost: false }),
-            server: Server { system_id: 1, timeline: 1, end: Lsn(200) },
+            server: Server { system_id: 1, timeline: 1, end: Lsn(200), parted: Parted::Never },
             reseed: false,
         }
     }
@@ -277,6 +356,39 @@ mod tests {
         parks(&Facts { server: other, ..facts() }, "system identifier 2");
         let behind = Server { end: Lsn(99), timeline: 2, ..facts().server };
         parks(&Facts { server: behind, ..facts() }, "has lost changes");
+    }
+
+    #[test]
+    fn an_interrupted_snapshot_is_not_begun_again_below_itself() {
+        let facts = Facts { snapshot: SnapshotProgress::Running, watermark: None, ..facts() };
+        let behind = Server { end: Lsn(90), ..facts.server };
+        parks(&Facts { server: behind, ..facts }, "rows of the interrupted snapshot stand at 0/5A");
+    }
+
+    fn promoted(parted: Parted) -> Facts<'static> {
+        Facts { server: Server { timeline: 3, parted, ..facts().server }, ..facts() }
+    }
+
+    #[test]
+    fn a_server_that_has_what_was_delivered_goes_on() {
+        assert_eq!(decide(&promoted(Parted::At(Lsn(100)))), Start::Resume { from: Lsn(95) });
+        // The lane is ahead of the low watermark.
+        let lanes = vec![Position { commit_lsn: Lsn(119), ordinal: 0 }];
+        let ahead = Facts { lanes, ..promoted(Parted::At(Lsn(120))) };
+        assert_eq!(decide(&ahead), Start::Resume { from: Lsn(95) });
+    }
+
+    #[test]
+    fn a_server_that_lacks_what_was_delivered_parks_however_far_it_has_gone_on() {
+        let cause = "left timeline 1 at 0/63, but everything up to 0/64";
+        parks(&promoted(Parted::At(Lsn(99))), cause);
+        for commit_lsn in [Lsn(120), Lsn(121)] {
+            let lanes = vec![Position { commit_lsn, ordinal: 0 }];
+            let cause = format!("at 0/78, but a transaction that committed at {commit_lsn}");
+            parks(&Facts { lanes, ..promoted(Parted::At(Lsn(120))) }, &cause);
+        }
+        parks(&promoted(Parted::Foreign), "does not descend from timeline 1");
+        parks(&promoted(Parted::Unknown), "has no pg_wal/00000003.history");
     }
 
     #[test]

@@ -96,6 +96,7 @@ impl Tail<'_> {
         let options = StreamOptions {
             slot: slot.to_owned(),
             from: created.consistent_point,
+            line: None,
             publications: vec![publication.to_owned()],
             protocol: 1,
             messages: false,

@@ -413,6 +413,7 @@ impl Task {
         let options = StreamOptions {
             slot: self.slot_name.clone(),
             from,
+            line: Some(begin::line(&session)),
             publications: vec![self.slot_name.clone()],
             protocol: PROTOCOL,
             messages: false,

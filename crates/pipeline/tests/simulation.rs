@@ -50,8 +50,12 @@ pub(crate) enum Bug {
     FloorIgnored,
     /// A front that ended took with it what it had asked the meta lane for.
     AnswerForgotten,
-    /// The start does not look where the server's time line ends.
+    /// The start does not look where the server's time line ends, nor where it began.
     TimelineIgnored,
+    /// Lanes keep what they have queued of a time line while the next one is judged.
+    OldLineQueued,
+    /// The stream of a new time line begins before the low watermark says so.
+    LineNotNoted,
     /// The start makes a slot that is gone again.
     SlotMadeAgain,
 }
@@ -121,7 +125,6 @@ fn a_lost_slot_parks_and_a_safe_failover_never_does() {
 }
 
 #[test]
-#[ignore = "the start does not know where time lines parted, nor what lanes still have queued"]
 fn a_failover_that_loses_what_was_delivered_parks() {
     all_hold(|_| Setup::Unsafe);
 }
@@ -208,6 +211,16 @@ fn a_low_watermark_that_goes_back_is_found() {
 #[test]
 fn a_start_that_does_not_compare_the_end_of_the_time_line_is_found() {
     is_found(Bug::TimelineIgnored, Setup::Unsafe, "a person must decide");
+}
+
+#[test]
+fn lanes_that_keep_work_of_an_older_time_line_are_found() {
+    is_found(Bug::OldLineQueued, Setup::Unsafe, "I3");
+}
+
+#[test]
+fn a_new_time_line_that_is_not_noted_before_its_stream_is_found() {
+    is_found(Bug::LineNotNoted, Setup::Unsafe, "parked without need");
 }
 
 #[test]

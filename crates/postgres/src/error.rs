@@ -68,6 +68,10 @@ pub enum Error {
     )]
     ServerBehind { requested: Lsn, end: Lsn },
     #[error(
+        "another server, on timeline {timeline}, has taken the place of the one that was asked"
+    )]
+    ServerChanged { timeline: u32 },
+    #[error(
         "publication missing: {reason}; rows written while it is missing are lost to the slot, \
          so begin again with --reseed"
     )]
@@ -104,7 +108,10 @@ impl Error {
     #[must_use]
     pub fn is_connection(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::NoPrimary { .. } | Self::Closed { .. } => true,
+            Self::Unreachable { .. }
+            | Self::NoPrimary { .. }
+            | Self::Closed { .. }
+            | Self::ServerChanged { .. } => true,
             Self::Authentication { .. }
             | Self::Tls { .. }
             | Self::DatabaseMissing { .. }

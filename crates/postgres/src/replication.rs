@@ -1,8 +1,10 @@
 //! The replication connection: slots and the logical stream (PostgreSQL, "Streaming Replication
 //! Protocol").
 
+mod history;
 mod stream;
 
+pub use history::TimelineHistory;
 pub use stream::{Received, WalStream};
 
 use crate::Error;
@@ -17,6 +19,8 @@ use wal::Lsn;
 /// Failover slots, and the new form of the options of CREATE_REPLICATION_SLOT.
 const FAILOVER_SINCE: u32 = 170_000;
 const NEW_SYNTAX_SINCE: u32 = 150_000;
+/// `undefined_file`
+const NO_SUCH_FILE: &str = "58P01";
 /// Reports at least this often.
 const STATUS_INTERVAL_MAX: Duration = Duration::from_secs(10);
 
@@ -38,6 +42,13 @@ pub struct Identity {
     pub wal_end: Lsn,
 }
 
+/// A line of WAL: what has the same one has the same records at the same positions.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Line {
+    pub system_id: u64,
+    pub timeline: u32,
+}
+
 /// A slot that was made.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CreatedSlot {
@@ -54,6 +65,8 @@ pub struct StreamOptions {
     pub slot: String,
     /// Not below what the slot has confirmed.
     pub from: Lsn,
+    /// What was decided holds for a server on this line only. `None`: nothing was.
+    pub line: Option<Line>,
     pub publications: Vec<String>,
     /// `proto_version` of pgoutput.
     pub protocol: u32,
@@ -110,6 +123,27 @@ impl Replication {
         })
     }
 
+    /// Where the server's `timeline` left the older ones. `None`: the server has no such file, as for
+    /// the first one.
+    ///
+    /// # Errors
+    /// When the file is damaged, or the connection ends.
+    pub async fn timeline_history(
+        &mut self,
+        timeline: u32,
+    ) -> Result<Option<TimelineHistory>, Error> {
+        let command = format!("TIMELINE_HISTORY {timeline}");
+        let rows = match self.connection.query("TIMELINE_HISTORY", &command).await {
+            Ok(rows) => rows,
+            Err(Error::Server { code, .. }) if code == NO_SUCH_FILE => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let [_, Some(text)] = one_row(&rows)? else {
+            return Err(Error::protocol("TIMELINE_HISTORY answered something else"));
+        };
+        TimelineHistory::parse(text).map(Some)
+    }
+
     /// Makes a logical slot of `pgoutput` and exports its snapshot. A temporary slot ends with the
     /// connection.
     ///
@@ -134,14 +168,19 @@ impl Replication {
         Ok(CreatedSlot { consistent_point, snapshot: snapshot.clone() })
     }
 
-    /// Starts the stream. The position is compared before: below what the slot has confirmed the
+    /// Starts the stream. The server may be another one than was asked before, so its line is compared.
+    /// The position is compared before: below what the slot has confirmed the
     /// server jumps forward, above its end it sends nothing, both in silence (design.md, server fact 1).
     ///
     /// # Errors
-    /// [`Error::SlotAhead`], [`Error::ServerBehind`], [`Error::SlotMissing`], [`Error::SlotInUse`], [`Error::SlotBusy`],
+    /// [`Error::ServerChanged`], [`Error::SlotAhead`], [`Error::ServerBehind`], [`Error::SlotMissing`], [`Error::SlotInUse`], [`Error::SlotBusy`],
     /// [`Error::SlotLost`], [`Error::PublicationMissing`], or the connection ends.
     pub async fn start(mut self, options: &StreamOptions) -> Result<WalStream, Error> {
-        let end = self.identify().await?.wal_end;
+        let Identity { system_id, timeline, wal_end: end } = self.identify().await?;
+        let found = Line { system_id, timeline };
+        if options.line.is_some_and(|line| line != found) {
+            return Err(Error::ServerChanged { timeline });
+        }
         if end < options.from {
             return Err(Error::ServerBehind { requested: options.from, end });
         }
@@ -288,6 +327,7 @@ mod tests {
         let options = StreamOptions {
             slot: "s".into(),
             from: Lsn(0x16_B374_8000),
+            line: None,
             publications: vec!["it's".into(), "a\"b".into()],
             protocol: 1,
             messages: false,

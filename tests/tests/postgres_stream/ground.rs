@@ -95,6 +95,7 @@ impl Ground {
         StreamOptions {
             slot: self.name.clone(),
             from,
+            line: None,
             publications: vec![PUBLICATION.into()],
             protocol: 1,
             messages: false,

@@ -5,12 +5,14 @@ use crate::capture::{Capture, Reading, Relation, capture};
 use crate::failure::Failure;
 use crate::planner::Planner;
 use crate::snapshot;
-use crate::start::{Captured, Facts, Server, Slot, SnapshotProgress, Start, decide, taken_out};
+use crate::start::{
+    Captured, Facts, Parted, Server, Slot, SnapshotProgress, Start, decide, taken_out,
+};
 use config::IdentityPolicy;
 use kafka::meta::{MetaRecord, SnapshotState, Watermark};
 use kafka::topics::Admin;
 use postgres::Session;
-use postgres::replication::{CreatedSlot, Replication};
+use postgres::replication::{CreatedSlot, Line, Replication};
 use postgres::snapshot::{Readable, SnapshotReader};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -29,9 +31,19 @@ impl Task {
         if 1 < self.generation {
             // An idle task is told nothing: before it ends somebody's walsender, or parks for what
             // its successor did, it asks whether it still owns the task.
-            self.still_ours().await?;
+            let newest = self.still_ours().await?;
+            let mut state = self.state.borrow_mut();
+            state.watermark = newest.or(state.watermark.take());
         }
         let session = Rc::new(Session::connect(&self.postgres).await?);
+        if 1 < self.generation && self.is_on_another_line(&session) {
+            // An older front may have left them work of a line that is about to be judged: nothing
+            // of it may be committed after that.
+            info!(timeline = session.server().timeline, "new timeline, lanes are opened again");
+            let is_open = |lane: &u8| !self.sealed.contains(lane);
+            (0..self.lanes.count()).filter(is_open).for_each(|lane| self.lanes.reopen(lane));
+            self.lanes_open().await?;
+        }
         if let Some(next) = &self.present.next
             && self.end.is_none()
         {
@@ -56,11 +68,53 @@ impl Task {
                 if self.spec.sync.incremental {
                     self.resume(&session).await?;
                     self.note_revision().await?;
+                    self.note_line(&session).await?;
                 }
                 from
             }
         };
         Ok((session, from))
+    }
+
+    /// Whether the server has been promoted, or replaced, since the low watermark was written.
+    fn is_on_another_line(&self, session: &Session) -> bool {
+        self.state.borrow().watermark.as_ref().is_some_and(|it| line_of(it) != line(session))
+    }
+
+    /// A crash from here on must not be judged by the line before: lanes will hold what only the new
+    /// one has.
+    async fn note_line(&self, session: &Session) -> Result<(), Failure> {
+        if !self.is_on_another_line(session) {
+            return Ok(());
+        }
+        let Some(before) = self.state.borrow().watermark.clone() else { return Ok(()) };
+        let Line { system_id, timeline } = line(session);
+        info!(timeline, before = before.timeline, lsn = %before.lsn, "the new timeline has all of it");
+        let lanes = self.lane_positions();
+        let watermark = Watermark { system_id, timeline, lanes, ..before };
+        self.meta.write(vec![MetaRecord::Watermark(watermark.clone())]).await?;
+        self.state.borrow_mut().watermark = Some(watermark);
+        Ok(())
+    }
+
+    /// Where the server's line left that of the low watermark.
+    async fn parted(&self, session: &Session, watermark: &Watermark) -> Result<Parted, Failure> {
+        let (now, before) = (line(session), line_of(watermark));
+        if now.system_id != before.system_id || now == before {
+            return Ok(Parted::Never);
+        }
+        if now.timeline < before.timeline {
+            return Ok(Parted::Foreign);
+        }
+        let mut replication = Replication::connect(&self.postgres).await?;
+        let found = replication.identify().await?;
+        if (Line { system_id: found.system_id, timeline: found.timeline }) != now {
+            return Err(postgres::Error::ServerChanged { timeline: found.timeline }.into());
+        }
+        let history = replication.timeline_history(now.timeline).await?;
+        Ok(history.map_or(Parted::Unknown, |history| {
+            history.left(before.timeline).map_or(Parted::Foreign, Parted::At)
+        }))
     }
 
     async fn decide(&self, session: &Session) -> Result<Start, Failure> {
@@ -79,6 +133,10 @@ impl Task {
         let server = session.server();
         let lanes = self.lane_positions();
         let end = session.wal_end().await?;
+        let parted = match &state.watermark {
+            Some(watermark) if !self.options.reseed => self.parted(session, watermark).await?,
+            Some(_) | None => Parted::Never,
+        };
         Ok(decide(&Facts {
             task: &self.spec.task,
             slot_name: &self.slot_name,
@@ -86,7 +144,7 @@ impl Task {
             watermark: state.watermark,
             lanes,
             slot: slot.map(|slot| Slot { confirmed_flush: slot.confirmed_flush, lost: slot.lost }),
-            server: Server { system_id: server.system_id, timeline: server.timeline, end },
+            server: Server { system_id: server.system_id, timeline: server.timeline, end, parted },
             reseed: self.options.reseed,
         }))
     }
@@ -345,6 +403,15 @@ async fn captured(
 async fn tables(session: &Session, readings: &[Reading]) -> Result<Vec<Arc<Table>>, Failure> {
     let oids: Vec<u32> = readings.iter().map(|reading| reading.relation.oid).collect();
     Ok(session.tables(&oids).await?.into_iter().map(Arc::new).collect())
+}
+
+pub(super) fn line(session: &Session) -> Line {
+    let postgres::Server { system_id, timeline, .. } = *session.server();
+    Line { system_id, timeline }
+}
+
+fn line_of(watermark: &Watermark) -> Line {
+    Line { system_id: watermark.system_id, timeline: watermark.timeline }
 }
 
 /// Microseconds since 2000-01-01 00:00 UTC (PostgreSQL's `TimestampTz`).

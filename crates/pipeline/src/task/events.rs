@@ -5,6 +5,7 @@ use crate::batch::{Advanced, LaneOpened, SnapshotRead};
 use crate::failure::Failure;
 use crate::front::Front;
 use crate::guardian::News;
+use kafka::meta::Watermark;
 use std::time::Duration;
 use supervision::{FailureClass, Stage, StageFailed, Verdict};
 use tracing::{info, warn};
@@ -66,7 +67,7 @@ impl Task {
             News::LaneDue { lane, life } => {
                 // Opening fences: it must not take a lane from a process that has taken over.
                 match self.still_ours().await {
-                    Ok(()) => self.lanes.due(lane, life),
+                    Ok(_) => self.lanes.due(lane, life),
                     // Nothing else would ever start it.
                     Err(failure) if may_pass(&failure) => {
                         warn!(lane, cause = %failure.cause, "lane cannot be opened yet");
@@ -111,7 +112,7 @@ impl Task {
     async fn lane_failed(&mut self, lane: u8, mut failed: StageFailed) -> Result<(), Failure> {
         if failed.class == FailureClass::Fenced {
             match self.still_ours().await {
-                Ok(()) => warn!(lane, "lane was fenced by the broker, not by another process"),
+                Ok(_) => warn!(lane, "lane was fenced by the broker, not by another process"),
                 // It is asked again before the lane is opened.
                 Err(failure) if may_pass(&failure) => {}
                 Err(failure) => return Err(failure),
@@ -135,7 +136,8 @@ impl Task {
 
     /// A lane can lose its epoch to the broker's transaction time-out, too. Whoever takes the task
     /// over fences the meta lane first: if that still writes, the lane may be opened again.
-    pub(super) async fn still_ours(&self) -> Result<(), Failure> {
+    /// Gives the newest low watermark.
+    pub(super) async fn still_ours(&self) -> Result<Option<Watermark>, Failure> {
         self.meta.prove().await.map_err(|failure| match failure.class {
             FailureClass::Fenced => fenced(),
             FailureClass::Connection

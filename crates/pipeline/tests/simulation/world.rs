@@ -15,7 +15,7 @@ use pipeline::lane::{Event, Lane, OpenSink, Surroundings};
 use pipeline::meta::never_back;
 use pipeline::progress::Progress;
 use pipeline::routing::Routing;
-use pipeline::start::{self, Facts, SnapshotProgress, Start, decide};
+use pipeline::start::{self, Facts, Parted, SnapshotProgress, Start, decide};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use record::encode::Encoder;
@@ -103,13 +103,38 @@ impl Process {
         bug: Option<Bug>,
     ) -> Option<(u64, Watermark, Result<(), kafka::Error>)> {
         let (generation, asked) = self.orders.pop_front()?;
-        let mut records = [MetaRecord::Watermark(asked.clone())];
+        let written = self.write(asked.clone(), broker, bug);
+        Some((generation, asked, written))
+    }
+
+    /// The meta lane's thread writes what was asked for, or what it knows to be newer.
+    fn write(
+        &mut self,
+        asked: Watermark,
+        broker: &mut Broker,
+        bug: Option<Bug>,
+    ) -> Result<(), kafka::Error> {
+        let mut records = [MetaRecord::Watermark(asked)];
         if bug != Some(Bug::AnswerForgotten) {
             never_back(&mut records, Some(&MetaRecord::Watermark(self.newest.clone())));
         }
         let [MetaRecord::Watermark(written)] = records else { unreachable!("it stays one") };
         self.newest = written.clone();
-        Some((generation, asked, broker.write_watermark(self.number, written)))
+        broker.write_watermark(self.number, written)
+    }
+
+    /// Whether the task is still this process's own. What fronts that ended had asked for is written
+    /// then, and heard of.
+    fn prove(&mut self, broker: &mut Broker, bug: Option<Bug>) -> bool {
+        if bug == Some(Bug::AnswerForgotten) {
+            return true;
+        }
+        while self.serve(broker, bug).is_some() {}
+        let is_ours = broker.write_watermark(self.number, self.newest.clone()).is_ok();
+        if is_ours {
+            self.watermark = self.newest.clone();
+        }
+        is_ours
     }
 }
 
@@ -333,14 +358,32 @@ impl World {
         }
     }
 
-    /// A front begins where the real decision says, once every lane is open.
-    fn begin(&mut self) -> Result<(), String> {
-        let lanes = self.lanes();
+    fn are_open(&self) -> bool {
         let is_sealed =
             |lane: usize| self.change.as_ref().is_some_and(|it| it.sealed.contains(&lane));
-        let is_open = |lane: usize| self.owners[lane].is_some() || is_sealed(lane);
-        if self.parked.is_some() || !(0..usize::from(lanes)).all(is_open) {
+        (0..usize::from(self.lanes())).all(|lane| self.owners[lane].is_some() || is_sealed(lane))
+    }
+
+    fn is_on_another_line(&self) -> bool {
+        self.process.watermark.timeline != self.server.timeline
+    }
+
+    /// A front begins where the real decision says, once every lane is open; on a new time line once
+    /// more.
+    fn begin(&mut self) -> Result<(), String> {
+        let lanes = self.lanes();
+        if self.parked.is_some() || !self.are_open() {
             return Ok(());
+        }
+        if !self.process.prove(&mut lock(&self.broker), self.bug) {
+            return Ok(());
+        }
+        if self.is_on_another_line() && self.bug != Some(Bug::OldLineQueued) {
+            self.owners.iter_mut().for_each(|it| *it = None);
+            (0..usize::from(lanes)).try_for_each(|lane| self.revive(lane))?;
+            if !self.are_open() {
+                return Ok(());
+            }
         }
         let from = match decide(&self.facts()) {
             Start::Resume { from } => from,
@@ -355,6 +398,15 @@ impl World {
         };
         if let Some(why) = self.breaks_off() {
             return Err(format!("went on where a person must decide: {why}"));
+        }
+        if self.is_on_another_line() && self.bug != Some(Bug::LineNotNoted) {
+            let (timeline, lanes) = (self.server.timeline, self.process.positions.clone());
+            let noted = Watermark { timeline, lanes, ..self.process.watermark.clone() };
+            let written = self.process.write(noted.clone(), &mut lock(&self.broker), self.bug);
+            if written.is_err() {
+                return Ok(());
+            }
+            self.process.watermark = noted;
         }
         if self.history.timeline != self.server.timeline {
             self.history = History::new(self.server.timeline, &self.server.wal);
@@ -384,6 +436,9 @@ impl World {
         let made_again =
             (self.bug == Some(Bug::SlotMadeAgain)).then_some(self.process.watermark.lsn);
         let slot = self.server.slot.or(made_again);
+        let timeline = self.server.timeline;
+        let switch = self.server.left(self.process.watermark.timeline).filter(|_| !blind);
+        let parted = switch.map_or(Parted::Never, Parted::At);
         Facts {
             task: "shop",
             slot_name: "distributary_shop",
@@ -391,7 +446,7 @@ impl World {
             watermark: Some(self.process.watermark.clone()),
             lanes: self.process.positions.clone(),
             slot: slot.map(|confirmed_flush| start::Slot { confirmed_flush, lost: false }),
-            server: start::Server { system_id: SYSTEM, timeline: self.server.timeline, end },
+            server: start::Server { system_id: SYSTEM, timeline, end, parted },
             reseed: false,
         }
     }
