@@ -21,6 +21,7 @@ pub mod scene;
 pub mod seed;
 pub mod servers;
 pub mod sql;
+pub mod standby;
 pub mod task;
 pub mod topics;
 pub mod workload;

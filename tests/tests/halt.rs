@@ -17,6 +17,7 @@ use tests::reader::{Record, Topics};
 use tests::scene::{CATCH_UP_MAX, Scene};
 use tests::servers::Server;
 use tests::sql::{Sql, quoted};
+use tests::standby::Pair;
 use tests::task::{STATE_PREFIX, Spec};
 use tests::topics;
 
@@ -492,6 +493,38 @@ fn a_slot_that_is_not_where_the_task_left_it() {
     topics::delete(&ground.scene.kafka, |topic| topic.contains(&ground.scene.name));
     ground.parks(&["checkpoints of task", &slot, "--reseed"]);
     ground.reseed();
+}
+
+#[test]
+fn a_standby_that_lacks_what_was_delivered() {
+    // It is not waited for.
+    let pair = Pair::start(17, "unsafe", &[]);
+    let scene = Scene::on("halt_failover", pair.primary.clone(), Server::start("kafka"));
+    let mut ground = Ground::on(scene);
+    pair.keep_slot(&ground.scene.name, &ground.scene.slot());
+    let slot = ground.scene.slot();
+    pair.await_slot(&slot, || ground.go_on());
+    pair.standby.order("stop");
+    ground.go_on();
+    let end = |ground: &Ground| {
+        let text = ground.scene.superuser().value("SELECT pg_current_wal_flush_lsn()");
+        tests::event::lsn_of(&text).expect("a position")
+    };
+    let delivered = end(&ground);
+    pair.primary.order("kill");
+    pair.standby.order("start");
+    pair.promote();
+    ground.scene.postgres = pair.standby.clone();
+    ground.spec = ground.spec.clone().hosts(&pair.standby.address);
+    ground.sql = ground.scene.sql();
+    // Its slot is there, and its WAL goes on beyond everything that the first one had.
+    await_true("more WAL than the primary had", Duration::from_secs(30), || {
+        ground.write();
+        ground.scene.superuser().run("SELECT pg_switch_wal()");
+        delivered < end(&ground)
+    });
+    ground.parks(&["left timeline 1 at", "timeline 2", "already in Kafka", "--reseed"]);
+    ground.reseed_and_go_on();
 }
 
 #[test]
