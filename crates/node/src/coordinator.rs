@@ -16,6 +16,7 @@ mod desk;
 mod difference;
 mod join;
 mod orders;
+mod page;
 mod plan;
 mod reports;
 mod spec;
@@ -24,7 +25,7 @@ mod watch;
 
 use self::control::Control;
 use self::desk::{Desk, Handle};
-use crate::{leader, membership};
+use crate::{http, leader, membership};
 use kafka::control::ControlSettings;
 use rpc::identity::Role;
 use rpc::{Identity, Server, Services, Tls, Tokens};
@@ -77,6 +78,7 @@ pub async fn run_timed(
     let tokens = tokens.transpose()?;
     let config::node::Control { brokers, prefix, security } = &node.control;
     let settings = ControlSettings::new(brokers, prefix, security, folder)?;
+    let page = http::Server::bind(&node.http, tls.clone(), tokens.clone()).await?;
     let server = Server::bind(&node.listen, tls.as_ref(), tokens).await?;
     let address = match node.listen.ends_with(":0") {
         true => server.address().to_string(),
@@ -88,8 +90,10 @@ pub async fn run_timed(
     let stop = stop.child_token();
     let ended = CancellationToken::new();
     let control = Control::start(settings, &node.node, &address)?;
-    let (desk, requests, versions) = Desk::new(node.node, address, control, timings);
+    let (desk, requests, versions) = Desk::new(node.node.clone(), address, control, timings);
     let handle = Handle::new(requests, versions, ended.clone());
+    let (view, ready) = page::of(node.node, handle.clone());
+    let showing = page.serve(view, ready, ended.clone().cancelled_owned());
     let services = Services::new()
         .cluster(join::Service::new(handle.clone()))
         .admin(admin::Service::new(handle));
@@ -103,7 +107,7 @@ pub async fn run_timed(
         stop.cancel();
         served
     };
-    let (decided, served) = tokio::join!(deciding, serving);
+    let (decided, served, ()) = tokio::join!(deciding, serving, showing);
     decided?;
     Ok(served?)
 }

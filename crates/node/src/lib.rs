@@ -1,6 +1,7 @@
-//! Worker and coordinator: membership, placement, links, task lifecycle, admin service.
+//! Worker and coordinator: membership, placement, links, task lifecycle, admin service, HTTP port.
 
 pub mod coordinator;
+pub mod http;
 pub mod leader;
 pub mod link;
 pub mod membership;

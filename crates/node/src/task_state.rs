@@ -98,6 +98,26 @@ impl TaskState {
         Self::Released,
     ];
 
+    /// As the control topic writes it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::NotConfigured => "not-configured",
+            Self::Prechecking => "prechecking",
+            Self::PrecheckFailed => "precheck-failed",
+            Self::Initializing => "initializing",
+            Self::Synchronizing => "synchronizing",
+            Self::CatchingUp => "catching-up",
+            Self::Retrying => "retrying",
+            Self::Suspended => "suspended",
+            Self::Modifying => "modifying",
+            Self::Parked => "parked",
+            Self::Failed => "failed",
+            Self::Completed => "completed",
+            Self::Released => "released",
+        }
+    }
+
     /// Whether the task runs or tries to, and is to have a place.
     #[must_use]
     pub fn runs(self) -> bool {
@@ -354,6 +374,13 @@ mod tests {
         let news = [News::Close, News::Retrying, News::Parked, News::GaveUp, News::Completed];
         for state in S::ALL.into_iter().filter(|it| !it.runs()) {
             assert!(news.iter().all(|it| state.reported(*it).is_none()), "{state}");
+        }
+    }
+
+    #[test]
+    fn words_are_those_of_the_control_topic() {
+        for state in S::ALL {
+            assert_eq!(serde_json::json!(state), state.word());
         }
     }
 

@@ -5,6 +5,7 @@
 //!   goes on as it is.
 //! * [`runner`]: the front of one task. [`hosts`]: where its lanes run. Lanes of other nodes' tasks come
 //!   through [`crate::link::server`].
+//! * [`view`]: what the HTTP port shows of all that.
 
 pub mod control;
 mod hosts;
@@ -12,7 +13,9 @@ mod join;
 mod report;
 mod runner;
 mod tasks;
+mod view;
 
+use crate::http;
 use crate::link::peers::Peers;
 use crate::link::server::{HostedLanes, LinkService};
 use crate::state::ClusterState;
@@ -20,6 +23,7 @@ use config::node::Role;
 use rpc::{Error, Identity, Server, Services, Tls, Tokens};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tasks::Tasks;
 use tokio::sync::watch;
@@ -40,6 +44,8 @@ struct Context {
     cluster: watch::Receiver<Arc<ClusterState>>,
     peers: Peers,
     hosted: HostedLanes,
+    /// A coordinator that leads knows this worker.
+    joined: Arc<AtomicBool>,
 }
 
 /// Runs a worker until `stop`, and then until what it has runs elsewhere. `folder`: what paths of the
@@ -51,13 +57,16 @@ pub async fn run(node: config::Node, folder: &Path, stop: CancellationToken) -> 
     let identity = Identity::new(&node.node, rpc::identity::Role::Worker);
     let tls = node.tls.as_ref().map(|tls| Tls::of_node(tls, folder, &identity)).transpose()?;
     let tokens = node.auth.as_ref().map(|auth| Tokens::load(&folder.join(&auth.tokens_file)));
-    let server = Server::bind(&node.listen, tls.as_ref(), tokens.transpose()?).await?;
+    let tokens = tokens.transpose()?;
+    let page = http::Server::bind(&node.http, tls.clone(), tokens.clone()).await?;
+    let server = Server::bind(&node.listen, tls.as_ref(), tokens).await?;
     let cluster = control::follow(&node, folder)?;
     let context = Context {
         secrets_dir: folder.join(&node.secrets_dir),
         cluster: cluster.state.clone(),
         peers: Peers::new(tls.clone().map(Arc::new)),
         hosted: HostedLanes::default(),
+        joined: Arc::default(),
         node: Arc::new(node),
     };
     let link = LinkService {
@@ -73,6 +82,8 @@ pub async fn run(node: config::Node, folder: &Path, stop: CancellationToken) -> 
         async move { server.serve(Services::new().link(link), ended.cancelled_owned()).await }
     });
     let tasks = Tasks::new(context.clone());
+    let (view, ready) = view::of(context.clone(), tasks.clone());
+    let shown = tokio::spawn(page.serve(view, ready, ended.clone().cancelled_owned()));
     let leaving = CancellationToken::new();
     let joined = tokio::spawn(join::keep(
         context.clone(),
@@ -97,6 +108,6 @@ pub async fn run(node: config::Node, folder: &Path, stop: CancellationToken) -> 
     tasks.end(END_MAX).await;
     joined.abort();
     ended.cancel();
-    let _ = serving.await;
+    let _ = tokio::join!(serving, shown);
     Ok(())
 }

@@ -4,6 +4,7 @@ use crate::hosts::Host;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
+use supervision::Budget;
 use wal::{Lsn, Position};
 
 /// What is being tried again.
@@ -56,6 +57,7 @@ pub struct Progress {
     watermark: AtomicU64,
     trouble: Mutex<Option<Trouble>>,
     lanes: Mutex<Vec<LaneProgress>>,
+    budget: Mutex<Option<Budget>>,
 }
 
 /// A panic elsewhere leaves a figure behind, nothing worse.
@@ -84,6 +86,20 @@ impl Progress {
     #[must_use]
     pub fn trouble(&self) -> Option<Trouble> {
         lock(&self.trouble).clone()
+    }
+
+    /// What pays for the task's bytes.
+    pub fn paid_from(&self, budget: &Budget) {
+        *lock(&self.budget) = Some(budget.clone());
+    }
+
+    /// Bytes held between the database and Kafka, and how many may be.
+    #[must_use]
+    pub fn credit(&self) -> Option<(u64, u64)> {
+        let budget = lock(&self.budget);
+        let budget = budget.as_ref()?;
+        let max = u64::from(budget.bytes_max());
+        Some((max.saturating_sub(budget.bytes_free() as u64), max))
     }
 
     /// How a lane fares now; its position, where it is known.

@@ -269,6 +269,8 @@ impl Opening {
             policy: self.retries.policy,
         };
         let lanes = Lanes::start(factory, present.lanes);
+        let budget = Budget::new(CREDIT_BYTES_MAX);
+        self.progress.paid_from(&budget);
         Ok(Task {
             slot_name: format!("{}{}", spec.source.slot_prefix, spec.task),
             spec: Arc::clone(spec),
@@ -284,7 +286,7 @@ impl Opening {
             state: Rc::new(RefCell::new(state)),
             lanes,
             positions: Positions::default(),
-            budget: Budget::new(CREDIT_BYTES_MAX),
+            budget,
             guardian,
             news,
             generation: 0,

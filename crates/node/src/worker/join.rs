@@ -8,6 +8,7 @@ use rpc::v1::worker_message::Message as Up;
 use rpc::{Error, Expected, Tls, v1};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -38,7 +39,9 @@ pub(super) async fn keep(
         coordinators.splice(0..0, next.take());
         for address in coordinators {
             let joined = Joined { context: &context, tls: tls.as_deref(), reports: &reports };
-            match joined.live(&address, &leaving).await {
+            let lived = joined.live(&address, &leaving).await;
+            context.joined.store(false, Relaxed);
+            match lived {
                 Ok(Some(leader)) => {
                     next = Some(leader);
                     break;
@@ -89,6 +92,7 @@ impl Joined<'_> {
                     heard = Instant::now();
                     match message.message {
                         Some(Down::Welcome(welcome)) => {
+                            self.context.joined.store(true, Relaxed);
                             info!(address, term = welcome.term, "joined the cluster");
                         }
                         Some(Down::NotLeader(v1::NotLeader { leader })) => {

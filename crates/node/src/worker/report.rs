@@ -46,7 +46,7 @@ pub(super) fn of_front(task: &str, runner: &Runner, placement_rev: u64) -> v1::T
     v1::TaskReport {
         task: task.into(),
         placement_rev,
-        state: word(&said.state),
+        state: said.state.word().into(),
         cause: said.cause,
         remedy: said.remedy,
         since_unix_ms: micros(said.since) / 1000,
@@ -83,14 +83,6 @@ pub(super) fn of_lanes(context: &Context, state: &ClusterState) -> Vec<v1::TaskR
         ..v1::TaskReport::default()
     };
     tasks.into_iter().map(report).collect()
-}
-
-/// As the control topic writes it.
-fn word(state: &crate::task_state::TaskState) -> String {
-    serde_json::to_value(state)
-        .ok()
-        .and_then(|value| value.as_str().map(str::to_owned))
-        .unwrap_or_default()
 }
 
 fn micros(time: SystemTime) -> u64 {

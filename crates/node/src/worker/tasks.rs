@@ -131,13 +131,25 @@ impl Tasks {
         reports
     }
 
+    /// Reports of the fronts here, each with its figures.
+    pub(super) fn fronts(&self) -> Vec<(rpc::v1::TaskReport, Arc<pipeline::Progress>)> {
+        let fronts = self.lock();
+        let told = |(name, front): (&String, &Front)| {
+            let report = report::of_front(name, &front.runner, front.placement_rev);
+            (report, Arc::clone(&front.runner.progress))
+        };
+        fronts.iter().map(told).collect()
+    }
+
+    /// Whether anything runs here.
+    pub(super) fn is_busy(&self) -> bool {
+        let runs = self.lock().values().any(|it| !it.runner.has_ended());
+        runs || !self.context.hosted.all().is_empty()
+    }
+
     /// Until nothing runs here any more.
     pub(super) async fn emptied(&self) {
-        loop {
-            let idle = self.lock().values().all(|it| it.runner.has_ended());
-            if idle && self.context.hosted.all().is_empty() {
-                return;
-            }
+        while self.is_busy() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }

@@ -1,0 +1,51 @@
+//! A [`Status`] as metrics.
+
+use super::Status;
+use super::status::Measured;
+use crate::task_state::TaskState;
+use std::time::Duration;
+use telemetry::metrics::{self, Scrape};
+
+pub(super) fn text(status: Option<&Status>, ready: bool) -> String {
+    let scrape = Scrape::new();
+    scrape.ready(ready);
+    let Some(status) = status else { return scrape.text() };
+    scrape.node(&status.node, &status.role, &status.version);
+    scrape.leader(status.leader.as_deref(), status.term);
+    for member in &status.members {
+        let state = if member.state.is_empty() { "unknown" } else { &member.state };
+        scrape.member(&member.role, state);
+    }
+    let states = TaskState::ALL.map(TaskState::word);
+    for task in &status.tasks {
+        if !task.state.is_empty() {
+            scrape.task_state(&task.name, &task.state, states.iter().copied());
+        }
+        for lane in &task.lanes {
+            let state = if lane.state.is_empty() { "unknown" } else { &lane.state };
+            scrape.lane(&task.name, state);
+            if let Some(records) = lane.records {
+                scrape.lane_records(&task.name, lane.lane, records);
+            }
+        }
+        if let Some(it) = &task.measured {
+            scrape.measured(&task.name, &measured(it));
+        }
+    }
+    scrape.text()
+}
+
+fn measured(it: &Measured) -> metrics::Measured {
+    metrics::Measured {
+        records: it.records,
+        commits: it.commits,
+        wal_bytes: it.wal_bytes,
+        latency: it.latency_ms.map(Duration::from_millis),
+        lag_bytes: it.lag_bytes,
+        watermark: it.watermark.0,
+        source_end: it.source_end.map(|end| end.0),
+        retries: it.retries,
+        credit: it.credit,
+        snapshot_rows: it.snapshot_rows,
+    }
+}

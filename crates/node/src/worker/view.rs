@@ -1,0 +1,148 @@
+//! What the HTTP port of a worker shows: its own fronts and lanes, and whether it can do its work.
+
+use super::Context;
+use super::tasks::Tasks;
+use crate::http::status::{Lane, Member, Status, Task};
+use crate::http::{Ready, View};
+use crate::state::{ClusterState, Desired, Leader};
+use config::node::Role;
+use pipeline::Progress;
+use pipeline::progress::LaneState;
+use rpc::v1;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+const NOTE: &str =
+    "A worker shows its own part: what runs elsewhere, the coordinators' pages show.";
+
+pub(super) fn of(context: Context, tasks: Tasks) -> (View, Ready) {
+    let ready = {
+        let (context, tasks) = (context.clone(), tasks.clone());
+        Ready::at_once(move || can_work(&context, &tasks))
+    };
+    (View::at_once(move || status(&context, &tasks)), ready)
+}
+
+/// Without coordinators, what runs goes on, and the worker with it.
+fn can_work(context: &Context, tasks: &Tasks) -> Result<(), String> {
+    if context.cluster.borrow().next_offset() == 0 {
+        return Err("the control topic is not read yet, or holds nothing".into());
+    }
+    if context.joined.load(Relaxed) || tasks.is_busy() {
+        return Ok(());
+    }
+    Err("no coordinator that leads is found, and nothing runs here".into())
+}
+
+fn status(context: &Context, tasks: &Tasks) -> Status {
+    let cluster = context.cluster.borrow().clone();
+    let mut shown: Vec<Task> = tasks.fronts().into_iter().map(|it| front(&cluster, it)).collect();
+    let hosted = context.hosted.all();
+    for ((name, lane), it) in hosted {
+        let at = shown.iter().position(|task| task.name == name).unwrap_or_else(|| {
+            shown.push(Task::of(placed(&cluster, &name, None), spec(&cluster, &name)));
+            shown.len() - 1
+        });
+        let lane = u32::from(lane);
+        let lanes = &mut shown[at].lanes;
+        let at = lanes.iter().position(|one| one.lane == lane).unwrap_or_else(|| {
+            lanes.push(Lane { lane, ..Lane::default() });
+            lanes.len() - 1
+        });
+        let told = &mut lanes[at];
+        told.node.clone_from(&context.node.node);
+        told.state = if it.open { "running" } else { "opening" }.into();
+        told.position = format!("{} #{}", it.position.commit_lsn, it.position.ordinal);
+        told.records = Some(it.progress.records.load(Relaxed));
+    }
+    // Without one that is heard, the last one that wrote is history.
+    let joined = context.joined.load(Relaxed);
+    let leader = cluster.leader.as_ref().filter(|it| joined && !it.resigned);
+    Status {
+        note: NOTE.into(),
+        leader: leader.map(|it| it.node.clone()),
+        term: cluster.term().and_then(|term| u64::try_from(term).ok()).unwrap_or_default(),
+        members: members(context, leader, &shown),
+        tasks: shown,
+        ..Status::new(&context.node.node, Role::Worker)
+    }
+}
+
+/// A task whose front is here, with everything that its figures say.
+fn front(cluster: &ClusterState, (report, progress): (v1::TaskReport, Arc<Progress>)) -> Task {
+    let name = report.task.clone();
+    let mut task = Task::of(placed(cluster, &name, Some(report)), spec(cluster, &name));
+    for (lane, it) in task.lanes.iter_mut().zip(progress.lanes()) {
+        if it.state == LaneState::Waiting {
+            lane.state = "waiting".into();
+        }
+    }
+    if let Some(measured) = &mut task.measured {
+        let rows =
+            [&progress.snapshot_rows, &progress.snapshot_rows_estimated].map(|it| it.load(Relaxed));
+        measured.commits = Some(progress.commits.load(Relaxed));
+        measured.wal_bytes = Some(progress.wal_bytes.load(Relaxed));
+        measured.source_end = Some(progress.server_end());
+        measured.credit = progress.credit();
+        measured.snapshot_rows = (rows != [0, 0]).then_some((rows[0], rows[1]));
+    }
+    task
+}
+
+/// The task in the words of the contract, as the control topic places it.
+fn placed(cluster: &ClusterState, name: &str, report: Option<v1::TaskReport>) -> v1::Task {
+    let task = cluster.tasks.get(name);
+    let node = |it: Option<&str>| it.unwrap_or_default().to_owned();
+    let placement = cluster.placements.get(name).map(|it| v1::Placement {
+        placement_rev: it.rev,
+        reader: node(it.front.as_deref()),
+        decoder: node(it.decoder()),
+        router: node(it.router()),
+        lanes: it.lanes.iter().map(|lane| node(lane.as_deref())).collect(),
+    });
+    let wanted = task.map(|it| match it.desired {
+        Desired::Running => "running",
+        Desired::Suspended => "suspended",
+        Desired::Released => "released",
+    });
+    v1::Task {
+        name: name.to_owned(),
+        revision: task.map_or(0, |it| it.spec_rev),
+        wanted: wanted.unwrap_or_default().into(),
+        placement,
+        report,
+        ..v1::Task::default()
+    }
+}
+
+fn spec<'a>(cluster: &'a ClusterState, name: &str) -> Option<&'a str> {
+    cluster.tasks.get(name).map(|it| it.spec.as_str())
+}
+
+/// This worker, and the leader.
+fn members(context: &Context, leader: Option<&Leader>, tasks: &[Task]) -> Vec<Member> {
+    let node = &context.node;
+    let own = |it: &str| u32::from(it == node.node);
+    let lanes: usize =
+        tasks.iter().flat_map(|it| &it.lanes).filter(|it| it.node == node.node).count();
+    let worker = Member {
+        name: node.node.clone(),
+        role: Role::Worker.as_str().into(),
+        address: node.address(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        labels: node.labels.clone(),
+        state: "alive".into(),
+        fronts: tasks.iter().map(|it| own(&it.reader)).sum(),
+        lanes: u32::try_from(lanes).unwrap_or(u32::MAX),
+        ..Member::default()
+    };
+    let leader = leader.map(|it| Member {
+        name: it.node.clone(),
+        role: Role::Coordinator.as_str().into(),
+        address: it.address.clone(),
+        version: it.ver.clone(),
+        state: "leader".into(),
+        ..Member::default()
+    });
+    leader.into_iter().chain([worker]).collect()
+}

@@ -1,0 +1,318 @@
+//! Every metric: its name, its labels and what it means. A scrape is filled from what is known at that moment and
+//! written once; nothing is counted here.
+//!
+//! Nodes tell what they know, so two of them may tell of the same task: take `max by (task, …)`.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Metric, Registry};
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+/// What the text of [`Scrape::text`] is.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// All names begin so.
+const PREFIX: &str = "distributary";
+
+type Bytes = Gauge<u64, AtomicU64>;
+type Count = Gauge<u64, AtomicU64>;
+type Seconds = Gauge<f64, AtomicU64>;
+
+/// Metrics of a node at one moment.
+pub struct Scrape {
+    registry: Registry,
+    node_info: Family<OfNode, Count>,
+    ready: Count,
+    leader: Family<OfLeader, Count>,
+    term: Count,
+    members: Family<OfMembers, Count>,
+    task_state: Family<OfState, Count>,
+    lanes: Family<OfState, Count>,
+    lane_records: Family<OfLane, Counter>,
+    records: Family<OfTask, Counter>,
+    commits: Family<OfTask, Counter>,
+    wal_bytes: Family<OfTask, Counter>,
+    latency: Family<OfTask, Seconds>,
+    lag_bytes: Family<OfTask, Bytes>,
+    watermark: Family<OfTask, Bytes>,
+    source_end: Family<OfTask, Bytes>,
+    retries: Family<OfTask, Count>,
+    credit_used: Family<OfTask, Bytes>,
+    credit_max: Family<OfTask, Bytes>,
+    snapshot_rows: Family<OfTask, Count>,
+    snapshot_rows_estimated: Family<OfTask, Count>,
+}
+
+/// What the node that runs a task's front has measured. What is `None` is not known here.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Measured {
+    pub records: u64,
+    pub commits: Option<u64>,
+    pub wal_bytes: Option<u64>,
+    pub latency: Option<Duration>,
+    pub lag_bytes: u64,
+    pub watermark: u64,
+    pub source_end: Option<u64>,
+    pub retries: u64,
+    /// Bytes held, and the most that may be.
+    pub credit: Option<(u64, u64)>,
+    /// Rows read, and the estimate of all.
+    pub snapshot_rows: Option<(u64, u64)>,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct OfNode {
+    node: String,
+    role: String,
+    version: String,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct OfLeader {
+    leader: String,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct OfMembers {
+    role: String,
+    state: String,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct OfTask {
+    task: String,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct OfState {
+    task: String,
+    state: String,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct OfLane {
+    task: String,
+    lane: u32,
+}
+
+impl Default for Scrape {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Registers a metric and hands it out; a counter's name gets `_total` behind it.
+fn add<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+impl Scrape {
+    #[must_use]
+    #[rustfmt::skip]
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix(PREFIX);
+        let r = &mut registry;
+        Self {
+            node_info: add(r, "node_info", "Who this is; always 1"),
+            ready: add(r, "node_ready", "1: the node can do its work, as /readyz says"),
+            leader: add(r, "cluster_leader", "1: the coordinator that leads, as this node knows it"),
+            term: add(r, "cluster_term", "Term of the leader; grows with each change"),
+            members: add(r, "cluster_members", "Nodes by what they are and how they fare"),
+            task_state: add(r, "task_state", "1: the task is in this state; 0: in another one"),
+            lanes: add(r, "task_lanes", "Lanes of a task by how they fare"),
+            lane_records: add(r, "lane_records", "Records that a lane of another node's task has written here"),
+            records: add(r, "task_records", "Records given to Kafka since the front began, tombstones included"),
+            commits: add(r, "task_commits", "Kafka transactions committed since the front began"),
+            wal_bytes: add(r, "task_wal_bytes", "Bytes received from the database since the front began"),
+            latency: add(r, "task_latency_seconds", "From the commit of the newest durable change until now; 0: nothing waits"),
+            lag_bytes: add(r, "task_lag_bytes", "WAL between the watermark and the database's end"),
+            watermark: add(r, "task_watermark_lsn", "Everything up to this position of the WAL, in bytes, is durable in Kafka"),
+            source_end: add(r, "task_source_end_lsn", "The database's end of WAL, in bytes"),
+            retries: add(r, "task_retries", "Attempts of what is being tried again; 0: nothing is"),
+            credit_used: add(r, "task_credit_used_bytes", "Bytes that a task holds between the database and Kafka"),
+            credit_max: add(r, "task_credit_max_bytes", "Bytes that a task may hold; all of them held: Kafka is what is slow"),
+            snapshot_rows: add(r, "task_snapshot_rows", "Rows that the snapshot has read"),
+            snapshot_rows_estimated: add(r, "task_snapshot_rows_estimated", "Rows that the snapshot is expected to have"),
+            registry,
+        }
+    }
+
+    /// Who tells all this.
+    pub fn node(&self, node: &str, role: &str, version: &str) {
+        let [node, role, version] = [node, role, version].map(str::to_owned);
+        self.node_info.get_or_create(&OfNode { node, role, version }).set(1);
+    }
+
+    pub fn ready(&self, ready: bool) {
+        self.ready.set(u64::from(ready));
+    }
+
+    pub fn leader(&self, leader: Option<&str>, term: u64) {
+        if let Some(leader) = leader {
+            self.leader.get_or_create(&OfLeader { leader: leader.into() }).set(1);
+        }
+        self.term.set(term);
+    }
+
+    /// One node of the cluster, this one included.
+    pub fn member(&self, role: &str, state: &str) {
+        let labels = OfMembers { role: role.into(), state: state.into() };
+        self.members.get_or_create(&labels).inc();
+    }
+
+    /// A task's state, out of all that it could be in: alerts need those that it is not in.
+    pub fn task_state<'a>(&self, task: &str, state: &str, all: impl Iterator<Item = &'a str>) {
+        for one in all {
+            let labels = OfState { task: task.into(), state: one.into() };
+            self.task_state.get_or_create(&labels).set(u64::from(one == state));
+        }
+    }
+
+    /// One lane of a task.
+    pub fn lane(&self, task: &str, state: &str) {
+        self.lanes.get_or_create(&OfState { task: task.into(), state: state.into() }).inc();
+    }
+
+    /// What a lane of another node's task has written here.
+    pub fn lane_records(&self, task: &str, lane: u32, records: u64) {
+        let labels = OfLane { task: task.into(), lane };
+        self.lane_records.get_or_create(&labels).inc_by(records);
+    }
+
+    pub fn measured(&self, task: &str, measured: &Measured) {
+        let of = OfTask { task: task.into() };
+        self.records.get_or_create(&of).inc_by(measured.records);
+        self.lag_bytes.get_or_create(&of).set(measured.lag_bytes);
+        self.watermark.get_or_create(&of).set(measured.watermark);
+        self.retries.get_or_create(&of).set(measured.retries);
+        if let Some(commits) = measured.commits {
+            self.commits.get_or_create(&of).inc_by(commits);
+        }
+        if let Some(bytes) = measured.wal_bytes {
+            self.wal_bytes.get_or_create(&of).inc_by(bytes);
+        }
+        if let Some(latency) = measured.latency {
+            self.latency.get_or_create(&of).set(latency.as_secs_f64());
+        }
+        if let Some(end) = measured.source_end {
+            self.source_end.get_or_create(&of).set(end);
+        }
+        if let Some((used, max)) = measured.credit {
+            self.credit_used.get_or_create(&of).set(used);
+            self.credit_max.get_or_create(&of).set(max);
+        }
+        if let Some((rows, estimated)) = measured.snapshot_rows {
+            self.snapshot_rows.get_or_create(&of).set(rows);
+            self.snapshot_rows_estimated.get_or_create(&of).set(estimated);
+        }
+    }
+
+    /// All of it, for Prometheus.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // A string takes everything.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+
+    #[test]
+    fn every_metric_has_its_name_its_labels_and_its_value() {
+        let scrape = Scrape::new();
+        scrape.node("w1", "worker", "0.1.0");
+        scrape.ready(true);
+        scrape.leader(Some("c1"), 42);
+        scrape.member("worker", "alive");
+        scrape.member("worker", "alive");
+        scrape.task_state("shop", "parked", ["parked", "failed"].into_iter());
+        scrape.lane("shop", "running");
+        scrape.lane_records("other", 3, 9);
+        let measured = Measured {
+            records: 7,
+            commits: Some(2),
+            wal_bytes: Some(1 << 40),
+            latency: Some(Duration::from_millis(1500)),
+            lag_bytes: 10,
+            watermark: u64::MAX - 1,
+            source_end: Some(u64::MAX),
+            retries: 1,
+            credit: Some((5, 6)),
+            snapshot_rows: Some((3, 4)),
+        };
+        scrape.measured("shop", &measured);
+        let text = scrape.text();
+        let values: Vec<&str> = text.lines().filter(|line| !line.starts_with("# H")).collect();
+        expect![[r##"
+            # TYPE distributary_node_info gauge
+            distributary_node_info{node="w1",role="worker",version="0.1.0"} 1
+            # TYPE distributary_node_ready gauge
+            distributary_node_ready 1
+            # TYPE distributary_cluster_leader gauge
+            distributary_cluster_leader{leader="c1"} 1
+            # TYPE distributary_cluster_term gauge
+            distributary_cluster_term 42
+            # TYPE distributary_cluster_members gauge
+            distributary_cluster_members{role="worker",state="alive"} 2
+            # TYPE distributary_task_state gauge
+            distributary_task_state{task="shop",state="parked"} 1
+            distributary_task_state{task="shop",state="failed"} 0
+            # TYPE distributary_task_lanes gauge
+            distributary_task_lanes{task="shop",state="running"} 1
+            # TYPE distributary_lane_records counter
+            distributary_lane_records_total{task="other",lane="3"} 9
+            # TYPE distributary_task_records counter
+            distributary_task_records_total{task="shop"} 7
+            # TYPE distributary_task_commits counter
+            distributary_task_commits_total{task="shop"} 2
+            # TYPE distributary_task_wal_bytes counter
+            distributary_task_wal_bytes_total{task="shop"} 1099511627776
+            # TYPE distributary_task_latency_seconds gauge
+            distributary_task_latency_seconds{task="shop"} 1.5
+            # TYPE distributary_task_lag_bytes gauge
+            distributary_task_lag_bytes{task="shop"} 10
+            # TYPE distributary_task_watermark_lsn gauge
+            distributary_task_watermark_lsn{task="shop"} 18446744073709551614
+            # TYPE distributary_task_source_end_lsn gauge
+            distributary_task_source_end_lsn{task="shop"} 18446744073709551615
+            # TYPE distributary_task_retries gauge
+            distributary_task_retries{task="shop"} 1
+            # TYPE distributary_task_credit_used_bytes gauge
+            distributary_task_credit_used_bytes{task="shop"} 5
+            # TYPE distributary_task_credit_max_bytes gauge
+            distributary_task_credit_max_bytes{task="shop"} 6
+            # TYPE distributary_task_snapshot_rows gauge
+            distributary_task_snapshot_rows{task="shop"} 3
+            # TYPE distributary_task_snapshot_rows_estimated gauge
+            distributary_task_snapshot_rows_estimated{task="shop"} 4
+            # EOF"##]]
+        .assert_eq(&values.join("\n"));
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_told() {
+        let scrape = Scrape::new();
+        scrape.measured("shop", &Measured::default());
+        assert!(!scrape.text().contains("latency_seconds{"));
+        assert!(scrape.text().contains("distributary_task_records_total{task=\"shop\"} 0\n"));
+    }
+
+    #[test]
+    fn a_hostile_label_stays_one_label() {
+        let scrape = Scrape::new();
+        scrape.lane("a\"} 1\nb{c=\"\\", "running");
+        let expected = r#"task_lanes{task="a\"} 1\nb{c=\"\\",state="running"} 1"#;
+        assert!(scrape.text().contains(expected), "{}", scrape.text());
+    }
+}
