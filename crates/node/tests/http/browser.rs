@@ -62,7 +62,7 @@ async fn a_browser_makes_the_picture_of_the_readme() {
     let Ok(path) = std::env::var("STATUS_PNG") else { return };
     let port = Port::new(View::at_once(sample::cluster), Ok(())).await;
     let address = with_an_hour(port.client.address()).await;
-    let size = std::env::var("STATUS_SIZE").unwrap_or_else(|_| "1280,1560".into());
+    let size = std::env::var("STATUS_SIZE").unwrap_or_else(|_| "1280,1690".into());
     let dark = if std::env::var_os("STATUS_DARK").is_some() { "1" } else { "0" };
     let dark = format!("--blink-settings=preferredColorScheme={dark}");
     let size = format!("--window-size={size}");
