@@ -9,8 +9,8 @@
 //! | `/api/status` | [`Status`] as JSON | likewise |
 //! | `/api/history?since=N` | the last hour, or what came after round N | likewise |
 //!
-//! Nothing can be changed here: every role may read. [`server`] listens and holds the limits, [`guard`] lets in,
-//! [`routes`] answers, [`status`] is what is shown, [`history`] its last hour.
+//! Nothing can be changed here: every role may read. `server` listens and holds the limits, `guard` lets in,
+//! `routes` answers, [`status`] is what is shown, `history` its last hour.
 
 mod guard;
 mod history;

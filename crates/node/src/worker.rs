@@ -1,11 +1,11 @@
 //! A worker: runs the fronts and the lanes that the control topic has placed on it.
 //!
 //! * [`control`]: follows the control topic. What it holds is obeyed, and nothing else.
-//! * [`join`]: the stream to the leading coordinator: signs of life and reports. Without one, everything
+//! * `join`: the stream to the leading coordinator: signs of life and reports. Without one, everything
 //!   goes on as it is.
-//! * [`runner`]: the front of one task. [`hosts`]: where its lanes run. Lanes of other nodes' tasks come
+//! * `runner`: the front of one task. `hosts`: where its lanes run. Lanes of other nodes' tasks come
 //!   through [`crate::link::server`].
-//! * [`view`]: what the HTTP port shows of all that.
+//! * `view`: what the HTTP port shows of all that.
 
 pub mod control;
 mod hosts;
