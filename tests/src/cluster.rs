@@ -112,7 +112,13 @@ impl<'a> Cluster<'a> {
         let arguments = [command, "--config", &spec];
         let environment = [(SECRET, PASSWORD)];
         let mut process = Distributary::start_in(self.scene.folder(), &arguments, &environment);
-        process.await_log("node starts", BEGIN_MAX);
+        process.await_log(
+            match node.role {
+                Role::Coordinator => "node starts",
+                Role::Worker => "worker listens",
+            },
+            BEGIN_MAX,
+        );
         node.process = Some(process);
     }
 

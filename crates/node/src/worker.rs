@@ -75,7 +75,7 @@ pub async fn run(node: config::Node, folder: &Path, stop: CancellationToken) -> 
         cluster: context.cluster.clone(),
         lanes: context.hosted.clone(),
     };
-    info!(node = context.node.node, address = %server.address(), role = %Role::Worker, "node starts");
+    info!(node = context.node.node, address = %server.address(), role = %Role::Worker, "worker listens");
     let ended = CancellationToken::new();
     let serving = tokio::spawn({
         let ended = ended.clone();

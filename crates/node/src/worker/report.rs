@@ -14,7 +14,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Makes the reports of now.
 pub(super) type Reports = Arc<dyn Fn() -> Vec<v1::TaskReport> + Send + Sync>;
 
-pub(super) fn of_front(task: &str, runner: &Runner, placement_rev: u64) -> v1::TaskReport {
+pub(super) fn of_front(
+    task: &str,
+    node: &str,
+    runner: &Runner,
+    placement_rev: u64,
+) -> v1::TaskReport {
     let (said, progress) = (runner.said(), &runner.progress);
     let snapshot = progress.snapshot_running.load(Relaxed);
     let newest_us = progress.durable_commit_time_us.load(Relaxed);
@@ -26,7 +31,7 @@ pub(super) fn of_front(task: &str, runner: &Runner, placement_rev: u64) -> v1::T
     let lane = |(number, lane): (u32, pipeline::progress::LaneProgress)| v1::LaneReport {
         lane: number,
         node: match &lane.host {
-            Host::Here => String::new(),
+            Host::Here => node.to_owned(),
             Host::Node(node) => node.clone(),
             Host::Nowhere => String::new(),
         },

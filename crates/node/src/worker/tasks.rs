@@ -125,7 +125,9 @@ impl Tasks {
         let state = self.context.cluster.borrow().clone();
         let mut reports: Vec<_> = fronts
             .iter()
-            .map(|(name, front)| report::of_front(name, &front.runner, front.placement_rev))
+            .map(|(name, front)| {
+                report::of_front(name, &self.context.node.node, &front.runner, front.placement_rev)
+            })
             .collect();
         reports.extend(report::of_lanes(&self.context, &state));
         reports
