@@ -225,7 +225,12 @@ impl<'a> Cluster<'a> {
     ) -> serde_json::Value {
         let mut last = serde_json::Value::Null;
         await_true(what, longest, || {
-            last = self.status();
+            // A coordinator that has just begun does not know the task yet.
+            let ended = self.call(&["task", "status", &self.scene.name, "-o", "json"]);
+            if ended.code != Some(0) {
+                return false;
+            }
+            last = serde_json::from_str(&ended.stdout).expect("JSON");
             is(&last)
         });
         last

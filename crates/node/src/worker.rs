@@ -3,7 +3,7 @@
 //! * [`control`]: follows the control topic. What it holds is obeyed, and nothing else.
 //! * `join`: the stream to the leading coordinator: signs of life and reports. Without one, everything
 //!   goes on as it is.
-//! * `runner`: the front of one task. `hosts`: where its lanes run. Lanes of other nodes' tasks come
+//! * `tasks`, `runner`: the fronts. `hosts`: where their lanes run. Lanes of other nodes' tasks come
 //!   through [`crate::link::server`].
 //! * `view`: what the HTTP port shows of all that.
 

@@ -1,11 +1,11 @@
 //! Batches of a lane as bytes, for a lane that another node writes.
 //!
 //! [`Sender`] cuts a lane's part out of its batch and sends each table version once; [`Receiver`] checks
-//! everything before it uses it, and makes the same [`LaneBatch`] of it. What carries the frames is not
+//! everything before it uses it, and makes the same [`crate::batch::LaneBatch`] of it. What carries the frames is not
 //! its business.
 //!
-//! A message is a version byte, the length of a head, the head ([`wire`], bincode), then the tuples as
-//! PostgreSQL sent them. It travels in frames of bounded size ([`frame`]) with number and checksum.
+//! A message is a version byte, the length of a head, the head (`wire`, bincode), then the tuples as
+//! PostgreSQL sent them. It travels in frames of bounded size (`frame`) with number and checksum.
 
 mod frame;
 mod receiver;

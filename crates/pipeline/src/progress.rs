@@ -45,6 +45,8 @@ pub struct Progress {
     pub snapshot_rows: AtomicU64,
     pub snapshot_bytes: AtomicU64,
     pub snapshot_running: AtomicBool,
+    /// The stream is followed: what was before it is in Kafka.
+    pub streaming: AtomicBool,
     /// Bytes received from the replication connection.
     pub wal_bytes: AtomicU64,
     /// Records given to Kafka, tombstones included.

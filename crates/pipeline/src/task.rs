@@ -30,6 +30,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use supervision::{Budget, FailureClass, FailureLog, RestartPolicy, Verdict};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -430,6 +431,7 @@ impl Task {
             write: self.watermark_writer(&session),
         };
         info!(generation = self.generation, lsn = %from, "streaming");
+        self.progress.streaming.store(true, Relaxed);
         let front = self.front().stream(feed);
         let end = self.watch(&front).await;
         if !matches!(end, End::Failure(_)) {

@@ -108,7 +108,7 @@ impl Runner {
                 self.say(TaskState::PrecheckFailed, cause, &remedies.join("; "));
                 return;
             }
-            self.say(TaskState::CatchingUp, String::new(), "");
+            self.say(TaskState::Initializing, String::new(), "");
         }
         let options = Options { until_caught_up: false, reseed, release, folder };
         let name = spec.task.clone();
@@ -169,11 +169,11 @@ impl Runner {
             );
             return (TaskState::Retrying, cause);
         }
-        if progress.snapshot_running.load(Relaxed) {
+        if !progress.streaming.load(Relaxed) {
             return (TaskState::Initializing, String::new());
         }
         let lag = progress.server_end().0.saturating_sub(progress.watermark().0);
-        let is_behind = progress.watermark().0 == 0 || BEHIND_BYTES < lag;
+        let is_behind = BEHIND_BYTES < lag;
         let state = if is_behind { TaskState::CatchingUp } else { TaskState::Synchronizing };
         (state, String::new())
     }
