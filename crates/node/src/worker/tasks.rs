@@ -137,7 +137,8 @@ impl Tasks {
     pub(super) fn fronts(&self) -> Vec<(rpc::v1::TaskReport, Arc<pipeline::Progress>)> {
         let fronts = self.lock();
         let told = |(name, front): (&String, &Front)| {
-            let report = report::of_front(name, &front.runner, front.placement_rev);
+            let node = &self.context.node.node;
+            let report = report::of_front(name, node, &front.runner, front.placement_rev);
             (report, Arc::clone(&front.runner.progress))
         };
         fronts.iter().map(told).collect()
