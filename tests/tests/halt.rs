@@ -49,8 +49,16 @@ struct Left {
 }
 
 impl Ground {
+    /// Every lane has a partition of `often`, which the names decide: none stays behind with what it
+    /// wrote to `seldom` last.
     fn new(label: &str) -> Self {
-        Self::on(Scene::new(label, "postgres-15"))
+        let spreads = |scene: &Scene| {
+            let topic = format!("{}.public.often", scene.name);
+            let lanes = (0..PARTITIONS).map(|it| record::lane::lane(&topic, it, LANES));
+            lanes.collect::<BTreeSet<_>>().len() == usize::from(LANES)
+        };
+        let mut scenes = std::iter::repeat_with(|| Scene::new(label, "postgres-15"));
+        Self::on(scenes.find(spreads).expect("names do not end"))
     }
 
     /// Tables `often` and `seldom`, both in Kafka; only `often` was written to last.
