@@ -208,9 +208,13 @@ impl<'a> Cluster<'a> {
     /// When it says no JSON.
     #[must_use]
     pub fn status(&self) -> serde_json::Value {
-        let ended = self.call(&["task", "status", &self.scene.name, "-o", "json"]);
+        let ended = self.ask_status();
         ended.expect(0);
         serde_json::from_str(&ended.stdout).expect("JSON")
+    }
+
+    fn ask_status(&self) -> Ended {
+        self.call(&["task", "status", &self.scene.name, "-o", "json"])
     }
 
     /// Waits until the task's status is as it shall be.
@@ -226,7 +230,7 @@ impl<'a> Cluster<'a> {
         let mut last = serde_json::Value::Null;
         await_true(what, longest, || {
             // A coordinator that has just begun does not know the task yet.
-            let ended = self.call(&["task", "status", &self.scene.name, "-o", "json"]);
+            let ended = self.ask_status();
             if ended.code != Some(0) {
                 return false;
             }

@@ -45,7 +45,7 @@ pub(crate) fn load(path: &Path, output: Output) -> Result<Spec, Exit> {
     Err(refuse(&problems))
 }
 
-pub(crate) fn warn_of_literals(settings: &[&str]) {
+pub(crate) fn warn_of_literals(settings: &[String]) {
     if !settings.is_empty() {
         warn!(
             settings = settings.join(", "),

@@ -155,20 +155,8 @@ impl Task {
 
     /// Secrets whose value stands in the spec, by path.
     #[must_use]
-    pub fn literal_secrets(&self) -> Vec<&'static str> {
-        self.secrets().filter(|(_, secret)| secret.is_literal()).map(|(path, _)| path).collect()
-    }
-
-    pub(crate) fn secrets(&self) -> impl Iterator<Item = (&'static str, &crate::Secret)> {
-        let registry = self.sink.registry.as_ref().and_then(|registry| registry.password.as_ref());
-        [
-            ("source.password", self.source.password.as_ref()),
-            ("sink.security.password", self.sink.security.password.as_ref()),
-            ("sink.security.key_password", self.sink.security.key_password.as_ref()),
-            ("sink.registry.password", registry),
-        ]
-        .into_iter()
-        .filter_map(|(path, secret)| Some((path, secret?)))
+    pub fn literal_secrets(&self) -> Vec<String> {
+        crate::secret::literals(self.secrets())
     }
 
     /// Settings that this release reads but cannot carry out yet. Nothing is ignored in silence.

@@ -3,13 +3,48 @@
 
 use crate::check::problem;
 use crate::secret::Reference;
-use crate::{Problem, Task};
+use crate::{Problem, Secret, Security, Sink, Source, Task};
 use std::path::{Component, Path};
 
 /// Variables that specs of a cluster may name.
 pub const SECRET_VARIABLES: &str = "DISTRIBUTARY_SECRET_";
 
+impl Source {
+    /// Its secrets, with their paths within it.
+    pub fn secrets(&self) -> impl Iterator<Item = (&'static str, &Secret)> {
+        self.password.iter().map(|secret| ("password", secret))
+    }
+}
+
+impl Security {
+    /// Its secrets, with their paths within it.
+    pub fn secrets(&self) -> impl Iterator<Item = (&'static str, &Secret)> {
+        let all = [("password", &self.password), ("key_password", &self.key_password)];
+        all.into_iter().filter_map(|(path, secret)| Some((path, secret.as_ref()?)))
+    }
+}
+
+impl Sink {
+    /// Its secrets, with their paths within it.
+    pub fn secrets(&self) -> impl Iterator<Item = (String, &Secret)> {
+        let registry = self.registry.iter().filter_map(|registry| registry.password.as_ref());
+        self.security
+            .secrets()
+            .map(|(path, secret)| (format!("security.{path}"), secret))
+            .chain(registry.map(|secret| ("registry.password".to_owned(), secret)))
+    }
+}
+
 impl Task {
+    /// Every secret, with its path.
+    pub fn secrets(&self) -> impl Iterator<Item = (String, &Secret)> {
+        let webhook = self.alerts.iter().filter_map(|alerts| alerts.webhook.as_ref());
+        let source = self.source.secrets().map(|(path, it)| (format!("source.{path}"), it));
+        source
+            .chain(self.sink.secrets().map(|(path, it)| (format!("sink.{path}"), it)))
+            .chain(webhook.map(|it| ("alerts.webhook".to_owned(), it)))
+    }
+
     /// References to what is not for tasks: files outside of `folder`, other variables.
     #[must_use]
     pub fn unconfined(&self, folder: &Path) -> Vec<Problem> {
@@ -21,10 +56,10 @@ impl Task {
                         "variable `{name}` is not for tasks of a cluster; give it a name that begins \
                          with {SECRET_VARIABLES}"
                     );
-                    found.push(problem(path, text));
+                    found.push(problem(&path, text));
                 }
                 Reference::File(file) if !is_below(file, folder) => {
-                    found.push(problem(path, outside(file)));
+                    found.push(problem(&path, outside(file)));
                 }
                 Reference::Env(_) | Reference::File(_) | Reference::Literal => {}
             }
@@ -37,8 +72,8 @@ impl Task {
         found
     }
 
-    /// Certificates and keys.
-    fn files(&self) -> impl Iterator<Item = (&'static str, &str)> {
+    /// Certificates and keys, with the paths of the settings that name them.
+    pub fn files(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let (source, sink) = (&self.source.tls, &self.sink.security);
         [
             ("source.tls.ca", &source.ca),

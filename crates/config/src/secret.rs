@@ -86,6 +86,11 @@ impl Secret {
     }
 }
 
+/// Paths of those whose value stands in the spec.
+pub(crate) fn literals<'a>(secrets: impl Iterator<Item = (String, &'a Secret)>) -> Vec<String> {
+    secrets.filter(|(_, secret)| secret.is_literal()).map(|(path, _)| path).collect()
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")

@@ -25,10 +25,10 @@ mod watch;
 
 use self::control::Control;
 use self::desk::{Desk, Handle};
-use crate::{http, leader, membership};
-use kafka::control::ControlSettings;
+use crate::doors::Doors;
+use crate::{leader, membership};
+use rpc::Services;
 use rpc::identity::Role;
-use rpc::{Identity, Server, Services, Tls, Tokens};
 use std::path::Path;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -72,14 +72,8 @@ pub async fn run_timed(
     stop: CancellationToken,
     timings: Timings,
 ) -> Result<(), Error> {
-    let identity = Identity::new(&node.node, Role::Coordinator);
-    let tls = node.tls.as_ref().map(|tls| Tls::of_node(tls, folder, &identity)).transpose()?;
-    let tokens = node.auth.as_ref().map(|auth| Tokens::load(&folder.join(&auth.tokens_file)));
-    let tokens = tokens.transpose()?;
-    let config::node::Control { brokers, prefix, security } = &node.control;
-    let settings = ControlSettings::new(brokers, prefix, security, folder)?;
-    let page = http::Server::bind(&node.http, tls.clone(), tokens.clone()).await?;
-    let server = Server::bind(&node.listen, tls.as_ref(), tokens).await?;
+    let settings = crate::control::settings(&node, folder)?;
+    let Doors { page, server, .. } = Doors::open(&node, folder, Role::Coordinator).await?;
     let address = match node.listen.ends_with(":0") {
         true => server.address().to_string(),
         false => node.address(),

@@ -1,6 +1,8 @@
 //! Worker and coordinator: membership, placement, links, task lifecycle, admin service, HTTP port.
 
+mod control;
 pub mod coordinator;
+mod doors;
 pub mod http;
 pub mod leader;
 pub mod link;

@@ -83,6 +83,19 @@ pub struct ClusterState {
     next: i64,
 }
 
+impl From<&Placement> for rpc::v1::Placement {
+    fn from(placement: &Placement) -> Self {
+        let node = |it: Option<&str>| it.unwrap_or_default().to_owned();
+        Self {
+            placement_rev: placement.rev,
+            reader: node(placement.front.as_deref()),
+            decoder: node(placement.decoder()),
+            router: node(placement.router()),
+            lanes: placement.lanes.iter().map(|it| node(it.as_deref())).collect(),
+        }
+    }
+}
+
 impl ClusterState {
     /// Takes the next record of the control topic. A record that was applied before changes nothing.
     ///

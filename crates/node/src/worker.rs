@@ -15,12 +15,12 @@ mod runner;
 mod tasks;
 mod view;
 
-use crate::http;
+use crate::doors::Doors;
 use crate::link::peers::Peers;
 use crate::link::server::{HostedLanes, LinkService};
 use crate::state::ClusterState;
 use config::node::Role;
-use rpc::{Error, Identity, Server, Services, Tls, Tokens};
+use rpc::{Error, Services};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -54,12 +54,8 @@ struct Context {
 /// # Errors
 /// When it cannot listen, its certificate is not its own, or the control topic cannot be used.
 pub async fn run(node: config::Node, folder: &Path, stop: CancellationToken) -> Result<(), Error> {
-    let identity = Identity::new(&node.node, rpc::identity::Role::Worker);
-    let tls = node.tls.as_ref().map(|tls| Tls::of_node(tls, folder, &identity)).transpose()?;
-    let tokens = node.auth.as_ref().map(|auth| Tokens::load(&folder.join(&auth.tokens_file)));
-    let tokens = tokens.transpose()?;
-    let page = http::Server::bind(&node.http, tls.clone(), tokens.clone()).await?;
-    let server = Server::bind(&node.listen, tls.as_ref(), tokens).await?;
+    let Doors { tls, page, server } =
+        Doors::open(&node, folder, rpc::identity::Role::Worker).await?;
     let cluster = control::follow(&node, folder)?;
     let context = Context {
         secrets_dir: folder.join(&node.secrets_dir),

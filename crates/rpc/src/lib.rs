@@ -7,6 +7,7 @@ mod error;
 mod guard;
 pub mod identity;
 pub mod limits;
+mod listen;
 mod principal;
 mod protocol;
 mod server;
@@ -15,6 +16,7 @@ mod tokens;
 
 pub use error::{Code, Error};
 pub use identity::Identity;
+pub use listen::Listen;
 pub use principal::{Principal, Who};
 pub use protocol::{PROTOCOL_MAX, PROTOCOL_MIN, Protocols, negotiate, speaks};
 pub use server::{Server, Services};

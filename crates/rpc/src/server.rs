@@ -1,5 +1,6 @@
 //! The gRPC server of a node: what it listens on, the services it has, and the limits they share.
 
+use crate::Error;
 use crate::connection::{Connection, Stream};
 use crate::guard::Guard;
 use crate::limits::{
@@ -7,12 +8,12 @@ use crate::limits::{
     DRAIN_TIME_MAX, HEADER_BYTES_MAX, KEEPALIVE_INTERVAL, KEEPALIVE_TIME_MAX, MESSAGE_BYTES_MAX,
     RENEW_INTERVAL, STREAM_WINDOW_BYTES, STREAMS_MAX,
 };
+use crate::listen::Listen;
 use crate::tls::Tls;
 use crate::tokens::Tokens;
 use crate::v1::admin_server::{Admin, AdminServer};
 use crate::v1::cluster_server::{Cluster, ClusterServer};
 use crate::v1::link_server::{Link, LinkServer};
-use crate::{Code, Error};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -125,23 +126,14 @@ impl Server {
         tls: Option<&Tls>,
         tokens: Option<Tokens>,
     ) -> Result<Self, Error> {
-        let unusable = |error: &std::io::Error| {
-            let cause = format!("cannot listen on {listen}: {error}");
-            Error::new(Code::Argument, cause, "set `listen` to a free address of this machine")
+        let listen = Listen {
+            on: listen,
+            setting: "listen",
+            otherwise: "listen on 127.0.0.1",
+            has_tls: tls.is_some(),
+            has_tokens: tokens.is_some(),
         };
-        let addresses: Vec<SocketAddr> =
-            tokio::net::lookup_host(listen).await.map_err(|error| unusable(&error))?.collect();
-        let open = addresses.iter().any(|address| !address.ip().is_loopback());
-        let missing = if tls.is_none() { "`tls`" } else { "`auth`" };
-        if open && (tls.is_none() || tokens.is_none()) {
-            return Err(Error::new(
-                Code::Argument,
-                format!("{listen} can be reached from other machines, and {missing} is not set"),
-                "set `tls` and `auth`, or listen on 127.0.0.1",
-            ));
-        }
-        let listener = TcpListener::bind(&*addresses).await.map_err(|error| unusable(&error))?;
-        let address = listener.local_addr().map_err(|error| unusable(&error))?;
+        let (listener, address) = listen.bind().await?;
         tls.map(Tls::server).transpose()?;
         let guard = Guard { tls: tls.is_some(), tokens };
         Ok(Self { listener, address, tls: tls.cloned(), guard })

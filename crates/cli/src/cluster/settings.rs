@@ -2,6 +2,7 @@
 //! and no default, which may be another one in the cluster's release.
 
 use config::confine::SECRET_VARIABLES;
+use config::secret::Reference;
 use config::{Object, Places, Problem, Secret, Sink, Source, Task};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -35,76 +36,46 @@ fn leave_out(given: &mut Value, default: &Value) {
 
 /// Secrets of a task that a cluster must not or cannot have.
 pub(super) fn refused_in_task(task: &Task, text: &str) -> Vec<Problem> {
-    let webhook = task.alerts.as_ref().and_then(|alerts| alerts.webhook.as_ref());
-    let secrets = of_source("source.", &task.source).chain(of_sink("sink.", &task.sink));
-    refused(secrets.chain([("alerts.webhook".to_owned(), webhook)]), text)
+    refused(task.secrets(), text)
 }
 
 pub(super) fn refused_in_source(source: &Source, text: &str) -> Vec<Problem> {
-    refused(of_source("", source), text)
+    refused(source.secrets(), text)
 }
 
 pub(super) fn refused_in_sink(sink: &Sink, text: &str) -> Vec<Problem> {
-    refused(of_sink("", sink), text)
+    refused(sink.secrets(), text)
 }
 
-type Named<'a> = (String, Option<&'a Secret>);
-
-fn of_source<'a>(prefix: &str, source: &'a Source) -> impl Iterator<Item = Named<'a>> {
-    [(format!("{prefix}password"), source.password.as_ref())].into_iter()
-}
-
-fn of_sink<'a>(prefix: &str, sink: &'a Sink) -> impl Iterator<Item = Named<'a>> {
-    let registry = sink.registry.as_ref().and_then(|registry| registry.password.as_ref());
-    [
-        (format!("{prefix}security.password"), sink.security.password.as_ref()),
-        (format!("{prefix}security.key_password"), sink.security.key_password.as_ref()),
-        (format!("{prefix}registry.password"), registry),
-    ]
-    .into_iter()
-}
-
-fn refused<'a>(secrets: impl Iterator<Item = Named<'a>>, text: &str) -> Vec<Problem> {
+fn refused<'a, P: AsRef<str>>(
+    secrets: impl Iterator<Item = (P, &'a Secret)>,
+    text: &str,
+) -> Vec<Problem> {
     let places = Places::of(text);
-    let problem = |(path, secret): Named<'_>| {
-        let text = why_refused(secret?)?;
-        Some(Problem { line: places.line(&path), path, text })
+    let problem = |(path, secret): (P, &Secret)| {
+        let (path, text) = (path.as_ref(), why_refused(secret)?);
+        Some(Problem { line: places.line(path), path: path.to_owned(), text })
     };
     secrets.filter_map(problem).collect()
 }
 
 fn why_refused(secret: &Secret) -> Option<String> {
-    if secret.is_literal() {
-        return Some(format!(
+    match secret.reference() {
+        Reference::Literal => Some(format!(
             "a literal secret does not leave this machine; refer to one that the workers have: \
              ${{env:{SECRET_VARIABLES}…}}, or ${{file:…}} below their `secrets_dir`"
-        ));
-    }
-    // What is no literal is shown as its reference.
-    let shown = secret.to_string();
-    let variable = shown.strip_prefix("${env:")?.strip_suffix('}')?;
-    (!variable.starts_with(SECRET_VARIABLES)).then(|| {
-        format!(
+        )),
+        Reference::Env(variable) if !variable.starts_with(SECRET_VARIABLES) => Some(format!(
             "workers read no variable `{variable}`, only such that begin with {SECRET_VARIABLES}; \
              rename it there, e.g. ${{env:{SECRET_VARIABLES}{variable}}}"
-        )
-    })
+        )),
+        Reference::Env(_) | Reference::File(_) => None,
+    }
 }
 
 /// Files that stay where they are: the workers need them, too.
 pub(super) fn files(task: &Task) -> Vec<String> {
-    let (tls, security) = (&task.source.tls, &task.sink.security);
-    [
-        ("source.tls.ca", &tls.ca),
-        ("source.tls.cert", &tls.cert),
-        ("source.tls.key", &tls.key),
-        ("sink.security.ca", &security.ca),
-        ("sink.security.cert", &security.cert),
-        ("sink.security.key", &security.key),
-    ]
-    .into_iter()
-    .filter_map(|(path, file)| file.as_ref().map(|file| format!("{path} ({file})")))
-    .collect()
+    task.files().map(|(path, file)| format!("{path} ({file})")).collect()
 }
 
 #[cfg(test)]

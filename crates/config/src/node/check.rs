@@ -111,15 +111,9 @@ impl Node {
 
     /// Secrets whose value stands in the spec, by path.
     #[must_use]
-    pub fn literal_secrets(&self) -> Vec<&'static str> {
-        let security = &self.control.security;
-        [
-            ("control.security.password", security.password.as_ref()),
-            ("control.security.key_password", security.key_password.as_ref()),
-        ]
-        .into_iter()
-        .filter(|(_, secret)| secret.is_some_and(crate::Secret::is_literal))
-        .map(|(path, _)| path)
-        .collect()
+    pub fn literal_secrets(&self) -> Vec<String> {
+        let secrets = self.control.security.secrets();
+        let named = secrets.map(|(path, secret)| (format!("control.security.{path}"), secret));
+        crate::secret::literals(named)
     }
 }

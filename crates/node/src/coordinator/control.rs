@@ -5,11 +5,10 @@
 //! Holds: the control topic's reader, and the leader's producer while there is one.
 //! Never: takes a role by itself, or writes for another term than it was asked to.
 
+use crate::control::patiently;
 use crate::state::Term;
 use kafka::Error;
-use kafka::control::{
-    ControlEntry, ControlReader, ControlSettings, Leadership, ensure_control, is_unled,
-};
+use kafka::control::{ControlEntry, ControlSettings, Leadership, ensure_control, is_unled};
 use std::sync::mpsc as blocking;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,8 +17,6 @@ use tracing::{info, warn};
 
 /// Polls of the reader that the desk may leave unread.
 const POLLS_MAX: usize = 16;
-/// How long one poll waits, and a thread that is no longer needed goes on.
-const POLL: Duration = Duration::from_millis(250);
 /// Between two tries of what Kafka has not answered.
 const TRY_PAUSE: Duration = Duration::from_secs(1);
 
@@ -181,54 +178,19 @@ fn tail(settings: &ControlSettings, read: &mpsc::Sender<Read>) {
 
 /// Ends without an error when nobody listens any more.
 fn follow(settings: &ControlSettings, read: &mpsc::Sender<Read>) -> Result<(), Error> {
-    if patiently(read, || ensure_control(settings))?.is_none() {
+    let is_closed = || read.is_closed();
+    let passes =
+        |error: &Error| matches!(error, Error::Unreachable { .. } | Error::TopicMissing { .. });
+    if patiently(TRY_PAUSE, is_closed, passes, || ensure_control(settings))?.is_none() {
         return Ok(());
     }
-    match patiently(read, || is_unled(settings))? {
+    match patiently(TRY_PAUSE, is_closed, passes, || is_unled(settings))? {
         Some(true) if read.blocking_send(Read::Unled).is_err() => return Ok(()),
         Some(_) => {}
         None => return Ok(()),
     }
-    let mut reader = ControlReader::new(settings)?;
-    let mut troubled = false;
-    while !read.is_closed() {
-        match reader.poll(POLL) {
-            Ok(entries) => {
-                if std::mem::take(&mut troubled) {
-                    info!("the control topic is read again");
-                }
-                if !entries.is_empty() && read.blocking_send(Read::Entries(entries)).is_err() {
-                    break;
-                }
-            }
-            Err(error @ Error::InternalTopic { .. }) => return Err(error),
-            Err(error) => {
-                if !std::mem::replace(&mut troubled, true) {
-                    warn!(%error, "the control topic cannot be read");
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Tries until Kafka answers; `None`: nobody listens any more.
-fn patiently<T>(
-    read: &mpsc::Sender<Read>,
-    ask: impl Fn() -> Result<T, Error>,
-) -> Result<Option<T>, Error> {
-    let mut troubled = false;
-    while !read.is_closed() {
-        match ask() {
-            Ok(answer) => return Ok(Some(answer)),
-            Err(error @ (Error::Unreachable { .. } | Error::TopicMissing { .. })) => {
-                if !std::mem::replace(&mut troubled, true) {
-                    warn!(%error, "waiting for Kafka");
-                }
-                thread::sleep(TRY_PAUSE);
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(None)
+    // Without a pause: who reads a leader's records late takes its place.
+    crate::control::follow(settings, Duration::ZERO, is_closed, |entries| {
+        read.blocking_send(Read::Entries(entries)).is_ok()
+    })
 }

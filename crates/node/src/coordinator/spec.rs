@@ -14,8 +14,8 @@ pub(super) fn accept(yaml: &str) -> Result<Task, Error> {
     refuse(refused_text(yaml))?;
     let task = Task::parse(yaml).map_err(Error::spec)?;
     let places = Places::of(yaml);
-    let literal = |path: &'static str| literal(path, &places);
-    let mut found: Vec<_> = task.literal_secrets().into_iter().map(literal).collect();
+    let secrets = task.literal_secrets();
+    let mut found: Vec<_> = secrets.iter().map(|path| literal(path, &places)).collect();
     found.extend(
         task.unsupported().into_iter().map(|it| Problem { line: places.line(&it.path), ..it }),
     );
@@ -28,28 +28,24 @@ pub(super) fn accept(yaml: &str) -> Result<Task, Error> {
 /// has them.
 pub(super) fn accept_connection(kind: &str, yaml: &str) -> Result<(), Error> {
     refuse(refused_text(yaml))?;
-    let secrets: Vec<(&str, Option<Secret>)> = match kind {
+    let places = Places::of(yaml);
+    let refused =
+        |(path, secret): (&str, &Secret)| secret.is_literal().then(|| literal(path, &places));
+    let found = match kind {
         "source" => {
-            let Source { password, .. } = Source::parse(yaml).map_err(Error::spec)?;
-            vec![("password", password)]
+            let source = Source::parse(yaml).map_err(Error::spec)?;
+            source.secrets().filter_map(refused).collect()
         }
         "sink" => {
-            let Sink { security, registry, .. } = Sink::parse(yaml).map_err(Error::spec)?;
-            vec![
-                ("security.password", security.password),
-                ("security.key_password", security.key_password),
-                ("registry.password", registry.and_then(|it| it.password)),
-            ]
+            let sink = Sink::parse(yaml).map_err(Error::spec)?;
+            sink.secrets().filter_map(|(path, secret)| refused((&path, secret))).collect()
         }
         _ => {
             let text = format!("`{kind}` is not allowed (allowed: source, sink)");
             return refuse(vec![Problem { line: 0, path: "kind".into(), text }]);
         }
     };
-    let places = Places::of(yaml);
-    let literals =
-        secrets.into_iter().filter(|(_, it)| it.as_ref().is_some_and(Secret::is_literal));
-    refuse(literals.map(|(path, _)| literal(path, &places)).collect())
+    refuse(found)
 }
 
 fn refuse(found: Vec<Problem>) -> Result<(), Error> {

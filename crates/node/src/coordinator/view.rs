@@ -3,7 +3,7 @@
 use super::orders::{loads, users};
 use super::reports::Reports;
 use crate::membership::{Health, Members};
-use crate::state::{ClusterState, Desired, Placement};
+use crate::state::{ClusterState, Placement};
 use crate::task_state::TaskState;
 use rpc::{Error, v1};
 use std::collections::BTreeMap;
@@ -60,13 +60,8 @@ impl View<'_> {
             name: name.to_owned(),
             labels,
             revision: task.spec_rev,
-            wanted: match task.desired {
-                Desired::Running => "running",
-                Desired::Suspended => "suspended",
-                Desired::Released => "released",
-            }
-            .to_owned(),
-            placement: placement.filter(|it| it.nodes().next().is_some()).map(placed),
+            wanted: task.desired.word().to_owned(),
+            placement: placement.filter(|it| it.nodes().next().is_some()).map(Into::into),
             report: Some(self.report(name, placement)),
         })
     }
@@ -79,13 +74,13 @@ impl View<'_> {
         let live_state = std::mem::take(&mut report.state);
         name.clone_into(&mut report.task);
         let state = self.cluster.states.get(name);
-        let word = state.map_or(TaskState::NotConfigured, |it| it.state);
-        report.state = self::word(word);
+        let stands = state.map_or(TaskState::NotConfigured, |it| it.state);
+        report.state = stands.word().to_owned();
         let text = |it: Option<&String>| it.cloned().unwrap_or_default();
         report.cause = text(state.and_then(|it| it.cause.as_ref()));
         report.remedy = text(state.and_then(|it| it.remedy.as_ref()));
         // How often it was tried is not in the record, nor what hinders a release.
-        let is_live = report.state == live_state || word == TaskState::Released;
+        let is_live = report.state == live_state || stands == TaskState::Released;
         if is_live && !live.0.is_empty() {
             (report.cause, report.remedy) = live;
         }
@@ -220,32 +215,13 @@ impl View<'_> {
     /// There is no such task.
     pub(super) fn placement(&self, name: &str) -> Result<v1::Placement, Error> {
         let placement = self.cluster.placements.get(name);
-        placement.map(placed).ok_or_else(|| Error::not_found("task", name))
-    }
-}
-
-fn placed(placement: &Placement) -> v1::Placement {
-    let node = |it: Option<&str>| it.unwrap_or_default().to_owned();
-    v1::Placement {
-        placement_rev: placement.rev,
-        reader: node(placement.front.as_deref()),
-        decoder: node(placement.decoder()),
-        router: node(placement.router()),
-        lanes: placement.lanes.iter().map(|it| node(it.as_deref())).collect(),
+        placement.map(Into::into).ok_or_else(|| Error::not_found("task", name))
     }
 }
 
 /// What a drained worker's state is.
 fn emptied(has_parts: bool) -> &'static str {
     if has_parts { "draining" } else { "drained" }
-}
-
-/// A state's word in the contract.
-pub(super) fn word(state: TaskState) -> String {
-    match serde_json::to_value(state) {
-        Ok(serde_json::Value::String(word)) => word,
-        Ok(_) | Err(_) => String::new(),
-    }
 }
 
 /// Times and offsets are never negative.
@@ -263,9 +239,9 @@ mod tests {
         use TaskState as S;
         for state in S::ALL {
             let is_order = matches!(state, S::NotConfigured | S::Suspended | S::Modifying);
-            assert_eq!(news(&word(state)).is_none(), is_order, "{state}");
+            assert_eq!(news(state.word()).is_none(), is_order, "{state}");
         }
-        assert_eq!(word(S::PrecheckFailed), "precheck-failed");
+        assert_eq!(S::PrecheckFailed.word(), "precheck-failed");
     }
 
     #[test]

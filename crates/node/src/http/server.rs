@@ -10,7 +10,7 @@ use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
-use rpc::{Code, Error, Tls, Tokens};
+use rpc::{Error, Listen, Tls, Tokens};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -55,23 +55,14 @@ impl Server {
         tls: Option<Tls>,
         tokens: Option<Tokens>,
     ) -> Result<Self, Error> {
-        let unusable = |error: &std::io::Error| {
-            let cause = format!("cannot listen on {listen}: {error}");
-            Error::new(Code::Argument, cause, "set `http` to a free address of this machine")
+        let listen = Listen {
+            on: listen,
+            setting: "http",
+            otherwise: "let `http` be on 127.0.0.1",
+            has_tls: tls.is_some(),
+            has_tokens: tokens.is_some(),
         };
-        let addresses: Vec<SocketAddr> =
-            tokio::net::lookup_host(listen).await.map_err(|error| unusable(&error))?.collect();
-        let open = addresses.iter().any(|address| !address.ip().is_loopback());
-        let missing = if tls.is_none() { "`tls`" } else { "`auth`" };
-        if open && (tls.is_none() || tokens.is_none()) {
-            return Err(Error::new(
-                Code::Argument,
-                format!("{listen} can be reached from other machines, and {missing} is not set"),
-                "set `tls` and `auth`, or let `http` be on 127.0.0.1",
-            ));
-        }
-        let listener = TcpListener::bind(&*addresses).await.map_err(|error| unusable(&error))?;
-        let address = listener.local_addr().map_err(|error| unusable(&error))?;
+        let (listener, address) = listen.bind().await?;
         tls.as_ref().map(Tls::https).transpose()?;
         Ok(Self { listener, address, tls, tokens })
     }

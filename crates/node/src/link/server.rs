@@ -17,7 +17,7 @@ use rpc::{Code, Error, Principal, v1};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use supervision::Budget;
 use tokio::sync::{mpsc, watch};
@@ -48,19 +48,23 @@ pub struct Hosted {
 pub struct HostedLanes(Arc<Mutex<HashMap<(String, u8), Hosted>>>);
 
 impl HostedLanes {
+    fn lock(&self) -> MutexGuard<'_, HashMap<(String, u8), Hosted>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn change(&self, key: &(String, u8), change: impl FnOnce(&mut Hosted)) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.lock();
         if let Some(hosted) = all.get_mut(key) {
             change(hosted);
         }
     }
 
     fn insert(&self, key: (String, u8), hosted: Hosted) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, hosted);
+        self.lock().insert(key, hosted);
     }
 
     fn remove(&self, key: &(String, u8), owner: &str, life: u64) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.lock();
         if all.get(key).is_some_and(|it| it.owner == owner && it.life == life) {
             all.remove(key);
         }
@@ -69,7 +73,7 @@ impl HostedLanes {
     /// What is here now, by task and number.
     #[must_use]
     pub fn all(&self) -> Vec<((String, u8), Hosted)> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.lock();
         let mut all: Vec<_> = all.iter().map(|(key, it)| (key.clone(), it.clone())).collect();
         all.sort_by(|(a, _), (b, _)| a.cmp(b));
         all

@@ -102,6 +102,18 @@ pub enum Desired {
     Released,
 }
 
+impl Desired {
+    /// In the words of the control topic and the contract.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Suspended => "suspended",
+            Self::Released => "released",
+        }
+    }
+}
+
 /// `task/<name>`
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Task {

@@ -1,17 +1,16 @@
 //! Following the control topic: a thread reads, everybody sees the last state.
 
+use crate::control::patiently;
 use crate::state::{Changed, ClusterState};
-use kafka::control::{ControlReader, ControlSettings, ensure_control};
+use kafka::control::{ControlSettings, ensure_control};
 use rpc::{Code, Error};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
-use tracing::{debug, warn};
+use tracing::warn;
 
-/// How long one look may take: the thread ends so soon after nobody listens any more.
-const POLL: Duration = Duration::from_millis(500);
-/// A first pause after an error that may pass.
+/// After an error that may pass.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// The control topic as it is read.
@@ -29,18 +28,15 @@ pub fn follow(node: &config::Node, folder: &Path) -> Result<Following, Error> {
     let refused = |error: kafka::Error| {
         Error::new(Code::Argument, error.to_string(), "correct `control` of the node spec")
     };
-    let control = &node.control;
-    let settings =
-        ControlSettings::new(&control.brokers, &control.prefix, &control.security, folder)
-            .map_err(refused)?;
+    let settings = crate::control::settings(node, folder).map_err(refused)?;
     let (states, state) = watch::channel(Arc::new(ClusterState::default()));
     let (told, lost) = oneshot::channel();
     std::thread::Builder::new()
         .name("control reader".into())
         .spawn(move || {
-            if let Err(cause) = read(&settings, &states) {
+            if let Err(error) = read(&settings, &states) {
                 // Whoever waited may have ended.
-                let _ = told.send(cause);
+                let _ = told.send(error.to_string());
             }
         })
         .map_err(|error| {
@@ -53,30 +49,17 @@ pub fn follow(node: &config::Node, folder: &Path) -> Result<Following, Error> {
 fn read(
     settings: &ControlSettings,
     states: &watch::Sender<Arc<ClusterState>>,
-) -> Result<(), String> {
+) -> Result<(), kafka::Error> {
+    let is_closed = || states.is_closed();
+    let passes = |error: &kafka::Error| {
+        !matches!(error, kafka::Error::InternalTopic { .. } | kafka::Error::Config(_))
+    };
     // Whoever comes first makes the topic.
-    while let Err(error) = ensure_control(settings) {
-        if matches!(error, kafka::Error::InternalTopic { .. } | kafka::Error::Config(_)) {
-            return Err(error.to_string());
-        }
-        warn!(%error, "the control topic cannot be looked at yet");
-        if states.is_closed() {
-            return Ok(());
-        }
-        std::thread::sleep(PAUSE);
+    if patiently(PAUSE, is_closed, passes, || ensure_control(settings))?.is_none() {
+        return Ok(());
     }
-    let mut reader = ControlReader::new(settings).map_err(|error| error.to_string())?;
     let mut state = ClusterState::default();
-    while !states.is_closed() {
-        let entries = match reader.poll(POLL) {
-            Ok(entries) => entries,
-            Err(error @ kafka::Error::InternalTopic { .. }) => return Err(error.to_string()),
-            Err(error) => {
-                debug!(%error, "the control topic cannot be read at the moment");
-                std::thread::sleep(PAUSE);
-                continue;
-            }
-        };
+    crate::control::follow(settings, PAUSE, is_closed, |entries| {
         let mut changed = false;
         for entry in entries {
             match state.apply(entry.offset, &entry.key, entry.value.as_deref()) {
@@ -89,6 +72,6 @@ fn read(
         if changed {
             states.send_replace(Arc::new(state.clone()));
         }
-    }
-    Ok(())
+        true
+    })
 }

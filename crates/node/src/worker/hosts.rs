@@ -7,13 +7,10 @@ use pipeline::Progress;
 use pipeline::hosts::{Host, Hosts, OpenLane};
 use pipeline::lane::Event;
 use pipeline::producer::StartLane;
-use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::Arc;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
 
 /// The hosts of one task.
 pub(super) struct Placed {
@@ -21,13 +18,11 @@ pub(super) struct Placed {
     context: Context,
     /// Where links live: not on the front's thread, whose time is dear.
     runtime: Handle,
-    seen: Rc<RefCell<watch::Receiver<Arc<ClusterState>>>>,
 }
 
 impl Placed {
     pub(super) fn new(task: &str, context: Context, runtime: Handle) -> Self {
-        let seen = Rc::new(RefCell::new(context.cluster.clone()));
-        Self { task: task.to_owned(), context, runtime, seen }
+        Self { task: task.to_owned(), context, runtime }
     }
 
     fn placement(&self) -> Option<Placement> {
@@ -70,10 +65,9 @@ impl Hosts for Placed {
     }
 
     fn changed(&self) -> Pin<Box<dyn Future<Output = ()>>> {
-        let (task, seen) = (self.task.clone(), Rc::clone(&self.seen));
+        let (task, mut seen) = (self.task.clone(), self.context.cluster.clone());
         let before = self.placement();
         Box::pin(async move {
-            let mut seen = seen.borrow().clone();
             let other = |state: &Arc<ClusterState>| state.placements.get(&task) != before.as_ref();
             // A worker that ends drops the other half: nothing changes any more.
             if seen.wait_for(other).await.is_err() {

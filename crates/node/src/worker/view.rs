@@ -4,7 +4,7 @@ use super::Context;
 use super::tasks::Tasks;
 use crate::http::status::{Lane, Member, Status, Task};
 use crate::http::{Ready, View};
-use crate::state::{ClusterState, Desired, Leader};
+use crate::state::{ClusterState, Leader};
 use config::node::Role;
 use pipeline::Progress;
 use pipeline::progress::LaneState;
@@ -92,24 +92,11 @@ fn front(cluster: &ClusterState, (report, progress): (v1::TaskReport, Arc<Progre
 /// The task in the words of the contract, as the control topic places it.
 fn placed(cluster: &ClusterState, name: &str, report: Option<v1::TaskReport>) -> v1::Task {
     let task = cluster.tasks.get(name);
-    let node = |it: Option<&str>| it.unwrap_or_default().to_owned();
-    let placement = cluster.placements.get(name).map(|it| v1::Placement {
-        placement_rev: it.rev,
-        reader: node(it.front.as_deref()),
-        decoder: node(it.decoder()),
-        router: node(it.router()),
-        lanes: it.lanes.iter().map(|lane| node(lane.as_deref())).collect(),
-    });
-    let wanted = task.map(|it| match it.desired {
-        Desired::Running => "running",
-        Desired::Suspended => "suspended",
-        Desired::Released => "released",
-    });
     v1::Task {
         name: name.to_owned(),
         revision: task.map_or(0, |it| it.spec_rev),
-        wanted: wanted.unwrap_or_default().into(),
-        placement,
+        wanted: task.map_or("", |it| it.desired.word()).into(),
+        placement: cluster.placements.get(name).map(Into::into),
         report,
         ..v1::Task::default()
     }
