@@ -121,7 +121,9 @@ kafka_launch() {
             die "formatting the log folder failed:" "$(tail -n 20 "$dir/format.log")"
     fi
     say "$name: starting on 127.0.0.1:$server_port"
-    (cd / && exec setsid java "-Xmx${DISTRIBUTARY_KAFKA_HEAP:-512m}" -XX:+UseG1GC \
+    local options
+    read -ra options <<<"${DISTRIBUTARY_KAFKA_JAVA:-}"
+    (cd / && exec setsid java "-Xmx${DISTRIBUTARY_KAFKA_HEAP:-512m}" -XX:+UseG1GC ${options[@]+"${options[@]}"} \
         "-Dlog4j2.configurationFile=$here/kafka/log4j2.properties" -cp "$kafka_libs/*" \
         kafka.Kafka "$dir/server.properties") >>"$dir/log" 2>&1 </dev/null 9>&- &
     echo $! >"$dir/pid"

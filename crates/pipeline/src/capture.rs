@@ -3,10 +3,11 @@
 //! Selecting the parent of a partition tree is enough (P12). Servers before 13 cannot publish a
 //! partitioned parent (design.md, server fact 20): its leaves are published and named after it.
 
-use config::PartitionNames;
+use config::{IdentityPolicy, PartitionNames};
 use postgres::catalog::{Candidate, RelationKind};
 use record::selection::Selection;
 use std::collections::HashSet;
+use wal::Table;
 use wal::table::ReplicaIdentity;
 
 /// First version whose publications can publish via the partition root.
@@ -38,6 +39,16 @@ pub struct Capture {
     pub read: Vec<Reading>,
     /// Relations whose replica identity is not FULL.
     pub identity: Vec<Relation>,
+}
+
+/// A table as it is once the task has set what `policy` asks.
+#[must_use]
+pub fn as_captured(mut table: Table, policy: IdentityPolicy) -> Table {
+    if policy == IdentityPolicy::Full {
+        table.identity = ReplicaIdentity::Full;
+        table.columns.iter_mut().for_each(|column| column.in_identity = true);
+    }
+    table
 }
 
 /// Decides from the catalog. `version`: `server_version_num`.

@@ -1,6 +1,6 @@
 //! What a task would capture, table by table. Writes nothing anywhere.
 
-use crate::capture::{Reading, capture};
+use crate::capture::{Reading, as_captured, capture};
 use crate::failure::Failure;
 use kafka::topics::Admin;
 use postgres::Session;
@@ -53,7 +53,8 @@ pub async fn objects(task: &config::Task, folder: &Path) -> Result<Vec<ObjectRow
         let topic = plan.topic(object, &table.schema, &table.name)?;
         let existing = partitions.get(&*topic).copied().flatten();
         let count = existing.or(task.objects[object].partitions).unwrap_or(task.sink.partitions);
-        let planned = TablePlan::new(Arc::clone(&table), &plan, object, count, task.lanes.0)?;
+        let captured = as_captured(Table::clone(&table), task.source.replica_identity);
+        let planned = TablePlan::new(captured.into(), &plan, object, count, task.lanes.0)?;
         rows.push(row(&reading, &table, &planned, existing.is_some()));
     }
     rows.sort_by(|a, b| (&a.schema, &a.table).cmp(&(&b.schema, &b.table)));

@@ -1,14 +1,17 @@
 //! The precheck of a task: the source's items, then the sink's. Writes nothing anywhere.
 
-use crate::capture::capture;
+use crate::capture::{Capture, as_captured, capture};
 use config::precheck::Item;
 use kafka::names::Names;
 use kafka::precheck::WantedTopic;
 use postgres::Session;
-use record::plan::TaskPlan;
+use record::plan::{TablePlan, TaskPlan};
 use record::selection::Selection;
 use std::collections::BTreeMap;
 use std::path::Path;
+
+/// Tables that one item names.
+const WRONG_SHOWN: usize = 10;
 
 /// Every item, in the order in which people read them.
 pub async fn precheck(task: &config::Task, folder: &Path, connectivity: bool) -> Vec<Item> {
@@ -24,10 +27,16 @@ pub async fn precheck(task: &config::Task, folder: &Path, connectivity: bool) ->
             }
             let (found, selected) = postgres::precheck::check(&settings, task, &selection).await;
             items.extend(found);
-            let version = version(&settings).await;
+            // Where the server cannot be asked, `source.connection` has failed.
+            let session = Session::connect(&settings).await.ok();
+            let version = session.as_ref().map_or(0, |session| session.server().version);
             let names = task.source.partition_names;
-            let published = capture(&selected, &selection, version, names).publish;
-            topics(task, &selection, &plan, published.iter().map(|it| (&*it.schema, &*it.name)))
+            let captured = capture(&selected, &selection, version, names);
+            if let Some(session) = session {
+                items.push(plans(&session, task, &selection, &plan, &captured).await);
+            }
+            let published = captured.publish.iter().map(|it| (&*it.schema, &*it.name));
+            topics(task, &selection, &plan, published)
         }
         Err(error) => {
             items.push(Item::fail("source.settings", error.to_string(), "correct the setting"));
@@ -46,9 +55,38 @@ fn spec(task: &config::Task) -> Result<(Selection, TaskPlan), Item> {
     Ok((selection, plan))
 }
 
-/// 0 where the server cannot be asked: `source.connection` has failed then.
-async fn version(settings: &postgres::settings::Settings) -> u32 {
-    Session::connect(settings).await.map_or(0, |session| session.server().version)
+/// Whether every table can become records as the spec asks.
+async fn plans(
+    session: &Session,
+    task: &config::Task,
+    selection: &Selection,
+    plan: &TaskPlan,
+    captured: &Capture,
+) -> Item {
+    const NAME: &str = "objects.plan";
+    let oids: Vec<u32> = captured.read.iter().map(|reading| reading.relation.oid).collect();
+    let tables = match session.tables(&oids).await {
+        Ok(tables) => tables,
+        Err(error) => return Item::fail(NAME, error.to_string(), "see source.connection"),
+    };
+    let mut wrong = Vec::new();
+    for table in tables {
+        let Some(object) = selection.selected(&table.schema, &table.name) else { continue };
+        let partitions = task.objects[object].partitions.unwrap_or(task.sink.partitions);
+        let table = as_captured(table, task.source.replica_identity);
+        if let Err(error) = TablePlan::new(table.into(), plan, object, partitions, task.lanes.0) {
+            wrong.push(error.to_string());
+        }
+    }
+    if wrong.is_empty() {
+        return Item::pass(NAME, "every table can be written as the spec asks");
+    }
+    let more = wrong.len().saturating_sub(WRONG_SHOWN);
+    wrong.truncate(WRONG_SHOWN);
+    if 0 < more {
+        wrong.push(format!("and {more} more"));
+    }
+    Item::fail(NAME, wrong.join("\n"), "correct the object of the spec, or the table")
 }
 
 /// Topics that the tables would need. Two tables may share one: the first decides its partitions.
@@ -61,7 +99,7 @@ fn topics<'a>(
     let mut wanted = BTreeMap::new();
     for (schema, table) in tables {
         let Some(object) = selection.selected(schema, table) else { continue };
-        // A name that is no topic is reported by the plan itself when the task begins.
+        // A name that is no topic is reported by `objects.plan`.
         let Ok(name) = plan.topic(object, schema, table) else { continue };
         let partitions = task.objects[object].partitions.unwrap_or(task.sink.partitions);
         wanted.entry(name.into_string()).or_insert(partitions);
