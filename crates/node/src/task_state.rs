@@ -32,6 +32,11 @@ pub enum TaskState {
     Failed,
     /// Has done all that it was to do.
     Completed,
+    /// Slot, publication and internal topics are about to be removed.
+    Releasing,
+    /// Not all of them could be removed.
+    ReleaseFailed,
+    /// All of them are. An older release writes so what is [`TaskState::Releasing`] here.
     Released,
 }
 
@@ -69,7 +74,11 @@ pub enum News {
     GaveUp,
     /// All that it was to do is done.
     Completed,
-    /// Slot, publication and internal topics are removed.
+    /// Slot, publication and internal topics are being removed.
+    Releasing,
+    /// Not all of them could be.
+    ReleaseFailed,
+    /// All of them are.
     Released,
 }
 
@@ -82,7 +91,7 @@ pub struct Refused {
 }
 
 impl TaskState {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::NotConfigured,
         Self::Prechecking,
         Self::PrecheckFailed,
@@ -95,6 +104,8 @@ impl TaskState {
         Self::Parked,
         Self::Failed,
         Self::Completed,
+        Self::Releasing,
+        Self::ReleaseFailed,
         Self::Released,
     ];
 
@@ -114,6 +125,8 @@ impl TaskState {
             Self::Parked => "parked",
             Self::Failed => "failed",
             Self::Completed => "completed",
+            Self::Releasing => "releasing",
+            Self::ReleaseFailed => "release-failed",
             Self::Released => "released",
         }
     }
@@ -134,8 +147,15 @@ impl TaskState {
             | Self::Parked
             | Self::Failed
             | Self::Completed
+            | Self::Releasing
+            | Self::ReleaseFailed
             | Self::Released => false,
         }
+    }
+
+    /// Whether it was told to end for good.
+    fn leaves(self) -> bool {
+        matches!(self, Self::Releasing | Self::ReleaseFailed | Self::Released)
     }
 
     /// Where an order leads.
@@ -155,13 +175,7 @@ impl TaskState {
     /// Where news lead. `None`: they come late and change nothing.
     #[must_use]
     pub fn reported(self, news: News) -> Option<Self> {
-        if news == News::Released {
-            return (self == Self::Released).then_some(self);
-        }
-        if !self.runs() {
-            return None;
-        }
-        Some(match news {
+        let next = match news {
             News::Prechecking => Self::Prechecking,
             News::PrecheckFailed => Self::PrecheckFailed,
             News::Initializing => Self::Initializing,
@@ -171,11 +185,19 @@ impl TaskState {
             News::Parked => Self::Parked,
             News::GaveUp => Self::Failed,
             News::Completed => Self::Completed,
-            News::Released => return None,
-        })
+            News::Releasing => Self::Releasing,
+            News::ReleaseFailed => Self::ReleaseFailed,
+            News::Released => Self::Released,
+        };
+        let is_in_time = if next.leaves() { self.leaves() } else { self.runs() };
+        is_in_time.then_some(next)
     }
 
     fn after(self, order: Order) -> Option<Self> {
+        // What is half removed can only be removed wholly.
+        if matches!(self, Self::Releasing | Self::ReleaseFailed) {
+            return (order == Order::Release).then_some(Self::Releasing);
+        }
         let stopped = !self.runs() && self != Self::Released;
         match order {
             // The names of a released task are free again.
@@ -207,7 +229,7 @@ impl TaskState {
                 matches!(self, Self::Suspended | Self::PrecheckFailed | Self::Parked | Self::Failed)
                     .then_some(Self::Prechecking)
             }
-            Order::Release => (self != Self::Released).then_some(Self::Released),
+            Order::Release => (self != Self::Released).then_some(Self::Releasing),
         }
     }
 }
@@ -268,6 +290,8 @@ impl fmt::Display for TaskState {
             Self::Parked => "parked",
             Self::Failed => "failed",
             Self::Completed => "completed",
+            Self::Releasing => "releasing",
+            Self::ReleaseFailed => "release failed",
             Self::Released => "released",
         })
     }
@@ -312,13 +336,25 @@ mod tests {
             (Order::Apply, S::Modifying),
             (Order::Suspend, S::Suspended),
             (Order::Resume, S::Prechecking),
-            (Order::Release, S::Released),
-            (Order::Apply, S::NotConfigured),
+            (Order::Release, S::Releasing),
         ];
         for (order, expected) in orders {
             state = state.ordered("shop", order).expect("possible");
             assert_eq!(state, expected);
         }
+    }
+
+    #[test]
+    fn what_could_not_be_removed_is_said_and_only_removed_again() {
+        assert_eq!(S::Releasing.reported(News::ReleaseFailed), Some(S::ReleaseFailed));
+        assert_eq!(S::ReleaseFailed.ordered("shop", Order::Release), Ok(S::Releasing));
+        assert_eq!(S::Releasing.reported(News::Released), Some(S::Released));
+        assert_eq!(S::Released.ordered("shop", Order::Apply), Ok(S::NotConfigured));
+        assert_eq!(S::Synchronizing.reported(News::Released), None, "nobody has ordered it");
+        let refused = S::ReleaseFailed.ordered("shop", Order::Start).expect_err("half removed");
+        let expected = "task `shop` is in state \"release failed\" and cannot be started; possible \
+                        now: release";
+        assert_eq!(refused.to_string(), expected);
     }
 
     #[test]
@@ -361,6 +397,8 @@ mod tests {
             (S::Parked, "asprRex"),
             (S::Failed, "asprRex"),
             (S::Completed, "asRx"),
+            (S::Releasing, "x"),
+            (S::ReleaseFailed, "x"),
             (S::Released, "a"),
         ];
         assert_eq!(

@@ -116,7 +116,8 @@ fn is_via_root(version: u32, names: PartitionNames) -> bool {
 
 /// An item for which the server could not be asked.
 fn refused(name: &str, error: &Error) -> Item {
-    Item::fail(name, error.to_string(), "mend what the message says, and check again")
+    let failed = Item::fail(name, error.to_string(), "mend what the message says, and check again");
+    Item { may_pass: error.is_connection(), ..failed }
 }
 
 /// The item, or that it could not be looked at.
