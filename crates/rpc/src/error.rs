@@ -54,6 +54,13 @@ impl Error {
         Self { leader, ..refused }
     }
 
+    /// This coordinator knows nothing yet.
+    #[must_use]
+    pub fn starting() -> Self {
+        let cause = "this coordinator has just begun and has not read the control topic yet";
+        Self::new(Code::Starting, cause, "try again in some seconds, or ask another one")
+    }
+
     /// A spec that cannot be used.
     #[must_use]
     pub fn spec(problems: config::Problems) -> Self {
@@ -71,7 +78,11 @@ impl Error {
     #[must_use]
     pub fn passes(&self) -> bool {
         match self.code {
-            Code::NotLeader | Code::Busy | Code::Unreachable | Code::Deadline => true,
+            Code::NotLeader
+            | Code::Busy
+            | Code::Unreachable
+            | Code::Deadline
+            | Code::Starting => true,
             Code::Unspecified
             | Code::Spec
             | Code::Argument
@@ -94,7 +105,7 @@ impl Error {
             Code::Spec | Code::Argument => tonic::Code::InvalidArgument,
             Code::NotFound => tonic::Code::NotFound,
             Code::State | Code::Protocol => tonic::Code::FailedPrecondition,
-            Code::NotLeader | Code::Unreachable => tonic::Code::Unavailable,
+            Code::NotLeader | Code::Unreachable | Code::Starting => tonic::Code::Unavailable,
             Code::Unauthenticated => tonic::Code::Unauthenticated,
             Code::Forbidden | Code::Name => tonic::Code::PermissionDenied,
             Code::TooLarge => tonic::Code::OutOfRange,
