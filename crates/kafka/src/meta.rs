@@ -8,6 +8,9 @@ use crate::names::{LaneId, Names};
 use crate::open::fence_json;
 use crate::read::Entry;
 use crate::settings::Settings;
+use crate::topics::Admin;
+use crate::transactional::millis_now;
+use record::Record;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tracing::{info, warn};
@@ -81,9 +84,28 @@ struct Pin {
     partitions: i32,
 }
 
+/// What consumers are told with a low watermark: every record of what commits up to `lsn` can be seen.
+#[derive(Serialize)]
+struct Resolved<'a> {
+    v: u32,
+    task: &'a str,
+    #[serde(with = "lsn_text")]
+    lsn: Lsn,
+    system_id: u64,
+    timeline: u32,
+    /// When the newest captured transaction up to `lsn` ended, microseconds since 1970; null: not known.
+    commit_time_us: Option<u64>,
+}
+
+/// Version of [`Resolved`].
+const RESOLVED_VERSION: u32 = 1;
+
 /// The open meta lane. All calls block.
 pub struct MetaLane {
     holder: Holder,
+    task: String,
+    /// Where consumers are told of watermarks; `None`: nowhere.
+    watermarks: Option<String>,
 }
 
 impl MetaLane {
@@ -130,8 +152,42 @@ impl MetaLane {
     /// Fences the older owner and reads everything that was written before.
     fn take(settings: &Settings, names: &Names) -> Result<(Self, Vec<Entry>), Error> {
         let fence = fence_json(names, LaneId::Meta, &new_owner(settings))?;
+        let watermarks = settings.tells_watermarks().then(|| names.watermark());
+        if let Some(topic) = &watermarks {
+            Admin::new(settings)?.ensure_watermarks(topic)?;
+        }
         let (holder, entries) = Holder::take(settings, names.seat(LaneId::Meta), fence)?;
-        Ok((Self { holder }, entries))
+        Ok((Self { holder, task: names.task().to_owned(), watermarks }, entries))
+    }
+
+    /// Writes a low watermark, and tells consumers of it in the same transaction where the spec asks for
+    /// that: whoever sees it sees all that it speaks of. `commit_time_us`: when the newest captured transaction
+    /// up to it ended, since 1970.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn advance(
+        &mut self,
+        watermark: &Watermark,
+        commit_time_us: Option<u64>,
+    ) -> Result<(), Error> {
+        let record = MetaRecord::Watermark(watermark.clone());
+        let Some(topic) = self.watermarks.clone() else {
+            return self.write(std::slice::from_ref(&record));
+        };
+        let task = self.task.clone();
+        let value = Resolved::of(&task, watermark, commit_time_us);
+        let value = serde_json::to_vec(&value)
+            .map_err(|error| Error::from_json("writing a watermark", &error))?;
+        let told = Record {
+            topic: &topic,
+            partition: 0,
+            key: Some(task.as_bytes()),
+            value: Some(&value),
+            headers: &[],
+            timestamp_ms: millis_now(),
+        };
+        self.write_beside(std::slice::from_ref(&record), &[told])
     }
 
     /// Writes records in one transaction. Writing the same again is harmless: the last one counts.
@@ -139,6 +195,14 @@ impl MetaLane {
     /// # Errors
     /// [`Error::Fenced`] for good once another process owns the task; others may pass.
     pub fn write(&mut self, records: &[MetaRecord]) -> Result<(), Error> {
+        self.write_beside(records, &[])
+    }
+
+    fn write_beside(
+        &mut self,
+        records: &[MetaRecord],
+        others: &[Record<'_>],
+    ) -> Result<(), Error> {
         let to_entry = |record: &MetaRecord| {
             let (key, json) = record
                 .to_entry()
@@ -146,15 +210,22 @@ impl MetaLane {
             Ok((key, Some(json)))
         };
         let records: Vec<_> = records.iter().map(to_entry).collect::<Result<_, Error>>()?;
-        match self.holder.write(&records) {
+        match self.holder.write_beside(&records, others) {
             // The broker's time-out ends an epoch, too, e.g. of a process that was paused.
             Err(Error::Fenced { .. }) if !self.holder.is_taken() => {
                 self.holder.look_for_newer_owner()?;
                 info!("the meta lane lost its epoch to no other owner, opening it again");
-                self.holder.write(&records)
+                self.holder.write_beside(&records, others)
             }
             written => written,
         }
+    }
+}
+
+impl<'a> Resolved<'a> {
+    fn of(task: &'a str, watermark: &Watermark, commit_time_us: Option<u64>) -> Self {
+        let &Watermark { lsn, system_id, timeline, .. } = watermark;
+        Self { v: RESOLVED_VERSION, task, lsn, system_id, timeline, commit_time_us }
     }
 }
 
@@ -295,6 +366,21 @@ mod tests {
             ),
         ];
         assert_eq!(texts, expected.map(|(key, json)| (key.to_owned(), json.to_owned())));
+    }
+
+    /// Frozen: consumers read this.
+    #[test]
+    fn the_bytes_of_what_consumers_are_told_do_not_change() {
+        let [MetaRecord::Watermark(watermark), ..] = records() else { panic!("the first is one") };
+        let told = |time| {
+            serde_json::to_string(&Resolved::of("shop", &watermark, time)).expect("JSON")
+        };
+        let expected = concat!(
+            r#"{"v":1,"task":"shop","lsn":"16/B3748030","system_id":7000000000000000001,"#,
+            r#""timeline":2,"commit_time_us":1709605230500000}"#
+        );
+        assert_eq!(told(Some(1_709_605_230_500_000)), expected);
+        assert!(told(None).ends_with(r#""commit_time_us":null}"#));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::planner::Planner;
 use crate::progress::{Progress, Trouble};
 use crate::source::open_stream;
 use actix::{Actor, Addr};
-use kafka::meta::{MetaRecord, MetaState, Watermark};
+use kafka::meta::{MetaState, Watermark};
 use kafka::names::Names;
 use kafka::topics::Admin;
 use postgres::Session;
@@ -495,12 +495,12 @@ impl Task {
         let (meta, state) = (self.meta.clone(), Rc::clone(&self.state));
         let (positions, count) = (Rc::clone(&self.positions), self.spec.lanes);
         let (system_id, timeline) = (session.server().system_id, session.server().timeline);
-        Rc::new(move |lsn| {
+        Rc::new(move |lsn, commit_time_us| {
             let lanes = first(&positions, count);
             let watermark = Watermark { lsn, system_id, timeline, lanes };
             let (meta, state) = (meta.clone(), Rc::clone(&state));
             Box::pin(async move {
-                meta.write(vec![MetaRecord::Watermark(watermark.clone())]).await?;
+                meta.advance(watermark.clone(), commit_time_us).await?;
                 state.borrow_mut().watermark = Some(watermark);
                 Ok(())
             })
