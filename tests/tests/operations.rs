@@ -104,8 +104,8 @@ fn a_release_that_fails_is_said_and_tried_again(
 ) {
     database.set(Weather::Cut);
     cluster.call(&["task", "release", &scene.name, "--yes"]).expect(0);
-    let failed = cluster
-        .await_status("that it failed", CATCH_UP_MAX, |it| state(it) == "release-failed");
+    let failed =
+        cluster.await_status("that it failed", CATCH_UP_MAX, |it| state(it) == "release-failed");
     assert!(cause(&failed).contains("PostgreSQL"), "{failed}");
     assert!(failed["remedy"].as_str().unwrap_or_default().contains("`task release` again"));
     let refused = cluster.call(&["task", "resume", &scene.name]);

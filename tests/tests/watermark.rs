@@ -37,7 +37,8 @@ fn what_a_watermark_speaks_of_is_there_also_after_kills() {
     let scene = Scene::new("watermark", "postgres-15");
     workload::create(&mut scene.sql());
     let spec = scene.spec().sink("watermark_topic: on").line("lanes: 4");
-    let workload = Workload::start(&scene, seed, Pace::default());
+    let pace = Pace { connections: 2, pause: Duration::from_millis(40), ..Pace::default() };
+    let workload = Workload::start(&scene, seed, pace);
     let mut seen = Vec::new();
     let mut newest = 0;
     for _ in 0..3 {

@@ -101,7 +101,8 @@ impl Task {
 
     /// Certificates, inline or as files, with their paths.
     pub fn certificates(&self) -> impl Iterator<Item = (String, &str)> {
-        let (tls, security, registry) = (&self.source.tls, &self.sink.security, &self.sink.registry);
+        let (tls, security, registry) =
+            (&self.source.tls, &self.sink.security, &self.sink.registry);
         let registry = registry.as_ref().map(|it| &it.tls);
         [
             ("source.tls.ca", tls.ca.as_deref()),
@@ -117,7 +118,8 @@ impl Task {
 
     /// The same, to be replaced.
     pub fn certificates_mut(&mut self) -> impl Iterator<Item = (String, &mut String)> {
-        let source = self.source.certificates_mut().map(|(path, it)| (format!("source.{path}"), it));
+        let source =
+            self.source.certificates_mut().map(|(path, it)| (format!("source.{path}"), it));
         source.chain(self.sink.certificates_mut().map(|(path, it)| (format!("sink.{path}"), it)))
     }
 
@@ -135,10 +137,11 @@ impl Task {
 
     /// Files of certificates and keys, with the paths of the settings that name them.
     pub fn files(&self) -> impl Iterator<Item = (String, &str)> {
-        let certificates = self.certificates().filter_map(|(path, setting)| match Pem::of(setting) {
-            Pem::File(file) => Some((path, file)),
-            Pem::Text(_) => None,
-        });
+        let certificates =
+            self.certificates().filter_map(|(path, setting)| match Pem::of(setting) {
+                Pem::File(file) => Some((path, file)),
+                Pem::Text(_) => None,
+            });
         certificates.chain(self.keys().map(|(path, file)| (path.to_owned(), file)))
     }
 }

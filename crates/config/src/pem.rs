@@ -24,7 +24,11 @@ pub enum Pem<'a> {
 impl<'a> Pem<'a> {
     #[must_use]
     pub fn of(setting: &'a str) -> Self {
-        if setting.trim_start().starts_with(ANY) { Self::Text(setting) } else { Self::File(setting) }
+        if setting.trim_start().starts_with(ANY) {
+            Self::Text(setting)
+        } else {
+            Self::File(setting)
+        }
     }
 }
 
@@ -103,7 +107,8 @@ mod tests {
 
     #[test]
     fn what_is_no_certificate_is_refused() {
-        let key = format!("{ONE}-----BEGIN EC PRIVATE KEY-----\nMHcC\n-----END EC PRIVATE KEY-----\n");
+        let key =
+            format!("{ONE}-----BEGIN EC PRIVATE KEY-----\nMHcC\n-----END EC PRIVATE KEY-----\n");
         assert_eq!(certificates(&key), Err(NoCertificate::PrivateKey));
         assert_eq!(certificates("ca.pem"), Err(NoCertificate::Missing));
         assert_eq!(certificates(&ONE[..40]), Err(NoCertificate::Cut));

@@ -47,12 +47,7 @@ impl Item {
         Self::new(name, State::Fail, seen, remedy)
     }
 
-    fn new(
-        name: &str,
-        state: State,
-        seen: impl Into<String>,
-        remedy: impl Into<String>,
-    ) -> Self {
+    fn new(name: &str, state: State, seen: impl Into<String>, remedy: impl Into<String>) -> Self {
         let (name, seen, remedy) = (name.into(), seen.into(), remedy.into());
         Self { name, state, seen, remedy, may_pass: false }
     }

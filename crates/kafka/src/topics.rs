@@ -95,7 +95,8 @@ impl Admin {
     /// theirs to say.
     pub(crate) fn ensure_watermarks(&self, name: &str) -> Result<(), Error> {
         let (topic, config) = (name.to_owned(), BTreeMap::new());
-        let found = |admin: &Self| Ok(admin.partitions(&[topic.clone()])?.get(name).copied().flatten());
+        let found =
+            |admin: &Self| Ok(admin.partitions(&[topic.clone()])?.get(name).copied().flatten());
         if found(self)?.is_none() {
             let name = topic.clone();
             self.create(&[NewTopic { name, partitions: 1, replication_factor: -1, config }])?;

@@ -67,7 +67,8 @@ mod tests {
     fn whoever_asks_often_learns_the_same_and_costs_no_memory() {
         let start = Instant::now();
         let mut rate = rate();
-        let asked = (0..100_000).map(|ms| rate.per_second(ms * 2, start + Duration::from_millis(ms)));
+        let asked =
+            (0..100_000).map(|ms| rate.per_second(ms * 2, start + Duration::from_millis(ms)));
         let last = asked.last().expect("asked");
         assert!((last - 2000.0).abs() < 0.001, "{last}");
         assert!(rate.counts.len() < 55, "{}", rate.counts.len());

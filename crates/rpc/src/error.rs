@@ -78,11 +78,9 @@ impl Error {
     #[must_use]
     pub fn passes(&self) -> bool {
         match self.code {
-            Code::NotLeader
-            | Code::Busy
-            | Code::Unreachable
-            | Code::Deadline
-            | Code::Starting => true,
+            Code::NotLeader | Code::Busy | Code::Unreachable | Code::Deadline | Code::Starting => {
+                true
+            }
             Code::Unspecified
             | Code::Spec
             | Code::Argument
@@ -207,7 +205,7 @@ impl From<Status> for Error {
             tonic::Code::Unauthenticated => Code::Unauthenticated,
         };
         let reasons = reasons(&status).map_or(String::new(), |reasons| format!(": {reasons}"));
-        if let Some(refused) = refused_by_tls(&reasons) {
+        if let Some(refused) = refused_by_tls(&reasons).or_else(|| closed(&reasons)) {
             return refused;
         }
         let unreachable = "check that the node runs and can be reached";
@@ -221,9 +219,9 @@ impl From<tonic::transport::Error> for Error {
         if let Some(ours) = within(&error) {
             return ours;
         }
-        let reasons = reasons(&error).unwrap_or_default();
-        refused_by_tls(&reasons).unwrap_or_else(|| {
-            let cause = format!("{error}: {reasons}");
+        let reasons = reasons(&error).map_or(String::new(), |reasons| format!(": {reasons}"));
+        refused_by_tls(&reasons).or_else(|| closed(&reasons)).unwrap_or_else(|| {
+            let cause = format!("{error}{reasons}");
             Self::new(Code::Unreachable, cause, "check that the node runs and can be reached")
         })
     }
@@ -267,6 +265,19 @@ pub(crate) fn refused_by_tls(reasons: &str) -> Option<Error> {
     ))
 }
 
+/// Whoever refuses a certificate, or hears plain text where it expects TLS, may close before its reason is
+/// read.
+fn closed(reasons: &str) -> Option<Error> {
+    let ends = ["connection closed", "broken pipe", "Connection reset"];
+    ends.into_iter().find(|it| reasons.contains(it))?;
+    Some(Error::new(
+        Code::Unreachable,
+        format!("the other node closed the connection{reasons}"),
+        "check that it runs, that both or neither use TLS, and that it takes our certificate: its log says whom it \
+         refuses",
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -287,7 +298,7 @@ mod tests {
 
     #[test]
     fn every_code_survives_and_has_a_status() {
-        for number in 1..=16 {
+        for number in 1..=17 {
             let error = Error::new(Code::try_from(number).expect("a code"), "cause", "remedy");
             let status = Status::from(error.clone());
             assert_ne!(status.code(), tonic::Code::Ok);

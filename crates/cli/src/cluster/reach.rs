@@ -46,7 +46,9 @@ impl Call {
     /// Why it is worth asking again after a pause: whoever refuses so has done nothing.
     fn awaits(self, code: Code) -> Option<&'static str> {
         match (self, code) {
-            (Self::Change, Code::NotLeader) => Some("no coordinator leads at the moment; waiting for one"),
+            (Self::Change, Code::NotLeader) => {
+                Some("no coordinator leads at the moment; waiting for one")
+            }
             (Self::Change | Self::Read, Code::Starting) => {
                 Some("the coordinator has not read the control topic yet; waiting")
             }

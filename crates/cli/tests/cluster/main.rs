@@ -442,7 +442,8 @@ fn certificates_are_sent_with_the_spec_and_keys_are_not() {
     ends(&applied, 0, &["private keys are not sent", "sink.security.key (shop.key)"]);
     assert!(!stderr(&applied).contains("security.ca"));
     let sent = json(&cluster.run(&["task", "apply", &spec, "--dry-run", "-o", "json"]));
-    let sent = config::Task::parse(sent["request"]["yaml"].as_str().expect("text")).expect("a spec");
+    let sent =
+        config::Task::parse(sent["request"]["yaml"].as_str().expect("text")).expect("a spec");
     let security = sent.sink.security;
     assert_eq!([security.ca.as_deref(), security.cert.as_deref()], [Some(CERTIFICATE); 2]);
     assert_eq!(security.key.as_deref(), Some("shop.key"));

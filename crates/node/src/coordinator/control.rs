@@ -8,9 +8,7 @@
 use crate::control::patiently;
 use crate::state::Term;
 use kafka::Error;
-use kafka::control::{
-    ControlEntry, ControlSettings, Leadership, ensure_control, is_unled, newest,
-};
+use kafka::control::{ControlEntry, ControlSettings, Leadership, ensure_control, is_unled, newest};
 use std::sync::mpsc as blocking;
 use std::thread;
 use std::time::{Duration, Instant};
