@@ -262,7 +262,8 @@ impl Drop for Cluster<'_> {
 }
 
 /// An address where nobody listens.
-fn free_address() -> String {
+#[must_use]
+pub fn free_address() -> String {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     loop {
         // Suites run side by side: each begins elsewhere.

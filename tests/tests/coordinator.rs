@@ -220,9 +220,16 @@ async fn a_task_lives_by_orders_and_reports() {
     let released = admin.release_task(ReleaseTaskRequest { task: name() }).await;
     released.expect("released");
     let task = await_task("a place to remove from", &admin, |it| it.placement.is_some()).await;
-    assert_eq!((state(&task), task.wanted.as_str()), ("released", "released"));
+    assert_eq!((state(&task), task.wanted.as_str()), ("releasing", "released"));
     let refused = apply(&mut admin, &spec(5), false).await.expect_err("its name is not free");
     assert_eq!(refused.code, Code::State);
+    worker.report(&task, "release-failed", "the database does not answer");
+    let task = await_task("it says so", &admin, |it| state(it) == "release-failed").await;
+    assert_eq!(task.report.expect("a report").cause, "the database does not answer");
+    let refused = admin.start_task(StartTaskRequest { task: name() }).await;
+    assert_eq!(Error::from(refused.expect_err("half removed")).code, Code::State);
+    admin.release_task(ReleaseTaskRequest { task: name() }).await.expect("tried again");
+    let task = await_task("it is tried again", &admin, |it| state(it) == "releasing").await;
     worker.report(&task, "released", "");
     eventually("it is gone", async || {
         let gone = get(&mut admin.clone()).await.err()?;
@@ -234,7 +241,7 @@ async fn a_task_lives_by_orders_and_reports() {
         seen.push(state(&it.task.expect("a task")).to_owned());
     }
     seen.dedup();
-    assert_eq!(seen.last().map(String::as_str), Some("released"), "{seen:?}");
+    assert_eq!(seen.last().map(String::as_str), Some("releasing"), "{seen:?}");
     let applied = apply(&mut admin, &spec(5), false).await.expect("the name is free again");
     assert_eq!(applied.revision, 1);
 }

@@ -45,6 +45,14 @@ impl Output {
         })
     }
 
+    /// What is text in each form, e.g. YAML that somebody else has written.
+    ///
+    /// # Errors
+    /// When stdout cannot be written.
+    pub(crate) fn text(self, text: &str) -> io::Result<()> {
+        self.write(text)
+    }
+
     /// One of many: a line, or a YAML document.
     ///
     /// # Errors

@@ -2,7 +2,6 @@
 
 mod bar;
 mod farewell;
-mod rate;
 mod signals;
 mod status;
 

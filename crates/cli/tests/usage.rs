@@ -227,7 +227,8 @@ fn the_help_of_task_apply_says_what_leaves_this_machine() {
             Create a task, or change it; what a change does is shown first
 
             Secrets in the spec must be references: `${env:DISTRIBUTARY_SECRET_…}` or `${file:…}` below
-            `secrets_dir`, both of the workers. A literal one is refused before anything is sent.
+            `secrets_dir`, both of the workers. A literal one is refused before anything is sent. Certificates
+            are sent with the spec, from files on this machine; private keys are not.
 
             Usage: distributary task apply [OPTIONS] <TASK.yaml>
 
@@ -288,7 +289,8 @@ fn the_help_of_task_apply_says_what_leaves_this_machine() {
                       [env: DISTRIBUTARY_KEY]
 
                   --leader-wait <SECONDS>
-                      How long an order waits for a leader while the cluster has none
+                      How long to wait for a leader while the cluster has none, and for a coordinator that has
+                      just begun
 
                       [default: 20]
 

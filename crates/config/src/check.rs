@@ -78,6 +78,7 @@ impl Task {
             let text = "is required: at least one rule that selects, e.g. `- table: public.*`";
             found.push(problem("objects", text));
         }
+        found.extend(crate::pem::problems(self.certificates(), self.keys()));
         for (index, object) in self.objects.iter().enumerate() {
             object.check(&format!("objects[{index}]"), &mut found);
         }

@@ -2,8 +2,9 @@
 //! that are meant for it (interface.md, "Task spec").
 
 use crate::check::problem;
+use crate::pem::Pem;
 use crate::secret::Reference;
-use crate::{Problem, Secret, Security, Sink, Source, Task};
+use crate::{Problem, Secret, Security, Sink, Source, Task, Tls};
 use std::path::{Component, Path};
 
 /// Variables that specs of a cluster may name.
@@ -14,6 +15,18 @@ impl Source {
     pub fn secrets(&self) -> impl Iterator<Item = (&'static str, &Secret)> {
         self.password.iter().map(|secret| ("password", secret))
     }
+
+    /// Its certificates, to be replaced, with their paths within it.
+    pub fn certificates_mut(&mut self) -> impl Iterator<Item = (String, &mut String)> {
+        self.tls.certificates_mut().map(|(path, it)| (format!("tls.{path}"), it))
+    }
+}
+
+impl Tls {
+    fn certificates_mut(&mut self) -> impl Iterator<Item = (&'static str, &mut String)> {
+        let all = [("ca", &mut self.ca), ("cert", &mut self.cert)];
+        all.into_iter().filter_map(|(path, it)| Some((path, it.as_mut()?)))
+    }
 }
 
 impl Security {
@@ -21,6 +34,11 @@ impl Security {
     pub fn secrets(&self) -> impl Iterator<Item = (&'static str, &Secret)> {
         let all = [("password", &self.password), ("key_password", &self.key_password)];
         all.into_iter().filter_map(|(path, secret)| Some((path, secret.as_ref()?)))
+    }
+
+    fn certificates_mut(&mut self) -> impl Iterator<Item = (&'static str, &mut String)> {
+        let all = [("ca", &mut self.ca), ("cert", &mut self.cert)];
+        all.into_iter().filter_map(|(path, it)| Some((path, it.as_mut()?)))
     }
 }
 
@@ -32,6 +50,15 @@ impl Sink {
             .secrets()
             .map(|(path, secret)| (format!("security.{path}"), secret))
             .chain(registry.map(|secret| ("registry.password".to_owned(), secret)))
+    }
+
+    /// Its certificates, to be replaced, with their paths within it.
+    pub fn certificates_mut(&mut self) -> impl Iterator<Item = (String, &mut String)> {
+        let security = self.security.certificates_mut();
+        let registry = self.registry.iter_mut().flat_map(|it| it.tls.certificates_mut());
+        security
+            .map(|(path, it)| (format!("security.{path}"), it))
+            .chain(registry.map(|(path, it)| (format!("registry.tls.{path}"), it)))
     }
 }
 
@@ -66,25 +93,56 @@ impl Task {
         }
         for (path, file) in self.files() {
             if !is_below(file, folder) {
-                found.push(problem(path, outside(file)));
+                found.push(problem(&path, outside(file)));
             }
         }
         found
     }
 
-    /// Certificates and keys, with the paths of the settings that name them.
-    pub fn files(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        let (source, sink) = (&self.source.tls, &self.sink.security);
+    /// Certificates, inline or as files, with their paths.
+    pub fn certificates(&self) -> impl Iterator<Item = (String, &str)> {
+        let (tls, security, registry) =
+            (&self.source.tls, &self.sink.security, &self.sink.registry);
+        let registry = registry.as_ref().map(|it| &it.tls);
         [
-            ("source.tls.ca", &source.ca),
-            ("source.tls.cert", &source.cert),
-            ("source.tls.key", &source.key),
-            ("sink.security.ca", &sink.ca),
-            ("sink.security.cert", &sink.cert),
-            ("sink.security.key", &sink.key),
+            ("source.tls.ca", tls.ca.as_deref()),
+            ("source.tls.cert", tls.cert.as_deref()),
+            ("sink.security.ca", security.ca.as_deref()),
+            ("sink.security.cert", security.cert.as_deref()),
+            ("sink.registry.tls.ca", registry.and_then(|it| it.ca.as_deref())),
+            ("sink.registry.tls.cert", registry.and_then(|it| it.cert.as_deref())),
         ]
         .into_iter()
-        .filter_map(|(path, file)| Some((path, file.as_deref()?)))
+        .filter_map(|(path, setting)| Some((path.to_owned(), setting?)))
+    }
+
+    /// The same, to be replaced.
+    pub fn certificates_mut(&mut self) -> impl Iterator<Item = (String, &mut String)> {
+        let source =
+            self.source.certificates_mut().map(|(path, it)| (format!("source.{path}"), it));
+        source.chain(self.sink.certificates_mut().map(|(path, it)| (format!("sink.{path}"), it)))
+    }
+
+    /// Files of private keys, with the paths of the settings that name them.
+    pub fn keys(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let registry = self.sink.registry.as_ref().and_then(|it| it.tls.key.as_deref());
+        [
+            ("source.tls.key", self.source.tls.key.as_deref()),
+            ("sink.security.key", self.sink.security.key.as_deref()),
+            ("sink.registry.tls.key", registry),
+        ]
+        .into_iter()
+        .filter_map(|(path, file)| Some((path, file?)))
+    }
+
+    /// Files of certificates and keys, with the paths of the settings that name them.
+    pub fn files(&self) -> impl Iterator<Item = (String, &str)> {
+        let certificates =
+            self.certificates().filter_map(|(path, setting)| match Pem::of(setting) {
+                Pem::File(file) => Some((path, file)),
+                Pem::Text(_) => None,
+            });
+        certificates.chain(self.keys().map(|(path, file)| (path.to_owned(), file)))
     }
 }
 
@@ -121,6 +179,8 @@ mod tests {
     fn own_variables_and_the_secrets_folder_may_be_read() {
         assert!(paths("${env:DISTRIBUTARY_SECRET_SHOP}", "shop/ca.pem").is_empty());
         assert!(paths("${file:shop}", "/run/secrets/ca.pem").is_empty());
+        let text = r#""-----BEGIN CERTIFICATE-----\nMIIB/../etc\n-----END CERTIFICATE-----\n""#;
+        assert!(paths("${file:shop}", text).is_empty(), "it names no file");
     }
 
     #[test]

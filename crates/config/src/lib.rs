@@ -8,6 +8,7 @@ pub mod confine;
 pub mod load;
 pub mod node;
 pub mod pattern;
+pub mod pem;
 pub mod precheck;
 pub mod problem;
 pub mod secret;

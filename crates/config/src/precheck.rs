@@ -23,24 +23,32 @@ pub struct Item {
     pub seen: String,
     /// The statement or setting that mends it; empty where it passed.
     pub remedy: String,
+    /// A server did not answer: another look may find it well.
+    #[serde(skip)]
+    pub may_pass: bool,
 }
 
 impl Item {
     /// An item that passed.
     #[must_use]
     pub fn pass(name: &str, seen: impl Into<String>) -> Self {
-        Self { name: name.into(), state: State::Pass, seen: seen.into(), remedy: String::new() }
+        Self::new(name, State::Pass, seen, "")
     }
 
     /// An item that may be ignored.
     #[must_use]
     pub fn warning(name: &str, seen: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { name: name.into(), state: State::Warning, seen: seen.into(), remedy: remedy.into() }
+        Self::new(name, State::Warning, seen, remedy)
     }
 
     /// An item that keeps the task from starting.
     #[must_use]
     pub fn fail(name: &str, seen: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { name: name.into(), state: State::Fail, seen: seen.into(), remedy: remedy.into() }
+        Self::new(name, State::Fail, seen, remedy)
+    }
+
+    fn new(name: &str, state: State, seen: impl Into<String>, remedy: impl Into<String>) -> Self {
+        let (name, seen, remedy) = (name.into(), seen.into(), remedy.into());
+        Self { name, state, seen, remedy, may_pass: false }
     }
 }

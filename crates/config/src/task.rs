@@ -102,7 +102,8 @@ impl Default for Source {
     }
 }
 
-/// TLS towards PostgreSQL. Paths are relative to the spec.
+/// TLS towards PostgreSQL. `ca` and `cert` are PEM files, relative to the spec, or their text, which begins
+/// with `-----BEGIN CERTIFICATE-----`; `key` is a file.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tls {
@@ -158,6 +159,8 @@ pub struct Sink {
     pub oversize: Oversize,
     pub unrepresentable: Unrepresentable,
     pub headers: bool,
+    /// Tells consumers in a topic up to where everything is there.
+    pub watermark_topic: Switch,
     /// Names of the internal topics begin so.
     pub state_prefix: String,
     pub security: Security,
@@ -191,6 +194,7 @@ impl Default for Sink {
             oversize: Oversize::default(),
             unrepresentable: Unrepresentable::default(),
             headers: true,
+            watermark_topic: Switch::default(),
             state_prefix: "distributary".into(),
             security: Security::default(),
             properties: BTreeMap::new(),
@@ -376,7 +380,8 @@ pub struct Security {
     pub mechanism: Option<Mechanism>,
     pub user: Option<String>,
     pub password: Option<Secret>,
-    /// PEM files, relative to the spec.
+    /// PEM files, relative to the spec; `ca` and `cert` may be their text, which begins with
+    /// `-----BEGIN CERTIFICATE-----`.
     pub ca: Option<String>,
     pub cert: Option<String>,
     pub key: Option<String>,

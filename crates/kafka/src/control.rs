@@ -11,7 +11,7 @@ mod succession;
 use crate::Error;
 use crate::lookup::Lookup;
 use crate::names::Seat;
-use crate::read::Entry;
+use crate::read::{Entry, Reader};
 use crate::settings::Settings;
 use crate::topics::{Admin, Internal};
 pub use leadership::Leadership;
@@ -87,6 +87,16 @@ pub fn ensure_control(settings: &ControlSettings) -> Result<(), Error> {
 pub fn is_unled(settings: &ControlSettings) -> Result<bool, Error> {
     let lookup = Lookup::new(&settings.settings)?;
     Ok(lookup.with_records(&[settings.topic().to_owned()])?.is_empty())
+}
+
+/// The newest record that can be seen now; `None`: there is none. For what is shown only: a leader may be
+/// about to commit. Blocks.
+///
+/// # Errors
+/// Kafka does not answer, or the topic is not there.
+pub fn newest(settings: &ControlSettings) -> Result<Option<i64>, Error> {
+    let entries = Reader::new(&settings.settings, &settings.seat)?.to_end()?;
+    Ok(entries.last().map(|entry| entry.offset))
 }
 
 /// A record of the control log.

@@ -170,6 +170,8 @@ const SETTINGS: &[(&str, &str)] = &[
     ("ssl.ca.location", "`sink.security.ca`"),
     ("ssl.certificate.location", "`sink.security.cert`"),
     ("ssl.key.location", "`sink.security.key`"),
+    ("ssl.ca.pem", "`sink.security.ca`"),
+    ("ssl.certificate.pem", "`sink.security.cert`"),
 ];
 
 /// The library speaks of its own properties, and of some causes not at all.

@@ -11,6 +11,7 @@ use crate::settings::Settings;
 use crate::transactional::Transactional;
 use crate::unsettled;
 use crate::writer::Writer;
+use record::Record;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tracing::debug;
 
@@ -78,6 +79,15 @@ impl Holder {
 
     /// Writes records in one transaction.
     pub(crate) fn write(&mut self, records: &[KeyValue]) -> Result<(), Error> {
+        self.write_beside(records, &[])
+    }
+
+    /// As [`Self::write`], with records of other topics in the same transaction.
+    pub(crate) fn write_beside(
+        &mut self,
+        records: &[KeyValue],
+        others: &[Record<'_>],
+    ) -> Result<(), Error> {
         if self.taken {
             return Err(self.fenced());
         }
@@ -92,6 +102,9 @@ impl Holder {
         }
         for (key, value) in records {
             transactional.send(&self.seat.record(key, value.as_deref()))?;
+        }
+        for other in others {
+            transactional.send(other)?;
         }
         transactional.settle()?;
         let end = last_offset(transactional.writer(), &self.seat)?;

@@ -8,6 +8,9 @@ use crate::names::{LaneId, Names};
 use crate::open::fence_json;
 use crate::read::Entry;
 use crate::settings::Settings;
+use crate::topics::Admin;
+use crate::transactional::millis_now;
+use record::Record;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tracing::{info, warn};
@@ -81,9 +84,28 @@ struct Pin {
     partitions: i32,
 }
 
+/// What consumers are told with a low watermark: every record of what commits up to `lsn` can be seen.
+#[derive(Serialize)]
+struct Resolved<'a> {
+    v: u32,
+    task: &'a str,
+    #[serde(with = "lsn_text")]
+    lsn: Lsn,
+    system_id: u64,
+    timeline: u32,
+    /// When the newest captured transaction up to `lsn` ended, microseconds since 1970; null: not known.
+    commit_time_us: Option<u64>,
+}
+
+/// Version of [`Resolved`].
+const RESOLVED_VERSION: u32 = 1;
+
 /// The open meta lane. All calls block.
 pub struct MetaLane {
     holder: Holder,
+    task: String,
+    /// Where consumers are told of watermarks; `None`: nowhere.
+    watermarks: Option<String>,
 }
 
 impl MetaLane {
@@ -130,8 +152,42 @@ impl MetaLane {
     /// Fences the older owner and reads everything that was written before.
     fn take(settings: &Settings, names: &Names) -> Result<(Self, Vec<Entry>), Error> {
         let fence = fence_json(names, LaneId::Meta, &new_owner(settings))?;
+        let watermarks = settings.tells_watermarks().then(|| names.watermark());
+        if let Some(topic) = &watermarks {
+            Admin::new(settings)?.ensure_watermarks(topic)?;
+        }
         let (holder, entries) = Holder::take(settings, names.seat(LaneId::Meta), fence)?;
-        Ok((Self { holder }, entries))
+        Ok((Self { holder, task: names.task().to_owned(), watermarks }, entries))
+    }
+
+    /// Writes a low watermark, and tells consumers of it in the same transaction where the spec asks for
+    /// that: whoever sees it sees all that it speaks of. `commit_time_us`: when the newest captured transaction
+    /// up to it ended, since 1970.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn advance(
+        &mut self,
+        watermark: &Watermark,
+        commit_time_us: Option<u64>,
+    ) -> Result<(), Error> {
+        let record = MetaRecord::Watermark(watermark.clone());
+        let Some(topic) = self.watermarks.clone() else {
+            return self.write(std::slice::from_ref(&record));
+        };
+        let task = self.task.clone();
+        let value = Resolved::of(&task, watermark, commit_time_us);
+        let value = serde_json::to_vec(&value)
+            .map_err(|error| Error::from_json("writing a watermark", &error))?;
+        let told = Record {
+            topic: &topic,
+            partition: 0,
+            key: Some(task.as_bytes()),
+            value: Some(&value),
+            headers: &[],
+            timestamp_ms: millis_now(),
+        };
+        self.write_beside(std::slice::from_ref(&record), &[told])
     }
 
     /// Writes records in one transaction. Writing the same again is harmless: the last one counts.
@@ -139,6 +195,10 @@ impl MetaLane {
     /// # Errors
     /// [`Error::Fenced`] for good once another process owns the task; others may pass.
     pub fn write(&mut self, records: &[MetaRecord]) -> Result<(), Error> {
+        self.write_beside(records, &[])
+    }
+
+    fn write_beside(&mut self, records: &[MetaRecord], others: &[Record<'_>]) -> Result<(), Error> {
         let to_entry = |record: &MetaRecord| {
             let (key, json) = record
                 .to_entry()
@@ -146,15 +206,22 @@ impl MetaLane {
             Ok((key, Some(json)))
         };
         let records: Vec<_> = records.iter().map(to_entry).collect::<Result<_, Error>>()?;
-        match self.holder.write(&records) {
+        match self.holder.write_beside(&records, others) {
             // The broker's time-out ends an epoch, too, e.g. of a process that was paused.
             Err(Error::Fenced { .. }) if !self.holder.is_taken() => {
                 self.holder.look_for_newer_owner()?;
                 info!("the meta lane lost its epoch to no other owner, opening it again");
-                self.holder.write(&records)
+                self.holder.write_beside(&records, others)
             }
             written => written,
         }
+    }
+}
+
+impl<'a> Resolved<'a> {
+    fn of(task: &'a str, watermark: &Watermark, commit_time_us: Option<u64>) -> Self {
+        let &Watermark { lsn, system_id, timeline, .. } = watermark;
+        Self { v: RESOLVED_VERSION, task, lsn, system_id, timeline, commit_time_us }
     }
 }
 
@@ -243,105 +310,4 @@ mod positions {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn records() -> [MetaRecord; 4] {
-        let position = Position { commit_lsn: Lsn(0x16_B374_8000), ordinal: 7 };
-        [
-            MetaRecord::Watermark(Watermark {
-                lsn: Lsn(0x16_B374_8030),
-                system_id: 7_000_000_000_000_000_001,
-                timeline: 2,
-                lanes: vec![position, Position::ZERO],
-            }),
-            MetaRecord::Pin { topic: "public.orders".into(), partitions: 12 },
-            MetaRecord::Snapshot(SnapshotState { id: "s1".into(), done: true, lsn: Lsn(9) }),
-            MetaRecord::Revision(Box::new(Revision {
-                number: 2,
-                start: Lsn(9),
-                shape: config::Shape { lanes: config::Lanes(3), ..config::Shape::default() },
-            })),
-        ]
-    }
-
-    /// Frozen: older programs have written this.
-    #[test]
-    fn the_bytes_of_the_meta_lane_do_not_change() {
-        let entries = records().map(|record| record.to_entry().expect("JSON"));
-        let texts = entries.map(|(key, json)| (key, String::from_utf8(json).expect("UTF-8")));
-        let expected = [
-            (
-                "w",
-                concat!(
-                    r#"{"lsn":"16/B3748030","system_id":7000000000000000001,"timeline":2,"#,
-                    r#""lanes":["16/B3748000:7","0/0:0"]}"#
-                ),
-            ),
-            ("pin/public.orders", r#"{"partitions":12}"#),
-            ("snapshot", r#"{"id":"s1","done":true,"lsn":"0/9"}"#),
-            (
-                "rev",
-                concat!(
-                    r#"{"rev":2,"start":"0/9","shape":{"lanes":3,"partition_names":"parent","#,
-                    r#""topic":"{schema}.{table}","topic_prefix":null,"format":"debezium-json","#,
-                    r#""format_options":{"schemas":false,"tombstones":true,"truncate":true,"#,
-                    r#""decimal":"precise","time":"adaptive","interval":"numeric","#,
-                    r#""binary":"bytes","hstore":"json","compat":"lossless","#,
-                    r#""unavailable_value":"__debezium_unavailable_value"},"#,
-                    r#""partitioning":"primary-key","hash":"murmur2","unrepresentable":"fail","#,
-                    r#""headers":true,"objects":[]}}"#
-                ),
-            ),
-        ];
-        assert_eq!(texts, expected.map(|(key, json)| (key.to_owned(), json.to_owned())));
-    }
-
-    #[test]
-    fn the_state_is_the_last_record_of_each_key() {
-        let mut state = MetaState::default();
-        let mut apply = |record: &MetaRecord| {
-            let (key, value) = record.to_entry().expect("JSON");
-            state.apply(&Entry { offset: 0, key, value }).expect("readable");
-        };
-        apply(&MetaRecord::Pin { topic: "public.orders".into(), partitions: 3 });
-        records().iter().for_each(apply);
-        assert_eq!(state.pins, BTreeMap::from([("public.orders".to_owned(), 12)]));
-        assert_eq!(state.snapshot.expect("a snapshot").id, "s1");
-        assert_eq!(state.watermark.expect("a watermark").lanes.len(), 2);
-        assert_eq!(state.revision.expect("a revision").shape.lanes.0, 3);
-    }
-
-    #[test]
-    fn the_last_entry_of_each_key_counts_whatever_was_before() {
-        let entry = |offset, key: &str, value: &[u8]| Entry {
-            offset,
-            key: key.into(),
-            value: value.into(),
-        };
-        let kept = newest(vec![entry(0, "w", b"{"), entry(1, "pin/a", b"1"), entry(2, "w", b"2")]);
-        let kept: Vec<_> = kept.into_iter().map(|entry| (entry.offset, entry.key)).collect();
-        assert_eq!(kept, [(1, "pin/a".to_owned()), (2, "w".to_owned())]);
-    }
-
-    #[test]
-    fn a_pin_can_be_taken_back_but_not_deleted() {
-        let mut state = MetaState::default();
-        let mut apply = |value: &[u8]| {
-            state.apply(&Entry { offset: 0, key: "pin/a".into(), value: value.into() })
-        };
-        apply(br#"{"partitions":3}"#).expect("a pin");
-        apply(br#"{"partitions":0}"#).expect("no pin");
-        assert!(matches!(apply(b""), Err(Unusable::Deleted)));
-        assert_eq!(state, MetaState::default());
-    }
-
-    #[test]
-    fn damage_is_told_and_later_keys_are_left_alone() {
-        let mut state = MetaState::default();
-        let entry = |key: &str| Entry { offset: 0, key: key.into(), value: b"{".to_vec() };
-        assert!(state.apply(&entry("w")).is_err());
-        assert!(state.apply(&entry("of-a-later-release")).is_ok());
-        assert_eq!(state, MetaState::default());
-    }
-}
+mod tests;

@@ -90,7 +90,8 @@ fn failed(name: &str, error: &Error) -> Item {
         | Error::Poisoned
         | Error::Client { .. } => "mend the cause and run the check again",
     };
-    Item::fail(name, error.to_string(), remedy)
+    let may_pass = matches!(error, Error::Unreachable { .. });
+    Item { may_pass, ..Item::fail(name, error.to_string(), remedy) }
 }
 
 /// Names shown of a longer list.

@@ -3,7 +3,8 @@
 use crate::Error;
 use crate::clean_commit::RETRY_BACKOFF;
 use crate::properties;
-use config::{Acks, Compression, Delivery, Mechanism, Protocol, Secret};
+use config::pem::Pem;
+use config::{Acks, Compression, Delivery, Mechanism, Protocol, Secret, Switch};
 use rdkafka::ClientConfig;
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeMap;
@@ -56,6 +57,7 @@ struct Inner {
     compression: &'static str,
     lanes: u8,
     record_bytes_max: u64,
+    tells_watermarks: bool,
 }
 
 impl fmt::Debug for Settings {
@@ -122,6 +124,7 @@ impl Settings {
             },
             lanes,
             record_bytes_max,
+            tells_watermarks: sink.watermark_topic == Switch::On,
         })))
     }
 
@@ -129,6 +132,11 @@ impl Settings {
     #[must_use]
     pub fn delivery(&self) -> Delivery {
         self.0.delivery
+    }
+
+    /// `sink.watermark_topic`.
+    pub(crate) fn tells_watermarks(&self) -> bool {
+        self.0.tells_watermarks
     }
 
     /// Who writes, for checkpoints and fences.
@@ -337,21 +345,27 @@ fn security(
     if let Some(user) = &security.user {
         set("sasl.username", user.clone());
     }
-    let files = [
-        ("ca", "ssl.ca.location", &security.ca),
-        ("cert", "ssl.certificate.location", &security.cert),
-        ("key", "ssl.key.location", &security.key),
+    let all = [
+        ("ca", "ssl.ca", &security.ca),
+        ("cert", "ssl.certificate", &security.cert),
+        ("key", "ssl.key", &security.key),
     ];
-    for (setting, name, file) in files {
-        let Some(file) = file else { continue };
-        let file = folder.join(file);
+    for (setting, name, pem) in all {
+        let file = match pem.as_deref().map(Pem::of) {
+            None => continue,
+            Some(Pem::Text(text)) => {
+                set(&format!("{name}.pem"), text.into());
+                continue;
+            }
+            Some(Pem::File(file)) => folder.join(file),
+        };
         if let Err(error) = std::fs::File::open(&file) {
             let file = file.display();
             return Err(Error::Config(format!(
                 "{part}.security.{setting}: `{file}` cannot be read: {error}"
             )));
         }
-        set(name, file.to_string_lossy().into_owned());
+        set(&format!("{name}.location"), file.to_string_lossy().into_owned());
     }
     Ok(())
 }
@@ -453,6 +467,17 @@ mod tests {
         .err();
         let error = error.expect("refused").to_string();
         assert!(error.contains("sink.security.ca") && error.contains("no-such.pem"), "{error}");
+    }
+
+    #[test]
+    fn a_certificate_may_stand_in_the_spec() {
+        let text = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
+        let config = settings(|sink| {
+            sink.security.protocol = Protocol::Ssl;
+            sink.security.ca = Some(text.into());
+        });
+        let config = config.expect("valid").admin();
+        assert_eq!((config.get("ssl.ca.pem"), config.get("ssl.ca.location")), (Some(text), None));
     }
 
     #[test]

@@ -32,6 +32,11 @@ pub enum TaskState {
     Failed,
     /// Has done all that it was to do.
     Completed,
+    /// Slot, publication and internal topics are about to be removed.
+    Releasing,
+    /// Not all of them could be removed.
+    ReleaseFailed,
+    /// All of them are. An older release writes so what is [`TaskState::Releasing`] here.
     Released,
 }
 
@@ -69,7 +74,11 @@ pub enum News {
     GaveUp,
     /// All that it was to do is done.
     Completed,
-    /// Slot, publication and internal topics are removed.
+    /// Slot, publication and internal topics are being removed.
+    Releasing,
+    /// Not all of them could be.
+    ReleaseFailed,
+    /// All of them are.
     Released,
 }
 
@@ -82,7 +91,7 @@ pub struct Refused {
 }
 
 impl TaskState {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::NotConfigured,
         Self::Prechecking,
         Self::PrecheckFailed,
@@ -95,6 +104,8 @@ impl TaskState {
         Self::Parked,
         Self::Failed,
         Self::Completed,
+        Self::Releasing,
+        Self::ReleaseFailed,
         Self::Released,
     ];
 
@@ -114,6 +125,8 @@ impl TaskState {
             Self::Parked => "parked",
             Self::Failed => "failed",
             Self::Completed => "completed",
+            Self::Releasing => "releasing",
+            Self::ReleaseFailed => "release-failed",
             Self::Released => "released",
         }
     }
@@ -134,8 +147,15 @@ impl TaskState {
             | Self::Parked
             | Self::Failed
             | Self::Completed
+            | Self::Releasing
+            | Self::ReleaseFailed
             | Self::Released => false,
         }
+    }
+
+    /// Whether it was told to end for good.
+    fn leaves(self) -> bool {
+        matches!(self, Self::Releasing | Self::ReleaseFailed | Self::Released)
     }
 
     /// Where an order leads.
@@ -155,13 +175,7 @@ impl TaskState {
     /// Where news lead. `None`: they come late and change nothing.
     #[must_use]
     pub fn reported(self, news: News) -> Option<Self> {
-        if news == News::Released {
-            return (self == Self::Released).then_some(self);
-        }
-        if !self.runs() {
-            return None;
-        }
-        Some(match news {
+        let next = match news {
             News::Prechecking => Self::Prechecking,
             News::PrecheckFailed => Self::PrecheckFailed,
             News::Initializing => Self::Initializing,
@@ -171,11 +185,19 @@ impl TaskState {
             News::Parked => Self::Parked,
             News::GaveUp => Self::Failed,
             News::Completed => Self::Completed,
-            News::Released => return None,
-        })
+            News::Releasing => Self::Releasing,
+            News::ReleaseFailed => Self::ReleaseFailed,
+            News::Released => Self::Released,
+        };
+        let is_in_time = if next.leaves() { self.leaves() } else { self.runs() };
+        is_in_time.then_some(next)
     }
 
     fn after(self, order: Order) -> Option<Self> {
+        // What is half removed can only be removed wholly.
+        if matches!(self, Self::Releasing | Self::ReleaseFailed) {
+            return (order == Order::Release).then_some(Self::Releasing);
+        }
         let stopped = !self.runs() && self != Self::Released;
         match order {
             // The names of a released task are free again.
@@ -207,7 +229,7 @@ impl TaskState {
                 matches!(self, Self::Suspended | Self::PrecheckFailed | Self::Parked | Self::Failed)
                     .then_some(Self::Prechecking)
             }
-            Order::Release => (self != Self::Released).then_some(Self::Released),
+            Order::Release => (self != Self::Released).then_some(Self::Releasing),
         }
     }
 }
@@ -268,6 +290,8 @@ impl fmt::Display for TaskState {
             Self::Parked => "parked",
             Self::Failed => "failed",
             Self::Completed => "completed",
+            Self::Releasing => "releasing",
+            Self::ReleaseFailed => "release failed",
             Self::Released => "released",
         })
     }
@@ -286,108 +310,4 @@ impl fmt::Display for Refused {
 impl std::error::Error for Refused {}
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use TaskState as S;
-
-    #[test]
-    fn a_task_lives_through_its_states() {
-        let mut state = S::NotConfigured;
-        for order in [Order::Apply, Order::Start] {
-            state = state.ordered("shop", order).expect("possible");
-        }
-        assert_eq!(state, S::Prechecking);
-        let news = [
-            (News::Initializing, S::Initializing),
-            (News::Behind, S::CatchingUp),
-            (News::Close, S::Synchronizing),
-            (News::Retrying, S::Retrying),
-            (News::Close, S::Synchronizing),
-        ];
-        for (news, expected) in news {
-            state = state.reported(news).expect("in time");
-            assert_eq!(state, expected);
-        }
-        let orders = [
-            (Order::Apply, S::Modifying),
-            (Order::Suspend, S::Suspended),
-            (Order::Resume, S::Prechecking),
-            (Order::Release, S::Released),
-            (Order::Apply, S::NotConfigured),
-        ];
-        for (order, expected) in orders {
-            state = state.ordered("shop", order).expect("possible");
-            assert_eq!(state, expected);
-        }
-    }
-
-    #[test]
-    fn a_refusal_names_the_state_and_what_is_possible() {
-        let refused = S::Released.ordered("shop", Order::Resume).expect_err("it is gone");
-        let expected =
-            "task `shop` is in state \"released\" and cannot be resumed; possible now: apply";
-        assert_eq!(refused.to_string(), expected);
-        let refused = S::Synchronizing.ordered("shop", Order::Reseed).expect_err("it runs");
-        let expected = "task `shop` is in state \"synchronizing\" and cannot be reseeded; possible \
-                        now: apply, suspend, restart, snapshot, release";
-        assert_eq!(refused.to_string(), expected);
-    }
-
-    #[test]
-    fn which_orders_are_possible() {
-        let letters = |state: S| {
-            let of = |order| match order {
-                Order::Apply => 'a',
-                Order::Start => 's',
-                Order::Suspend => 'p',
-                Order::Resume => 'r',
-                Order::Restart => 'R',
-                Order::Snapshot => 'S',
-                Order::Reseed => 'e',
-                Order::Release => 'x',
-            };
-            state.possible().map(of).collect::<String>()
-        };
-        let expected = [
-            (S::NotConfigured, "asx"),
-            (S::Prechecking, "apRx"),
-            (S::PrecheckFailed, "asRex"),
-            (S::Initializing, "apRx"),
-            (S::Synchronizing, "apRSx"),
-            (S::CatchingUp, "apRSx"),
-            (S::Retrying, "apRx"),
-            (S::Suspended, "asrRex"),
-            (S::Modifying, "apRx"),
-            (S::Parked, "asprRex"),
-            (S::Failed, "asprRex"),
-            (S::Completed, "asRx"),
-            (S::Released, "a"),
-        ];
-        assert_eq!(
-            S::ALL.map(|it| (it, letters(it))),
-            expected.map(|(it, text)| (it, text.into()))
-        );
-    }
-
-    #[test]
-    fn late_news_of_what_does_not_run_change_nothing() {
-        let news = [News::Close, News::Retrying, News::Parked, News::GaveUp, News::Completed];
-        for state in S::ALL.into_iter().filter(|it| !it.runs()) {
-            assert!(news.iter().all(|it| state.reported(*it).is_none()), "{state}");
-        }
-    }
-
-    #[test]
-    fn words_are_those_of_the_control_topic() {
-        for state in S::ALL {
-            assert_eq!(serde_json::json!(state), state.word());
-        }
-    }
-
-    #[test]
-    fn every_state_has_a_way_on() {
-        for state in S::ALL {
-            assert!(state.possible().next().is_some(), "{state}");
-        }
-    }
-}
+mod tests;

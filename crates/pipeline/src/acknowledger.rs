@@ -24,8 +24,10 @@ use wal::{Lsn, Position};
 /// Per lane, the last position that is known to be durable. Shared with whoever writes watermarks.
 pub type Positions = Rc<RefCell<Vec<Position>>>;
 
-/// Writes a low watermark; resolves once it is durable.
-pub type WriteWatermark = Rc<dyn Fn(Lsn) -> Pin<Box<dyn Future<Output = Result<(), Failure>>>>>;
+/// Writes a low watermark, with the time at which its newest captured transaction ended (microseconds since
+/// 1970); resolves once it is durable.
+pub type WriteWatermark =
+    Rc<dyn Fn(Lsn, Option<u64>) -> Pin<Box<dyn Future<Output = Result<(), Failure>>>>>;
 
 /// How often positions are confirmed while there is traffic.
 const CONFIRM_INTERVAL: Duration = Duration::from_millis(500);
@@ -101,7 +103,8 @@ impl Acknowledger {
         }
         self.writing = true;
         self.idle = true;
-        ctx.spawn((self.parts.write)(lsn).into_actor(self).map(move |written, this, ctx| {
+        let write = (self.parts.write)(lsn, self.frontier.commit_time_us());
+        ctx.spawn(write.into_actor(self).map(move |written, this, ctx| {
             this.writing = false;
             this.written_at = tokio::time::Instant::now();
             match written {

@@ -61,6 +61,8 @@ pub struct Routed {
     pub lanes: u64,
     /// Once it and all before it are durable, this may be confirmed to the server.
     pub confirmable: Option<Lsn>,
+    /// When the last captured transaction ended that ends in this batch: microseconds since 1970.
+    pub commit_time_us: Option<u64>,
 }
 
 /// Every part of a lane up to and including `seq` is durable. Producer → Acknowledger and Router.

@@ -85,7 +85,7 @@ impl Context<'_> {
         make: impl FnOnce(Addr<Router>, Recipient<SnapshotRead>, Lifeline) -> snapshot::Parts,
     ) -> Front {
         // The snapshot confirms nothing: the slot stands where it was made.
-        let write: WriteWatermark = Rc::new(|_| Box::pin(std::future::ready(Ok(()))));
+        let write: WriteWatermark = Rc::new(|_, _| Box::pin(std::future::ready(Ok(()))));
         let (router, acknowledger) = self.middle(write, watch::channel(Lsn::ZERO).0);
         let guardian = self.guardian.clone().recipient();
         let parts = make(router.clone(), guardian, self.line(Stage::Snapshot));

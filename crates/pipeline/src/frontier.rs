@@ -12,6 +12,7 @@ pub struct Frontier {
     outstanding: VecDeque<Routed>,
     seq: u64,
     confirmable: Option<Lsn>,
+    commit_time_us: Option<u64>,
 }
 
 impl Frontier {
@@ -23,6 +24,7 @@ impl Frontier {
             outstanding: VecDeque::new(),
             seq: 0,
             confirmable: None,
+            commit_time_us: None,
         }
     }
 
@@ -51,6 +53,7 @@ impl Frontier {
             }
             self.seq = head.seq;
             self.confirmable = head.confirmable.or(self.confirmable);
+            self.commit_time_us = head.commit_time_us.or(self.commit_time_us);
             self.outstanding.pop_front();
         }
     }
@@ -68,6 +71,13 @@ impl Frontier {
         self.confirmable
     }
 
+    /// When the newest captured transaction at or below that ended, microseconds since 1970; `None` before
+    /// the first.
+    #[must_use]
+    pub fn commit_time_us(&self) -> Option<u64> {
+        self.commit_time_us
+    }
+
     /// Batches that some lane still owes.
     #[must_use]
     pub fn outstanding(&self) -> usize {
@@ -80,7 +90,7 @@ mod tests {
     use super::*;
 
     fn routed(seq: u64, lanes: u64, end: Option<u64>) -> Routed {
-        Routed { seq, lanes, confirmable: end.map(Lsn) }
+        Routed { seq, lanes, confirmable: end.map(Lsn), commit_time_us: end.map(|end| end * 2) }
     }
 
     #[test]
@@ -92,6 +102,7 @@ mod tests {
         assert_eq!((frontier.seq(), frontier.confirmable()), (0, None));
         frontier.durable(1, 1);
         assert_eq!((frontier.seq(), frontier.confirmable()), (2, Some(Lsn(20))));
+        assert_eq!(frontier.commit_time_us(), Some(40));
     }
 
     #[test]
@@ -101,6 +112,7 @@ mod tests {
         frontier.routed(routed(2, 1, None));
         frontier.durable(0, 2);
         assert_eq!((frontier.seq(), frontier.confirmable()), (2, Some(Lsn(10))));
+        assert_eq!(frontier.commit_time_us(), Some(20), "of what is confirmed");
     }
 
     #[test]

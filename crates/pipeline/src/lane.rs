@@ -356,6 +356,6 @@ pub(crate) fn micros_now() -> i64 {
 }
 
 /// PostgreSQL's epoch is 2000-01-01.
-fn unix_micros(since_2000: i64) -> u64 {
+pub(crate) fn unix_micros(since_2000: i64) -> u64 {
     u64::try_from(since_2000.saturating_add(946_684_800_000_000)).unwrap_or(0)
 }

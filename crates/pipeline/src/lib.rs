@@ -6,7 +6,7 @@
 //!   [`lanes`], what follows a [`failure`].
 //! * [`hosts`]: where lanes run; [`link`]: batches of a lane as bytes, for a lane that another node writes.
 //! * [`capture`]: which tables are published and read; [`planner`]: their topics, pins and plans.
-//! * [`mod@precheck`], [`mod@objects`], [`mod@tail`]: what looks without writing.
+//! * [`mod@precheck`], [`mod@objects`], [`mod@tail`]: what looks without writing. [`progress`], [`rate`]: figures.
 
 pub mod acknowledger;
 pub mod batch;
@@ -28,6 +28,7 @@ pub mod planner;
 pub mod precheck;
 pub mod producer;
 pub mod progress;
+pub mod rate;
 pub mod reader;
 pub mod router;
 pub mod routing;

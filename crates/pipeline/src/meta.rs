@@ -23,6 +23,10 @@ struct Order {
 #[derive(Debug)]
 enum What {
     Write(Vec<MetaRecord>),
+    Advance {
+        watermark: Watermark,
+        commit_time_us: Option<u64>,
+    },
     /// The newest record once more.
     Prove,
 }
@@ -67,6 +71,19 @@ impl Meta {
         self.order(What::Write(records)).await.map(drop)
     }
 
+    /// Writes a low watermark and, where the spec asks for it, tells consumers of it; resolves once both are
+    /// durable. `commit_time_us`: when its newest captured transaction ended, since 1970.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub async fn advance(
+        &self,
+        watermark: Watermark,
+        commit_time_us: Option<u64>,
+    ) -> Result<(), Failure> {
+        self.order(What::Advance { watermark, commit_time_us }).await.map(drop)
+    }
+
     /// Resolves once it is certain that no other process had taken the task over when this was
     /// called. Before its first record a task has nothing that another could have continued.
     ///
@@ -95,6 +112,11 @@ fn serve(mut lane: MetaLane, mut newest: Option<MetaRecord>, queue: &mpsc::Recei
                 newest = records.iter().rfind(|it| is_proof(it)).cloned().or(newest);
                 lane.write(&records)
             }
+            What::Advance { mut watermark, commit_time_us } => {
+                let is_asked = !never_below(&mut watermark, newest.as_ref());
+                newest = Some(MetaRecord::Watermark(watermark.clone()));
+                lane.advance(&watermark, commit_time_us.filter(|_| is_asked))
+            }
             // Kept here and not with the asker, whose copy may be older than what waits in the queue:
             // the low watermark never goes back.
             What::Prove => {
@@ -106,16 +128,27 @@ fn serve(mut lane: MetaLane, mut newest: Option<MetaRecord>, queue: &mpsc::Recei
     }
 }
 
+/// Replaces a watermark by a newer one of the same server. `true`: it was.
+fn never_below(asked: &mut Watermark, newest: Option<&MetaRecord>) -> bool {
+    match newest {
+        Some(MetaRecord::Watermark(newest))
+            if asked.system_id == newest.system_id
+                && (asked.timeline, asked.lsn) < (newest.timeline, newest.lsn) =>
+        {
+            asked.clone_from(newest);
+            true
+        }
+        Some(_) | None => false,
+    }
+}
+
 /// A front that ends does not learn what became of the low watermark it had asked for; the next one may
 /// ask for a lower one. What was asked for is true, so it is written once more in its place.
 /// What was asked for on an older time line is not true of a newer one, however high it is.
 /// Beside other records a watermark begins something anew, and counts as it is.
 pub fn never_back(records: &mut [MetaRecord], newest: Option<&MetaRecord>) {
-    if let ([MetaRecord::Watermark(asked)], Some(MetaRecord::Watermark(newest))) = (records, newest)
-        && asked.system_id == newest.system_id
-        && (asked.timeline, asked.lsn) < (newest.timeline, newest.lsn)
-    {
-        asked.clone_from(newest);
+    if let [MetaRecord::Watermark(asked)] = records {
+        never_below(asked, newest);
     }
 }
 

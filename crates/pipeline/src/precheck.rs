@@ -1,7 +1,10 @@
 //! The precheck of a task: the source's items, then the sink's. Writes nothing anywhere.
 
 use crate::capture::{Capture, as_captured, capture};
-use config::precheck::Item;
+use crate::failure::Failure;
+use crate::progress::Progress;
+use crate::task::{Outcome, Retries};
+use config::precheck::{Item, State};
 use kafka::names::Names;
 use kafka::precheck::WantedTopic;
 use postgres::Session;
@@ -9,6 +12,43 @@ use record::plan::{TablePlan, TaskPlan};
 use record::selection::Selection;
 use std::collections::BTreeMap;
 use std::path::Path;
+use supervision::FailureClass;
+
+/// Why a task does not start.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Unfit {
+    /// Items that a person must mend.
+    Items(Vec<Item>),
+    /// What did not answer was tried again for as long as the spec says.
+    GaveUp(Outcome),
+}
+
+/// Until the task may start. Servers that do not answer are asked again within `retry.connection`, with
+/// the trouble in `progress`.
+///
+/// # Errors
+/// What else has failed, at once; or what has not answered in time.
+pub async fn pass(task: &config::Task, folder: &Path, progress: &Progress) -> Result<(), Unfit> {
+    let mut retries = Retries::new(&task.retry);
+    let result = loop {
+        let mut failed = precheck(task, folder, false).await;
+        failed.retain(|item| item.state == State::Fail);
+        if failed.is_empty() {
+            break Ok(());
+        }
+        if failed.iter().any(|item| !item.may_pass) {
+            break Err(Unfit::Items(failed));
+        }
+        let texts: Vec<_> = failed.iter().map(|it| format!("{}: {}", it.name, it.seen)).collect();
+        let failure = Failure { class: FailureClass::Connection, cause: texts.join("; ") };
+        match retries.after(failure, progress) {
+            Ok(delay) => tokio::time::sleep(delay).await,
+            Err(outcome) => break Err(Unfit::GaveUp(outcome)),
+        }
+    };
+    progress.troubled(None);
+    result
+}
 
 /// Tables that one item names.
 const WRONG_SHOWN: usize = 10;
@@ -67,7 +107,7 @@ async fn plans(
     let oids: Vec<u32> = captured.read.iter().map(|reading| reading.relation.oid).collect();
     let tables = match session.tables(&oids).await {
         Ok(tables) => tables,
-        Err(error) => return Item::fail(NAME, error.to_string(), "see source.connection"),
+        Err(error) => return postgres::precheck::refused(NAME, &error),
     };
     let mut wrong = Vec::new();
     for table in tables {

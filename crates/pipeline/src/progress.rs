@@ -14,6 +14,8 @@ pub struct Trouble {
     /// Attempts since `since`.
     pub retries: u32,
     pub since: Instant,
+    /// When it is given up (`retry` of the spec).
+    pub until: Instant,
 }
 
 /// How a lane fares.

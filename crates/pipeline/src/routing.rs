@@ -1,6 +1,7 @@
 //! Splitting batches over lanes, and what must be sent again when a lane gets a new owner. Pure.
 
 use crate::batch::{Decoded, Durable, LaneBatch, Routed, TableLearned};
+use crate::lane::unix_micros;
 use record::plan::TablePlan;
 use record::route::{Piece, Scratch};
 use std::collections::{HashMap, VecDeque};
@@ -69,6 +70,9 @@ impl Routing {
         self.split(&batch, &plans);
         let ends_transaction = batch.ends_transaction;
         let confirmable = batch.idle_until.max(batch.committed_end_lsn);
+        let ended = batch.transactions.len().checked_sub(if ends_transaction { 1 } else { 2 });
+        let ended = ended.and_then(|index| batch.transactions.get(index));
+        let commit_time_us = ended.map(|transaction| unix_micros(transaction.commit_time));
         let (batch, credit) = (Arc::new(batch), Arc::new(credit));
         let mut lanes = 0;
         for (number, lane) in self.lanes.iter_mut().enumerate() {
@@ -89,7 +93,7 @@ impl Routing {
             send(number, &part);
             lane.retained.push_back(part);
         }
-        Routed { seq: self.seq, lanes, confirmable }
+        Routed { seq: self.seq, lanes, confirmable, commit_time_us }
     }
 
     /// Fills `pieces` of every lane.

@@ -19,7 +19,7 @@ use crate::planner::Planner;
 use crate::progress::{Progress, Trouble};
 use crate::source::open_stream;
 use actix::{Actor, Addr};
-use kafka::meta::{MetaRecord, MetaState, Watermark};
+use kafka::meta::{MetaState, Watermark};
 use kafka::names::Names;
 use kafka::topics::Admin;
 use postgres::Session;
@@ -144,14 +144,14 @@ fn first(positions: &Positions, lanes: config::Lanes) -> Vec<Position> {
     positions.borrow().iter().take(usize::from(lanes.0)).copied().collect()
 }
 
-/// Failures of the front, and what follows them.
-struct Retries {
+/// Failures of the front or of its precheck, and what follows them.
+pub(crate) struct Retries {
     log: FailureLog,
     policy: RestartPolicy,
 }
 
 impl Retries {
-    fn new(retry: &config::Retry) -> Self {
+    pub(crate) fn new(retry: &config::Retry) -> Self {
         let policy = RestartPolicy {
             delay_min: Duration::from_millis(200),
             delay_max: Duration::from_secs(15),
@@ -162,7 +162,11 @@ impl Retries {
     }
 
     /// How long to wait before the next attempt, or how the run ends.
-    fn after(&mut self, failure: Failure, progress: &Progress) -> Result<Duration, Outcome> {
+    pub(crate) fn after(
+        &mut self,
+        failure: Failure,
+        progress: &Progress,
+    ) -> Result<Duration, Outcome> {
         match failure.class {
             FailureClass::Fatal | FailureClass::Poison => return Err(parked(failure)),
             FailureClass::Fenced => return Err(Outcome::Overtaken { cause: failure.cause }),
@@ -175,7 +179,8 @@ impl Retries {
                 let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
                 warn!(class, cause = %failure.cause, retry, delay_ms, "interrupted, trying again");
                 let since = self.log.since().unwrap_or_else(Instant::now);
-                let trouble = Trouble { cause: failure.cause, retries: retry, since };
+                let until = since + self.policy.window(failure.class);
+                let trouble = Trouble { cause: failure.cause, retries: retry, since, until };
                 progress.troubled(Some(trouble));
                 Ok(delay)
             }
@@ -490,12 +495,12 @@ impl Task {
         let (meta, state) = (self.meta.clone(), Rc::clone(&self.state));
         let (positions, count) = (Rc::clone(&self.positions), self.spec.lanes);
         let (system_id, timeline) = (session.server().system_id, session.server().timeline);
-        Rc::new(move |lsn| {
+        Rc::new(move |lsn, commit_time_us| {
             let lanes = first(&positions, count);
             let watermark = Watermark { lsn, system_id, timeline, lanes };
             let (meta, state) = (meta.clone(), Rc::clone(&state));
             Box::pin(async move {
-                meta.write(vec![MetaRecord::Watermark(watermark.clone())]).await?;
+                meta.advance(watermark.clone(), commit_time_us).await?;
                 state.borrow_mut().watermark = Some(watermark);
                 Ok(())
             })

@@ -38,7 +38,7 @@ fn bench(lanes: u8) -> Bench {
         lanes,
         eager: true,
         positions: Rc::clone(&positions),
-        write: Rc::new(move |lsn| {
+        write: Rc::new(move |lsn, _| {
             let (done, answer) = oneshot::channel();
             written.borrow_mut().push((lsn, done));
             Box::pin(async { answer.await.expect("an answer") })
@@ -54,7 +54,8 @@ fn bench(lanes: u8) -> Bench {
 impl Bench {
     async fn routed(&self, seq: u64, lanes: u64, confirmable: u64) {
         let confirmable = Some(Lsn(confirmable));
-        self.acknowledger.send(Routed { seq, lanes, confirmable }).await.expect("alive");
+        let routed = Routed { seq, lanes, confirmable, commit_time_us: None };
+        self.acknowledger.send(routed).await.expect("alive");
     }
 
     async fn durable(&self, lane: u8, seq: u64) {

@@ -115,8 +115,10 @@ fn is_via_root(version: u32, names: PartitionNames) -> bool {
 }
 
 /// An item for which the server could not be asked.
-fn refused(name: &str, error: &Error) -> Item {
-    Item::fail(name, error.to_string(), "mend what the message says, and check again")
+#[must_use]
+pub fn refused(name: &str, error: &Error) -> Item {
+    let failed = Item::fail(name, error.to_string(), "mend what the message says, and check again");
+    Item { may_pass: error.is_connection(), ..failed }
 }
 
 /// The item, or that it could not be looked at.

@@ -1,6 +1,7 @@
 //! TLS by rustls in libpq's five modes, for SQL and replication connections alike.
 
 use crate::Error;
+use config::pem::Pem;
 use config::{Tls, TlsMode};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
@@ -44,7 +45,7 @@ impl Connector {
             .with_custom_certificate_verifier(Arc::new(Verifier::new(tls, folder, provider)?));
         let config = match (&tls.cert, &tls.key) {
             (Some(cert), Some(key)) => {
-                let chain = certificates(&folder.join(cert), "source.tls.cert")?;
+                let chain = certificates(cert, folder, "source.tls.cert")?;
                 let key = PrivateKeyDer::from_pem_file(folder.join(key))
                     .map_err(|error| Error::Config(format!("source.tls.key: {error}")))?;
                 builder.with_client_auth_cert(chain, key).map_err(failed)?
@@ -73,12 +74,26 @@ impl Connector {
     }
 }
 
-fn certificates(file: &Path, setting: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let wrong = |reason: String| {
-        Error::Config(format!("{setting}: `{}` cannot be used: {reason}", file.display()))
+/// Of a file, or of the setting itself.
+fn certificates(
+    pem: &str,
+    folder: &Path,
+    setting: &str,
+) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let wrong = |reason: String| match Pem::of(pem) {
+        Pem::File(file) => Error::Config(format!(
+            "{setting}: `{}` cannot be used: {reason}",
+            folder.join(file).display()
+        )),
+        Pem::Text(_) => Error::Config(format!("{setting}: its text cannot be used: {reason}")),
     };
-    let read = CertificateDer::pem_file_iter(file).map_err(|error| wrong(error.to_string()))?;
-    let found: Vec<_> = read.collect::<Result<_, _>>().map_err(|error| wrong(error.to_string()))?;
+    let found: Result<Vec<_>, _> = match Pem::of(pem) {
+        Pem::File(file) => CertificateDer::pem_file_iter(folder.join(file))
+            .map_err(|error| wrong(error.to_string()))?
+            .collect(),
+        Pem::Text(text) => CertificateDer::pem_slice_iter(text.as_bytes()).collect(),
+    };
+    let found = found.map_err(|error| wrong(error.to_string()))?;
     if found.is_empty() { Err(wrong("it holds no certificate".into())) } else { Ok(found) }
 }
 
@@ -104,7 +119,7 @@ impl Verifier {
         let mut trusted = Vec::new();
         match &tls.ca {
             Some(ca) => {
-                trusted = certificates(&folder.join(ca), "source.tls.ca")?;
+                trusted = certificates(ca, folder, "source.tls.ca")?;
                 for certificate in &trusted {
                     roots
                         .add(certificate.clone())

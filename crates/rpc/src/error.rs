@@ -54,6 +54,13 @@ impl Error {
         Self { leader, ..refused }
     }
 
+    /// This coordinator knows nothing yet.
+    #[must_use]
+    pub fn starting() -> Self {
+        let cause = "this coordinator has just begun and has not read the control topic yet";
+        Self::new(Code::Starting, cause, "try again in some seconds, or ask another one")
+    }
+
     /// A spec that cannot be used.
     #[must_use]
     pub fn spec(problems: config::Problems) -> Self {
@@ -71,7 +78,9 @@ impl Error {
     #[must_use]
     pub fn passes(&self) -> bool {
         match self.code {
-            Code::NotLeader | Code::Busy | Code::Unreachable | Code::Deadline => true,
+            Code::NotLeader | Code::Busy | Code::Unreachable | Code::Deadline | Code::Starting => {
+                true
+            }
             Code::Unspecified
             | Code::Spec
             | Code::Argument
@@ -94,7 +103,7 @@ impl Error {
             Code::Spec | Code::Argument => tonic::Code::InvalidArgument,
             Code::NotFound => tonic::Code::NotFound,
             Code::State | Code::Protocol => tonic::Code::FailedPrecondition,
-            Code::NotLeader | Code::Unreachable => tonic::Code::Unavailable,
+            Code::NotLeader | Code::Unreachable | Code::Starting => tonic::Code::Unavailable,
             Code::Unauthenticated => tonic::Code::Unauthenticated,
             Code::Forbidden | Code::Name => tonic::Code::PermissionDenied,
             Code::TooLarge => tonic::Code::OutOfRange,
@@ -196,7 +205,7 @@ impl From<Status> for Error {
             tonic::Code::Unauthenticated => Code::Unauthenticated,
         };
         let reasons = reasons(&status).map_or(String::new(), |reasons| format!(": {reasons}"));
-        if let Some(refused) = refused_by_tls(&reasons) {
+        if let Some(refused) = refused_by_tls(&reasons).or_else(|| closed(&reasons)) {
             return refused;
         }
         let unreachable = "check that the node runs and can be reached";
@@ -210,9 +219,9 @@ impl From<tonic::transport::Error> for Error {
         if let Some(ours) = within(&error) {
             return ours;
         }
-        let reasons = reasons(&error).unwrap_or_default();
-        refused_by_tls(&reasons).unwrap_or_else(|| {
-            let cause = format!("{error}: {reasons}");
+        let reasons = reasons(&error).map_or(String::new(), |reasons| format!(": {reasons}"));
+        refused_by_tls(&reasons).or_else(|| closed(&reasons)).unwrap_or_else(|| {
+            let cause = format!("{error}{reasons}");
             Self::new(Code::Unreachable, cause, "check that the node runs and can be reached")
         })
     }
@@ -256,6 +265,19 @@ pub(crate) fn refused_by_tls(reasons: &str) -> Option<Error> {
     ))
 }
 
+/// Whoever refuses a certificate, or hears plain text where it expects TLS, may close before its reason is
+/// read.
+fn closed(reasons: &str) -> Option<Error> {
+    let ends = ["connection closed", "broken pipe", "Connection reset"];
+    ends.into_iter().find(|it| reasons.contains(it))?;
+    Some(Error::new(
+        Code::Unreachable,
+        format!("the other node closed the connection{reasons}"),
+        "check that it runs, that both or neither use TLS, and that it takes our certificate: its log says whom it \
+         refuses",
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -276,7 +298,7 @@ mod tests {
 
     #[test]
     fn every_code_survives_and_has_a_status() {
-        for number in 1..=16 {
+        for number in 1..=17 {
             let error = Error::new(Code::try_from(number).expect("a code"), "cause", "remedy");
             let status = Status::from(error.clone());
             assert_ne!(status.code(), tonic::Code::Ok);

@@ -30,6 +30,18 @@ pub struct FailureLog {
     count: u32,
 }
 
+impl RestartPolicy {
+    /// How long a series of failures of this class may last.
+    #[must_use]
+    pub fn window(&self, class: FailureClass) -> Duration {
+        match class {
+            FailureClass::Fatal | FailureClass::Poison => Duration::ZERO,
+            FailureClass::Connection => self.connection_window,
+            FailureClass::Transient | FailureClass::Fenced => self.other_window,
+        }
+    }
+}
+
 impl FailureLog {
     /// Counts a failure at `now` and decides. `jitter` is a random number: the delay is spread over
     /// the upper half of its value so that many that failed together do not come back together.
@@ -40,13 +52,11 @@ impl FailureLog {
         jitter: u32,
         policy: &RestartPolicy,
     ) -> Verdict {
-        let window = match class {
-            FailureClass::Fatal | FailureClass::Poison => return Verdict::GiveUp,
-            FailureClass::Connection => policy.connection_window,
-            FailureClass::Transient | FailureClass::Fenced => policy.other_window,
-        };
+        if matches!(class, FailureClass::Fatal | FailureClass::Poison) {
+            return Verdict::GiveUp;
+        }
         let since = *self.since.get_or_insert(now);
-        if window < now.saturating_duration_since(since) {
+        if policy.window(class) < now.saturating_duration_since(since) {
             return Verdict::GiveUp;
         }
         let delay = policy.delay_min.saturating_mul(2u32.saturating_pow(self.count));

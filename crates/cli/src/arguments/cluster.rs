@@ -35,7 +35,7 @@ pub(crate) struct Access {
     #[arg(hide_env_values = true, display_order = 84)]
     pub key: Option<PathBuf>,
 
-    /// How long an order waits for a leader while the cluster has none
+    /// How long to wait for a leader while the cluster has none, and for a coordinator that has just begun
     #[arg(long, value_name = "SECONDS", global = true, default_value_t = 20, display_order = 85)]
     pub leader_wait: u64,
 }
@@ -74,6 +74,9 @@ pub(crate) enum TaskVerb {
     #[command(after_help = EXIT_CODES)]
     List,
     Status(TaskStatus),
+    /// Print the spec in force: certificates inline, secrets as references
+    #[command(after_help = EXIT_CODES)]
+    Show(Named),
     /// Start a task that was applied or has stopped
     #[command(after_help = EXIT_CODES)]
     Start(Begin),
@@ -94,7 +97,8 @@ pub(crate) enum TaskVerb {
 /// Create a task, or change it; what a change does is shown first
 ///
 /// Secrets in the spec must be references: `${env:DISTRIBUTARY_SECRET_…}` or `${file:…}` below
-/// `secrets_dir`, both of the workers. A literal one is refused before anything is sent.
+/// `secrets_dir`, both of the workers. A literal one is refused before anything is sent. Certificates are
+/// sent with the spec, from files on this machine; private keys are not.
 #[derive(Args, Debug)]
 #[command(after_help = APPLY_EXAMPLES)]
 pub(crate) struct Apply {

@@ -45,10 +45,10 @@ pub(super) async fn apply(apply: &Apply, reach: &Reach, output: Output) -> io::R
         error.spec.iter_mut().for_each(|problem| problem.line = places.line(&problem.path));
         refusal::say_of_spec(output, &apply.spec, &error)
     };
-    let files = settings::files(&task);
-    if !files.is_empty() {
-        let note = "these files are not sent; each worker needs them, below its `secrets_dir`";
-        report::note(output, &format!("{note}: {}", files.join(", ")));
+    let keys = settings::keys(&task);
+    if !keys.is_empty() {
+        let note = "private keys are not sent; each worker needs them, below its `secrets_dir`";
+        report::note(output, &format!("{note}: {}", keys.join(", ")));
     }
     let plan = match ask(reach, &yaml, true).await {
         Ok((plan, _)) => plan,
@@ -99,13 +99,14 @@ fn load(path: &Path, output: Output) -> Result<(String, Task), Exit> {
         report::problems(output, path, problems);
         Exit::Wrong
     };
-    let task = Task::parse(&text).map_err(|Problems(problems)| refuse(&problems))?;
+    let mut task = Task::parse(&text).map_err(|Problems(problems)| refuse(&problems))?;
     let mut problems = settings::refused_in_task(&task, &text);
     let places = Places::of(&text);
     problems.extend(
         spec::refused_properties(&task)
             .map(|problem| Problem { line: places.line(&problem.path), ..problem }),
     );
+    problems.extend(settings::inline(task.certificates_mut(), &spec::folder(path), &text));
     problems.sort_by_key(|problem| problem.line);
     if problems.is_empty() { Ok((text, task)) } else { Err(refuse(&problems)) }
 }

@@ -65,7 +65,10 @@ async fn wait(ordered: &Task, reach: &Reach, output: Output) -> io::Result<Exit>
         let exit = outcome(&task);
         if last.as_ref().is_none_or(|(last, _)| last.state != task.state) {
             let state = task.state.as_deref().unwrap_or("waits for a worker");
-            report::note(output, &format!("{}: {state}", task.name));
+            // It may be waited for long: a person should know what for.
+            let cause = task.cause.as_deref().filter(|_| state == "retrying");
+            let cause = cause.map_or_else(String::new, |cause| format!(": {cause}"));
+            report::note(output, &format!("{}: {state}{cause}", task.name));
         }
         last = Some((task, exit));
         Ok(if exit.is_some() { Next::End } else { Next::MayEnd })
@@ -96,7 +99,8 @@ fn outcome(task: &Task) -> Option<Exit> {
     match task.state.as_deref()?.replace(' ', "-").as_str() {
         "precheck-failed" => Some(Exit::Precheck),
         "parked" | "failed" | "stopped" if precheck => Some(Exit::Precheck),
-        "parked" | "failed" | "stopped" | "suspended" | "released" => Some(Exit::Failed),
+        "parked" | "failed" | "stopped" | "suspended" | "releasing" | "release-failed"
+        | "released" => Some(Exit::Failed),
         "running" if precheck => None,
         "running" | "initializing" | "synchronizing" | "catching-up" | "completed" => {
             Some(Exit::Done)

@@ -6,7 +6,7 @@ use super::{people, refusal, settings};
 use crate::arguments::{ConnectionSettings, Connections, ConnectionsVerb};
 use crate::exit::Exit;
 use crate::output::Output;
-use crate::{report, system};
+use crate::{report, spec, system};
 use config::{Problem, Problems, Sink, Source};
 use rpc::{Code, Error, v1};
 use serde::Serialize;
@@ -71,12 +71,17 @@ fn load(kind: &str, file: &Path, output: Output) -> Result<String, Exit> {
         report::problems(output, file, problems);
         Exit::Wrong
     };
+    let folder = spec::folder(file);
     let (problems, yaml) = if kind == "source" {
-        let source = Source::parse(&text).map_err(|Problems(problems)| refuse(&problems))?;
-        (settings::refused_in_source(&source, &text), settings::yaml(&source))
+        let mut source = Source::parse(&text).map_err(|Problems(problems)| refuse(&problems))?;
+        let mut problems = settings::refused_in_source(&source, &text);
+        problems.extend(settings::inline(source.certificates_mut(), &folder, &text));
+        (problems, settings::yaml(&source))
     } else {
-        let sink = Sink::parse(&text).map_err(|Problems(problems)| refuse(&problems))?;
-        (settings::refused_in_sink(&sink, &text), settings::yaml(&sink))
+        let mut sink = Sink::parse(&text).map_err(|Problems(problems)| refuse(&problems))?;
+        let mut problems = settings::refused_in_sink(&sink, &text);
+        problems.extend(settings::inline(sink.certificates_mut(), &folder, &text));
+        (problems, settings::yaml(&sink))
     };
     if !problems.is_empty() {
         return Err(refuse(&problems));

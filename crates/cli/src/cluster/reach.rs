@@ -43,11 +43,24 @@ enum Call {
 }
 
 impl Call {
+    /// Why it is worth asking again after a pause: whoever refuses so has done nothing.
+    fn awaits(self, code: Code) -> Option<&'static str> {
+        match (self, code) {
+            (Self::Change, Code::NotLeader) => {
+                Some("no coordinator leads at the moment; waiting for one")
+            }
+            (Self::Change | Self::Read, Code::Starting) => {
+                Some("the coordinator has not read the control topic yet; waiting")
+            }
+            _ => None,
+        }
+    }
+
     /// The refusal of one coordinator, where another one may answer.
     fn elsewhere(self, address: &str, error: Error) -> Result<Error, Error> {
         let lost = matches!(error.code, Code::Unreachable | Code::Deadline);
         match self {
-            _ if error.code == Code::NotLeader => Ok(error),
+            _ if matches!(error.code, Code::NotLeader | Code::Starting) => Ok(error),
             Self::Read if error.passes() => Ok(error),
             Self::Change if lost => Err(doubtful(address, error)),
             Self::Read | Self::Change => Err(error),
@@ -97,7 +110,7 @@ impl Reach {
         &self,
         call: impl AsyncFn(&mut Admin) -> Result<Response<T>, Status>,
     ) -> Result<T, Error> {
-        self.ask(Call::Read, call).await
+        self.patiently(Call::Read, call).await
     }
 
     /// Orders something, of the leader. Waits for one where the cluster has none.
@@ -108,19 +121,28 @@ impl Reach {
         &self,
         call: impl AsyncFn(&mut Admin) -> Result<Response<T>, Status>,
     ) -> Result<T, Error> {
+        self.patiently(Call::Change, call).await
+    }
+
+    async fn patiently<T>(
+        &self,
+        kind: Call,
+        call: impl AsyncFn(&mut Admin) -> Result<Response<T>, Status>,
+    ) -> Result<T, Error> {
         let until = Instant::now() + self.leader_wait;
         let mut said = false;
         loop {
-            match self.ask(Call::Change, &call).await {
-                // Whoever refuses so has done nothing.
-                Err(error) if error.code == Code::NotLeader && Instant::now() < until => {
-                    if !said {
-                        info!("no coordinator leads at the moment; waiting for one");
-                        said = true;
+            let answered = self.ask(kind, &call).await;
+            let code = answered.as_ref().err().map(|error| error.code);
+            let reason = code.and_then(|code| kind.awaits(code));
+            match reason.filter(|_| Instant::now() < until) {
+                None => return answered,
+                Some(reason) => {
+                    if !std::mem::replace(&mut said, true) {
+                        info!("{reason}");
                     }
                     tokio::time::sleep(PAUSE).await;
                 }
-                answered => return answered,
             }
         }
     }

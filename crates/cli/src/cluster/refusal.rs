@@ -50,7 +50,8 @@ fn remedy(code: Code) -> &'static str {
         | Code::Protocol
         | Code::TooLarge
         | Code::Fenced
-        | Code::Unreachable => "",
+        | Code::Unreachable
+        | Code::Starting => "",
     }
 }
 
@@ -71,6 +72,7 @@ fn exit(code: Code) -> Exit {
         | Code::Unreachable
         | Code::Deadline
         | Code::Internal
+        | Code::Starting
         | Code::Unsupported => Exit::Failed,
     }
 }

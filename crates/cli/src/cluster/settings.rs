@@ -1,21 +1,35 @@
-//! Settings on their way into a cluster: no literal secret, nothing that only this machine has, no comment,
+//! Settings on their way into a cluster: no literal secret, certificates in place of their files, no comment,
 //! and no default, which may be another one in the cluster's release.
 
 use config::confine::SECRET_VARIABLES;
+use config::pem::{self, Pem};
 use config::secret::Reference;
 use config::{Object, Places, Problem, Secret, Sink, Source, Task};
 use serde::Serialize;
 use serde_json::{Map, Value};
+use std::io::Read;
+use std::path::Path;
+
+/// More than the certificates that are taken, with what may explain them; a device or a wrong file ends here.
+const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Settings as YAML, without what is there by default.
 ///
 /// # Errors
 /// When they cannot be written.
 pub(super) fn yaml<T: Default + Serialize>(settings: &T) -> Result<String, String> {
+    serde_saphyr::to_string(&given(settings)?).map_err(|error| error.to_string())
+}
+
+/// Settings without what is there by default.
+///
+/// # Errors
+/// When they cannot be written.
+pub(super) fn given<T: Default + Serialize>(settings: &T) -> Result<Value, String> {
     let value = |settings: &T| serde_json::to_value(settings).map_err(|error| error.to_string());
     let mut given = value(settings)?;
     leave_out(&mut given, &value(&T::default())?);
-    serde_saphyr::to_string(&given).map_err(|error| error.to_string())
+    Ok(given)
 }
 
 fn leave_out(given: &mut Value, default: &Value) {
@@ -73,9 +87,46 @@ fn why_refused(secret: &Secret) -> Option<String> {
     }
 }
 
-/// Files that stay where they are: the workers need them, too.
-pub(super) fn files(task: &Task) -> Vec<String> {
-    task.files().map(|(path, file)| format!("{path} ({file})")).collect()
+/// Puts certificates in the place of the names of their files, which are relative to `folder`.
+pub(super) fn inline<'a>(
+    certificates: impl Iterator<Item = (String, &'a mut String)>,
+    folder: &Path,
+    text: &str,
+) -> Vec<Problem> {
+    let places = Places::of(text);
+    let mut found = Vec::new();
+    for (path, setting) in certificates {
+        match certificates_of(setting, folder) {
+            Ok(certificates) => *setting = certificates,
+            Err(text) => found.push(Problem { line: places.line(&path), path, text }),
+        }
+    }
+    found
+}
+
+fn certificates_of(setting: &str, folder: &Path) -> Result<String, String> {
+    let file = match Pem::of(setting) {
+        Pem::Text(text) => return pem::certificates(text).map_err(|error| error.to_string()),
+        Pem::File(file) => folder.join(file),
+    };
+    let mut bytes = Vec::new();
+    std::fs::File::open(&file)
+        .and_then(|opened| opened.take(FILE_BYTES_MAX).read_to_end(&mut bytes))
+        .map_err(|error| {
+            format!(
+                "`{}` cannot be read: {error}; certificates are sent with the spec: give the file's \
+                 path on this machine, relative to the spec",
+                file.display()
+            )
+        })?;
+    // What explains a certificate may be in any character set.
+    let certificates = pem::certificates(&String::from_utf8_lossy(&bytes));
+    certificates.map_err(|error| format!("`{}` {error}", file.display()))
+}
+
+/// Keys stay where they are: the workers need them, too.
+pub(super) fn keys(task: &Task) -> Vec<String> {
+    task.keys().map(|(path, file)| format!("{path} ({file})")).collect()
 }
 
 #[cfg(test)]

@@ -3,10 +3,10 @@
 use super::reach::Reach;
 use super::view::{Task, TaskChanged};
 use super::watch::{Ended, Next, Screen, now_unix_ms, watch};
-use super::{apply, begin, people, refusal};
+use super::{apply, begin, people, refusal, settings};
 use crate::arguments::{Release, Reseed, Snapshot, TaskStatus, TaskVerb, Tasks};
 use crate::exit::Exit;
-use crate::output::Output;
+use crate::output::{Output, OutputFormat};
 use crate::{report, system};
 use rpc::{Error, v1};
 use serde::Serialize;
@@ -25,6 +25,7 @@ async fn carry_out(verb: &TaskVerb, reach: &Reach, output: Output) -> io::Result
         TaskVerb::Apply(arguments) => apply::apply(arguments, reach, output).await,
         TaskVerb::List => list(reach, output).await,
         TaskVerb::Status(arguments) => status(arguments, reach, output).await,
+        TaskVerb::Show(named) => show(&named.name, reach, output).await,
         TaskVerb::Start(arguments) => begin::start(arguments, reach, output).await,
         TaskVerb::Resume(arguments) => begin::resume(arguments, reach, output).await,
         TaskVerb::Restart(arguments) => begin::restart(arguments, reach, output).await,
@@ -67,6 +68,31 @@ async fn status(arguments: &TaskStatus, reach: &Reach, output: Output) -> io::Re
         }
         Err(error) => Ok(refusal::say(output, &error)),
     }
+}
+
+/// The spec as it was applied; as JSON, what is not there by default.
+async fn show(name: &str, reach: &Reach, output: Output) -> io::Result<Exit> {
+    let request = v1::GetTaskRequest { task: name.to_owned() };
+    let answer = reach.read(async |admin| admin.get_task(request.clone()).await).await;
+    let yaml = match answer {
+        Ok(answer) => answer.yaml,
+        Err(error) => return Ok(refusal::say(output, &error)),
+    };
+    match output.format {
+        OutputFormat::Text | OutputFormat::Yaml => output.text(&yaml)?,
+        OutputFormat::Json => {
+            let spec = config::Task::parse(&yaml).map_err(|problems| problems.to_string());
+            match spec.and_then(|spec| settings::given(&spec)) {
+                Ok(spec) => output.document(&spec, String::new)?,
+                Err(reason) => {
+                    let cause = format!("the spec of `{name}` cannot be read: {reason}");
+                    let error = Error::new(rpc::Code::Unsupported, cause, "");
+                    return Ok(refusal::say(output, &error));
+                }
+            }
+        }
+    }
+    Ok(Exit::Done)
 }
 
 async fn watched(name: &str, reach: &Reach, output: Output) -> io::Result<Exit> {

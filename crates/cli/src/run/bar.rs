@@ -1,9 +1,9 @@
 //! What moves on a terminal: a bar for the snapshot, then one line of figures for the stream.
 
-use super::rate::Rate;
 use super::status::Sample;
 use crate::console::Console;
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
+use pipeline::rate::Rate;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ const SNAPSHOT: &str =
     "snapshot {bar:30} {human_pos} of about {human_len} rows, {msg}, {elapsed_precise}";
 const STREAM: &str = "streaming {human_pos} records, {msg}";
 const DRAW_EVERY: Duration = Duration::from_millis(500);
+const RATE_WINDOW: Duration = Duration::from_secs(5);
 
 /// One bar at a time. Removed when dropped.
 pub(crate) struct Bars {
@@ -49,11 +50,11 @@ impl Bars {
             let Shown { bar, rate, .. } = self.of(Phase::Snapshot);
             // The estimate may be too low.
             bar.set_length(sample.snapshot_rows_estimated.max(rows));
-            bar.set_message(format!("{}/s", HumanCount(rate.per_second(rows, now))));
+            bar.set_message(format!("{}/s", HumanCount(rate.per_second(rows, now).round() as u64)));
             bar.set_position(rows);
         } else if 0 < sample.records {
             let Shown { bar, rate, .. } = self.of(Phase::Stream);
-            let per_second = rate.per_second(sample.records, now);
+            let per_second = rate.per_second(sample.records, now).round() as u64;
             bar.set_message(figures(sample, per_second, latency_ms));
             bar.set_position(sample.records);
         } else {
@@ -67,7 +68,7 @@ impl Bars {
         }
         self.shown.get_or_insert_with(|| {
             let bar = ProgressBar::no_length().with_style(style(phase));
-            Shown { phase, bar: self.console.bars.add(bar), rate: Rate::default() }
+            Shown { phase, bar: self.console.bars.add(bar), rate: Rate::over(RATE_WINDOW) }
         })
     }
 

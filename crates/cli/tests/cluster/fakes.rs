@@ -13,6 +13,22 @@ use tonic::{Request, Response, Status};
 pub(crate) const ADMIN: &str = "a";
 pub(crate) const VIEWER: &str = "b";
 
+/// The spec in force.
+pub(crate) const APPLIED: &str = "version: 1
+task: shop
+source:
+  hosts:
+  - db1:5432
+  database: shop
+  user: distributary
+  password: ${env:DISTRIBUTARY_SECRET_SHOP}
+sink:
+  brokers:
+  - k1:9092
+objects:
+- table: public.*
+";
+
 /// Bob may do everything, Ann may read.
 pub(crate) fn tokens() -> Tokens {
     let text = "tokens:
@@ -25,6 +41,8 @@ pub(crate) fn tokens() -> Tokens {
 /// What a fake knows and was told.
 #[derive(Debug, Default)]
 pub(crate) struct Script {
+    /// So many looks find a coordinator that has just begun.
+    pub(crate) starting: usize,
     /// Changes are refused with this.
     pub(crate) refuse: Option<Error>,
     /// What a dry run says, and `apply` after it.
@@ -178,6 +196,18 @@ impl Fake {
         self.0.lock().expect("not poisoned").said.push(line);
     }
 
+    fn look<T: std::fmt::Debug>(&self, name: &str, request: &Request<T>) -> Result<(), Status> {
+        {
+            let starting = &mut self.0.lock().expect("not poisoned").starting;
+            if let Some(left) = starting.checked_sub(1) {
+                *starting = left;
+                return Err(Error::starting().into());
+            }
+        }
+        self.note(name, request);
+        Ok(())
+    }
+
     fn change<T: std::fmt::Debug>(&self, name: &str, request: &Request<T>) -> Result<(), Status> {
         self.note(name, request);
         match &self.0.lock().expect("not poisoned").refuse {
@@ -226,7 +256,7 @@ impl Admin for Fake {
         &self,
         request: Request<ListTasksRequest>,
     ) -> Result<Response<ListTasksResponse>, Status> {
-        self.note("ListTasks", &request);
+        self.look("ListTasks", &request)?;
         let tasks = self.0.lock().expect("not poisoned").cluster.tasks.clone();
         Ok(Response::new(ListTasksResponse { tasks }))
     }
@@ -235,13 +265,13 @@ impl Admin for Fake {
         &self,
         request: Request<GetTaskRequest>,
     ) -> Result<Response<GetTaskResponse>, Status> {
-        self.note("GetTask", &request);
+        self.look("GetTask", &request)?;
         let name = &request.get_ref().task;
         if name != "shop" {
             return Err(Error::not_found("task", name).into());
         }
         let task = task("synchronizing");
-        Ok(Response::new(GetTaskResponse { task: Some(task), yaml: String::new() }))
+        Ok(Response::new(GetTaskResponse { task: Some(task), yaml: APPLIED.into() }))
     }
 
     async fn watch_task(
@@ -312,7 +342,7 @@ impl Admin for Fake {
         &self,
         request: Request<ClusterStatusRequest>,
     ) -> Result<Response<ClusterStatusResponse>, Status> {
-        self.note("ClusterStatus", &request);
+        self.look("ClusterStatus", &request)?;
         let cluster = self.0.lock().expect("not poisoned").cluster.clone();
         Ok(Response::new(ClusterStatusResponse { cluster: Some(cluster) }))
     }

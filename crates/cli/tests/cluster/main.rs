@@ -4,7 +4,7 @@
 mod fakes;
 
 use expect_test::expect;
-use fakes::{ADMIN, Running, VIEWER, command, distributary, stderr, stdout, task, tokens};
+use fakes::{ADMIN, APPLIED, Running, VIEWER, command, distributary, stderr, stdout, task, tokens};
 use rpc::v1::plan_item::Effect;
 use rpc::v1::{Connection, Plan, PlanItem};
 use rpc::{Code, Error};
@@ -424,12 +424,85 @@ fn what_the_cluster_finds_wrong_with_a_spec_has_the_lines_of_the_file() {
     ends(&refused, 2, &["2 problems", "line 11: `sink.partitions`: no", "line 3: `task`: no"]);
 }
 
+const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
+const KEY: &str = "-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\n";
+
+/// A spec whose sink has these files.
+fn secured(files: &str) -> String {
+    let sink = format!("  brokers: [k1:9092]\n  security: {{protocol: SSL, {files}}}");
+    SPEC.replace("  brokers: [k1:9092]", &sink)
+}
+
 #[test]
-fn certificates_that_workers_need_are_named() {
+fn certificates_are_sent_with_the_spec_and_keys_are_not() {
     let (cluster, files) = (Running::start(None), Files::new());
-    let sink = "  brokers: [k1:9092]\n  security: {protocol: SSL, ca: kafka-ca.pem}";
-    let spec = files.write("shop.yaml", &SPEC.replace("  brokers: [k1:9092]", sink));
-    ends(&cluster.run(&["task", "apply", &spec]), 0, &["sink.security.ca (kafka-ca.pem)"]);
+    files.write("ca.pem", &format!("Subject: CN=a\n{CERTIFICATE}"));
+    let spec = files.write("shop.yaml", &secured("ca: ca.pem, cert: ca.pem, key: shop.key"));
+    let applied = cluster.run(&["task", "apply", &spec]);
+    ends(&applied, 0, &["private keys are not sent", "sink.security.key (shop.key)"]);
+    assert!(!stderr(&applied).contains("security.ca"));
+    let sent = json(&cluster.run(&["task", "apply", &spec, "--dry-run", "-o", "json"]));
+    let sent =
+        config::Task::parse(sent["request"]["yaml"].as_str().expect("text")).expect("a spec");
+    let security = sent.sink.security;
+    assert_eq!([security.ca.as_deref(), security.cert.as_deref()], [Some(CERTIFICATE); 2]);
+    assert_eq!(security.key.as_deref(), Some("shop.key"));
+    let sink = files.write("sink.yaml", "security: {protocol: SSL, ca: ca.pem}\n");
+    ends(&cluster.run(&["connection", "set", "kafka-a", "--sink", &sink]), 0, &[]);
+    let said = cluster.said();
+    assert!(said.last().expect("asked").contains("BEGIN CERTIFICATE"), "{said:?}");
+}
+
+#[test]
+fn what_is_no_certificate_is_not_sent() {
+    let (cluster, files) = (Running::start(None), Files::new());
+    files.write("shop.key", &format!("{CERTIFICATE}{KEY}"));
+    files.write("large.pem", &CERTIFICATE.repeat(1500));
+    for (setting, said) in [
+        ("ca: no-such.pem", "line 11: `sink.security.ca`: "),
+        ("ca: no-such.pem", "cannot be read: No such file"),
+        ("ca: no-such.pem", "relative to the spec"),
+        ("ca: shop.key", "holds a private key"),
+        ("ca: shop.yaml", "holds no certificate"),
+        ("ca: large.pem", "more than 64 KiB"),
+        (&format!("ca: {:?}", KEY), "holds a private key"),
+        (&format!("cert: c.pem, key: {:?}", KEY), "holds a key itself"),
+    ] {
+        let spec = files.write("shop.yaml", &secured(setting));
+        let refused = cluster.run(&["task", "apply", &spec]);
+        ends(&refused, 2, &[said]);
+        assert!(!stderr(&refused).contains("hunter2"));
+    }
+    let sink = files.write("sink.yaml", &format!("security: {{ca: {KEY:?}}}\n"));
+    let refused = cluster.run(&["connection", "set", "kafka-a", "--sink", &sink]);
+    ends(&refused, 2, &["line 1: `security.ca`: holds a private key"]);
+    assert!(!stderr(&refused).contains("hunter2"));
+    assert_eq!(cluster.said(), [""; 0]);
+}
+
+#[test]
+fn the_spec_in_force_is_printed() {
+    let cluster = Running::start(None);
+    for form in [&[][..], &["-o", "yaml"]] {
+        let shown = cluster.run(&[&["task", "show", "shop"], form].concat());
+        ends(&shown, 0, &[]);
+        assert_eq!(stdout(&shown), APPLIED);
+    }
+    let shown = json(&cluster.run(&["task", "show", "shop", "-o", "json"]));
+    assert_eq!(shown["source"]["password"], "${env:DISTRIBUTARY_SECRET_SHOP}");
+    assert_eq!(shown["sink"], serde_json::json!({"brokers": ["k1:9092"]}));
+    ends(&cluster.run(&["task", "show", "shpo"]), 1, &["there is no task `shpo`"]);
+}
+
+#[test]
+fn a_coordinator_that_has_just_begun_is_asked_again() {
+    let cluster = Running::start(None);
+    cluster.script(|it| it.starting = 2);
+    ends(&cluster.run(&["task", "list"]), 0, &["has not read the control topic yet; waiting"]);
+    assert_eq!(cluster.said().len(), 1, "answered once");
+    cluster.script(|it| it.starting = usize::MAX);
+    let refused = cluster.run(&["--leader-wait", "0", "task", "status", "shop"]);
+    ends(&refused, 1, &["has just begun and has not read the control topic yet", "try again"]);
 }
 
 #[test]

@@ -181,6 +181,7 @@ impl Admin for Service {
         &self,
         _: Request<WatchClusterRequest>,
     ) -> Answer<Self::WatchClusterStream> {
+        self.handle.ask(|_| ()).await?;
         let stream = watch(self.handle.clone(), String::new(), |desk, _| {
             Ok(Some(WatchClusterResponse { cluster: Some(desk.view().cluster()) }))
         });

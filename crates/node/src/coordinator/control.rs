@@ -8,7 +8,7 @@
 use crate::control::patiently;
 use crate::state::Term;
 use kafka::Error;
-use kafka::control::{ControlEntry, ControlSettings, Leadership, ensure_control, is_unled};
+use kafka::control::{ControlEntry, ControlSettings, Leadership, ensure_control, is_unled, newest};
 use std::sync::mpsc as blocking;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -61,6 +61,8 @@ pub(super) enum Read {
     /// Nobody has ever led.
     Unled,
     Entries(Vec<ControlEntry>),
+    /// Everything was shown that was there when reading began.
+    Present,
     /// There is nothing to be read any more.
     Lost(Error),
 }
@@ -189,8 +191,18 @@ fn follow(settings: &ControlSettings, read: &mpsc::Sender<Read>) -> Result<(), E
         Some(_) => {}
         None => return Ok(()),
     }
+    let Some(newest) = patiently(TRY_PAUSE, is_closed, passes, || newest(settings))? else {
+        return Ok(());
+    };
+    if newest.is_none() && read.blocking_send(Read::Present).is_err() {
+        return Ok(());
+    }
+    let mut present = newest;
     // Without a pause: who reads a leader's records late takes its place.
     crate::control::follow(settings, Duration::ZERO, is_closed, |entries| {
-        read.blocking_send(Read::Entries(entries)).is_ok()
+        let last = entries.last().map(|entry| entry.offset);
+        let is_present = present.take_if(|newest| Some(*newest) <= last).is_some();
+        let shown = read.blocking_send(Read::Entries(entries)).is_ok();
+        shown && (!is_present || read.blocking_send(Read::Present).is_ok())
     })
 }

@@ -50,6 +50,8 @@ pub(super) struct Desk {
     /// The writer has the leader's producer, or is about to.
     seated: bool,
     cluster: ClusterState,
+    /// What was in the control topic when this coordinator began is in `cluster`.
+    present: bool,
     members: Members,
     reports: Reports,
     connections: BTreeMap<u64, Connection>,
@@ -97,6 +99,7 @@ impl Desk {
             leadership,
             seated: false,
             cluster: ClusterState::default(),
+            present: false,
             members: Members::new(timings.members),
             reports: Reports::default(),
             connections: BTreeMap::new(),
@@ -135,6 +138,7 @@ impl Desk {
                 Wake::Tick => self.tick(now),
                 Wake::Read(Some(Read::Unled)) => self.tell(Event::Unled, now),
                 Wake::Read(Some(Read::Entries(entries))) => self.read(entries, now),
+                Wake::Read(Some(Read::Present)) => (self.present, self.dirty) = (true, true),
                 Wake::Read(Some(Read::Lost(error))) => return Err(error.into()),
                 Wake::Outcome(Some(outcome)) => self.learn(outcome, now)?,
                 Wake::Request(Some(request)) => self.serve(request, now),
@@ -180,6 +184,8 @@ impl Desk {
                 if !renewed {
                     self.forget_workers();
                 }
+                // It has read its own fence, and with it all that was before.
+                self.present = true;
                 (self.planned, self.reported, self.dirty) = (None, true, true);
             }
             Some(Action::Beat { beat: _, resigned }) => self.order(Order::Beat { resigned }),
@@ -283,6 +289,11 @@ impl Desk {
 
     fn term(&self) -> Option<Term> {
         self.leadership.term()
+    }
+
+    /// Whether what is shown is true, or was a moment ago.
+    fn is_present(&self) -> bool {
+        self.present
     }
 
     pub(super) fn cluster(&self) -> &ClusterState {

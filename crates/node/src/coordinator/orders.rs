@@ -209,6 +209,8 @@ impl Situation<'_> {
             task.restarts += 1;
             self.renew_placement(name, records);
             records.put(&Key::Task(name.into()), &task);
+            let state = state.followed_by(TaskState::Releasing, None, None, self.now_ms);
+            records.put(&Key::State(name.into()), &state);
             let notes = vec!["it was being released already, and is tried again".into()];
             return Ok(Done { notes, ..Done::default() });
         }

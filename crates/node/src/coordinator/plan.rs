@@ -213,7 +213,7 @@ pub(super) mod tests {
     #[test]
     fn a_released_task_keeps_its_place_until_it_is_gone() {
         let mut bench = Bench::new(&["w1"]);
-        bench.task(4, Desired::Released, TaskState::Released);
+        bench.task(4, Desired::Released, TaskState::Releasing);
         assert_eq!(bench.plan(Scope::Unplaced), 1);
         assert_eq!(bench.placement().front.as_deref(), Some("w1"));
         assert_eq!(bench.lanes_of("w1"), 4, "somebody must fence them");

@@ -105,6 +105,8 @@ pub(super) fn news(word: &str) -> Option<News> {
         "parked" => News::Parked,
         "failed" => News::GaveUp,
         "completed" => News::Completed,
+        "releasing" => News::Releasing,
+        "release-failed" => News::ReleaseFailed,
         "released" => News::Released,
         _ => return None,
     })
@@ -121,6 +123,8 @@ pub(super) fn has_begun_anew(front: &TaskReport) -> bool {
             | News::Retrying
             | News::Parked
             | News::GaveUp
+            | News::Releasing
+            | News::ReleaseFailed
             | News::Released,
         )
         | None => false,

@@ -79,9 +79,8 @@ impl View<'_> {
         let text = |it: Option<&String>| it.cloned().unwrap_or_default();
         report.cause = text(state.and_then(|it| it.cause.as_ref()));
         report.remedy = text(state.and_then(|it| it.remedy.as_ref()));
-        // How often it was tried is not in the record, nor what hinders a release.
-        let is_live = report.state == live_state || stands == TaskState::Released;
-        if is_live && !live.0.is_empty() {
+        // How often it was tried is not in the record.
+        if report.state == live_state && !live.0.is_empty() {
             (report.cause, report.remedy) = live;
         }
         report.since_unix_ms = state.map_or(0, |it| millis(it.since_ms));

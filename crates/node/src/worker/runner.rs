@@ -3,11 +3,13 @@
 use super::Context;
 use super::hosts::Placed;
 use crate::task_state::TaskState;
+use pipeline::precheck::Unfit;
+use pipeline::rate::Rate;
 use pipeline::{Options, Outcome, Progress};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -36,6 +38,7 @@ pub(super) struct Said {
 pub(super) struct Runner {
     pub(super) wanted: Wanted,
     pub(super) progress: Arc<Progress>,
+    rate: Arc<Mutex<Rate>>,
     said: Arc<Mutex<Said>>,
     stop: CancellationToken,
     /// `true` once the thread has ended.
@@ -44,6 +47,9 @@ pub(super) struct Runner {
 
 /// WAL behind which a task is catching up rather than following.
 const BEHIND_BYTES: u64 = 64 << 20;
+
+/// Over which the rate of a task is counted, as the contract has it.
+const RATE_WINDOW: Duration = Duration::from_secs(10);
 
 /// How a run is begun.
 pub(super) struct Beginning {
@@ -56,14 +62,14 @@ impl Runner {
     pub(super) fn start(context: Context, runtime: Handle, beginning: Beginning) -> Self {
         let Beginning { spec, wanted, reseed } = beginning;
         let progress = Arc::new(Progress::default());
-        let state = if wanted.release { TaskState::Suspended } else { TaskState::Prechecking };
+        let state = if wanted.release { TaskState::Releasing } else { TaskState::Prechecking };
         let said =
             Said { state, cause: String::new(), remedy: String::new(), since: SystemTime::now() };
         let said = Arc::new(Mutex::new(said));
         let stop = CancellationToken::new();
         let (ending, ended) = watch::channel(false);
-        let runner =
-            Self { wanted, progress: Arc::clone(&progress), said: Arc::clone(&said), stop, ended };
+        let rate = Arc::new(Mutex::new(Rate::over(RATE_WINDOW)));
+        let runner = Self { wanted, progress, rate, said, stop, ended };
         let (own, release) = (runner.clone(), runner.wanted.release);
         let name = format!("task {}", spec.task);
         let work = move || {
@@ -74,7 +80,8 @@ impl Runner {
             ending.send_replace(true);
         };
         if let Err(error) = std::thread::Builder::new().name(name).spawn(work) {
-            runner.say(TaskState::Failed, format!("no thread for the task: {error}"), "");
+            let state = if release { TaskState::ReleaseFailed } else { TaskState::Failed };
+            runner.say(state, format!("no thread for the task: {error}"), "");
         }
         runner
     }
@@ -91,24 +98,26 @@ impl Runner {
         let unconfined = spec.unconfined(&folder);
         if !unconfined.is_empty() {
             let cause = config::Problems(unconfined).to_string();
-            self.say(TaskState::PrecheckFailed, cause, "correct the spec and apply it again");
+            let state = if release { TaskState::ReleaseFailed } else { TaskState::PrecheckFailed };
+            self.say(state, cause, "correct the spec and apply it again");
             return;
         }
         if !release {
-            let items = tokio::select! {
-                items = pipeline::precheck(&spec, &folder, false) => items,
+            let passed = tokio::select! {
+                passed = pipeline::precheck::pass(&spec, &folder, &self.progress) => passed,
                 () = self.stop.cancelled() => return,
             };
-            let failed: Vec<_> =
-                items.iter().filter(|it| it.state == config::precheck::State::Fail).collect();
-            if !failed.is_empty() {
-                let text = |it: &&config::precheck::Item| format!("{}: {}", it.name, it.seen);
-                let cause = failed.iter().map(text).collect::<Vec<_>>().join("; ");
-                let remedies = failed.iter().map(|it| it.remedy.as_str()).collect::<Vec<_>>();
-                self.say(TaskState::PrecheckFailed, cause, &remedies.join("; "));
-                return;
+            match passed {
+                Ok(()) => self.say(TaskState::Initializing, String::new(), ""),
+                Err(Unfit::Items(failed)) => {
+                    let texts = failed.iter().map(|it| format!("{}: {}", it.name, it.seen));
+                    let cause = texts.collect::<Vec<_>>().join("; ");
+                    let remedies = failed.iter().map(|it| it.remedy.as_str()).collect::<Vec<_>>();
+                    self.say(TaskState::PrecheckFailed, cause, &remedies.join("; "));
+                    return;
+                }
+                Err(Unfit::GaveUp(outcome)) => return self.ended_with(outcome),
             }
-            self.say(TaskState::Initializing, String::new(), "");
         }
         let options = Options { until_caught_up: false, reseed, release, folder };
         let name = spec.task.clone();
@@ -122,6 +131,26 @@ impl Runner {
         info!(task = name, "front starts");
         let outcome = pipeline::run_on(Arc::new(spec), options, progress, stop, hosts).await;
         info!(task = name, ?outcome, "front ended");
+        if release { self.released_with(outcome) } else { self.ended_with(outcome) }
+    }
+
+    /// What is left is removed by another try: nothing was forgotten.
+    fn released_with(&self, outcome: Outcome) {
+        let cause = match outcome {
+            Outcome::Released => return self.say(TaskState::Released, String::new(), ""),
+            Outcome::Parked { cause, .. }
+            | Outcome::Failed { cause }
+            | Outcome::Overtaken { cause } => cause,
+            Outcome::CaughtUp | Outcome::Stopped { .. } => match self.progress.trouble() {
+                Some(trouble) => trouble.cause,
+                None => "it ended before everything was removed".into(),
+            },
+        };
+        let remedy = "mend the cause, then `task release` again";
+        self.say(TaskState::ReleaseFailed, cause, remedy);
+    }
+
+    fn ended_with(&self, outcome: Outcome) {
         match outcome {
             Outcome::CaughtUp => self.say(TaskState::Completed, String::new(), ""),
             Outcome::Released => self.say(TaskState::Released, String::new(), ""),
@@ -148,24 +177,35 @@ impl Runner {
     /// What is to be reported now.
     pub(super) fn said(&self) -> Said {
         let mut said = self.lock();
-        if said.state.runs() && said.state != TaskState::Prechecking && !self.has_ended() {
+        // A precheck says for itself how it ends; only what it waits for is told in between.
+        let is_checked = said.state != TaskState::Prechecking || self.progress.trouble().is_some();
+        if said.state.runs() && is_checked && !self.has_ended() {
             let (state, cause) = self.running();
             if state != said.state || cause != said.cause {
-                let since = SystemTime::now();
+                let since = if state == said.state { said.since } else { SystemTime::now() };
                 *said = Said { state, cause, remedy: String::new(), since };
             }
         }
         said.clone()
     }
 
+    /// Records per second, as of the looks of the last seconds.
+    pub(super) fn rate(&self) -> f64 {
+        let records = self.progress.records.load(Relaxed);
+        let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
+        rate.per_second(records, Instant::now())
+    }
+
     fn running(&self) -> (TaskState, String) {
         let progress = &self.progress;
         if let Some(trouble) = progress.trouble() {
+            let left = trouble.until.saturating_duration_since(Instant::now());
             let cause = format!(
-                "{}; tried {} times since {} s ago",
+                "{}; tried {} times since {} s ago, given up in {} min (`retry` of the spec)",
                 trouble.cause,
                 trouble.retries,
-                trouble.since.elapsed().as_secs()
+                trouble.since.elapsed().as_secs(),
+                left.as_secs().div_ceil(60),
             );
             return (TaskState::Retrying, cause);
         }

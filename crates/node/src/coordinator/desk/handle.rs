@@ -81,17 +81,18 @@ impl Handle {
     /// What a look at the desk gives.
     ///
     /// # Errors
-    /// The desk has ended.
+    /// The desk has ended, or does not know yet what there is.
     pub(in super::super) async fn ask<T: Send + 'static>(
         &self,
         look: impl FnOnce(&Desk) -> T + Send + 'static,
     ) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
         let look = Box::new(move |desk: &Desk| {
-            let _ = reply.send(look(desk));
+            let seen = desk.is_present().then(|| look(desk)).ok_or_else(Error::starting);
+            let _ = reply.send(seen);
         });
         self.requests.send(Request::Ask(look)).await.map_err(|_| ended())?;
-        answer.await.map_err(|_| ended())
+        answer.await.map_err(|_| ended())?
     }
 
     /// What became of an order.

@@ -122,6 +122,17 @@ async fn next(inward: &mut Inward) -> Option<Message> {
 }
 
 #[tokio::test]
+async fn who_has_not_read_the_control_topic_says_so_and_nothing_else() {
+    let bench = Bench::new();
+    let names = || bench.handle.ask(|desk| desk.view().tasks().len());
+    assert_eq!(names().await.expect_err("it knows nothing").code, Code::Starting);
+    bench.fence(0, "c2").await;
+    assert_eq!(names().await.expect_err("there may be more").code, Code::Starting);
+    bench.read.send(Read::Present).await.expect("the desk lives");
+    assert_eq!(names().await, Ok(0));
+}
+
+#[tokio::test]
 async fn an_order_is_answered_once_it_is_read_back() {
     let bench = Bench::leading().await;
     let mut worker = bench.worker().await;

@@ -131,7 +131,10 @@ fn a_release_keeps_a_front_and_blocks_the_name() {
     let refused = office.order(&Order::Apply { yaml: spec(4) }).expect_err("in progress");
     assert!(refused.contains("is being released"), "{refused}");
     let rev = office.bench.placement().rev;
+    let failed = State::new(TaskState::ReleaseFailed, 1);
+    office.bench.put(&Key::State("shop".into()), &failed);
     office.task(task_state::Order::Release).expect("tried again");
+    assert_eq!(office.state(), TaskState::Releasing);
     assert!(rev < office.bench.placement().rev);
     assert_eq!(office.bench.cluster.tasks["shop"].restarts, 1);
 }

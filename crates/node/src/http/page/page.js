@@ -20,6 +20,8 @@ const STATES = {
   "parked": ["bad", "waits for you", "stopped, so that nothing is lost, until a person decides"],
   "failed": ["bad", "gave up", "has given up trying"],
   "completed": ["off", "completed", "has done all that it was to do"],
+  "releasing": ["busy", "releasing", "slot, publication and internal topics are being removed"],
+  "release-failed": ["bad", "not released", "could not be removed wholly: put the cause right, then release it again"],
   "released": ["off", "released", "stopped for good"],
 };
 const LANES = { running: "good", opening: "busy", waiting: "warn", retrying: "warn", draining: "busy", stopped: "off" };

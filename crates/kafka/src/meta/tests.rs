@@ -1,0 +1,109 @@
+use super::*;
+
+fn records() -> [MetaRecord; 4] {
+    let position = Position { commit_lsn: Lsn(0x16_B374_8000), ordinal: 7 };
+    [
+        MetaRecord::Watermark(Watermark {
+            lsn: Lsn(0x16_B374_8030),
+            system_id: 7_000_000_000_000_000_001,
+            timeline: 2,
+            lanes: vec![position, Position::ZERO],
+        }),
+        MetaRecord::Pin { topic: "public.orders".into(), partitions: 12 },
+        MetaRecord::Snapshot(SnapshotState { id: "s1".into(), done: true, lsn: Lsn(9) }),
+        MetaRecord::Revision(Box::new(Revision {
+            number: 2,
+            start: Lsn(9),
+            shape: config::Shape { lanes: config::Lanes(3), ..config::Shape::default() },
+        })),
+    ]
+}
+
+/// Frozen: older programs have written this.
+#[test]
+fn the_bytes_of_the_meta_lane_do_not_change() {
+    let entries = records().map(|record| record.to_entry().expect("JSON"));
+    let texts = entries.map(|(key, json)| (key, String::from_utf8(json).expect("UTF-8")));
+    let expected = [
+        (
+            "w",
+            concat!(
+                r#"{"lsn":"16/B3748030","system_id":7000000000000000001,"timeline":2,"#,
+                r#""lanes":["16/B3748000:7","0/0:0"]}"#
+            ),
+        ),
+        ("pin/public.orders", r#"{"partitions":12}"#),
+        ("snapshot", r#"{"id":"s1","done":true,"lsn":"0/9"}"#),
+        (
+            "rev",
+            concat!(
+                r#"{"rev":2,"start":"0/9","shape":{"lanes":3,"partition_names":"parent","#,
+                r#""topic":"{schema}.{table}","topic_prefix":null,"format":"debezium-json","#,
+                r#""format_options":{"schemas":false,"tombstones":true,"truncate":true,"#,
+                r#""decimal":"precise","time":"adaptive","interval":"numeric","#,
+                r#""binary":"bytes","hstore":"json","compat":"lossless","#,
+                r#""unavailable_value":"__debezium_unavailable_value"},"#,
+                r#""partitioning":"primary-key","hash":"murmur2","unrepresentable":"fail","#,
+                r#""headers":true,"objects":[]}}"#
+            ),
+        ),
+    ];
+    assert_eq!(texts, expected.map(|(key, json)| (key.to_owned(), json.to_owned())));
+}
+
+/// Frozen: consumers read this.
+#[test]
+fn the_bytes_of_what_consumers_are_told_do_not_change() {
+    let [MetaRecord::Watermark(watermark), ..] = records() else { panic!("the first is one") };
+    let told = |time| serde_json::to_string(&Resolved::of("shop", &watermark, time)).expect("JSON");
+    let expected = concat!(
+        r#"{"v":1,"task":"shop","lsn":"16/B3748030","system_id":7000000000000000001,"#,
+        r#""timeline":2,"commit_time_us":1709605230500000}"#
+    );
+    assert_eq!(told(Some(1_709_605_230_500_000)), expected);
+    assert!(told(None).ends_with(r#""commit_time_us":null}"#));
+}
+
+#[test]
+fn the_state_is_the_last_record_of_each_key() {
+    let mut state = MetaState::default();
+    let mut apply = |record: &MetaRecord| {
+        let (key, value) = record.to_entry().expect("JSON");
+        state.apply(&Entry { offset: 0, key, value }).expect("readable");
+    };
+    apply(&MetaRecord::Pin { topic: "public.orders".into(), partitions: 3 });
+    records().iter().for_each(apply);
+    assert_eq!(state.pins, BTreeMap::from([("public.orders".to_owned(), 12)]));
+    assert_eq!(state.snapshot.expect("a snapshot").id, "s1");
+    assert_eq!(state.watermark.expect("a watermark").lanes.len(), 2);
+    assert_eq!(state.revision.expect("a revision").shape.lanes.0, 3);
+}
+
+#[test]
+fn the_last_entry_of_each_key_counts_whatever_was_before() {
+    let entry =
+        |offset, key: &str, value: &[u8]| Entry { offset, key: key.into(), value: value.into() };
+    let kept = newest(vec![entry(0, "w", b"{"), entry(1, "pin/a", b"1"), entry(2, "w", b"2")]);
+    let kept: Vec<_> = kept.into_iter().map(|entry| (entry.offset, entry.key)).collect();
+    assert_eq!(kept, [(1, "pin/a".to_owned()), (2, "w".to_owned())]);
+}
+
+#[test]
+fn a_pin_can_be_taken_back_but_not_deleted() {
+    let mut state = MetaState::default();
+    let mut apply =
+        |value: &[u8]| state.apply(&Entry { offset: 0, key: "pin/a".into(), value: value.into() });
+    apply(br#"{"partitions":3}"#).expect("a pin");
+    apply(br#"{"partitions":0}"#).expect("no pin");
+    assert!(matches!(apply(b""), Err(Unusable::Deleted)));
+    assert_eq!(state, MetaState::default());
+}
+
+#[test]
+fn damage_is_told_and_later_keys_are_left_alone() {
+    let mut state = MetaState::default();
+    let entry = |key: &str| Entry { offset: 0, key: key.into(), value: b"{".to_vec() };
+    assert!(state.apply(&entry("w")).is_err());
+    assert!(state.apply(&entry("of-a-later-release")).is_ok());
+    assert_eq!(state, MetaState::default());
+}

@@ -1,0 +1,152 @@
+//! What people do to a task of a cluster, and what they are told, where servers are away: at its start, at
+//! its end, and while a coordinator has just begun.
+
+use serde_json::Value;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+use tests::cluster::Cluster;
+use tests::deadline::{await_some, await_true};
+use tests::network::{Link, Weather};
+use tests::process::{Distributary, Ended};
+use tests::reader::Topics;
+use tests::scene::{CATCH_UP_MAX, Scene};
+use tests::servers::ask;
+use tests::task::Spec;
+
+/// How long one call of the command line may take, in a debug build on a busy machine.
+const CALL_MAX: Duration = Duration::from_secs(60);
+
+fn state(status: &Value) -> &str {
+    status["state"].as_str().unwrap_or_default()
+}
+
+fn cause(status: &Value) -> &str {
+    status["cause"].as_str().unwrap_or_default()
+}
+
+fn runs(status: &Value) -> bool {
+    ["synchronizing", "catching-up"].contains(&state(status))
+}
+
+/// Writes the spec where no worker can read: only what is sent arrives.
+fn written(spec: &Spec) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = spec.write(folder.path());
+    (folder, path)
+}
+
+fn apply(cluster: &Cluster<'_>, spec: &Spec, files: &[(&str, &str)]) -> Ended {
+    let (folder, path) = written(spec);
+    for (name, text) in files {
+        fs::write(folder.path().join(name), text).expect("written");
+    }
+    cluster.call(&["task", "apply", path.to_str().expect("UTF-8")])
+}
+
+#[test]
+fn servers_that_are_away_are_waited_for_and_what_is_wrong_is_not() {
+    let scene = Scene::new("away", "postgres-15");
+    scene.sql().run("CREATE TABLE orders (id int PRIMARY KEY, note text)");
+    let (database, broker) = (Link::to(&scene.postgres.address), Link::to(&scene.kafka.address));
+    let cluster = Cluster::start(&scene, 1, 1);
+    // The certificate of the authority is beside the spec, and nowhere else.
+    let folder = PathBuf::from(ask("tls", &scene.postgres.name));
+    let ca = fs::read_to_string(folder.join("ca.pem")).expect("an authority");
+    let tls = "tls: {mode: verify-full, ca: ca.pem}";
+    let spec = cluster.spec().hosts(&database.address).brokers(&broker.address).source(tls);
+
+    let missing = apply(&cluster, &spec, &[]);
+    assert!(missing.expect(2).stderr.contains("ca.pem` cannot be read"), "{}", missing.stderr);
+    apply(&cluster, &spec, &[("ca.pem", &ca)]).expect(0);
+    let shown = cluster.call(&["task", "show", &scene.name]);
+    assert!(shown.expect(0).stdout.contains("-----BEGIN CERTIFICATE-----"), "{}", shown.stdout);
+
+    database.set(Weather::Cut);
+    broker.set(Weather::Cut);
+    cluster.call(&["task", "start", &scene.name]).expect(0);
+    let waiting = cluster.await_status("the wait for both", CATCH_UP_MAX, |it| {
+        state(it) == "retrying" && cause(it).contains("tried 2 times")
+    });
+    for part in ["source.connection: ", "sink.connection: ", "s ago, given up in 720 min"] {
+        assert!(cause(&waiting).contains(part), "`{part}` in {waiting}");
+    }
+    database.set(Weather::Clear);
+    broker.set(Weather::Clear);
+    cluster.await_status("the stream", CATCH_UP_MAX, runs);
+
+    scene.sql().run("INSERT INTO orders SELECT n, 'x' FROM generate_series(1, 20000) n");
+    let busy = cluster.await_status("a rate", CATCH_UP_MAX, |it| {
+        it["records_per_second"].as_f64().is_some_and(|rate| 0.0 < rate)
+    });
+    let (rate, records) = (&busy["records_per_second"], &busy["records"]);
+    assert!(rate.as_f64() <= records.as_f64(), "not more than all of them a second: {busy}");
+    await_true("all rows", CATCH_UP_MAX, || {
+        Topics::read(&scene.kafka, &format!("{}.", scene.name)).records.len() == 20_000
+    });
+    cluster.await_status("rest", CATCH_UP_MAX, |it| it["records_per_second"].as_f64() == Some(0.0));
+
+    a_release_that_fails_is_said_and_tried_again(&scene, &cluster, &database);
+
+    // Its precheck has an item that nobody mends by waiting.
+    let wrong = Spec::new(&format!("{}_x", scene.name), &scene.postgres, "no_such", &scene.kafka);
+    let wrong = wrong.user(tests::sql::ROLE, Some("${env:DISTRIBUTARY_SECRET_SOURCE}"));
+    apply(&cluster, &wrong, &[]).expect(0);
+    let started = cluster.call(&["task", "start", wrong.task(), "--wait"]);
+    let said = &started.expect(3).stderr;
+    assert!(said.contains("precheck-failed") && said.contains("no_such"), "{said}");
+}
+
+fn a_release_that_fails_is_said_and_tried_again(
+    scene: &Scene,
+    cluster: &Cluster<'_>,
+    database: &Link,
+) {
+    database.set(Weather::Cut);
+    cluster.call(&["task", "release", &scene.name, "--yes"]).expect(0);
+    let failed =
+        cluster.await_status("that it failed", CATCH_UP_MAX, |it| state(it) == "release-failed");
+    assert!(cause(&failed).contains("PostgreSQL"), "{failed}");
+    assert!(failed["remedy"].as_str().unwrap_or_default().contains("`task release` again"));
+    let refused = cluster.call(&["task", "resume", &scene.name]);
+    assert!(refused.expect(1).stderr.contains("possible now: release"), "{}", refused.stderr);
+    assert_eq!(scene.slots(), [scene.slot()], "it is still there");
+    database.set(Weather::Clear);
+    cluster.call(&["task", "release", &scene.name, "--yes"]).expect(0);
+    await_true("the task gone", CATCH_UP_MAX, || {
+        let asked = cluster.call(&["task", "status", &scene.name]);
+        asked.code == Some(1) && asked.stderr.contains("there is no task")
+    });
+    assert!(scene.slots().is_empty(), "{:?}", scene.slots());
+}
+
+/// Asks one coordinator, once.
+fn ask_only(scene: &Scene, address: &str, words: &[&str]) -> Ended {
+    let options = ["-o", "json", "--coordinator", address];
+    Distributary::start(scene.folder(), &[words, &options].concat()).wait(CALL_MAX)
+}
+
+#[test]
+fn a_coordinator_that_has_just_begun_says_nothing_wrong() {
+    let scene = Scene::new("begun", "postgres-15");
+    let mut cluster = Cluster::start(&scene, 1, 0);
+    let (_folder, path) = written(&cluster.spec());
+    cluster.call(&["task", "apply", path.to_str().expect("UTF-8")]).expect(0);
+    cluster.add_coordinator(2);
+    let address = cluster.address("c2");
+    for (what, words) in [
+        ("the list", &["task", "list"][..]),
+        ("the cluster", &["cluster", "status"]),
+        ("the task", &["task", "status", &scene.name]),
+    ] {
+        cluster.kill("c2");
+        cluster.begin("c2");
+        // It may not listen yet: nobody has answered then.
+        let answer = await_some(what, CALL_MAX, || {
+            let asked = ask_only(&scene, &address, words);
+            assert!(!asked.stderr.contains("there is no task"), "{}", asked.stderr);
+            (asked.code == Some(0)).then_some(asked)
+        });
+        assert!(answer.stdout.contains(&scene.name), "{what}: {}", answer.stdout);
+    }
+}

@@ -1,0 +1,69 @@
+//! The topic of low watermarks: whoever has read one finds everything that it speaks of.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tests::deadline::await_some;
+use tests::event::{Id, lsn_of};
+use tests::reader::Topics;
+use tests::scene::{CATCH_UP_MAX, Scene};
+use tests::seed::seed;
+use tests::task::STATE_PREFIX;
+use tests::workload::{self, Pace, Workload};
+
+/// What consumers are told, in order: position and commit time.
+fn watermarks(scene: &Scene) -> Vec<(u64, Option<u64>)> {
+    let topic = format!("{STATE_PREFIX}.{}.watermark", scene.name);
+    let read = Topics::read(&scene.kafka, &topic);
+    let told = |value: Option<&[u8]>| -> (u64, Option<u64>) {
+        let value: serde_json::Value =
+            serde_json::from_slice(value.expect("a value")).expect("JSON");
+        assert_eq!((value["v"].as_u64(), value["task"].as_str()), (Some(1), Some(&*scene.name)));
+        let lsn = value["lsn"].as_str().and_then(lsn_of).expect("an LSN");
+        (lsn, value["commit_time_us"].as_u64())
+    };
+    read.records.iter().map(|record| told(record.value.as_deref())).collect()
+}
+
+/// Events of transactions that commit before `lsn`.
+fn events_below(scene: &Scene, lsn: u64) -> BTreeSet<Id> {
+    let topics = scene.topics();
+    let ids = topics.records.iter().map(|record| Id::of(record).expect("headers"));
+    ids.filter(|id| id.lsn < lsn).collect()
+}
+
+#[test]
+fn what_a_watermark_speaks_of_is_there_also_after_kills() {
+    let seed = seed("watermark", 7715);
+    let scene = Scene::new("watermark", "postgres-15");
+    workload::create(&mut scene.sql());
+    let spec = scene.spec().sink("watermark_topic: on").line("lanes: 4");
+    let pace = Pace { connections: 2, pause: Duration::from_millis(40), ..Pace::default() };
+    let workload = Workload::start(&scene, seed, pace);
+    let mut seen = Vec::new();
+    let mut newest = 0;
+    for _ in 0..3 {
+        let mut run = scene.run(&spec, &[]);
+        scene.await_streaming(&mut run);
+        // A new one of this life.
+        let told = await_some("a watermark", CATCH_UP_MAX, || {
+            watermarks(&scene).pop().map(|(lsn, _)| lsn).filter(|lsn| newest < *lsn)
+        });
+        newest = told;
+        seen.push((told, events_below(&scene, told)));
+        run.kill();
+    }
+    workload.stop();
+    scene.catch_up(&spec);
+    for (lsn, there) in &seen {
+        assert!(!there.is_empty());
+        assert_eq!(&events_below(&scene, *lsn), there, "something came after its watermark");
+    }
+    let all = watermarks(&scene);
+    assert!(all.is_sorted_by(|(one, _), (next, _)| one <= next), "{all:?}");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    let recent = (now - Duration::from_secs(600)).as_micros()..=now.as_micros();
+    let (last, time) = *all.last().expect("several");
+    assert!(time.is_some_and(|time| recent.contains(&u128::from(time))), "{time:?}");
+    let highest = events_below(&scene, u64::MAX).into_iter().map(|id| id.lsn).max();
+    assert!(highest.is_some_and(|highest| highest < last), "everything is spoken of in the end");
+}
