@@ -22,7 +22,7 @@ use postgres::replication::StreamOptions;
 use postgres::settings::Settings;
 use std::fmt;
 use std::sync::Arc;
-use supervision::Budget;
+pub use supervision::Budget;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use wal::relation::RelationDescription;
 use wal::{Lsn, Table};

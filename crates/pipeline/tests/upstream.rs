@@ -153,6 +153,17 @@ async fn a_stage_that_fails_elsewhere_ends_the_generation() {
 }
 
 #[actix_rt::test]
+async fn a_stage_that_ends_untold_ends_the_generation() {
+    let Far { start, begun } = far();
+    let (decoder, _batches) = Probe::<WalBatch>::start_probe();
+    let mut bench = inlet(start, Sink::Decoder(decoder));
+    let (report, _orders) = begun.await.expect("begun");
+    report(Event::Closed);
+    let failed = bench.failed.recv().await.expect("a report");
+    assert_eq!(failed.class, FailureClass::Connection);
+}
+
+#[actix_rt::test]
 async fn what_is_retired_hears_nothing_more() {
     let Far { start, begun } = far();
     let (decoder, _batches) = Probe::<WalBatch>::start_probe();

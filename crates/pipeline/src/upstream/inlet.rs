@@ -42,6 +42,8 @@ pub struct Inlet {
     sink: Sink,
     progress: Arc<Progress>,
     wal_bytes: u64,
+    /// It was told to end.
+    closing: bool,
     lifeline: Lifeline,
 }
 
@@ -61,7 +63,16 @@ impl Inlet {
         lifeline: Lifeline,
     ) -> Self {
         let start = Some(start);
-        Self { start, confirmed, orders: None, sink, progress, wal_bytes: 0, lifeline }
+        Self {
+            start,
+            confirmed,
+            orders: None,
+            sink,
+            progress,
+            wal_bytes: 0,
+            closing: false,
+            lifeline,
+        }
     }
 
     /// A stage that has ended has reported why.
@@ -158,9 +169,14 @@ impl Handler<Reported> for Inlet {
             }
             Event::Describe(relation) => self.describe(relation, ctx),
             Event::Failed(failure) => self.fail(failure, ctx),
-            Event::Closed => {
+            Event::Closed if self.closing => {
                 self.lifeline.release();
                 ctx.stop();
+            }
+            Event::Closed => {
+                let class = FailureClass::Connection;
+                let cause = "a stage on another node ended for another life of it".into();
+                self.fail(Failure { class, cause }, ctx);
             }
         }
     }
@@ -177,6 +193,7 @@ impl Handler<Obey> for Inlet {
                 // The last one, which nobody may have told yet.
                 self.order(Order::Confirmed(*self.confirmed.borrow()));
                 self.order(Order::Close);
+                self.closing = true;
             }
         }
     }
