@@ -68,7 +68,7 @@ impl<'a> Cluster<'a> {
     /// When it does not start.
     pub fn add_coordinator(&mut self, number: usize) {
         let address = self.coordinators[number - 1].clone();
-        self.add(&format!("c{number}"), Role::Coordinator, address);
+        self.add(&format!("c{number}"), Role::Coordinator, address, "");
     }
 
     /// Starts another worker.
@@ -76,10 +76,18 @@ impl<'a> Cluster<'a> {
     /// # Panics
     /// When it does not start.
     pub fn add_worker(&mut self, name: &str) {
-        self.add(name, Role::Worker, free_address());
+        self.add(name, Role::Worker, free_address(), "");
     }
 
-    fn add(&mut self, name: &str, role: Role, address: String) {
+    /// Starts another worker that has labels: `key: value`, with commas between them.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn add_labelled_worker(&mut self, name: &str, labels: &str) {
+        self.add(name, Role::Worker, free_address(), labels);
+    }
+
+    fn add(&mut self, name: &str, role: Role, address: String, labels: &str) {
         let http = free_address();
         let mut yaml = format!(
             "node: {name}\nlisten: {address}\nhttp: {http}\ncontrol:\n  brokers: [{}]\n  prefix: {}\n\
@@ -91,6 +99,7 @@ impl<'a> Cluster<'a> {
         );
         if role == Role::Worker {
             yaml.push_str(&format!("coordinators: [{}]\n", self.coordinators.join(", ")));
+            yaml.push_str(&format!("labels: {{{labels}}}\n"));
         }
         let spec = self.scene.folder().join(format!("{name}.yaml"));
         fs::write(&spec, yaml).expect("the folder can be written");

@@ -24,11 +24,16 @@ struct Load<'a> {
 
 impl<'a> Load<'a> {
     fn start(scene: &'a Scene, seed: u64, coordinators: usize, workers: usize) -> Self {
+        Self::on(scene, seed, Cluster::start(scene, coordinators, workers), "{}")
+    }
+
+    /// `placement`: labels per stage.
+    fn on(scene: &'a Scene, seed: u64, cluster: Cluster<'a>, placement: &str) -> Self {
         workload::create(&mut scene.sql());
         let mut probe = Probe::new(scene);
         let workload = Workload::start(scene, seed, Pace::default());
-        let cluster = Cluster::start(scene, coordinators, workers);
-        cluster.apply(&cluster.spec().line("lanes: 4"));
+        let spec = cluster.spec().line("lanes: 4").line(&format!("placement: {placement}"));
+        cluster.apply(&spec);
         cluster.await_status("the stream", CATCH_UP_MAX, |status| {
             ["synchronizing", "catching-up"].map(Some).contains(&state(status))
                 && lanes(status).iter().all(|lane| lane.1 == "running")
@@ -81,7 +86,12 @@ fn nodes_of(status: &serde_json::Value) -> Vec<String> {
 
 /// Where the front runs.
 fn front(status: &serde_json::Value) -> String {
-    status["placement"]["reader"].as_str().unwrap_or_default().to_owned()
+    node_of(status, "reader")
+}
+
+/// Where a stage of the front runs.
+fn node_of(status: &serde_json::Value, stage: &str) -> String {
+    status["placement"][stage].as_str().unwrap_or_default().to_owned()
 }
 
 #[test]
@@ -145,5 +155,54 @@ fn whoever_is_killed_or_paused_is_replaced() {
             lanes(status).iter().all(|lane| lane.1 == "running")
         });
     }
+    load.finish();
+}
+
+/// Reader, decoder, router and two nodes with lanes; another node for each stage whose node is killed.
+#[test]
+fn each_stage_has_a_node_of_its_own() {
+    let seed = seed("stages", 4315);
+    let scene = Scene::new("stages", "postgres-15");
+    let mut cluster = Cluster::start(&scene, 1, 0);
+    let nodes = ["reader", "decoder", "router", "producer"];
+    for (stage, number) in nodes.into_iter().flat_map(|stage| [(stage, 1), (stage, 2)]) {
+        if (stage, number) != ("reader", 2) {
+            cluster.add_labelled_worker(&format!("{stage}{number}"), &format!("stage: {stage}"));
+        }
+    }
+    let mut load = Load::on(
+        &scene,
+        seed,
+        cluster,
+        "{reader: {stage: reader}, decoder: {stage: decoder}, router: {stage: router}, \
+         producers: {stage: producer}}",
+    );
+    let status = load.cluster.status();
+    assert_eq!(nodes_of(&status), ["producer1", "producer2"]);
+    let [reader, decoder, router] = ["reader", "decoder", "router"].map(|it| node_of(&status, it));
+    for (stage, node) in [("reader", &reader), ("decoder", &decoder), ("router", &router)] {
+        assert!(node.starts_with(stage), "the {stage} runs on {node}");
+    }
+    for node in [&reader, &decoder] {
+        assert!(load.cluster.log(node).contains("a stage begins here"), "no stage on {node}");
+    }
+    load.over("a large transaction", |_| workload::large_transaction(&mut scene.sql()));
+    for (stage, node) in [("decoder", &decoder), ("router", &router)] {
+        load.over(&format!("the {stage}'s worker was killed"), |cluster| cluster.kill(node));
+        let moved = node_of(&load.cluster.status(), stage);
+        assert!(moved.starts_with(stage) && moved != *node, "the {stage} runs on {moved}");
+    }
+    load.over("the reader's worker was killed, and began again", |cluster| {
+        cluster.kill(&reader);
+        cluster.begin(&reader);
+    });
+    load.over("the decoder's worker drained", |cluster| {
+        cluster.begin(&decoder);
+        let now = node_of(&cluster.status(), "decoder");
+        cluster.call(&["cluster", "drain", &now]).expect(0);
+        cluster.await_status("the decoder elsewhere", CATCH_UP_MAX, |status| {
+            node_of(status, "decoder") == decoder
+        });
+    });
     load.finish();
 }

@@ -1,12 +1,15 @@
-//! Lanes on other nodes, over links that are cut, silent and slow, while a random workload writes: nothing
+//! Lanes and the stages before the router on other nodes, over links that are cut, silent and slow, while a random workload writes: nothing
 //! is lost, nothing doubled, order is kept.
 
 use node::link::client::{self, Caller, Place};
 use node::link::peers::Peers;
 use node::link::server::{HostedLanes, LinkService};
+use node::link::stage::HostedStages;
+use node::link::stage::client::From;
 use node::state::{ClusterState, Fence, Placement, VERSION, write};
-use pipeline::hosts::{Host, Hosts, OpenLane};
+use pipeline::hosts::{Host, Hosts, OpenLane, Upstream};
 use pipeline::producer::StartLane;
+use pipeline::upstream::{self, Budget, OpenStage, UpstreamStage};
 use pipeline::{Options, Outcome, Progress};
 use rpc::{Server, Services};
 use std::future::Future;
@@ -16,6 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread::{JoinHandle, sleep};
 use std::time::{Duration, Instant};
+
 use tests::checker::Promises;
 use tests::deadline::await_true;
 use tests::network::{Half, Link, Weather};
@@ -31,12 +35,13 @@ use tokio_util::sync::CancellationToken;
 const LANES: u8 = 4;
 const FRONT: &str = "front";
 
-/// A node that writes lanes, in this process.
+/// A node that writes lanes and runs stages, in this process.
 struct Node {
     name: &'static str,
     /// The way to it.
     link: Link,
     lanes: HostedLanes,
+    stages: HostedStages,
 }
 
 impl Node {
@@ -46,17 +51,19 @@ impl Node {
         scene: &Scene,
         cluster: &watch::Receiver<Arc<ClusterState>>,
     ) -> Self {
-        let lanes = HostedLanes::default();
+        let (lanes, stages) = (HostedLanes::default(), HostedStages::default());
         let service = LinkService {
             node: name.into(),
             secrets_dir: scene.folder().to_owned(),
             cluster: cluster.clone(),
             lanes: lanes.clone(),
+            stages: stages.clone(),
+            peers: Peers::new(None),
         };
         let server = runtime.block_on(Server::bind("127.0.0.1:0", None, None)).expect("listens");
         let link = Link::to(&server.address().to_string());
         runtime.spawn(server.serve(Services::new().link(service), std::future::pending()));
-        Self { name, link, lanes }
+        Self { name, link, lanes, stages }
     }
 }
 
@@ -68,6 +75,14 @@ struct Two {
 }
 
 impl Hosts for Two {
+    fn upstream(&self) -> Upstream {
+        Upstream { reader: Host::Here, decoder: Host::Here }
+    }
+
+    fn start_stage(&self, node: &str, _: OpenStage, _: Budget) -> upstream::Start {
+        unreachable!("no stage runs on {node}")
+    }
+
     fn of(&self, lane: u8) -> Host {
         Host::Node(self.nodes[usize::from(lane % 2)].0.into())
     }
@@ -84,21 +99,71 @@ impl Hosts for Two {
     }
 }
 
-/// The control topic, as the nodes have read it.
-fn placed(task: &str) -> Arc<ClusterState> {
+/// Lanes beside the router, reader and decoder where the placement says.
+struct Parted {
+    placement: Placement,
+    peers: Peers,
+    runtime: tokio::runtime::Handle,
+}
+
+impl Hosts for Parted {
+    fn upstream(&self) -> Upstream {
+        let host = |node: Option<&str>| node.map_or(Host::Nowhere, |it| Host::Node(it.into()));
+        let Placement { front, .. } = &self.placement;
+        Upstream { reader: host(front.as_deref()), decoder: host(self.placement.decoder()) }
+    }
+
+    fn start_stage(&self, node: &str, open: OpenStage, budget: Budget) -> upstream::Start {
+        let from = From { node: FRONT, peers: &self.peers, runtime: self.runtime.clone() };
+        from.start(node, &self.placement, open, budget)
+    }
+
+    fn of(&self, _: u8) -> Host {
+        Host::Here
+    }
+
+    fn start(&self, node: &str, _: OpenLane, _: Arc<Progress>) -> StartLane {
+        unreachable!("no lane runs on {node}")
+    }
+
+    fn changed(&self) -> Pin<Box<dyn Future<Output = ()>>> {
+        Box::pin(std::future::pending())
+    }
+}
+
+/// Lanes of even numbers on one node, the others on another.
+fn two() -> Placement {
     let lane = |lane: u8| Some(if lane.is_multiple_of(2) { "even" } else { "odd" }.to_owned());
-    let placement = Placement {
+    Placement {
         rev: 1,
         front: Some(FRONT.into()),
         lanes: (0..LANES).map(lane).collect(),
         ..Placement::default()
-    };
+    }
+}
+
+/// Reader and decoder on nodes of their own.
+fn parted(nodes: &[Node; 2]) -> Placement {
+    let [reader, decoder] = nodes.each_ref().map(|it| Some(it.name.to_owned()));
+    Placement {
+        rev: 1,
+        front: reader,
+        decoder,
+        router: Some(FRONT.into()),
+        lanes: (0..LANES).map(|_| Some(FRONT.into())).collect(),
+        addresses: nodes.iter().map(|it| (it.name.into(), it.link.address.clone())).collect(),
+        ..Placement::default()
+    }
+}
+
+/// The control topic, as the nodes have read it.
+fn placed(task: &str, placement: &Placement) -> Arc<ClusterState> {
     let fence =
         Fence { v: VERSION, node: "c1".into(), address: "127.0.0.1:1".into(), ver: "test".into() };
     let mut state = ClusterState::default();
     state.apply(0, "f", Some(&fence.to_json())).expect("a leader");
     let key = format!("placement/{task}");
-    state.apply(1, &key, Some(&write(0, &placement))).expect("a placement");
+    state.apply(1, &key, Some(&write(0, placement))).expect("a placement");
     Arc::new(state)
 }
 
@@ -110,7 +175,11 @@ struct Front {
 }
 
 impl Front {
-    fn start(scene: &Scene, yaml: &str, hosts: impl FnOnce() -> Two + Send + 'static) -> Self {
+    fn start<H: Hosts + 'static>(
+        scene: &Scene,
+        yaml: &str,
+        hosts: impl FnOnce() -> H + Send + 'static,
+    ) -> Self {
         let spec = Arc::new(config::Task::parse(yaml).expect("a spec"));
         let (stop, progress) = (CancellationToken::new(), Arc::new(Progress::default()));
         let options = Options { folder: scene.folder().to_owned(), ..Options::default() };
@@ -125,65 +194,119 @@ impl Front {
     }
 }
 
+/// A task under a workload, whose front runs here.
+struct Load<'a> {
+    scene: &'a Scene,
+    probe: Probe<'a>,
+    workload: Workload,
+    front: Front,
+}
+
+impl<'a> Load<'a> {
+    fn start<H: Hosts + 'static>(
+        scene: &'a Scene,
+        seed: u64,
+        hosts: impl FnOnce() -> H + Send + 'static,
+    ) -> Self {
+        workload::create(&mut scene.sql());
+        let mut probe = Probe::new(scene);
+        let workload = Workload::start(scene, seed, Pace::default());
+        let secret = ("SECRET", tests::sql::PASSWORD);
+        std::fs::write(scene.folder().join(secret.0), secret.1).expect("the folder can be written");
+        let spec = scene.spec().user(tests::sql::ROLE, Some("${file:SECRET}"));
+        let yaml = spec.line(&format!("lanes: {LANES}")).yaml();
+        let front = Front::start(scene, &yaml, hosts);
+        let mut sql = Sql::superuser(&scene.postgres, "postgres");
+        await_true("the slot in use", CATCH_UP_MAX, || walsender(&mut sql, &scene.slot()) != 0);
+        probe.begin();
+        workload.await_committed(50);
+        Self { scene, probe, workload, front }
+    }
+
+    /// Does something to the way to each node, and waits until a row that was written just then has come
+    /// through.
+    fn over(&mut self, nodes: &[Node; 2], what: &str, fault: impl Fn(&Link)) {
+        for node in nodes {
+            fault(&node.link);
+            let since = Instant::now();
+            self.probe.mark();
+            self.probe.await_seen(&format!("link to {}: {what}", node.name), since);
+            self.workload.await_committed(20);
+        }
+    }
+
+    /// Ends everything and compares.
+    fn finish(self) {
+        let Self { scene, workload, front, .. } = self;
+        workload.stop();
+        let Progress { records, wal_bytes, .. } = &*front.progress;
+        assert!(0 < records.load(Relaxed), "the front knows what was written");
+        assert!(0 < wal_bytes.load(Relaxed), "the front knows what was received");
+        front.stop.cancel();
+        let outcome = front.thread.join().expect("no panic");
+        assert!(matches!(outcome, Outcome::Stopped { .. }), "{outcome:?}");
+        scene.catch_up(&scene.spec().line(&format!("lanes: {LANES}")));
+        let report = scene.check(Promises::default());
+        say(&format!("{}: {} records, {} rows", scene.name, report.records, report.rows));
+    }
+}
+
+fn weather(weather: Weather, seconds: u64) -> impl Fn(&Link) {
+    move |link: &Link| {
+        link.set(weather);
+        sleep(Duration::from_secs(seconds));
+        link.set(Weather::Clear);
+    }
+}
+
 #[test]
 fn links_fail_in_every_way() {
     let seed = seed("link", 5115);
     let scene = Scene::new("link", "postgres-15");
-    workload::create(&mut scene.sql());
-    let mut probe = Probe::new(&scene);
-    let workload = Workload::start(&scene, seed, Pace::default());
     let runtime = Runtime::new().expect("a runtime");
-    let (_told, cluster) = watch::channel(placed(&scene.name));
+    let (_told, cluster) = watch::channel(placed(&scene.name, &two()));
     let nodes = ["even", "odd"].map(|name| Node::start(&runtime, name, &scene, &cluster));
-
-    let secret = ("SECRET", tests::sql::PASSWORD);
-    std::fs::write(scene.folder().join(secret.0), secret.1).expect("the folder can be written");
-    let spec = scene.spec().user(tests::sql::ROLE, Some("${file:SECRET}"));
-    let yaml = spec.line(&format!("lanes: {LANES}")).yaml();
     let hosts = {
         let nodes = [0, 1].map(|it: usize| (nodes[it].name, nodes[it].link.address.clone()));
         let runtime = runtime.handle().clone();
         move || Two { nodes, peers: Peers::new(None), runtime }
     };
-    let front = Front::start(&scene, &yaml, hosts);
-    let mut sql = Sql::superuser(&scene.postgres, "postgres");
-    await_true("the slot in use", CATCH_UP_MAX, || walsender(&mut sql, &scene.slot()) != 0);
-    probe.begin();
-    workload.await_committed(50);
+    let mut load = Load::start(&scene, seed, hosts);
     for node in &nodes {
         assert_eq!(node.lanes.all().len(), usize::from(LANES / 2), "lanes on {}", node.name);
     }
+    load.over(&nodes, "cut", weather(Weather::Cut, 0));
+    load.over(&nodes, "away", weather(Weather::Cut, 3));
+    load.over(&nodes, "silent", weather(Weather::Silent, 2));
+    load.over(&nodes, "silent for longer", weather(Weather::Silent, 12));
+    load.over(&nodes, "slow", weather(Weather::Slow(Duration::from_millis(40)), 4));
+    load.over(&nodes, "half closed to the node", |link| link.half_close(Half::ToServer));
+    load.over(&nodes, "half closed to us", |link| link.half_close(Half::ToClient));
+    load.finish();
+}
 
-    let mut over = |what: &str, fault: &dyn Fn(&Link)| {
-        for node in &nodes {
-            fault(&node.link);
-            let since = Instant::now();
-            probe.mark();
-            probe.await_seen(&format!("link to {}: {what}", node.name), since);
-            workload.await_committed(20);
-        }
+#[test]
+fn links_before_the_router_fail_in_every_way() {
+    let seed = seed("upstream", 5215);
+    let scene = Scene::new("upstream", "postgres-15");
+    let runtime = Runtime::new().expect("a runtime");
+    let (tell, cluster) = watch::channel(Arc::default());
+    let nodes = ["reader", "decoder"].map(|name| Node::start(&runtime, name, &scene, &cluster));
+    let placement = parted(&nodes);
+    tell.send_replace(placed(&scene.name, &placement));
+    let hosts = {
+        let runtime = runtime.handle().clone();
+        move || Parted { placement, peers: Peers::new(None), runtime }
     };
-    let weather = |weather: Weather, seconds: u64| {
-        move |link: &Link| {
-            link.set(weather);
-            sleep(Duration::from_secs(seconds));
-            link.set(Weather::Clear);
-        }
-    };
-    over("cut", &weather(Weather::Cut, 0));
-    over("away", &weather(Weather::Cut, 3));
-    over("silent", &weather(Weather::Silent, 2));
-    over("silent for longer", &weather(Weather::Silent, 12));
-    over("slow", &weather(Weather::Slow(Duration::from_millis(40)), 4));
-    over("half closed to the node", &|link| link.half_close(Half::ToServer));
-    over("half closed to us", &|link| link.half_close(Half::ToClient));
-
-    workload.stop();
-    assert!(0 < front.progress.records.load(Relaxed), "the front knows what was written");
-    front.stop.cancel();
-    let outcome = front.thread.join().expect("no panic");
-    assert!(matches!(outcome, Outcome::Stopped { .. }), "{outcome:?}");
-    scene.catch_up(&scene.spec().line(&format!("lanes: {LANES}")));
-    let report = scene.check(Promises::default());
-    say(&format!("{}: {} records, {} rows", scene.name, report.records, report.rows));
+    let mut load = Load::start(&scene, seed, hosts);
+    for (node, stage) in nodes.iter().zip([UpstreamStage::Reader, UpstreamStage::Decoder]) {
+        let hosted: Vec<_> = node.stages.all().into_iter().map(|(_, stage, _)| stage).collect();
+        assert_eq!(hosted, [stage], "stages on {}", node.name);
+    }
+    load.over(&nodes, "cut", weather(Weather::Cut, 0));
+    load.over(&nodes, "silent for longer", weather(Weather::Silent, 12));
+    load.over(&nodes, "slow", weather(Weather::Slow(Duration::from_millis(40)), 4));
+    load.over(&nodes, "half closed to the node", |link| link.half_close(Half::ToServer));
+    load.over(&nodes, "half closed to us", |link| link.half_close(Half::ToClient));
+    load.finish();
 }

@@ -182,9 +182,6 @@ impl Task {
             ("throttle", self.throttle != crate::Throttles::default()),
             ("alerts", self.alerts.is_some()),
             ("compat.dts_ddl", self.compat.dts_ddl),
-            // Reader, decoder and router run together, where the reader is placed.
-            ("placement.decoder", !self.placement.decoder.is_empty()),
-            ("placement.router", !self.placement.router.is_empty()),
         ];
         settings.retain(|(_, used)| *used);
         let not_yet = "is not carried out by this release; leave it out";

@@ -1,10 +1,12 @@
-//! Lanes on other nodes: both ends of the `Link` service.
+//! Lanes and stages on other nodes: both ends of the `Link` service.
 //!
 //! * [`client`]: a lane of ours that another node writes. It takes orders and reports as a thread does.
 //! * [`server`]: a lane of another node's task that this node writes.
-//! * [`peers`]: connections, one for each node, shared by all lanes.
+//! * [`stage`]: both ends for a stage before the router.
+//! * [`peers`]: connections, one for each node, shared by all of them.
 
 pub mod client;
 mod convert;
 pub mod peers;
 pub mod server;
+pub mod stage;

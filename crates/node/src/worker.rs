@@ -1,10 +1,10 @@
-//! A worker: runs the fronts and the lanes that the control topic has placed on it.
+//! A worker: runs the stages and the lanes that the control topic has placed on it.
 //!
 //! * [`control`]: follows the control topic. What it holds is obeyed, and nothing else.
 //! * `join`: the stream to the leading coordinator: signs of life and reports. Without one, everything
 //!   goes on as it is.
-//! * `tasks`, `runner`: the fronts. `hosts`: where their lanes run. Lanes of other nodes' tasks come
-//!   through [`crate::link::server`].
+//! * `tasks`, `runner`: the fronts whose router is here. `hosts`: where their other stages and lanes run. Those of other
+//!   nodes' tasks come through [`crate::link::server`].
 //! * `view`: what the HTTP port shows of all that.
 
 pub mod control;
@@ -18,6 +18,7 @@ mod view;
 use crate::doors::Doors;
 use crate::link::peers::Peers;
 use crate::link::server::{HostedLanes, LinkService};
+use crate::link::stage::HostedStages;
 use crate::state::ClusterState;
 use config::node::Role;
 use rpc::{Error, Services};
@@ -44,6 +45,8 @@ struct Context {
     cluster: watch::Receiver<Arc<ClusterState>>,
     peers: Peers,
     hosted: HostedLanes,
+    /// Stages before the routers of other nodes' tasks.
+    stages: HostedStages,
     /// A coordinator that leads knows this worker.
     joined: Arc<AtomicBool>,
 }
@@ -62,6 +65,7 @@ pub async fn run(node: config::Node, folder: &Path, stop: CancellationToken) -> 
         cluster: cluster.state.clone(),
         peers: Peers::new(tls.clone().map(Arc::new)),
         hosted: HostedLanes::default(),
+        stages: HostedStages::default(),
         joined: Arc::default(),
         node: Arc::new(node),
     };
@@ -70,6 +74,8 @@ pub async fn run(node: config::Node, folder: &Path, stop: CancellationToken) -> 
         secrets_dir: context.secrets_dir.clone(),
         cluster: context.cluster.clone(),
         lanes: context.hosted.clone(),
+        stages: context.stages.clone(),
+        peers: context.peers.clone(),
     };
     info!(node = context.node.node, address = %server.address(), role = %Role::Worker, "worker listens");
     let ended = CancellationToken::new();

@@ -8,9 +8,8 @@
 use crate::batch::{Decoded, Retire, TableLearned, WalBatch};
 use crate::describe::{Describe, Described};
 use crate::failure::Failure;
-use crate::router::Router;
 use actix::{
-    Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, WrapFuture,
+    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Recipient, WrapFuture,
 };
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -21,22 +20,25 @@ use wal::decoder::{self, Step};
 pub struct Decoder {
     core: decoder::Decoder,
     describe: Rc<dyn Describe>,
-    router: Addr<Router>,
+    decoded: Recipient<Decoded>,
+    learned: Recipient<TableLearned>,
     waiting: VecDeque<WalBatch>,
     describing: bool,
     lifeline: Lifeline,
 }
 
 impl Decoder {
-    /// A decoder at the start of a stream.
+    /// A decoder at the start of a stream. Both recipients are one actor's.
     #[must_use]
     pub fn new(
         core: decoder::Decoder,
         describe: Rc<dyn Describe>,
-        router: Addr<Router>,
+        decoded: Recipient<Decoded>,
+        learned: Recipient<TableLearned>,
         lifeline: Lifeline,
     ) -> Self {
-        Self { core, describe, router, waiting: VecDeque::new(), describing: false, lifeline }
+        let waiting = VecDeque::new();
+        Self { core, describe, decoded, learned, waiting, describing: false, lifeline }
     }
 
     fn fail(&mut self, failure: Failure, ctx: &mut Context<Self>) {
@@ -60,7 +62,7 @@ impl Decoder {
         ctx: &mut Context<Self>,
     ) {
         match step {
-            Ok(Step::Done(batch)) => self.router.do_send(Decoded { batch, credit }),
+            Ok(Step::Done(batch)) => self.decoded.do_send(Decoded { batch, credit }),
             Ok(Step::Describe(relation)) => {
                 self.describing = true;
                 let described = self.describe.describe(relation);
@@ -79,7 +81,7 @@ impl Decoder {
     fn learned(&mut self, described: Described, credit: Credit, ctx: &mut Context<Self>) {
         let Described { table, plan } = described;
         self.core.learn(table.clone());
-        self.router.do_send(TableLearned { table, plan });
+        self.learned.do_send(TableLearned { table, plan });
         let step = self.core.resume();
         self.follow(step, credit, ctx);
         self.drain(ctx);

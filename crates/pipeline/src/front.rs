@@ -4,13 +4,19 @@ use crate::acknowledger::{self, Acknowledger, Flush, Positions, WriteWatermark};
 use crate::batch::{Advanced, Durable, LaneBatch, LaneReady, Retire, SnapshotRead};
 use crate::decoder::Decoder;
 use crate::describe::Describe;
+use crate::failure::Failure;
 use crate::guardian::Guardian;
+use crate::hosts::{Host, Hosts, Upstream};
 use crate::lanes::Lanes;
 use crate::progress::Progress;
-use crate::reader::{self, Obey, OpenStream, Order, Reader};
+use crate::reader::Order;
 use crate::router::Router;
 use crate::snapshot::{self, Snapshot};
+use crate::upstream::{
+    Inlet, OpenStage, ReadFrom, Sink, Source, SourceParts, UpstreamStage, failing,
+};
 use actix::{Actor, Addr, Recipient};
+use postgres::settings::Settings;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,40 +48,69 @@ pub struct Front {
 }
 
 enum Feed {
-    Stream { reader: Addr<Reader>, decoder: Addr<Decoder> },
+    /// The decoder, unless it is where the source is.
+    Stream {
+        source: Source,
+        decoder: Option<Addr<Decoder>>,
+    },
     Snapshot(Addr<Snapshot>),
 }
 
 /// How to feed a front from the stream.
 pub struct StreamFeed {
-    pub open: OpenStream,
-    pub decoder: wal::decoder::Decoder,
+    /// Of the reader; a decoder elsewhere is opened by the same.
+    pub open: OpenStage,
+    pub settings: Settings,
     pub describe: Rc<dyn Describe>,
-    /// The position that is confirmed already.
-    pub confirmed: Lsn,
     pub write: WriteWatermark,
+    /// Where the stages before the router run.
+    pub places: Upstream,
+    pub hosts: Rc<dyn Hosts>,
 }
 
 impl Context<'_> {
     /// A front over the replication stream.
     #[must_use]
     pub fn stream(&self, feed: StreamFeed) -> Front {
-        let StreamFeed { open, decoder, describe, confirmed, write } = feed;
-        let (confirmed, watched) = watch::channel(confirmed);
+        let StreamFeed { open, settings, describe, write, places, hosts } = feed;
+        let (confirmed, watched) = watch::channel(open.confirmed);
         let (router, acknowledger) = self.middle(write, confirmed);
+        let start = |stage, host: &Host| match host {
+            Host::Here => None,
+            Host::Node(node) => {
+                let open = OpenStage { stage, ..open.clone() };
+                Some(hosts.start_stage(node, open, self.budget.clone()))
+            }
+            Host::Nowhere => {
+                let cause = format!("no node can have the {stage} of the task");
+                Some(failing(Failure::transient(cause)))
+            }
+        };
+        let (decoded, learned) = (router.clone().recipient(), router.clone().recipient());
+        let progress = Arc::clone(self.progress);
+        if let Some(start) = start(UpstreamStage::Decoder, &places.decoder) {
+            let sink = Sink::Router { learned, decoded, describe };
+            let line = self.line(Stage::Decoder);
+            let source = Inlet::new(start, sink, watched, progress, line).start();
+            let source = Source::Elsewhere(source);
+            return self.begin(router, acknowledger, Feed::Stream { source, decoder: None });
+        }
         let line = self.line(Stage::Decoder);
-        let decoder = Decoder::new(decoder, describe, router.clone(), line).start();
-        let parts = reader::Parts {
-            open,
-            budget: self.budget.clone(),
+        let core = wal::decoder::Decoder::new(wal::decoder::Options::default());
+        let decoder = Decoder::new(core, describe, decoded, learned, line).start();
+        let from = match start(UpstreamStage::Reader, &places.reader) {
+            None => ReadFrom::Here(open.stream(settings), self.budget.clone()),
+            Some(start) => ReadFrom::Elsewhere(start),
+        };
+        let parts = SourceParts {
             confirmed: watched,
             decoder: decoder.clone().recipient(),
             eager: self.eager,
-            progress: Arc::clone(self.progress),
+            progress,
             lifeline: self.line(Stage::Reader),
         };
-        let reader = Reader::new(parts).start();
-        self.begin(router, acknowledger, Feed::Stream { reader, decoder })
+        let source = Source::begin(from, parts);
+        self.begin(router, acknowledger, Feed::Stream { source, decoder: Some(decoder) })
     }
 
     /// A front over the initial snapshot. `make` gets the router and the snapshot's lifeline.
@@ -144,8 +179,8 @@ impl Front {
 
     /// Takes nothing more in.
     pub fn pause(&self) {
-        if let Feed::Stream { reader, .. } = &self.feed {
-            reader.do_send(Obey(Order::Pause));
+        if let Feed::Stream { source, .. } = &self.feed {
+            source.obey(Order::Pause);
         }
     }
 
@@ -157,13 +192,16 @@ impl Front {
     /// Ends this life. Waits up to `patience` for the reader to take leave of the server.
     pub async fn retire(self, patience: Duration) {
         match &self.feed {
-            Feed::Stream { reader, decoder } => {
-                decoder.do_send(Retire);
-                reader.do_send(Obey(Order::Close));
+            Feed::Stream { source, decoder } => {
+                if let Some(decoder) = decoder {
+                    decoder.do_send(Retire);
+                }
+                source.obey(Order::Close);
                 let until = tokio::time::Instant::now() + patience;
-                while reader.connected() && tokio::time::Instant::now() < until {
+                while source.connected() && tokio::time::Instant::now() < until {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
+                source.retire();
             }
             Feed::Snapshot(snapshot) => snapshot.do_send(Retire),
         }

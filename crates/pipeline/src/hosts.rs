@@ -1,5 +1,5 @@
-//! Where lanes run: in this process, or on another node. What carries orders there is not this package's
-//! business.
+//! Where the stages around a router run: in its process, or on another node. What carries orders there is not
+//! this package's business.
 
 use crate::commit::CommitBudget;
 use crate::failure::Failure;
@@ -8,6 +8,7 @@ use crate::link::Receiver;
 use crate::planner::Pins;
 use crate::producer::StartLane;
 use crate::progress::Progress;
+use crate::upstream::{self, OpenStage};
 use kafka::names::{LaneId, Names};
 use kafka::settings::Settings;
 use record::encode::Encoder;
@@ -18,9 +19,10 @@ use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
+use supervision::Budget;
 use wal::Position;
 
-/// Where a lane shall run.
+/// Where a stage or a lane shall run.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Host {
     Here,
@@ -48,31 +50,52 @@ pub struct OpenLane {
     pub pins: Pins,
 }
 
-/// Says where lanes run, and starts them there.
+/// Where the stages before the router shall run.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Upstream {
+    pub reader: Host,
+    pub decoder: Host,
+}
+
+/// Says where stages and lanes run, and starts them there.
 pub trait Hosts {
+    /// Where the stages before the router shall run now.
+    fn upstream(&self) -> Upstream;
+
+    /// A stage before the router on another node. What comes from there is paid from `budget`.
+    fn start_stage(&self, node: &str, open: OpenStage, budget: Budget) -> upstream::Start;
+
     /// Where a lane shall run now.
     fn of(&self, lane: u8) -> Host;
 
     /// A lane on another node. `progress` is told what it writes.
     fn start(&self, node: &str, open: OpenLane, progress: Arc<Progress>) -> StartLane;
 
-    /// Resolves when [`Self::of`] may answer otherwise than before.
+    /// Resolves when [`Self::of`] or [`Self::upstream`] may answer otherwise than before.
     fn changed(&self) -> Pin<Box<dyn Future<Output = ()>>>;
 }
 
-/// Every lane runs in this process.
+/// Everything runs in this process.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Here;
 
 impl Hosts for Here {
+    fn upstream(&self) -> Upstream {
+        Upstream { reader: Host::Here, decoder: Host::Here }
+    }
+
+    fn start_stage(&self, node: &str, _: OpenStage, _: Budget) -> upstream::Start {
+        upstream::failing(no_node(node))
+    }
+
     fn of(&self, _: u8) -> Host {
         Host::Here
     }
 
     fn start(&self, node: &str, _: OpenLane, _: Arc<Progress>) -> StartLane {
-        let cause = format!("there is no node `{node}` outside a cluster");
+        let failure = no_node(node);
         Box::new(move |report| {
-            report(crate::lane::Event::Failed(Failure::fatal(cause)));
+            report(crate::lane::Event::Failed(failure));
             Box::new(drop)
         })
     }
@@ -80,6 +103,10 @@ impl Hosts for Here {
     fn changed(&self) -> Pin<Box<dyn Future<Output = ()>>> {
         Box::pin(std::future::pending())
     }
+}
+
+fn no_node(node: &str) -> Failure {
+    Failure::fatal(format!("there is no node `{node}` outside a cluster"))
 }
 
 impl fmt::Display for Host {

@@ -1,10 +1,11 @@
-//! The stages as actors, what supervises them, and how a task runs in one process.
+//! The stages as actors, what supervises them, and how a task runs, in one process or with stages elsewhere.
 //!
 //! * [`reader`] → [`decoder`] → [`router`] → [`producer`] (with its [`lane`] thread) → Kafka;
 //!   [`acknowledger`] finds what may be confirmed. [`batch`]: what travels between them.
 //! * [`task`]: one life of a task: where it begins ([`start`]), its [`snapshot`], its [`front`]s and
 //!   [`lanes`], what follows a [`failure`].
-//! * [`hosts`]: where lanes run; [`link`]: batches of a lane as bytes, for a lane that another node writes.
+//! * [`hosts`]: where stages and lanes run; [`upstream`]: the stages before the router, here or elsewhere; [`link`]:
+//!   what stages on different nodes hand to each other, as bytes.
 //! * [`capture`]: which tables are published and read; [`planner`]: their topics, pins and plans.
 //! * [`mod@precheck`], [`mod@objects`], [`mod@tail`]: what looks without writing. [`progress`], [`rate`]: figures.
 
@@ -37,6 +38,7 @@ pub mod source;
 pub mod start;
 pub mod tail;
 pub mod task;
+pub mod upstream;
 
 pub use failure::Failure;
 pub use objects::{ObjectRow, objects};

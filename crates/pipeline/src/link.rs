@@ -1,15 +1,18 @@
-//! Batches of a lane as bytes, for a lane that another node writes.
+//! What stages hand to each other as bytes, for stages on different nodes: batches of a lane here, what
+//! comes before the router in [`upstream`].
 //!
 //! [`Sender`] cuts a lane's part out of its batch and sends each table version once; [`Receiver`] checks
 //! everything before it uses it, and makes the same [`crate::batch::LaneBatch`] of it. What carries the frames is not
 //! its business.
 //!
-//! A message is a version byte, the length of a head, the head (`wire`, bincode), then the tuples as
-//! PostgreSQL sent them. It travels in frames of bounded size (`frame`) with number and checksum.
+//! A message (`message`) is a version byte, the length of a head, the head (`wire`, bincode), then the tuples
+//! as PostgreSQL sent them. It travels in frames of bounded size (`frame`) with number and checksum.
 
 mod frame;
+mod message;
 mod receiver;
 mod sender;
+pub mod upstream;
 mod wire;
 
 pub use frame::FRAME_BYTES_MAX;
@@ -31,14 +34,15 @@ pub enum LinkError {
     #[error("a batch of more than {} MiB came over a link", frame::MESSAGE_BYTES_MAX >> 20)]
     TooLarge,
     #[error(
-        "the batch is of link version {version}, this node reads version {}; run nodes of neighbouring releases",
-        wire::VERSION
+        "the batch is of link version {version}, this node reads version {expected}; run nodes of neighbouring releases"
     )]
-    Version { version: u8 },
+    Version { version: u8, expected: u8 },
     #[error("the batch cannot be read: {0}")]
     Malformed(String),
     #[error("the batch contradicts itself: {0}")]
     Inconsistent(&'static str),
+    #[error("version {version} of relation {oid} was never described on this link")]
+    Undescribed { oid: u32, version: u32 },
     #[error("{schema}.{table} cannot be planned here as it was where it came from: {cause}")]
     Plan { schema: Box<str>, table: Box<str>, cause: String },
     #[error("a batch of {bytes} bytes has no place in a message")]

@@ -1,4 +1,4 @@
-//! A task in one process: opens the lanes, finds where to begin, keeps a front running, ends.
+//! A task where its router is: opens the lanes, finds where to begin, keeps a front running, ends.
 //!
 //! The loop below is the one place that decides; it is told of everything by the guardian.
 
@@ -12,18 +12,17 @@ use crate::describe::Catalog;
 use crate::failure::Failure;
 use crate::front::{self, Front, StreamFeed};
 use crate::guardian::{Guardian, News};
-use crate::hosts::{Here, Hosts};
+use crate::hosts::{Here, Hosts, Upstream};
 use crate::lanes::{Factory, Lanes};
 use crate::meta::Meta;
 use crate::planner::Planner;
 use crate::progress::{Progress, Trouble};
-use crate::source::open_stream;
+use crate::upstream::{OpenStage, UpstreamStage, slot_name};
 use actix::{Actor, Addr};
 use kafka::meta::{MetaState, Watermark};
 use kafka::names::Names;
 use kafka::topics::Admin;
 use postgres::Session;
-use postgres::replication::StreamOptions;
 use revision::Present;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -38,13 +37,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use wal::{Lsn, Position};
 
-/// Row bytes that one task may hold between the WAL and Kafka.
-const CREDIT_BYTES_MAX: u32 = 20 << 20;
 /// How long a drain may take before the rest is left to the next start.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 const CLOSE_MAX: Duration = Duration::from_secs(5);
-/// Version of pgoutput's protocol that every server since 11 speaks.
-const PROTOCOL: u32 = 1;
 
 /// What is asked of a run.
 #[derive(Clone, Debug, Default)]
@@ -95,7 +90,7 @@ pub async fn run(
     run_on(spec, options, progress, stop, Rc::new(Here)).await
 }
 
-/// As [`run`], with lanes where `hosts` says.
+/// As [`run`], with lanes and the stages before the router where `hosts` says. The snapshot is read here.
 pub async fn run_on(
     spec: Arc<config::Task>,
     options: Options,
@@ -275,10 +270,10 @@ impl Opening {
             policy: self.retries.policy,
         };
         let lanes = Lanes::start(factory, present.lanes);
-        let budget = Budget::new(CREDIT_BYTES_MAX);
+        let budget = crate::upstream::budget();
         self.progress.paid_from(&budget);
         Ok(Task {
-            slot_name: format!("{}{}", spec.source.slot_prefix, spec.task),
+            slot_name: slot_name(spec),
             spec: Arc::clone(spec),
             options: self.options.clone(),
             progress: Arc::clone(&self.progress),
@@ -287,6 +282,8 @@ impl Opening {
             kafka: self.kafka.clone(),
             names: self.names.clone(),
             retries: Retries::new(&spec.retry),
+            hosts: Rc::clone(&self.hosts),
+            upstream: None,
             planner: Rc::new(planner),
             meta,
             state: Rc::new(RefCell::new(state)),
@@ -317,6 +314,9 @@ struct Task {
     kafka: kafka::settings::Settings,
     names: Names,
     retries: Retries,
+    hosts: Rc<dyn Hosts>,
+    /// Where the stages before the router were in the last life of the front.
+    upstream: Option<Upstream>,
     planner: Rc<Planner>,
     meta: Meta,
     /// What the meta lane holds.
@@ -344,6 +344,8 @@ enum End {
     /// Everything of the present revision is durable.
     Revision,
     Stopped,
+    /// The stages before the router are to run elsewhere.
+    Moved,
     Failure(Failure),
 }
 
@@ -379,7 +381,7 @@ impl Task {
     async fn recover(&mut self, mut end: End) -> Result<(), Outcome> {
         loop {
             let failure = match end {
-                End::Revision => return Ok(()),
+                End::Revision | End::Moved => return Ok(()),
                 End::Outcome(outcome) => return Err(outcome),
                 End::Stopped => return Err(Outcome::Stopped { retained_bytes: None }),
                 End::Failure(failure) => failure,
@@ -394,6 +396,7 @@ impl Task {
 
     /// One life of the front, from the first SQL to its end.
     async fn one_generation(&mut self) -> Result<std::convert::Infallible, End> {
+        self.upstream = None;
         self.lanes_open().await?;
         self.generation += 1;
         let stop = self.stop.clone();
@@ -418,22 +421,23 @@ impl Task {
         session: Rc<Session>,
         from: Lsn,
     ) -> Result<std::convert::Infallible, End> {
-        let options = StreamOptions {
-            slot: self.slot_name.clone(),
-            from,
-            line: Some(begin::line(&session)),
-            publications: vec![self.slot_name.clone()],
-            protocol: PROTOCOL,
-            messages: false,
-            binary: false,
-        };
-        let confirmed = self.watermark_lsn().unwrap_or(from);
+        let places = self.hosts.upstream();
+        self.upstream = Some(places.clone());
         let feed = StreamFeed {
-            open: open_stream(self.postgres.clone(), options),
-            decoder: wal::decoder::Decoder::new(wal::decoder::Options::default()),
+            open: OpenStage {
+                stage: UpstreamStage::Reader,
+                spec: Arc::clone(&self.spec),
+                generation: self.generation,
+                from,
+                line: begin::line(&session),
+                confirmed: self.watermark_lsn().unwrap_or(from),
+                eager: self.is_eager(),
+            },
+            settings: self.postgres.clone(),
             describe: Rc::new(Catalog::new(Rc::clone(&session), Rc::clone(&self.planner))),
-            confirmed,
             write: self.watermark_writer(&session),
+            places,
+            hosts: Rc::clone(&self.hosts),
         };
         info!(generation = self.generation, lsn = %from, "streaming");
         self.progress.streaming.store(true, Relaxed);
@@ -476,9 +480,19 @@ impl Task {
             positions: &self.positions,
             progress: &self.progress,
             guardian: &self.guardian,
-            eager: self.options.until_caught_up || self.end.is_some(),
+            eager: self.is_eager(),
             end: self.end,
         }
+    }
+
+    /// Whether somebody waits for each position.
+    fn is_eager(&self) -> bool {
+        self.options.until_caught_up || self.end.is_some()
+    }
+
+    /// Whether the stages before the router are to run elsewhere than they did.
+    fn has_moved(&self) -> bool {
+        self.upstream.as_ref().is_some_and(|places| *places != self.hosts.upstream())
     }
 
     /// Where the lanes of the spec stand; more may be open, to take them from an older owner.

@@ -10,6 +10,6 @@ pub mod lifeline;
 pub mod restart;
 
 pub use class::FailureClass;
-pub use credit::{Budget, Credit};
+pub use credit::{Budget, Credit, Lent, TellLender};
 pub use lifeline::{Lifeline, Stage, StageFailed};
 pub use restart::{FailureLog, RestartPolicy, Verdict};

@@ -406,12 +406,12 @@ fn ineligible(node: &str, worker: &Worker) -> Error {
     Error::new(Code::State, format!("worker `{node}` {why}"), remedy)
 }
 
-/// Parts that each worker has: fronts, then lanes.
+/// Parts that each worker has: fronts, or stages of them, then lanes.
 pub(super) fn loads(placements: &BTreeMap<String, Placement>) -> BTreeMap<&str, (u32, u32)> {
     let mut loads: BTreeMap<&str, (u32, u32)> = BTreeMap::new();
     for placement in placements.values() {
-        for front in placement.front.iter() {
-            loads.entry(front).or_default().0 += 1;
+        for node in placement.front_nodes() {
+            loads.entry(node).or_default().0 += 1;
         }
         for lane in placement.lanes.iter().flatten() {
             loads.entry(lane).or_default().1 += 1;

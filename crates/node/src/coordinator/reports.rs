@@ -61,9 +61,9 @@ impl Reports {
         self.last.remove(task);
     }
 
-    /// What the worker of the front says, if it has carried out the present placement.
+    /// What the worker of the router, which keeps the front running, says, if it has carried out the present placement.
     pub(super) fn of_front(&self, task: &str, placement: &Placement) -> Option<&TaskReport> {
-        let report = self.last.get(task)?.get(placement.front.as_deref()?)?;
+        let report = self.last.get(task)?.get(placement.router()?)?;
         (report.placement_rev == placement.rev).then_some(report)
     }
 
@@ -72,9 +72,9 @@ impl Reports {
     pub(super) fn folded(&self, task: &str, placement: &Placement) -> Option<TaskReport> {
         let of_task = self.last.get(task)?;
         let by = |node: &str| of_task.get(node);
-        let mut folded = placement.front.as_deref().and_then(by).cloned().unwrap_or_default();
+        let mut folded = placement.router().and_then(by).cloned().unwrap_or_default();
         for lane in folded.lanes.iter_mut().filter(|it| it.node.is_empty()) {
-            lane.node = placement.front.clone().unwrap_or_default();
+            lane.node = placement.router().unwrap_or_default().to_owned();
         }
         let mut lanes: BTreeMap<u32, _> =
             std::mem::take(&mut folded.lanes).into_iter().map(|lane| (lane.lane, lane)).collect();

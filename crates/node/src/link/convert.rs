@@ -50,9 +50,25 @@ pub struct Caller {
     pub placement_rev: u64,
 }
 
+pub(super) fn refused(cause: impl Into<String>) -> Error {
+    Error::new(Code::Argument, cause, "run one release everywhere")
+}
+
+pub(super) fn spec_out(spec: &config::Task) -> Result<Vec<u8>, Failure> {
+    serde_json::to_vec(spec)
+        .map_err(|error| Failure::fatal(format!("the spec cannot be written as JSON: {error}")))
+}
+
+pub(super) fn spec_in(spec: &[u8], task: &str) -> Result<config::Task, Error> {
+    let spec: config::Task = serde_json::from_slice(spec)
+        .map_err(|error| refused(format!("the spec of task `{task}` cannot be read: {error}")))?;
+    if spec.task != task {
+        return Err(refused(format!("the spec of task `{task}` is that of `{}`", spec.task)));
+    }
+    Ok(spec)
+}
+
 pub(super) fn open_out(open: &OpenLane, caller: Caller) -> Result<v1::OpenLane, Failure> {
-    let spec = serde_json::to_vec(&*open.spec)
-        .map_err(|error| Failure::fatal(format!("the spec cannot be written as JSON: {error}")))?;
     Ok(v1::OpenLane {
         protocol: caller.protocol,
         task: open.spec.task.clone(),
@@ -64,28 +80,19 @@ pub(super) fn open_out(open: &OpenLane, caller: Caller) -> Result<v1::OpenLane, 
         anew: open.anew,
         routed: u32::from(open.routed),
         pins: open.pins.all().into_iter().collect(),
-        spec,
+        spec: spec_out(&open.spec)?,
         owner: caller.node,
     })
 }
 
 pub(super) fn open_in(open: v1::OpenLane) -> Result<OpenLane, Error> {
-    let refused = |cause: String| Error::new(Code::Argument, cause, "run one release everywhere");
     let number = |what: &str, value: u32| {
         u8::try_from(value)
             .ok()
             .filter(|it| *it <= 64)
             .ok_or_else(|| refused(format!("{what} {value} is none: a task has 64 lanes at most")))
     };
-    let spec: config::Task = serde_json::from_slice(&open.spec).map_err(|error| {
-        refused(format!("the spec of task `{}` cannot be read: {error}", open.task))
-    })?;
-    if spec.task != open.task {
-        return Err(refused(format!(
-            "the spec of task `{}` is that of `{}`",
-            open.task, spec.task
-        )));
-    }
+    let spec = spec_in(&open.spec, &open.task)?;
     Ok(OpenLane {
         lane: number("lane", open.lane)?,
         routed: number("a number of lanes of", open.routed)?,

@@ -3,8 +3,11 @@
 //! A lane is taken only where the control topic has placed it here, and only from the node that it has
 //! placed the task's router on. Who may write is decided by Kafka all the same: opening fences.
 
-use super::convert;
-use crate::state::ClusterState;
+use super::convert::{self, refused};
+use super::peers::Peers;
+use super::stage::HostedStages;
+use super::stage::server::Answers;
+use crate::state::{ClusterState, Placement};
 use bytes::Bytes;
 use pipeline::hosts::OpenLane;
 use pipeline::lane::{Event, Order, Orders, Report};
@@ -31,7 +34,7 @@ const LANE_BYTES_MAX: u32 = 64 << 20;
 /// How long the placement that a caller names may take to be read here.
 const PLACEMENT_WAIT_MAX: Duration = Duration::from_secs(5);
 /// A caller says at once what it wants.
-const OPEN_WAIT_MAX: Duration = Duration::from_secs(5);
+pub(super) const OPEN_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// A lane that this node writes, for its reports.
 #[derive(Clone, Debug)]
@@ -87,6 +90,9 @@ pub struct LinkService {
     pub secrets_dir: PathBuf,
     pub cluster: watch::Receiver<Arc<ClusterState>>,
     pub lanes: HostedLanes,
+    pub stages: HostedStages,
+    /// For a decoder here whose reader is elsewhere.
+    pub peers: Peers,
 }
 
 #[tonic::async_trait]
@@ -111,29 +117,38 @@ impl Link for LinkService {
         let open = convert::open_in(open)?;
         Ok(Response::new(self.begin(owner, open, down)?))
     }
-}
 
-fn refused(cause: &str) -> Error {
-    Error::new(Code::Argument, cause, "run one release everywhere")
+    type StageStream = Answers;
+
+    async fn stage(
+        &self,
+        request: Request<Streaming<v1::StageDown>>,
+    ) -> Result<Response<Self::StageStream>, Status> {
+        Ok(Response::new(self.begin_stage(request).await?))
+    }
 }
 
 impl LinkService {
-    async fn is_placed_here(&self, open: &v1::OpenLane) -> Result<(), Error> {
+    /// Where a task runs, as this node has read it: not before `rev`.
+    pub(super) async fn placement(&self, task: &str, rev: u64) -> Result<Placement, Error> {
         let mut cluster = self.cluster.clone();
-        let rev = |state: &Arc<ClusterState>| state.placements.get(&open.task).map(|it| it.rev);
-        let is_read = |state: &Arc<ClusterState>| Some(open.placement_rev) <= rev(state);
+        let is_read = |state: &Arc<ClusterState>| {
+            state.placements.get(task).is_some_and(|placement| rev <= placement.rev)
+        };
         let read = tokio::time::timeout(PLACEMENT_WAIT_MAX, cluster.wait_for(is_read)).await;
-        if !matches!(read, Ok(Ok(_))) {
-            let cause = format!(
-                "placement {} of task `{}` has not been read here yet",
-                open.placement_rev, open.task
-            );
-            return Err(Error::new(Code::Unreachable, cause, "check that this node reaches Kafka"));
+        if let Ok(Ok(state)) = read
+            && let Some(placement) = state.placements.get(task)
+        {
+            return Ok(placement.clone());
         }
-        let state = self.cluster.borrow().clone();
-        let placement = state.placements.get(&open.task);
-        let lane = placement.and_then(|it| it.lanes.get(open.lane as usize)?.as_deref());
-        let router = placement.and_then(|it| it.router());
+        let cause = format!("placement {rev} of task `{task}` has not been read here yet");
+        Err(Error::new(Code::Unreachable, cause, "check that this node reaches Kafka"))
+    }
+
+    async fn is_placed_here(&self, open: &v1::OpenLane) -> Result<(), Error> {
+        let placement = self.placement(&open.task, open.placement_rev).await?;
+        let lane = placement.lanes.get(open.lane as usize).and_then(|it| it.as_deref());
+        let router = placement.router();
         if lane != Some(&self.node) || router != Some(&open.owner) {
             let cause = format!(
                 "lane {} of task `{}` is placed on {} and its router on {}, not on {} and {}",

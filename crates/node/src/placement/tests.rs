@@ -237,12 +237,14 @@ fn some_workers() -> impl Strategy<Value = Workers> {
 
 fn some_placements() -> impl Strategy<Value = Placements> {
     let node = || prop::option::weighted(0.8, "w[0-7]");
-    let placement = (node(), node(), prop::collection::vec(node(), 0..9)).prop_map(
-        |(front, decoder, lanes)| {
-            let decoder = decoder.filter(|it| front.as_ref().is_some_and(|front| front != it));
-            Placement { rev: 7, front, decoder, lanes, ..Placement::default() }
-        },
-    );
+    let lanes = prop::collection::vec(node(), 0..9);
+    let placement = (node(), node(), node(), lanes).prop_map(|(front, decoder, router, lanes)| {
+        let parted = |node: Option<String>| {
+            node.filter(|it| front.as_ref().is_some_and(|front| front != it))
+        };
+        let (decoder, router) = (parted(decoder), parted(router));
+        Placement { rev: 7, front, decoder, router, lanes, ..Placement::default() }
+    });
     prop::collection::btree_map("t[0-4]", placement, 0..5)
 }
 
@@ -361,6 +363,29 @@ proptest! {
             let parted = placement.decoder.is_some() || placement.router.is_some();
             prop_assert!(!(one && parted));
         }
+    }
+
+    /// A front whose stages are on workers of their own loses one of these.
+    #[test]
+    fn a_stage_whose_worker_died_moves_alone(dead in 0usize..3, spare in 1usize..4) {
+        let stages = [("reader", Part::Reader), ("decoder", Part::Decoder), ("router", Part::Router)];
+        let mut tasks = Tasks::from([task("shop", 0)]);
+        let shop = tasks.get_mut("shop").expect("the task");
+        let [reader, decoder, router] = stages.map(|(name, _)| labels(&format!("stage={name}")));
+        shop.labels = config::Placement { reader, decoder, router, ..config::Placement::default() };
+        let mut workers: Workers = (0..=spare)
+            .flat_map(|number| stages.map(|(name, _)| (format!("{name}{number}"), name)))
+            .map(|(node, name)| worker(&node, &format!("stage={name}")))
+            .collect();
+        let before = place(&tasks, &workers, &Placements::new(), Scope::All);
+        let placement = &before.placements["shop"];
+        let nodes = [placement.front.as_deref(), placement.decoder(), placement.router()];
+        let gone = nodes[dead].expect("a worker of its own").to_owned();
+        workers.remove(&gone);
+        let after = place(&tasks, &workers, &before.placements, Scope::All);
+        let [only] = &after.moves[..] else { panic!("{:?}", after.moves) };
+        prop_assert_eq!((only.part, only.from.as_ref()), (stages[dead].1, Some(&gone)));
+        prop_assert!(only.to.as_ref().is_some_and(|it| it.starts_with(stages[dead].0)));
     }
 
     /// Where every worker may have every lane, no plan that is balanced moves fewer.

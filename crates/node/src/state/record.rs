@@ -169,6 +169,14 @@ impl Placement {
         self.router.as_deref().or(self.front.as_deref())
     }
 
+    /// Every node that has a stage of the front, once.
+    pub fn front_nodes(&self) -> impl Iterator<Item = &str> {
+        let nodes = [self.front.as_deref(), self.decoder(), self.router()];
+        (0..nodes.len())
+            .filter(move |&it| !nodes[..it].contains(&nodes[it]))
+            .filter_map(move |it| nodes[it])
+    }
+
     /// Every node that has a part, as often as it has one.
     pub fn nodes(&self) -> impl Iterator<Item = &str> {
         let front = [&self.front, &self.decoder, &self.router];

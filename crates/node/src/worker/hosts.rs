@@ -1,15 +1,19 @@
-//! Where the lanes of a task that runs here are: as its placement says, which may change at any time.
+//! Where the stages and lanes of a task whose router is here are: as its placement says, which may change at
+//! any time.
 
 use super::Context;
 use crate::link::client::{self, Place};
+use crate::link::stage::client::From;
 use crate::state::{ClusterState, Placement};
 use pipeline::Progress;
-use pipeline::hosts::{Host, Hosts, OpenLane};
+use pipeline::hosts::{Host, Hosts, OpenLane, Upstream};
 use pipeline::lane::Event;
 use pipeline::producer::StartLane;
+use pipeline::upstream::{self, OpenStage};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use supervision::Budget;
 use tokio::runtime::Handle;
 
 /// The hosts of one task.
@@ -28,18 +32,37 @@ impl Placed {
     fn placement(&self) -> Option<Placement> {
         self.context.cluster.borrow().placements.get(&self.task).cloned()
     }
+
+    fn host(&self, node: Option<&str>) -> Host {
+        match node {
+            Some(node) if node == self.context.node.node => Host::Here,
+            Some(node) => Host::Node(node.to_owned()),
+            None => Host::Nowhere,
+        }
+    }
 }
 
 impl Hosts for Placed {
+    fn upstream(&self) -> Upstream {
+        let placement = self.placement().unwrap_or_default();
+        Upstream {
+            reader: self.host(placement.front.as_deref()),
+            decoder: self.host(placement.decoder()),
+        }
+    }
+
+    fn start_stage(&self, node: &str, open: OpenStage, budget: Budget) -> upstream::Start {
+        let Context { node: own, peers, .. } = &self.context;
+        let from = From { node: &own.node, peers, runtime: self.runtime.clone() };
+        from.start(node, &self.placement().unwrap_or_default(), open, budget)
+    }
+
     fn of(&self, lane: u8) -> Host {
-        let own = &self.context.node.node;
         let Some(placement) = self.placement() else { return Host::Nowhere };
         match placement.lanes.get(usize::from(lane)) {
-            Some(Some(node)) if node == own => Host::Here,
-            Some(Some(node)) => Host::Node(node.clone()),
-            Some(None) => Host::Nowhere,
-            // Of the revision before, which had more lanes: they are sealed beside the front.
-            None if placement.front.as_ref() == Some(own) => Host::Here,
+            Some(owner) => self.host(owner.as_deref()),
+            // Of the revision before, which had more lanes: they are sealed beside the router.
+            None if placement.router() == Some(&self.context.node.node) => Host::Here,
             None => Host::Nowhere,
         }
     }

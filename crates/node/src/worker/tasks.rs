@@ -18,7 +18,7 @@ const OVERTAKEN_PAUSE: Duration = Duration::from_secs(5);
 /// How long a front that shall run elsewhere, or anew, may take to drain.
 const DRAIN_MAX: Duration = Duration::from_secs(20);
 
-/// The fronts on this worker. Clones share them.
+/// The fronts whose router is on this worker. Clones share them.
 #[derive(Clone)]
 pub(super) struct Tasks {
     context: Context,
@@ -98,7 +98,8 @@ impl Tasks {
     fn wanted(&self, state: &ClusterState, name: &str) -> Option<(Wanted, u64)> {
         let placement = state.placements.get(name)?;
         let task = state.tasks.get(name)?;
-        if placement.front.as_ref() != Some(&self.context.node.node) {
+        // Where the router is, the front is kept running.
+        if placement.router() != Some(&self.context.node.node) {
             return None;
         }
         let release = match task.desired {
@@ -147,7 +148,8 @@ impl Tasks {
     /// Whether anything runs here.
     pub(super) fn is_busy(&self) -> bool {
         let runs = self.lock().values().any(|it| !it.runner.has_ended());
-        runs || !self.context.hosted.all().is_empty()
+        let Context { hosted, stages, .. } = &self.context;
+        runs || !hosted.all().is_empty() || !stages.all().is_empty()
     }
 
     /// Until nothing runs here any more.

@@ -1,4 +1,4 @@
-//! What the HTTP port of a worker shows: its own fronts and lanes, and whether it can do its work.
+//! What the HTTP port of a worker shows: its own stages and lanes, and whether it can do its work.
 
 use super::Context;
 use super::tasks::Tasks;
@@ -37,12 +37,12 @@ fn can_work(context: &Context, tasks: &Tasks) -> Result<(), String> {
 fn status(context: &Context, tasks: &Tasks) -> Status {
     let cluster = context.cluster.borrow().clone();
     let mut shown: Vec<Task> = tasks.fronts().into_iter().map(|it| front(&cluster, it)).collect();
+    for (name, ..) in context.stages.all() {
+        place_of(&mut shown, &cluster, &name);
+    }
     let hosted = context.hosted.all();
     for ((name, lane), it) in hosted {
-        let at = shown.iter().position(|task| task.name == name).unwrap_or_else(|| {
-            shown.push(Task::of(placed(&cluster, &name, None), spec(&cluster, &name)));
-            shown.len() - 1
-        });
+        let at = place_of(&mut shown, &cluster, &name);
         let lane = u32::from(lane);
         let lanes = &mut shown[at].lanes;
         let at = lanes.iter().position(|one| one.lane == lane).unwrap_or_else(|| {
@@ -68,7 +68,15 @@ fn status(context: &Context, tasks: &Tasks) -> Status {
     }
 }
 
-/// A task whose front is here, with everything that its figures say.
+/// Where a task is shown; one that was not yet is as its placement says.
+fn place_of(shown: &mut Vec<Task>, cluster: &ClusterState, name: &str) -> usize {
+    shown.iter().position(|task| task.name == name).unwrap_or_else(|| {
+        shown.push(Task::of(placed(cluster, name, None), spec(cluster, name)));
+        shown.len() - 1
+    })
+}
+
+/// A task whose router is here, with everything that its figures say.
 fn front(cluster: &ClusterState, (report, progress): (v1::TaskReport, Arc<Progress>)) -> Task {
     let name = report.task.clone();
     let mut task = Task::of(placed(cluster, &name, Some(report)), spec(cluster, &name));
@@ -109,7 +117,7 @@ fn spec<'a>(cluster: &'a ClusterState, name: &str) -> Option<&'a str> {
 /// This worker, and the leader.
 fn members(context: &Context, leader: Option<&Leader>, tasks: &[Task]) -> Vec<Member> {
     let node = &context.node;
-    let own = |it: &str| u32::from(it == node.node);
+    let has_stage = |it: &&Task| [&it.reader, &it.decoder, &it.router].contains(&&node.node);
     let lanes: usize =
         tasks.iter().flat_map(|it| &it.lanes).filter(|it| it.node == node.node).count();
     let worker = Member {
@@ -119,7 +127,7 @@ fn members(context: &Context, leader: Option<&Leader>, tasks: &[Task]) -> Vec<Me
         version: env!("CARGO_PKG_VERSION").into(),
         labels: node.labels.clone(),
         state: "alive".into(),
-        fronts: tasks.iter().map(|it| own(&it.reader)).sum(),
+        fronts: u32::try_from(tasks.iter().filter(has_stage).count()).unwrap_or(u32::MAX),
         lanes: u32::try_from(lanes).unwrap_or(u32::MAX),
         ..Member::default()
     };

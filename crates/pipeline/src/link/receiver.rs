@@ -1,7 +1,7 @@
 //! Frames → a lane's batches. Nothing that came from outside is used before it was checked.
 
 use super::frame::Joiner;
-use super::{LinkError, wire};
+use super::{LinkError, message, wire};
 use crate::batch::LaneBatch;
 use crate::planner::Pins;
 use bytes::Bytes;
@@ -45,17 +45,8 @@ impl Receiver {
     /// When anything in it is not as it must be: the link must be opened again.
     pub fn take(&mut self, frame: Bytes) -> Result<Option<LaneBatch>, LinkError> {
         let Some(message) = self.joiner.join(frame)? else { return Ok(None) };
-        let Some((&[version, l0, l1, l2, l3], _)) = message.split_first_chunk::<5>() else {
-            return Err(LinkError::Malformed("it has no head".into()));
-        };
-        if version != wire::VERSION {
-            return Err(LinkError::Version { version });
-        }
-        let end = (u32::from_le_bytes([l0, l1, l2, l3]) as usize).saturating_add(5);
-        let head = message.get(5..end);
-        let head = head.ok_or_else(|| LinkError::Malformed("its head is cut off".into()))?;
-        let head = wire::decode(head).map_err(LinkError::Malformed)?;
-        self.batch(head, message.slice(end..)).map(Some)
+        let (head, tuples) = message::read(wire::VERSION, &message)?;
+        self.batch(head, tuples).map(Some)
     }
 
     fn batch(&mut self, head: wire::Head, bytes: Bytes) -> Result<LaneBatch, LinkError> {
@@ -70,7 +61,8 @@ impl Receiver {
         let plan = |&number: &u32| self.tables.get(number as usize).cloned();
         let plans: Option<Vec<_>> = head.tables.iter().map(plan).collect();
         let plans = plans.ok_or(LinkError::Inconsistent("a table was never described"))?;
-        let changes = changes(&head.changes, &plans, head.transactions.len(), &bytes)?;
+        let columns: Vec<_> = plans.iter().map(|plan| plan.table().columns.len()).collect();
+        let changes = changes(&head.changes, &columns, head.transactions.len(), &bytes)?;
         let piece = |piece: &wire::Piece| {
             let change = changes.get(piece.change as usize);
             let change = change.ok_or(LinkError::Inconsistent("a piece is of no change"))?;
@@ -114,8 +106,8 @@ impl Receiver {
         })
     }
 
-    fn planned(&self, table: wire::Table) -> Result<Arc<TablePlan>, LinkError> {
-        let partitions = table.partitions;
+    fn planned(&self, new: wire::PlannedTable) -> Result<Arc<TablePlan>, LinkError> {
+        let wire::PlannedTable { partitions, table } = new;
         let table = Arc::new(table_in(table)?);
         let refused = |cause: String| LinkError::Plan {
             schema: table.schema.clone(),
@@ -131,10 +123,10 @@ impl Receiver {
     }
 }
 
-/// The changes, whose tuples lie one after the other in `bytes` and fill it.
-fn changes(
+/// The changes, whose tuples lie one after the other in `bytes` and fill it. `columns`: of each table.
+pub(super) fn changes(
     changes: &[wire::Change],
-    plans: &[Arc<TablePlan>],
+    columns: &[usize],
     transactions: usize,
     bytes: &[u8],
 ) -> Result<Vec<Change>, LinkError> {
@@ -153,9 +145,8 @@ fn changes(
     };
     let mut all = Vec::with_capacity(changes.len());
     for change in changes {
-        let plan = plans.get(change.table as usize);
-        let plan = plan.ok_or(LinkError::Inconsistent("a change is of no table"))?;
-        let columns = plan.table().columns.len();
+        let columns = columns.get(change.table as usize);
+        let columns = *columns.ok_or(LinkError::Inconsistent("a change is of no table"))?;
         if transactions <= change.transaction as usize {
             return Err(LinkError::Inconsistent("a change is of no transaction"));
         }
@@ -187,7 +178,7 @@ fn changes(
     Ok(all)
 }
 
-fn transaction_in(transaction: &wire::Transaction) -> Transaction {
+pub(super) fn transaction_in(transaction: &wire::Transaction) -> Transaction {
     Transaction {
         xid: transaction.xid,
         commit_lsn: Lsn(transaction.commit_lsn),
@@ -197,7 +188,7 @@ fn transaction_in(transaction: &wire::Transaction) -> Transaction {
     }
 }
 
-fn table_in(table: wire::Table) -> Result<Table, LinkError> {
+pub(super) fn table_in(table: wire::Table) -> Result<Table, LinkError> {
     let mut types: Vec<Arc<Type>> = Vec::with_capacity(table.types.len());
     for type_ in table.types {
         let made = type_in(type_, &types)?;
@@ -223,15 +214,19 @@ fn table_in(table: wire::Table) -> Result<Table, LinkError> {
         version: table.version,
         schema: table.schema.into(),
         name: table.name.into(),
-        identity: match table.identity {
-            wire::Identity::Default => ReplicaIdentity::Default,
-            wire::Identity::Nothing => ReplicaIdentity::Nothing,
-            wire::Identity::Full => ReplicaIdentity::Full,
-            wire::Identity::Index => ReplicaIdentity::Index,
-        },
+        identity: identity_in(table.identity),
         columns,
         key,
     })
+}
+
+pub(super) fn identity_in(identity: wire::Identity) -> ReplicaIdentity {
+    match identity {
+        wire::Identity::Default => ReplicaIdentity::Default,
+        wire::Identity::Nothing => ReplicaIdentity::Nothing,
+        wire::Identity::Full => ReplicaIdentity::Full,
+        wire::Identity::Index => ReplicaIdentity::Index,
+    }
 }
 
 /// A type names only types before it: none can contain itself.

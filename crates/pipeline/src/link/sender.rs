@@ -1,7 +1,7 @@
 //! A lane's part of a batch → frames.
 
 use super::frame::Splitter;
-use super::{LinkError, wire};
+use super::{LinkError, message, wire};
 use crate::batch::LaneBatch;
 use bytes::Bytes;
 use record::plan::TablePlan;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use wal::change::{Old, Span, Transaction};
 use wal::table::ReplicaIdentity;
 use wal::types::{Kind, Type};
-use wal::{Change, Operation};
+use wal::{Change, Operation, Table};
 
 /// The sending end of one link. Lives as long as the link.
 #[derive(Debug, Default)]
@@ -59,15 +59,10 @@ impl Sender {
     pub fn frames(&mut self, batch: &LaneBatch) -> Result<Vec<Bytes>, LinkError> {
         let (head, tuples) = self.head(batch)?;
         let tuple_bytes: usize = tuples.iter().map(|it| (it.end - it.start) as usize).sum();
-        let mut message = Vec::with_capacity(tuple_bytes + 32 * head.changes.len() + 256);
-        message.extend_from_slice(&[wire::VERSION, 0, 0, 0, 0]);
-        let bytes = wire::encode(&head, &mut message).map_err(LinkError::Malformed)?;
-        let length = u32::try_from(bytes).map_err(|_| LinkError::Unsendable { bytes })?;
-        message[1..5].copy_from_slice(&length.to_le_bytes());
-        for tuple in tuples {
-            message.extend_from_slice(batch.batch.slice(tuple));
-        }
-        Ok(self.splitter.split(&message.into()))
+        let bytes = tuple_bytes + 32 * head.changes.len() + 256;
+        let parts = tuples.into_iter().map(|it| batch.batch.slice(it));
+        let message = message::write(wire::VERSION, &head, bytes, parts)?;
+        Ok(self.splitter.split(&message))
     }
 
     /// The head, and the tuples that follow it.
@@ -125,7 +120,7 @@ impl Sender {
     fn number(
         &mut self,
         plan: Arc<TablePlan>,
-        new: &mut Vec<wire::Table>,
+        new: &mut Vec<wire::PlannedTable>,
     ) -> Result<u32, LinkError> {
         let version = (plan.table().oid, plan.table().version);
         match self.known.get(&version) {
@@ -133,7 +128,8 @@ impl Sender {
             Some(_) | None => {
                 let number = self.tables_count;
                 self.tables_count += 1;
-                new.push(table_out(&plan)?);
+                let table = table_out(plan.table())?;
+                new.push(wire::PlannedTable { partitions: plan.partitions(), table });
                 self.known.insert(version, (number, plan));
                 Ok(number)
             }
@@ -141,7 +137,7 @@ impl Sender {
     }
 }
 
-fn transaction_out(transaction: &Transaction) -> wire::Transaction {
+pub(super) fn transaction_out(transaction: &Transaction) -> wire::Transaction {
     wire::Transaction {
         xid: transaction.xid,
         commit_lsn: transaction.commit_lsn.0,
@@ -151,7 +147,7 @@ fn transaction_out(transaction: &Transaction) -> wire::Transaction {
     }
 }
 
-fn change_out(change: &Change, transaction: u32, table: u32) -> wire::Change {
+pub(super) fn change_out(change: &Change, transaction: u32, table: u32) -> wire::Change {
     let bytes = |span: Span| span.end - span.start;
     wire::Change {
         transaction,
@@ -173,8 +169,7 @@ fn change_out(change: &Change, transaction: u32, table: u32) -> wire::Change {
     }
 }
 
-fn table_out(plan: &TablePlan) -> Result<wire::Table, LinkError> {
-    let table = plan.table();
+pub(super) fn table_out(table: &Table) -> Result<wire::Table, LinkError> {
     let mut types = Types::default();
     let column = |column: &wal::Column| wire::Column {
         name: column.name.to_string(),
@@ -187,21 +182,24 @@ fn table_out(plan: &TablePlan) -> Result<wire::Table, LinkError> {
     let columns = table.columns.iter().map(column).collect();
     let key = table.key.iter().map(|&index| u32::try_from(index)).collect::<Result<_, _>>();
     Ok(wire::Table {
-        partitions: plan.partitions(),
         oid: table.oid,
         version: table.version,
         schema: table.schema.to_string(),
         name: table.name.to_string(),
-        identity: match table.identity {
-            ReplicaIdentity::Default => wire::Identity::Default,
-            ReplicaIdentity::Nothing => wire::Identity::Nothing,
-            ReplicaIdentity::Full => wire::Identity::Full,
-            ReplicaIdentity::Index => wire::Identity::Index,
-        },
+        identity: identity_out(table.identity),
         types: types.all,
         columns,
         key: key.map_err(|_| LinkError::Inconsistent("a key column has no number"))?,
     })
+}
+
+pub(super) fn identity_out(identity: ReplicaIdentity) -> wire::Identity {
+    match identity {
+        ReplicaIdentity::Default => wire::Identity::Default,
+        ReplicaIdentity::Nothing => wire::Identity::Nothing,
+        ReplicaIdentity::Full => wire::Identity::Full,
+        ReplicaIdentity::Index => wire::Identity::Index,
+    }
 }
 
 /// Types by number, each after those it names. Types are shared, so their addresses tell them apart.

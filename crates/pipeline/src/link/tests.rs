@@ -42,7 +42,7 @@ fn column(name: &str, type_: &Arc<Type>) -> Column {
 }
 
 /// A table with a type of every kind, some within others.
-fn table(name: &str, version: u32) -> Arc<Table> {
+pub(super) fn table(name: &str, version: u32) -> Arc<Table> {
     let of = |oid, name: &str, kind| {
         Arc::new(Type { oid, schema: "public".into(), name: name.into(), kind })
     };
@@ -80,7 +80,7 @@ fn plan(table: Arc<Table>) -> Arc<TablePlan> {
     Arc::new(TablePlan::new(table, &task_plan(), 0, PARTITIONS, LANES).expect("a plan"))
 }
 
-fn tuple(values: &[Option<Vec<u8>>], bytes: &mut BytesMut) -> Span {
+pub(super) fn tuple(values: &[Option<Vec<u8>>], bytes: &mut BytesMut) -> Span {
     let start = u32::try_from(bytes.len()).expect("small");
     bytes.put_u16(u16::try_from(values.len()).expect("few"));
     for value in values {
@@ -97,10 +97,15 @@ fn tuple(values: &[Option<Vec<u8>>], bytes: &mut BytesMut) -> Span {
 }
 
 /// What a change of the property is made of: lane, part, old and new tuple.
-type Row = (u8, u8, Option<Vec<Option<Vec<u8>>>>, Option<Vec<Option<Vec<u8>>>>);
+pub(super) type Row = (u8, u8, Option<Vec<Option<Vec<u8>>>>, Option<Vec<Option<Vec<u8>>>>);
 
 /// A batch of these rows over two tables and two transactions, as the router would hand it to `lane`.
-fn batch(plans: &[Arc<TablePlan>; 2], lane: u8, generation: u64, rows: &[Row]) -> LaneBatch {
+pub(super) fn batch(
+    plans: &[Arc<TablePlan>; 2],
+    lane: u8,
+    generation: u64,
+    rows: &[Row],
+) -> LaneBatch {
     let transaction = |number: u64| Transaction {
         xid: u32::try_from(number).expect("small"),
         commit_lsn: Lsn(100 * number),
@@ -158,7 +163,7 @@ fn batch(plans: &[Arc<TablePlan>; 2], lane: u8, generation: u64, rows: &[Row]) -
     }
 }
 
-fn plans() -> [Arc<TablePlan>; 2] {
+pub(super) fn plans() -> [Arc<TablePlan>; 2] {
     [plan(table("orders", 1)), plan(table("items", 1))]
 }
 
@@ -205,11 +210,11 @@ fn seen(part: &LaneBatch) -> Vec<String> {
     std::iter::once(whole).chain(part.pieces.iter().map(of)).collect()
 }
 
-fn values() -> impl Strategy<Value = Vec<Option<Vec<u8>>>> {
+pub(super) fn values() -> impl Strategy<Value = Vec<Option<Vec<u8>>>> {
     prop::collection::vec(prop::option::of(prop::collection::vec(any::<u8>(), 0..40)), 0..=4)
 }
 
-fn rows() -> impl Strategy<Value = Vec<Row>> {
+pub(super) fn rows() -> impl Strategy<Value = Vec<Row>> {
     let row = (any::<u8>(), any::<u8>(), prop::option::of(values()), prop::option::of(values()));
     prop::collection::vec(row, 0..30)
 }
@@ -242,7 +247,7 @@ proptest! {
 }
 
 /// A message as the one frame of a link.
-fn framed(message: &[u8]) -> Bytes {
+pub(super) fn framed(message: &[u8]) -> Bytes {
     let mut frame = BytesMut::from(&[0_u8, 0, 0, 0, 0][..]);
     frame.put_u32_le(crc32c::crc32c(message));
     frame.put_slice(message);

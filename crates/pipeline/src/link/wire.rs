@@ -4,23 +4,6 @@
 use bincode::{Decode, Encode};
 
 pub(super) const VERSION: u8 = 1;
-/// Allocations of a head at most. Batches hold 1 MiB of rows, of at least a byte each.
-const HEAD_BYTES_MAX: usize = 256 << 20;
-
-pub(super) fn encode(head: &Head, into: &mut Vec<u8>) -> Result<usize, String> {
-    bincode::encode_into_std_write(head, into, bincode::config::standard())
-        .map_err(|error| error.to_string())
-}
-
-pub(super) fn decode(bytes: &[u8]) -> Result<Head, String> {
-    let limited = bincode::config::standard().with_limit::<HEAD_BYTES_MAX>();
-    let (head, taken) =
-        bincode::decode_from_slice(bytes, limited).map_err(|error| error.to_string())?;
-    if taken != bytes.len() {
-        return Err(format!("{} bytes follow its end", bytes.len() - taken));
-    }
-    Ok(head)
-}
 
 #[derive(Clone, Debug, Decode, Encode, PartialEq)]
 pub(super) struct Head {
@@ -30,7 +13,7 @@ pub(super) struct Head {
     pub committed_end_lsn: Option<u64>,
     pub snapshot: Option<String>,
     /// Versions that the link has not carried yet; they get the next numbers.
-    pub new_tables: Vec<Table>,
+    pub new_tables: Vec<PlannedTable>,
     /// Numbers of the tables that `changes` index.
     pub tables: Vec<u32>,
     pub transactions: Vec<Transaction>,
@@ -90,8 +73,13 @@ pub(super) enum Part {
 
 /// A table version and the pinned partitions of its topic.
 #[derive(Clone, Debug, Decode, Encode, PartialEq)]
-pub(super) struct Table {
+pub(super) struct PlannedTable {
     pub partitions: i32,
+    pub table: Table,
+}
+
+#[derive(Clone, Debug, Decode, Encode, PartialEq)]
+pub(super) struct Table {
     pub oid: u32,
     pub version: u32,
     pub schema: String,

@@ -77,7 +77,13 @@ impl Task {
                 }
             }
             News::Stopped(stopped) => self.lanes.stopped(&stopped),
-            News::Hosts => self.lanes.relocate(),
+            News::Hosts => {
+                self.lanes.relocate();
+                if front.is_some() && self.has_moved() {
+                    info!(generation, "the stages before the router are to run elsewhere");
+                    return Err(End::Moved);
+                }
+            }
             News::Advanced(advanced) if Some(advanced.generation) == generation => {
                 return Ok(Noted::Advanced(advanced));
             }
@@ -155,10 +161,12 @@ impl Task {
         Ok(())
     }
 
-    /// Lets a delay pass while lanes are looked after.
+    /// Lets a delay pass while lanes are looked after. It is over where what failed is to run elsewhere.
     pub(super) async fn idle(&mut self, delay: Duration) -> Result<(), End> {
         let until = tokio::time::Instant::now() + delay;
-        while let Ok(news) = tokio::time::timeout_at(until, self.hear()).await {
+        while !self.has_moved()
+            && let Ok(news) = tokio::time::timeout_at(until, self.hear()).await
+        {
             self.note(news?, None).await?;
         }
         Ok(())

@@ -142,6 +142,16 @@ pub(crate) async fn status(response: http::Response<tonic::body::Body>) -> Statu
 #[tonic::async_trait]
 impl Link for Fakes {
     type LaneStream = ReceiverStream<Result<LaneUp, Status>>;
+    type StageStream = ReceiverStream<Result<StageUp, Status>>;
+
+    async fn stage(
+        &self,
+        request: Request<Streaming<StageDown>>,
+    ) -> Result<Response<Self::StageStream>, Status> {
+        self.note(&request)?;
+        let (_, answers) = tokio::sync::mpsc::channel(1);
+        Ok(Response::new(ReceiverStream::new(answers)))
+    }
 
     async fn lane(
         &self,

@@ -1,0 +1,207 @@
+//! The stages before the router, wherever they run: each takes orders and reports events. What carries them
+//! to another node is not this package's business.
+//!
+//! * `inlet`: stands for a stage on another node, beside the stage that it feeds.
+//! * `hosted`: a stage of another node's task, here.
+//!
+//! A batch brings its credit with it in an event: whoever carries it gives back what the other side has lent.
+
+mod hosted;
+mod inlet;
+
+pub use hosted::{ReaderHost, host};
+pub use inlet::{Inlet, Sink};
+pub use postgres::replication::Line;
+
+use crate::batch::{Decoded, WalBatch};
+use crate::failure::Failure;
+use crate::reader::{self, Obey, OpenStream, Reader};
+use crate::source::open_stream;
+use actix::{Actor, Addr};
+use postgres::replication::StreamOptions;
+use postgres::settings::Settings;
+use std::fmt;
+use std::sync::Arc;
+pub use supervision::Budget;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use wal::relation::RelationDescription;
+use wal::{Lsn, Table};
+
+/// Bytes that one task may hold between the WAL and Kafka.
+const CREDIT_BYTES_MAX: u32 = 20 << 20;
+/// Version of pgoutput's protocol that every server since 11 speaks.
+const PROTOCOL: u32 = 1;
+
+/// What a task's bytes are paid from, on each node that holds some of them.
+#[must_use]
+pub fn budget() -> Budget {
+    Budget::new(CREDIT_BYTES_MAX)
+}
+
+/// A stage that another node may run for the one after it.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum UpstreamStage {
+    Reader,
+    /// With the reader behind it.
+    Decoder,
+}
+
+/// What a stage is told. The queue's end tells it to end.
+#[derive(Clone, Debug)]
+pub enum Order {
+    /// A position that may be confirmed to the server.
+    Confirmed(Lsn),
+    /// The table that was asked for by [`Event::Describe`].
+    Learned(Arc<Table>),
+    /// Take in nothing more.
+    Pause,
+    /// Take leave of the server, and say [`Event::Closed`].
+    Close,
+}
+
+/// What a stage reports. After the last two nothing follows.
+#[derive(Debug)]
+pub enum Event {
+    /// From a reader.
+    Wal(WalBatch, Seen),
+    /// From a decoder, which waits for the table.
+    Describe(RelationDescription),
+    /// From a decoder.
+    Changes(Decoded, Seen),
+    Failed(Failure),
+    /// It has ended as it was told to.
+    Closed,
+}
+
+/// What the reader has heard from the server so far.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Seen {
+    pub server_end: Lsn,
+    pub wal_bytes: u64,
+}
+
+/// Takes what a stage reports, from any thread.
+pub type Report = Arc<dyn Fn(Event) + Send + Sync>;
+
+/// Starts a stage elsewhere, which reports until it ends.
+pub type Start = Box<dyn FnOnce(Report) -> UnboundedSender<Order> + Send>;
+
+/// One life of a stage, and all that another node needs to know for it.
+#[derive(Clone, Debug)]
+pub struct OpenStage {
+    pub stage: UpstreamStage,
+    /// The spec in force, whose secrets are references.
+    pub spec: Arc<config::Task>,
+    /// The life of the front.
+    pub generation: u64,
+    /// Where the stream starts.
+    pub from: Lsn,
+    /// That was decided for a server on this line, and holds on no other.
+    pub line: Line,
+    /// The position that is confirmed already.
+    pub confirmed: Lsn,
+    /// Somebody waits for each position.
+    pub eager: bool,
+}
+
+impl OpenStage {
+    /// The stream that its reader reads.
+    #[must_use]
+    pub fn stream(&self, settings: Settings) -> OpenStream {
+        let slot = slot_name(&self.spec);
+        let options = StreamOptions {
+            from: self.from,
+            line: Some(self.line),
+            publications: vec![slot.clone()],
+            slot,
+            protocol: PROTOCOL,
+            messages: false,
+            binary: false,
+        };
+        open_stream(settings, options)
+    }
+}
+
+/// Name of a task's slot and publication.
+pub(crate) fn slot_name(spec: &config::Task) -> String {
+    format!("{}{}", spec.source.slot_prefix, spec.task)
+}
+
+/// A stage that cannot be started.
+#[must_use]
+pub fn failing(failure: Failure) -> Start {
+    Box::new(move |report| {
+        report(Event::Failed(failure));
+        unbounded_channel().0
+    })
+}
+
+/// What reads, or stands for what reads.
+#[derive(Clone)]
+pub(crate) enum Source {
+    Here(Addr<Reader>),
+    Elsewhere(Addr<Inlet>),
+}
+
+/// How to begin a [`Source`] of WAL.
+pub(crate) enum ReadFrom {
+    Here(OpenStream, Budget),
+    Elsewhere(Start),
+}
+
+/// What a source of WAL needs wherever it runs.
+pub(crate) struct SourceParts {
+    pub confirmed: tokio::sync::watch::Receiver<Lsn>,
+    pub decoder: actix::Recipient<WalBatch>,
+    pub eager: bool,
+    pub progress: Arc<crate::Progress>,
+    pub lifeline: supervision::Lifeline,
+}
+
+impl Source {
+    pub(crate) fn begin(from: ReadFrom, parts: SourceParts) -> Self {
+        let SourceParts { confirmed, decoder, eager, progress, lifeline } = parts;
+        match from {
+            ReadFrom::Here(open, budget) => {
+                let parts =
+                    reader::Parts { open, budget, confirmed, decoder, eager, progress, lifeline };
+                Self::Here(Reader::new(parts).start())
+            }
+            ReadFrom::Elsewhere(start) => {
+                let sink = Sink::Decoder(decoder);
+                Self::Elsewhere(Inlet::new(start, sink, confirmed, progress, lifeline).start())
+            }
+        }
+    }
+
+    pub(crate) fn obey(&self, order: reader::Order) {
+        match self {
+            Self::Here(reader) => reader.do_send(Obey(order)),
+            Self::Elsewhere(inlet) => inlet.do_send(Obey(order)),
+        }
+    }
+
+    /// Whether it has not ended yet.
+    pub(crate) fn connected(&self) -> bool {
+        match self {
+            Self::Here(reader) => reader.connected(),
+            Self::Elsewhere(inlet) => inlet.connected(),
+        }
+    }
+
+    /// Whatever it still does, nobody listens any more.
+    pub(crate) fn retire(&self) {
+        if let Self::Elsewhere(inlet) = self {
+            inlet.do_send(crate::batch::Retire);
+        }
+    }
+}
+
+impl fmt::Display for UpstreamStage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Reader => "reader",
+            Self::Decoder => "decoder",
+        })
+    }
+}
