@@ -6,7 +6,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::runtime::Builder;
 
@@ -25,6 +25,19 @@ pub fn list(kafka: &Server, wanted: impl Fn(&str) -> bool) -> BTreeMap<String, i
         (topic.name().to_owned(), partitions)
     };
     metadata.topics().iter().map(topic).filter(|(name, _)| wanted(name)).collect()
+}
+
+/// Numbers of the brokers that are there, and of those that hold replicas.
+///
+/// # Panics
+/// When no broker answers.
+#[must_use]
+pub fn brokers(kafka: &Server) -> BTreeSet<i32> {
+    let consumer: BaseConsumer = client(kafka).create().expect("a consumer");
+    let metadata = consumer.fetch_metadata(None, LONGEST).expect("metadata");
+    let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+    let holders = partitions.flat_map(|partition| partition.replicas().iter().copied());
+    metadata.brokers().iter().map(|broker| broker.id()).chain(holders).collect()
 }
 
 /// Creates a topic.

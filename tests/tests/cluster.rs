@@ -9,6 +9,7 @@ use tests::cluster::Cluster;
 use tests::probe::Probe;
 use tests::scene::{CATCH_UP_MAX, Scene};
 use tests::seed::{full, say, seed};
+use tests::status::Status;
 use tests::workload::{self, Pace, Workload};
 
 /// Longer than every time-out of the cluster, of the broker (30 s for a transaction) and of the link.
@@ -29,10 +30,7 @@ impl<'a> Load<'a> {
         let workload = Workload::start(scene, seed, Pace::default());
         let cluster = Cluster::start(scene, coordinators, workers);
         cluster.apply(&cluster.spec().line("lanes: 4"));
-        cluster.await_status("the stream", CATCH_UP_MAX, |status| {
-            ["synchronizing", "catching-up"].map(Some).contains(&state(status))
-                && lanes(status).iter().all(|lane| lane.1 == "running")
-        });
+        cluster.await_status("the stream", CATCH_UP_MAX, Status::flows);
         probe.begin();
         workload.await_committed(50);
         Self { scene, cluster, workload, probe }
@@ -60,30 +58,6 @@ impl<'a> Load<'a> {
     }
 }
 
-/// The task's state.
-fn state(status: &serde_json::Value) -> Option<&str> {
-    status["state"].as_str()
-}
-
-/// Node and state of each lane.
-fn lanes(status: &serde_json::Value) -> Vec<(String, String)> {
-    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-    let lanes = status["lanes"].as_array().cloned().unwrap_or_default();
-    lanes.iter().map(|lane| (text(&lane["node"]), text(&lane["state"]))).collect()
-}
-
-fn nodes_of(status: &serde_json::Value) -> Vec<String> {
-    let mut nodes: Vec<_> = lanes(status).into_iter().map(|(node, _)| node).collect();
-    nodes.sort();
-    nodes.dedup();
-    nodes
-}
-
-/// Where the front runs.
-fn front(status: &serde_json::Value) -> String {
-    status["placement"]["reader"].as_str().unwrap_or_default().to_owned()
-}
-
 #[test]
 fn producers_come_and_go_while_a_task_runs() {
     let seed = seed("scale", 4115);
@@ -91,17 +65,17 @@ fn producers_come_and_go_while_a_task_runs() {
     let mut load = Load::start(&scene, seed, 1, 1);
     load.over("a second worker joined", |cluster| cluster.add_worker("w2"));
     load.cluster.await_status("lanes on both workers", CATCH_UP_MAX, |status| {
-        nodes_of(status) == ["w1", "w2"]
+        status.nodes() == ["w1", "w2"]
     });
     load.over("a third worker joined", |cluster| cluster.add_worker("w3"));
     load.cluster.await_status("lanes on all workers", CATCH_UP_MAX, |status| {
-        nodes_of(status) == ["w1", "w2", "w3"]
+        status.nodes() == ["w1", "w2", "w3"]
     });
     load.over("a worker drained", |cluster| {
         cluster.call(&["cluster", "drain", "w2"]).expect(0);
     });
     load.cluster.await_status("no lane on the drained worker", CATCH_UP_MAX, |status| {
-        !nodes_of(status).contains(&"w2".to_owned())
+        !status.nodes().contains(&"w2".to_owned())
     });
     load.over("a worker ended", |cluster| {
         cluster.end("w3");
@@ -119,15 +93,14 @@ fn whoever_is_killed_or_paused_is_replaced() {
     let mut load = Load::start(&scene, seed, 3, 3);
     for _ in 0..if full() { 4 } else { 1 } {
         let status = load.cluster.status();
-        let front = front(&status);
-        let other = nodes_of(&status).into_iter().find(|node| *node != front);
+        let front = status.front();
+        let other = status.nodes().into_iter().find(|node| *node != front);
         let other = other.expect("a worker with lanes only");
         load.over("a producer's worker was killed", |cluster| cluster.kill(&other));
         load.cluster.begin(&other);
         load.over("the reader's worker was killed", |cluster| cluster.kill(&front));
         load.cluster.begin(&front);
-        let status = load.cluster.status();
-        let front = self::front(&status);
+        let front = load.cluster.status().front();
         load.over("the reader's worker was paused", |cluster| {
             cluster.signal(&front, Signal::STOP);
             sleep(PAUSE);
@@ -142,7 +115,7 @@ fn whoever_is_killed_or_paused_is_replaced() {
             load.cluster.begin(coordinator);
         }
         load.cluster.await_status("a leader again", CATCH_UP_MAX, |status| {
-            lanes(status).iter().all(|lane| lane.1 == "running")
+            status.lanes().iter().all(|lane| lane.1 == "running")
         });
     }
     load.finish();
