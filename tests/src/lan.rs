@@ -77,16 +77,17 @@ pub fn inside(test: &str, servers: &[&str], body: impl FnOnce()) {
     servers.iter().for_each(|name| drop(ask("install", name)));
     fs::create_dir_all("/run/netns").expect("/run can be written");
     let own = env::current_exe().expect("the test's own binary");
-    let status = Command::new("unshare")
-        .args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
-        .args(["--propagation", "private", "--", "sh", "-c", SETTLE_IN, "sh"])
+    // Ends with this process, and everything inside with it.
+    let status = Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", "unshare", "--net", "--mount", "--pid", "--fork"])
+        .args(["--kill-child", "--mount-proc", "--propagation", "private", "--", "sh", "-c", SETTLE_IN, "sh"])
         .arg(own)
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(INSIDE, "1")
         .env(process::VARIABLE, process::binary())
         .stdin(Stdio::null())
         .status()
-        .expect("unshare (util-linux) is installed");
+        .expect("setpriv and unshare (util-linux) are installed");
     assert!(status.success(), "{test} failed in its namespaces: {status}; see above");
 }
 

@@ -34,7 +34,9 @@ fn whatever_fails_nothing_is_lost_or_doubled() {
         let pause = Duration::from_millis(if full() { 150 } else { 30 });
         let mut storm = Storm::start(&ground, seed, Pace { pause, ..Pace::default() });
         if full() {
+            storm.rest(Duration::from_secs(20));
             storm.grow(4);
+            storm.rest(Duration::from_secs(20));
             let mut acts = every_act();
             acts.shuffle(&mut SmallRng::seed_from_u64(seed));
             acts.into_iter().for_each(|(act, role)| storm.suffer(act, role));

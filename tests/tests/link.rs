@@ -52,6 +52,7 @@ impl Node {
             secrets_dir: scene.folder().to_owned(),
             cluster: cluster.clone(),
             lanes: lanes.clone(),
+            deaf: watch::Sender::new(false).subscribe(),
         };
         let server = runtime.block_on(Server::bind("127.0.0.1:0", None, None)).expect("listens");
         let link = Link::to(&server.address().to_string());

@@ -44,6 +44,7 @@ struct Context {
     cluster: watch::Receiver<Arc<ClusterState>>,
     peers: Peers,
     hosted: HostedLanes,
+    hearing: control::Hearing,
     /// A coordinator that leads knows this worker.
     joined: Arc<AtomicBool>,
 }
@@ -62,6 +63,7 @@ pub async fn run(node: config::Node, folder: &Path, stop: CancellationToken) -> 
         cluster: cluster.state.clone(),
         peers: Peers::new(tls.clone().map(Arc::new)),
         hosted: HostedLanes::default(),
+        hearing: cluster.hearing.clone(),
         joined: Arc::default(),
         node: Arc::new(node),
     };
@@ -70,6 +72,7 @@ pub async fn run(node: config::Node, folder: &Path, stop: CancellationToken) -> 
         secrets_dir: context.secrets_dir.clone(),
         cluster: context.cluster.clone(),
         lanes: context.hosted.clone(),
+        deaf: cluster.hearing.deaf(),
     };
     info!(node = context.node.node, address = %server.address(), role = %Role::Worker, "worker listens");
     let ended = CancellationToken::new();

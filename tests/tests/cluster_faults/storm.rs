@@ -33,6 +33,7 @@ struct Row {
     fault: String,
     goal: Option<Duration>,
     silences: Vec<Duration>,
+    took: Duration,
 }
 
 /// A fault, and what it may cost.
@@ -79,13 +80,14 @@ impl<'a> Storm<'a> {
         self.pulse.await_beat(name);
         sleep(lasts.saturating_sub(begun.elapsed()));
         self.pulse.await_beat(name);
-        self.note(name.clone(), *goal);
+        self.note(name.clone(), *goal, begun);
         if let Some(mend) = mend {
+            let begun = Instant::now();
             self.pulse.reset();
             mend(self);
             self.pulse.await_beat(name);
             self.settle(name);
-            self.note(format!("  back: {name}"), None);
+            self.note(format!("  back: {name}"), None, begun);
         }
         self.cluster.assert_alive();
         self.workload.await_committed(5);
@@ -115,10 +117,16 @@ impl<'a> Storm<'a> {
         running
     }
 
-    fn note(&mut self, fault: String, goal: Option<Duration>) {
-        let row = Row { fault, goal, silences: self.pulse.silences() };
+    fn note(&mut self, fault: String, goal: Option<Duration>, begun: Instant) {
+        let row = Row { fault, goal, silences: self.pulse.silences(), took: begun.elapsed() };
         say(&row.line());
         self.rows.push(row);
+    }
+
+    /// What a busy machine does by itself.
+    pub(crate) fn rest(&mut self, lasts: Duration) {
+        let rest = Fault { name: "(nothing happens)".into(), goal: None, lasts };
+        self.over(&rest, |_| (), None);
     }
 
     /// From one coordinator and one worker to all that there may be, one after the other; or, with
@@ -190,9 +198,10 @@ impl<'a> Storm<'a> {
         drop(cluster);
         scene.catch_up(&spec(scene.spec()));
         let report = scene.check(Promises::default());
-        say("\nlongest silence of each lane, of all, goal; s");
+        say("\nlongest silence of each lane, of all (goal), how long it took in all; s");
         rows.iter().for_each(|row| say(&row.line()));
-        let faults = rows.iter().filter(|row| !row.fault.starts_with("  back")).count();
+        let is_fault = |row: &&Row| !row.fault.starts_with(['(', ' ']);
+        let faults = rows.iter().filter(is_fault).count();
         say(&format!(
             "{}: {faults} faults, {} records, {} rows: nothing lost, doubled or out of order",
             scene.name, report.records, report.rows
@@ -212,6 +221,7 @@ impl Row {
             let over = if goal < longest { ", MISSED" } else { "" };
             format!(" ({}{over})", goal.as_secs())
         });
-        format!("{line} {:6.2}{goal:12}  {}", longest.as_secs_f64(), self.fault)
+        let (longest, took) = (longest.as_secs_f64(), self.took.as_secs());
+        format!("{line} {longest:6.2}{goal:13} {took:4}  {}", self.fault)
     }
 }

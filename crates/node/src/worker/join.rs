@@ -20,6 +20,8 @@ const BEAT: Duration = Duration::from_secs(1);
 const REPORT: Duration = Duration::from_secs(2);
 /// A coordinator that says nothing for so long is given up.
 const SILENCE_MAX: Duration = Duration::from_secs(6);
+/// A leader that was heard within so long leads: it answers every beat.
+const LEADS_MAX: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(500);
 const QUEUED: usize = 64;
 
@@ -33,6 +35,8 @@ pub(super) async fn keep(
     let mut next: Option<String> = None;
     let mut told = false;
     loop {
+        // Who does not hear what is placed shall not be placed on.
+        context.hearing.restored().await;
         let mut coordinators = context.node.coordinators.clone();
         coordinators.shuffle(&mut rand::rng());
         // The leader first, where one was named.
@@ -105,6 +109,12 @@ impl Joined<'_> {
                 _ = beats.tick() => {
                     if SILENCE_MAX < heard.elapsed() {
                         warn!(address, "the coordinator is silent, looking for another one");
+                        return Ok(None);
+                    }
+                    let leads = self.context.joined.load(Relaxed) && heard.elapsed() < LEADS_MAX;
+                    if leads && self.context.hearing.is_deaf_to_a_leader() {
+                        warn!(address, "a coordinator leads, and what it writes is not heard here: Kafka \
+                            cannot be reached, and what runs here is to run elsewhere until it can");
                         return Ok(None);
                     }
                     seq += 1;

@@ -88,7 +88,9 @@ impl Tasks {
             };
             // The leader notes it as done once the front has begun anew, so that no later start repeats it.
             let reseed = task.reseeded < task.reseeds;
-            let beginning = Beginning { spec, wanted, reseed };
+            let state = state.states.get(name).map(|it| it.state);
+            let proven = matches!(state, Some(TaskState::Synchronizing | TaskState::CatchingUp));
+            let beginning = Beginning { spec, wanted, reseed, proven };
             let runner = Runner::start(self.context.clone(), Handle::current(), beginning);
             fronts.insert(name.clone(), Front { runner, placement_rev, stopping: None });
         }
