@@ -1,12 +1,14 @@
 //! A cluster of real processes: coordinators and workers, each with a spec of its own.
+//!
+//! `ask`: what is said to it by the command line.
 
-use crate::deadline::await_some;
+mod ask;
+
 use crate::process::{Distributary, Ended};
 use crate::scene::Scene;
 use crate::seed::unique;
 use crate::site::Site;
 use crate::sql::{PASSWORD, ROLE};
-use crate::status::Status;
 use crate::task::Spec;
 use rustix::process::Signal;
 use std::collections::BTreeMap;
@@ -129,7 +131,8 @@ impl<'a> Cluster<'a> {
         let arguments = [command, "--config", &spec];
         let environment = [(SECRET, PASSWORD)];
         let launcher = self.site.launcher(name);
-        let mut process = Distributary::start_by(&launcher, self.scene.folder(), &arguments, &environment);
+        let mut process =
+            Distributary::start_by(&launcher, self.scene.folder(), &arguments, &environment);
         process.await_log(
             match node.role {
                 Role::Coordinator => "node starts",
@@ -220,67 +223,6 @@ impl<'a> Cluster<'a> {
             Some((database, brokers)) => spec.hosts(database).brokers(brokers),
             None => spec,
         }
-    }
-
-    /// Calls the command line with all coordinators.
-    #[must_use]
-    pub fn call(&self, arguments: &[&str]) -> Ended {
-        let access = self.site.access(&self.coordinators);
-        let mut all = arguments.to_vec();
-        all.extend(access.iter().map(String::as_str));
-        Distributary::start(self.scene.folder(), &all).wait(CALL_MAX)
-    }
-
-    /// Applies the spec and starts the task.
-    ///
-    /// # Panics
-    /// When it is refused.
-    pub fn apply(&self, spec: &Spec) {
-        let path = spec.write(self.scene.folder());
-        let path = path.to_str().expect("UTF-8");
-        self.call(&["task", "apply", path]).expect(0);
-        self.call(&["task", "start", spec.task()]).expect(0);
-    }
-
-    /// What `task status -o json` says.
-    ///
-    /// # Panics
-    /// When it says no JSON.
-    #[must_use]
-    pub fn status(&self) -> Status {
-        let ended = self.ask_status();
-        ended.expect(0);
-        Status::parse(&ended.stdout)
-    }
-
-    fn ask_status(&self) -> Ended {
-        self.call(&["task", "status", &self.scene.name, "-o", "json"])
-    }
-
-    /// Waits until the task's status is as it shall be.
-    ///
-    /// # Panics
-    /// When it is not in time.
-    pub fn await_status(
-        &self,
-        what: &str,
-        longest: Duration,
-        is: impl Fn(&Status) -> bool,
-    ) -> Status {
-        await_some(what, longest, || {
-            // A coordinator that has just begun does not know the task yet.
-            let ended = self.ask_status();
-            let status = (ended.code == Some(0)).then(|| Status::parse(&ended.stdout))?;
-            is(&status).then_some(status)
-        })
-    }
-
-    /// Name of the coordinator that leads, if one does.
-    #[must_use]
-    pub fn leader(&self) -> Option<String> {
-        let ended = self.call(&["cluster", "status", "-o", "json"]);
-        let status: serde_json::Value = serde_json::from_str(&ended.stdout).ok()?;
-        status["leader"].as_str().map(str::to_owned)
     }
 
     /// Address of a node's gRPC.

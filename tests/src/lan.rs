@@ -80,7 +80,17 @@ pub fn inside(test: &str, servers: &[&str], body: impl FnOnce()) {
     // Ends with this process, and everything inside with it.
     let status = Command::new("setpriv")
         .args(["--pdeathsig", "KILL", "unshare", "--net", "--mount", "--pid", "--fork"])
-        .args(["--kill-child", "--mount-proc", "--propagation", "private", "--", "sh", "-c", SETTLE_IN, "sh"])
+        .args([
+            "--kill-child",
+            "--mount-proc",
+            "--propagation",
+            "private",
+            "--",
+            "sh",
+            "-c",
+            SETTLE_IN,
+            "sh",
+        ])
         .arg(own)
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(INSIDE, "1")

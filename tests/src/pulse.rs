@@ -52,7 +52,11 @@ impl Pulse {
     /// # Panics
     /// When a lane has no row, or a server does not answer.
     #[must_use]
-    pub fn start(scene: &Scene, lanes: u8, lane_of: impl Fn(&str, i32) -> u8 + Send + 'static) -> Self {
+    pub fn start(
+        scene: &Scene,
+        lanes: u8,
+        lane_of: impl Fn(&str, i32) -> u8 + Send + 'static,
+    ) -> Self {
         let topic = format!("{}.public.pulse", scene.name);
         let partitions = topics::list(&scene.kafka, |name| name == topic)[&topic];
         let mut rows = vec![None; usize::from(lanes)];
@@ -117,7 +121,6 @@ impl Pulse {
     pub fn silences(&self) -> Vec<Duration> {
         self.heard().iter().map(|lane| lane.longest.max(lane.at.elapsed())).collect()
     }
-
 }
 
 impl Drop for Pulse {

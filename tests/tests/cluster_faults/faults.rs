@@ -6,7 +6,6 @@ use rustix::process::Signal;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
-use tests::deadline::await_true;
 use tests::lan::Cable;
 use tests::scene::CATCH_UP_MAX;
 use tests::seed::full;
@@ -104,7 +103,7 @@ impl Storm<'_> {
         let strike = |storm: &mut Self| {
             victims.iter().for_each(|victim| storm.strike(act, victim));
             if role == Role::Leader && act == Act::Kill {
-                storm.await_other_leader(&victims[0]);
+                storm.cluster.await_leader(CATCH_UP_MAX, |leader| leader != victims[0]);
             }
         };
         let mut mend = |storm: &mut Self| victims.iter().for_each(|it| storm.mend(act, it));
@@ -152,12 +151,6 @@ impl Storm<'_> {
             Act::CutBrokers => lan.plug(victim, &[Cable::Brokers]),
             Act::FillDisk => self.ground.disk.free(),
         }
-    }
-
-    fn await_other_leader(&self, former: &str) {
-        await_true("another leader", CATCH_UP_MAX, || {
-            self.cluster.leader().is_some_and(|leader| leader != former)
-        });
     }
 
     /// Any of the three, in turn.

@@ -71,7 +71,9 @@ fn start_postgres(folder: &TempDir) -> Server {
     let path = folder.path().join("pg_hba.conf");
     let mut rules = String::from("host all,replication postgres 127.0.0.1/32 trust\n");
     for from in ["127.0.0.1/32", &Cable::Peers.subnet()] {
-        rules += &format!("host all all {from} scram-sha-256\nhost replication all {from} scram-sha-256\n");
+        rules += &format!(
+            "host all all {from} scram-sha-256\nhost replication all {from} scram-sha-256\n"
+        );
     }
     fs::write(&path, rules).expect("the folder can be written");
     fs::set_permissions(&path, Permissions::from_mode(0o644)).expect("a mode");
@@ -101,7 +103,8 @@ pub(crate) fn start_broker(number: u16) -> Server {
     let settings = [
         format!("listeners={advertised}{controller}"),
         format!("advertised.listeners={advertised}"),
-        "listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,LAN:PLAINTEXT".into(),
+        "listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,LAN:PLAINTEXT"
+            .into(),
     ];
     Server::start_at(&broker(number), BROKER_PORT, &settings.each_ref().map(String::as_str))
 }

@@ -7,7 +7,6 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 use tests::checker::Promises;
 use tests::cluster::Cluster;
-use tests::deadline::await_true;
 use tests::pulse::{self, Pulse};
 use tests::scene::CATCH_UP_MAX;
 use tests::seed::say;
@@ -56,10 +55,11 @@ impl<'a> Storm<'a> {
         let scene = &ground.scene;
         workload::create(&mut scene.sql());
         pulse::create(&mut scene.sql());
-        let workload = Workload::start(scene, seed, pace);
         let cluster = Cluster::start_on(scene, ground.site(), &ground.disk.path, 1, 1);
         cluster.apply(&spec(cluster.spec()));
         cluster.await_status("the stream", CATCH_UP_MAX, Status::flows);
+        // Snapshots under load are shown elsewhere.
+        let workload = Workload::start(scene, seed, pace);
         let pulse = Pulse::start(scene, LANES, |topic, partition| lane(topic, partition, LANES));
         pulse.await_beat("the snapshot");
         Self { ground, cluster, workload, pulse, rows: Vec::new(), brokers_lost: 0 }
@@ -95,8 +95,7 @@ impl<'a> Storm<'a> {
 
     /// Waits until somebody leads, and every worker has lanes.
     fn settle(&self, after: &str) {
-        let what = format!("a leader after: {after}");
-        await_true(&what, CATCH_UP_MAX, || self.cluster.leader().is_some());
+        self.cluster.await_leader(CATCH_UP_MAX, |_| true);
         let workers = self.workers();
         let is_whole = |status: &Status| status.flows() && status.nodes() == workers;
         let what = format!("lanes on every worker after: {after}");

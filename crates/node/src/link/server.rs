@@ -110,7 +110,9 @@ impl Link for LinkService {
         principal.claims(&open.owner)?;
         rpc::speaks(open.protocol)?;
         if *self.deaf.borrow() {
-            return Err(Error::new(Code::Unreachable, DEAF, "check that it reaches the brokers").into());
+            return Err(
+                Error::new(Code::Unreachable, DEAF, "check that it reaches the brokers").into()
+            );
         }
         self.is_placed_here(&open).await?;
         let owner = open.owner.clone();
