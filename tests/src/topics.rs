@@ -6,6 +6,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::metadata::{MetadataBroker, MetadataTopic};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::runtime::Builder;
@@ -20,7 +21,7 @@ const LONGEST: Duration = Duration::from_secs(20);
 pub fn list(kafka: &Server, wanted: impl Fn(&str) -> bool) -> BTreeMap<String, i32> {
     let consumer: BaseConsumer = client(kafka).create().expect("a consumer");
     let metadata = consumer.fetch_metadata(None, LONGEST).expect("metadata");
-    let topic = |topic: &rdkafka::metadata::MetadataTopic| {
+    let topic = |topic: &MetadataTopic| {
         let partitions = i32::try_from(topic.partitions().len()).expect("a partition count");
         (topic.name().to_owned(), partitions)
     };
@@ -35,9 +36,9 @@ pub fn list(kafka: &Server, wanted: impl Fn(&str) -> bool) -> BTreeMap<String, i
 pub fn brokers(kafka: &Server) -> BTreeSet<i32> {
     let consumer: BaseConsumer = client(kafka).create().expect("a consumer");
     let metadata = consumer.fetch_metadata(None, LONGEST).expect("metadata");
-    let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+    let partitions = metadata.topics().iter().flat_map(MetadataTopic::partitions);
     let holders = partitions.flat_map(|partition| partition.replicas().iter().copied());
-    metadata.brokers().iter().map(|broker| broker.id()).chain(holders).collect()
+    metadata.brokers().iter().map(MetadataBroker::id).chain(holders).collect()
 }
 
 /// Creates a topic.

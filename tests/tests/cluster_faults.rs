@@ -45,7 +45,6 @@ fn whatever_fails_nothing_is_lost_or_doubled() {
             storm.grow(2);
             storm.suffer(Act::Kill, Role::Reader);
             storm.suffer(Act::Cut, Role::Producer);
-            storm.suffer(Act::Kill, Role::Broker);
         }
         storm.shrink();
         storm.finish();

@@ -5,6 +5,7 @@ use crate::storm::{Fault, Storm};
 use rustix::process::Signal;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::thread::sleep;
 use std::time::Duration;
 use tests::lan::Cable;
 use tests::scene::CATCH_UP_MAX;
@@ -18,6 +19,9 @@ const PAUSE: Duration = Duration::from_secs(40);
 const SHORT_CUT: Duration = Duration::from_secs(12);
 /// Enough for those who hear of nothing else to notice.
 const FULL_DISK: Duration = Duration::from_secs(5);
+
+/// A new leader moves nothing for so long: what fails next would be measured by that.
+const NEW_LEADER_WAITS: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Act {
@@ -108,6 +112,9 @@ impl Storm<'_> {
         };
         let mut mend = |storm: &mut Self| victims.iter().for_each(|it| storm.mend(act, it));
         self.over(&fault, strike, Some(&mut mend));
+        if matches!(role, Role::Leader | Role::Coordinators | Role::LeaderAndReader) {
+            sleep(NEW_LEADER_WAITS);
+        }
     }
 
     fn victims(&self, role: Role) -> Vec<String> {

@@ -4,12 +4,12 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 use tempfile::TempDir;
 use tests::disk::Disk;
 use tests::lan::{Cable, Lan};
 use tests::scene::Scene;
-use tests::seed::say;
+use tests::seed::{full, say};
 use tests::servers::{Server, ask};
 use tests::site::{Hosts, Site};
 
@@ -21,6 +21,8 @@ const POSTGRES: &str = "postgres-15:lan";
 const POSTGRES_PORT: u16 = 24_390;
 /// Of the first broker; the others are 100, 200 and 300 further. Its controller has the next one.
 const BROKER_PORT: u16 = 29_100;
+/// Number of a broker that belongs to no cluster.
+const ALONE: u16 = 0;
 /// So much above it nodes come in.
 const FOR_NODES: u16 = 2;
 const DISK_MEBIBYTES: u32 = 8;
@@ -35,8 +37,10 @@ pub(crate) struct Ground {
     _servers: Servers,
 }
 
-/// Brokers that are there at first.
-const FIRST: [u16; 3] = [1, 2, 3];
+/// Brokers that are there at first: three, or one alone where none is to fail.
+fn first() -> &'static [u16] {
+    if full() { &[1, 2, 3] } else { &[ALONE] }
+}
 
 impl Ground {
     pub(crate) fn new(label: &str) -> Self {
@@ -47,10 +51,12 @@ impl Ground {
             .tempdir()
             .expect("a folder");
         let (postgres, kafka) = thread::scope(|scope| {
-            let brokers = FIRST.map(|number| scope.spawn(move || start_broker(number)));
+            let start = |&number| scope.spawn(move || start_broker(number));
+            let brokers: Vec<_> = first().iter().map(start).collect();
             let postgres = start_postgres(&folder);
-            let brokers = brokers.map(|it| it.join().expect("a broker starts").address);
-            (postgres, Server { name: broker(1), address: brokers.join(",") })
+            let address = |it: ScopedJoinHandle<'_, Server>| it.join().expect("it starts").address;
+            let address = brokers.into_iter().map(address).collect::<Vec<_>>().join(",");
+            (postgres, Server { name: broker(first()[0]), address })
         });
         let scene = Scene::on(label, postgres, kafka);
         let disk = Disk::mount(&scene.folder().join("disk"), DISK_MEBIBYTES);
@@ -61,8 +67,8 @@ impl Ground {
     pub(crate) fn site(&self) -> Site<'_> {
         let database = format!("{}:{POSTGRES_PORT}", Cable::Peers.hub());
         let hub = Cable::Brokers.hub();
-        let broker = |number| format!("{hub}:{}", port(number) + FOR_NODES);
-        let brokers = FIRST.map(broker).join(", ");
+        let broker = |&number: &u16| format!("{hub}:{}", port(number) + FOR_NODES);
+        let brokers = first().iter().map(broker).collect::<Vec<_>>().join(", ");
         Site::Lan(Hosts::new(&self.lan, &NODES, self.scene.folder(), database, brokers))
     }
 }
@@ -85,11 +91,14 @@ fn start_postgres(folder: &TempDir) -> Server {
 }
 
 fn port(number: u16) -> u16 {
-    BROKER_PORT + 100 * (number - 1)
+    BROKER_PORT + 100 * number.saturating_sub(1)
 }
 
 pub(crate) fn broker(number: u16) -> String {
-    format!("kafka-{number}:lan")
+    match number {
+        ALONE => "kafka:lan".into(),
+        _ => format!("kafka-{number}:lan"),
+    }
 }
 
 /// The fourth is no controller.
@@ -120,7 +129,7 @@ impl Servers {
 
     fn wipe() {
         // At once: brokers would wait for each other.
-        let names = [POSTGRES.into()].into_iter().chain((1..=4).map(broker));
+        let names = [POSTGRES.into()].into_iter().chain((ALONE..=4).map(broker));
         for verb in ["kill", "wipe"] {
             names.clone().for_each(|name| drop(ask(verb, &name)));
         }
