@@ -18,6 +18,9 @@ const LANES: u8 = 4;
 /// Partitions of the pulse, so that every lane has one.
 const PARTITIONS: u8 = 32;
 
+/// How rows begin that are no faults.
+const PLANNED: &str = "planned: ";
+
 pub(crate) struct Storm<'a> {
     pub(crate) ground: &'a Ground,
     pub(crate) cluster: Cluster<'a>,
@@ -124,7 +127,7 @@ impl<'a> Storm<'a> {
 
     /// What a busy machine does by itself.
     pub(crate) fn rest(&mut self, lasts: Duration) {
-        let rest = Fault { name: "(nothing happens)".into(), goal: None, lasts };
+        let rest = Fault { name: format!("{PLANNED}nothing"), goal: None, lasts };
         self.over(&rest, |_| (), None);
     }
 
@@ -132,7 +135,7 @@ impl<'a> Storm<'a> {
     /// `upto`, to fewer.
     pub(crate) fn grow(&mut self, upto: usize) {
         let planned = |name: &str| Fault {
-            name: format!("{name} joins"),
+            name: format!("{PLANNED}{name} joins"),
             goal: Some(Duration::from_secs(1)),
             lasts: Duration::ZERO,
         };
@@ -163,7 +166,7 @@ impl<'a> Storm<'a> {
             lasts: Duration::ZERO,
         };
         self.over(
-            &leave(format!("{drained} is drained")),
+            &leave(format!("{PLANNED}{drained} is drained")),
             |storm| {
                 storm.cluster.call(&["cluster", "drain", &drained]).expect(0);
                 let is_empty = |status: &Status| !status.nodes().contains(&drained);
@@ -180,11 +183,16 @@ impl<'a> Storm<'a> {
         coordinators.pop();
         for name in workers.into_iter().chain(coordinators) {
             self.over(
-                &leave(format!("{name} ends by SIGTERM")),
+                &leave(format!("{PLANNED}{name} ends by SIGTERM")),
                 |storm| drop(storm.cluster.end(&name)),
                 None,
             );
         }
+    }
+
+    /// Faults so far.
+    pub(crate) fn faults(&self) -> usize {
+        faults(&self.rows)
     }
 
     /// Ends everything and compares. One process takes over what the cluster has left.
@@ -199,13 +207,17 @@ impl<'a> Storm<'a> {
         let report = scene.check(Promises::default());
         say("\nlongest silence of each lane, of all (goal), how long it took in all; s");
         rows.iter().for_each(|row| say(&row.line()));
-        let is_fault = |row: &&Row| !row.fault.starts_with(['(', ' ']);
-        let faults = rows.iter().filter(is_fault).count();
+        let faults = faults(&rows);
         say(&format!(
             "{}: {faults} faults, {} records, {} rows: nothing lost, doubled or out of order",
             scene.name, report.records, report.rows
         ));
     }
+}
+
+/// Neither planned, nor what follows a fault.
+fn faults(rows: &[Row]) -> usize {
+    rows.iter().filter(|row| !row.fault.starts_with(PLANNED) && !row.fault.starts_with(' ')).count()
 }
 
 impl Row {
