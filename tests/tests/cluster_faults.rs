@@ -37,9 +37,9 @@ fn whatever_fails_nothing_is_lost_or_doubled() {
         let pause = Duration::from_millis(if full() { 150 } else { 30 });
         let mut storm = Storm::start(&ground, seed, Pace { pause, ..Pace::default() });
         if full() {
-            storm.rest(Duration::from_secs(20));
+            storm.rest(Duration::from_secs(10));
             storm.grow(4);
-            storm.rest(Duration::from_secs(20));
+            storm.rest(Duration::from_secs(10));
             let mut acts = every_act();
             acts.shuffle(&mut SmallRng::seed_from_u64(seed));
             acts.into_iter().for_each(|(act, role)| storm.suffer(act, role));
@@ -60,8 +60,8 @@ fn every_act() -> Vec<(Act, Role)> {
     let nodes = [Role::Reader, Role::Producer, Role::Leader, Role::Coordinators];
     let of_nodes = [Kill, Pause, Cut].into_iter().flat_map(|act| nodes.map(|role| (act, role)));
     let brokers = [Role::Reader, Role::Producer, Role::LeaderAndReader];
-    let quick = [Role::Reader, Role::Producer, Role::Leader, Role::Broker];
+    let quick = [Role::Reader, Role::Producer, Role::Leader];
     let kills = quick.into_iter().flat_map(|role| [(Kill, role); 3]);
-    let more = kills.chain([(FillDisk, Role::Producer)]);
+    let more = kills.chain([(Kill, Role::Broker); 2]).chain([(FillDisk, Role::Producer)]);
     of_nodes.chain(brokers.map(|role| (CutBrokers, role))).chain(more).collect()
 }

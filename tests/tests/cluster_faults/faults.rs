@@ -14,7 +14,9 @@ use tests::servers::{ask, ask_both};
 use tests::topics;
 
 /// Longer than every time-out of the cluster, of the broker (30 s for a transaction) and of the links.
-const PAUSE: Duration = Duration::from_secs(40);
+const PAUSE: Duration = Duration::from_secs(35);
+/// Longer than it takes to be replaced, also where the leader must be replaced first.
+const CUT: Duration = Duration::from_secs(28);
 /// Longer than it takes to be taken for dead.
 const SHORT_CUT: Duration = Duration::from_secs(12);
 /// Enough for those who hear of nothing else to notice.
@@ -99,7 +101,7 @@ impl Storm<'_> {
         let lasts = match act {
             Act::Kill => Duration::ZERO,
             Act::Pause => PAUSE,
-            Act::Cut | Act::CutBrokers if full() => PAUSE,
+            Act::Cut | Act::CutBrokers if full() => CUT,
             Act::Cut | Act::CutBrokers => SHORT_CUT,
             Act::FillDisk => FULL_DISK,
         };
