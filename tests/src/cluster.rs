@@ -1,23 +1,23 @@
-//! A cluster of real processes on loopback: coordinators and workers, each with a spec of its own.
+//! A cluster of real processes: coordinators and workers, each with a spec of its own.
+//!
+//! `ask`: what is said to it by the command line.
 
-use crate::deadline::await_true;
+mod ask;
+
 use crate::process::{Distributary, Ended};
 use crate::scene::Scene;
 use crate::seed::unique;
+use crate::site::Site;
 use crate::sql::{PASSWORD, ROLE};
 use crate::task::Spec;
 use rustix::process::Signal;
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::TcpListener;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The variable that holds the password of the source.
 const SECRET: &str = "DISTRIBUTARY_SECRET_SOURCE";
-/// Below those that the system gives to outgoing connections.
-const PORTS: std::ops::Range<u16> = 26_000..27_500;
 /// How long one call of the command line may take, in a debug build on a busy machine.
 const CALL_MAX: Duration = Duration::from_secs(60);
 /// How long a process may take to say that it has begun.
@@ -40,23 +40,41 @@ struct Node {
 /// Ended when dropped.
 pub struct Cluster<'a> {
     scene: &'a Scene,
+    site: Site<'a>,
+    /// Where nodes have their spool.
+    disk: PathBuf,
     prefix: String,
     nodes: BTreeMap<String, Node>,
     coordinators: Vec<String>,
 }
 
 impl<'a> Cluster<'a> {
-    /// `coordinators` coordinators `c1`, `c2`, … and as many workers `w1`, `w2`, …
+    /// `coordinators` coordinators `c1`, `c2`, … and as many workers `w1`, `w2`, …, on loopback.
     ///
     /// # Panics
     /// When a process does not start.
     #[must_use]
     pub fn start(scene: &'a Scene, coordinators: usize, workers: usize) -> Self {
+        Self::start_on(scene, Site::Loopback, scene.folder(), coordinators, workers)
+    }
+
+    /// The same elsewhere; the spool of all nodes is on `disk`.
+    ///
+    /// # Panics
+    /// When a process does not start.
+    #[must_use]
+    pub fn start_on(
+        scene: &'a Scene,
+        site: Site<'a>,
+        disk: &Path,
+        coordinators: usize,
+        workers: usize,
+    ) -> Self {
         let prefix = format!("cluster_{}", unique());
         // Workers are told of those that may come later, too.
-        let addresses = (0..3).map(|_| free_address()).collect();
-        let nodes = BTreeMap::new();
-        let mut cluster = Self { scene, prefix, nodes, coordinators: addresses };
+        let addresses = (1..=3).map(|number| site.address(&format!("c{number}"))).collect();
+        let (disk, nodes) = (disk.to_owned(), BTreeMap::new());
+        let mut cluster = Self { scene, site, disk, prefix, nodes, coordinators: addresses };
         (1..=coordinators).for_each(|it| cluster.add_coordinator(it));
         (1..=workers).for_each(|it| cluster.add_worker(&format!("w{it}")));
         cluster
@@ -76,7 +94,7 @@ impl<'a> Cluster<'a> {
     /// # Panics
     /// When it does not start.
     pub fn add_worker(&mut self, name: &str) {
-        self.add(name, Role::Worker, free_address(), "");
+        self.add(name, Role::Worker, self.site.address(name), "");
     }
 
     /// Starts another worker that has labels: `key: value`, with commas between them.
@@ -84,18 +102,19 @@ impl<'a> Cluster<'a> {
     /// # Panics
     /// When it does not start.
     pub fn add_labelled_worker(&mut self, name: &str, labels: &str) {
-        self.add(name, Role::Worker, free_address(), labels);
+        self.add(name, Role::Worker, self.site.address(name), labels);
     }
 
     fn add(&mut self, name: &str, role: Role, address: String, labels: &str) {
-        let http = free_address();
+        let http = self.site.http();
+        let brokers = self.site.servers().map_or(&*self.scene.kafka.address, |it| it.1);
         let mut yaml = format!(
-            "node: {name}\nlisten: {address}\nhttp: {http}\ncontrol:\n  brokers: [{}]\n  prefix: {}\n\
-             data_dir: {}\nsecrets_dir: {}\n",
-            self.scene.kafka.address,
+            "node: {name}\nlisten: {address}\nhttp: {http}\ncontrol:\n  brokers: [{brokers}]\n  \
+             prefix: {}\ndata_dir: {}\nsecrets_dir: {}\n{}",
             self.prefix,
+            self.disk.display(),
             self.scene.folder().display(),
-            self.scene.folder().display(),
+            self.site.identity(name),
         );
         if role == Role::Worker {
             yaml.push_str(&format!("coordinators: [{}]\n", self.coordinators.join(", ")));
@@ -120,7 +139,9 @@ impl<'a> Cluster<'a> {
         let spec = node.spec.to_str().expect("UTF-8").to_owned();
         let arguments = [command, "--config", &spec];
         let environment = [(SECRET, PASSWORD)];
-        let mut process = Distributary::start_in(self.scene.folder(), &arguments, &environment);
+        let launcher = self.site.launcher(name);
+        let mut process =
+            Distributary::start_by(&launcher, self.scene.folder(), &arguments, &environment);
         process.await_log(
             match node.role {
                 Role::Coordinator => "node starts",
@@ -169,8 +190,26 @@ impl<'a> Cluster<'a> {
     /// Names of the nodes that run.
     #[must_use]
     pub fn running(&self) -> Vec<String> {
-        let runs = |node: &Node| node.process.is_some();
-        self.nodes.iter().filter(|(_, node)| runs(node)).map(|(name, _)| name.clone()).collect()
+        self.ids().into_keys().collect()
+    }
+
+    /// Process of each node that runs.
+    #[must_use]
+    pub fn ids(&self) -> BTreeMap<String, u32> {
+        let id = |(name, node): (&String, &Node)| Some((name.clone(), node.process.as_ref()?.id()));
+        self.nodes.iter().filter_map(id).collect()
+    }
+
+    /// Nobody has ended by itself.
+    ///
+    /// # Panics
+    /// When somebody has, with its log.
+    pub fn assert_alive(&mut self) {
+        for (name, node) in &mut self.nodes {
+            if let Some(process) = &mut node.process {
+                assert!(!process.has_ended(), "{name} has ended by itself:\n{}", process.log());
+            }
+        }
     }
 
     /// Log of a node that runs.
@@ -188,65 +227,11 @@ impl<'a> Cluster<'a> {
     /// The scene's spec, whose password is a reference.
     #[must_use]
     pub fn spec(&self) -> Spec {
-        self.scene.spec().user(ROLE, Some(&format!("${{env:{SECRET}}}")))
-    }
-
-    /// Calls the command line with all coordinators.
-    #[must_use]
-    pub fn call(&self, arguments: &[&str]) -> Ended {
-        let coordinators = self.coordinators.join(",");
-        let mut all = arguments.to_vec();
-        all.extend(["--coordinator", &coordinators]);
-        Distributary::start(self.scene.folder(), &all).wait(CALL_MAX)
-    }
-
-    /// Applies the spec and starts the task.
-    ///
-    /// # Panics
-    /// When it is refused.
-    pub fn apply(&self, spec: &Spec) {
-        let path = spec.write(self.scene.folder());
-        let path = path.to_str().expect("UTF-8");
-        self.call(&["task", "apply", path]).expect(0);
-        self.call(&["task", "start", spec.task()]).expect(0);
-    }
-
-    /// What `task status -o json` says.
-    ///
-    /// # Panics
-    /// When it says no JSON.
-    #[must_use]
-    pub fn status(&self) -> serde_json::Value {
-        let ended = self.ask_status();
-        ended.expect(0);
-        serde_json::from_str(&ended.stdout).expect("JSON")
-    }
-
-    fn ask_status(&self) -> Ended {
-        self.call(&["task", "status", &self.scene.name, "-o", "json"])
-    }
-
-    /// Waits until the task's status is as it shall be.
-    ///
-    /// # Panics
-    /// When it is not in time.
-    pub fn await_status(
-        &self,
-        what: &str,
-        longest: Duration,
-        is: impl Fn(&serde_json::Value) -> bool,
-    ) -> serde_json::Value {
-        let mut last = serde_json::Value::Null;
-        await_true(what, longest, || {
-            // A coordinator that has just begun does not know the task yet.
-            let ended = self.ask_status();
-            if ended.code != Some(0) {
-                return false;
-            }
-            last = serde_json::from_str(&ended.stdout).expect("JSON");
-            is(&last)
-        });
-        last
+        let spec = self.scene.spec().user(ROLE, Some(&format!("${{env:{SECRET}}}")));
+        match self.site.servers() {
+            Some((database, brokers)) => spec.hosts(database).brokers(brokers),
+            None => spec,
+        }
     }
 
     /// Address of a node's gRPC.
@@ -267,21 +252,5 @@ impl Drop for Cluster<'_> {
         self.nodes.clear();
         let prefix = &self.prefix;
         crate::topics::delete(&self.scene.kafka, |topic| topic.starts_with(prefix.as_str()));
-    }
-}
-
-/// An address where nobody listens.
-#[must_use]
-pub fn free_address() -> String {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    loop {
-        // Suites run side by side: each begins elsewhere.
-        let offset = (std::process::id() as u16).wrapping_mul(31);
-        let count = PORTS.end - PORTS.start;
-        let port = PORTS.start + offset.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % count;
-        let address = format!("127.0.0.1:{port}");
-        if TcpListener::bind(&address).is_ok() {
-            return address;
-        }
     }
 }

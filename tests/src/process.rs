@@ -80,13 +80,29 @@ impl Distributary {
         arguments: &[A],
         environment: &[(&str, &str)],
     ) -> Self {
+        Self::start_by(&[], folder, arguments, environment)
+    }
+
+    /// As [`Self::start_in`], by a command that becomes the one that follows it.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    #[must_use]
+    pub fn start_by<A: AsRef<OsStr>>(
+        launcher: &[&str],
+        folder: &Path,
+        arguments: &[A],
+        environment: &[(&str, &str)],
+    ) -> Self {
         static RUNS: AtomicU32 = AtomicU32::new(1);
         let run = RUNS.fetch_add(1, Ordering::Relaxed);
         let stdout = folder.join(format!("run-{run}.out"));
         let stderr = folder.join(format!("run-{run}.log"));
         let file = |path: &Path| File::create(path).expect("the folder can be written");
-        let child = Command::new(binary())
-            .args(arguments)
+        let words = launcher.iter().map(OsStr::new).chain([binary().as_os_str()]);
+        let mut words = words.chain(arguments.iter().map(AsRef::as_ref));
+        let child = Command::new(words.next().expect("at least the binary"))
+            .args(words)
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(file(&stdout))

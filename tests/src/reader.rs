@@ -138,7 +138,7 @@ pub(crate) fn each(
     read_topic(&consumer(kafka, "read_committed"), topic, partitions, each);
 }
 
-fn consumer(kafka: &Server, isolation: &str) -> BaseConsumer {
+pub(crate) fn consumer(kafka: &Server, isolation: &str) -> BaseConsumer {
     topics::client(kafka)
         .set("group.id", "distributary-tests")
         .set("enable.auto.commit", "false")

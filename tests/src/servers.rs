@@ -107,6 +107,15 @@ pub fn ask(verb: &str, name: &str) -> String {
     servers(&[verb, name]).trim().to_owned()
 }
 
+/// What a verb of two servers prints: `move`, `forget`.
+///
+/// # Panics
+/// When the script fails, with what it said.
+#[must_use]
+pub fn ask_both(verb: &str, first: &str, second: &str) -> String {
+    servers(&[verb, first, second]).trim().to_owned()
+}
+
 /// The root of the repository.
 #[must_use]
 pub fn repository() -> PathBuf {

@@ -6,7 +6,8 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
-use std::collections::BTreeMap;
+use rdkafka::metadata::{MetadataBroker, MetadataTopic};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::runtime::Builder;
 
@@ -20,11 +21,24 @@ const LONGEST: Duration = Duration::from_secs(20);
 pub fn list(kafka: &Server, wanted: impl Fn(&str) -> bool) -> BTreeMap<String, i32> {
     let consumer: BaseConsumer = client(kafka).create().expect("a consumer");
     let metadata = consumer.fetch_metadata(None, LONGEST).expect("metadata");
-    let topic = |topic: &rdkafka::metadata::MetadataTopic| {
+    let topic = |topic: &MetadataTopic| {
         let partitions = i32::try_from(topic.partitions().len()).expect("a partition count");
         (topic.name().to_owned(), partitions)
     };
     metadata.topics().iter().map(topic).filter(|(name, _)| wanted(name)).collect()
+}
+
+/// Numbers of the brokers that are there, and of those that hold replicas.
+///
+/// # Panics
+/// When no broker answers.
+#[must_use]
+pub fn brokers(kafka: &Server) -> BTreeSet<i32> {
+    let consumer: BaseConsumer = client(kafka).create().expect("a consumer");
+    let metadata = consumer.fetch_metadata(None, LONGEST).expect("metadata");
+    let partitions = metadata.topics().iter().flat_map(MetadataTopic::partitions);
+    let holders = partitions.flat_map(|partition| partition.replicas().iter().copied());
+    metadata.brokers().iter().map(MetadataBroker::id).chain(holders).collect()
 }
 
 /// Creates a topic.

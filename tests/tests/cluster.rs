@@ -9,6 +9,7 @@ use tests::cluster::Cluster;
 use tests::probe::Probe;
 use tests::scene::{CATCH_UP_MAX, Scene};
 use tests::seed::{full, say, seed};
+use tests::status::Status;
 use tests::workload::{self, Pace, Workload};
 
 /// Longer than every time-out of the cluster, of the broker (30 s for a transaction) and of the link.
@@ -34,10 +35,7 @@ impl<'a> Load<'a> {
         let workload = Workload::start(scene, seed, Pace::default());
         let spec = cluster.spec().line("lanes: 4").line(&format!("placement: {placement}"));
         cluster.apply(&spec);
-        cluster.await_status("the stream", CATCH_UP_MAX, |status| {
-            ["synchronizing", "catching-up"].map(Some).contains(&state(status))
-                && lanes(status).iter().all(|lane| lane.1 == "running")
-        });
+        cluster.await_status("the stream", CATCH_UP_MAX, Status::flows);
         probe.begin();
         workload.await_committed(50);
         Self { scene, cluster, workload, probe }
@@ -65,35 +63,6 @@ impl<'a> Load<'a> {
     }
 }
 
-/// The task's state.
-fn state(status: &serde_json::Value) -> Option<&str> {
-    status["state"].as_str()
-}
-
-/// Node and state of each lane.
-fn lanes(status: &serde_json::Value) -> Vec<(String, String)> {
-    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-    let lanes = status["lanes"].as_array().cloned().unwrap_or_default();
-    lanes.iter().map(|lane| (text(&lane["node"]), text(&lane["state"]))).collect()
-}
-
-fn nodes_of(status: &serde_json::Value) -> Vec<String> {
-    let mut nodes: Vec<_> = lanes(status).into_iter().map(|(node, _)| node).collect();
-    nodes.sort();
-    nodes.dedup();
-    nodes
-}
-
-/// Where the front runs.
-fn front(status: &serde_json::Value) -> String {
-    node_of(status, "reader")
-}
-
-/// Where a stage of the front runs.
-fn node_of(status: &serde_json::Value, stage: &str) -> String {
-    status["placement"][stage].as_str().unwrap_or_default().to_owned()
-}
-
 #[test]
 fn producers_come_and_go_while_a_task_runs() {
     let seed = seed("scale", 4115);
@@ -101,17 +70,17 @@ fn producers_come_and_go_while_a_task_runs() {
     let mut load = Load::start(&scene, seed, 1, 1);
     load.over("a second worker joined", |cluster| cluster.add_worker("w2"));
     load.cluster.await_status("lanes on both workers", CATCH_UP_MAX, |status| {
-        nodes_of(status) == ["w1", "w2"]
+        status.nodes() == ["w1", "w2"]
     });
     load.over("a third worker joined", |cluster| cluster.add_worker("w3"));
     load.cluster.await_status("lanes on all workers", CATCH_UP_MAX, |status| {
-        nodes_of(status) == ["w1", "w2", "w3"]
+        status.nodes() == ["w1", "w2", "w3"]
     });
     load.over("a worker drained", |cluster| {
         cluster.call(&["cluster", "drain", "w2"]).expect(0);
     });
     load.cluster.await_status("no lane on the drained worker", CATCH_UP_MAX, |status| {
-        !nodes_of(status).contains(&"w2".to_owned())
+        !status.nodes().contains(&"w2".to_owned())
     });
     load.over("a worker ended", |cluster| {
         cluster.end("w3");
@@ -129,15 +98,14 @@ fn whoever_is_killed_or_paused_is_replaced() {
     let mut load = Load::start(&scene, seed, 3, 3);
     for _ in 0..if full() { 4 } else { 1 } {
         let status = load.cluster.status();
-        let front = front(&status);
-        let other = nodes_of(&status).into_iter().find(|node| *node != front);
+        let front = status.front();
+        let other = status.nodes().into_iter().find(|node| *node != front);
         let other = other.expect("a worker with lanes only");
         load.over("a producer's worker was killed", |cluster| cluster.kill(&other));
         load.cluster.begin(&other);
         load.over("the reader's worker was killed", |cluster| cluster.kill(&front));
         load.cluster.begin(&front);
-        let status = load.cluster.status();
-        let front = self::front(&status);
+        let front = load.cluster.status().front();
         load.over("the reader's worker was paused", |cluster| {
             cluster.signal(&front, Signal::STOP);
             sleep(PAUSE);
@@ -152,7 +120,7 @@ fn whoever_is_killed_or_paused_is_replaced() {
             load.cluster.begin(coordinator);
         }
         load.cluster.await_status("a leader again", CATCH_UP_MAX, |status| {
-            lanes(status).iter().all(|lane| lane.1 == "running")
+            status.lanes().iter().all(|lane| lane.1 == "running")
         });
     }
     load.finish();
@@ -178,8 +146,8 @@ fn each_stage_has_a_node_of_its_own() {
          producers: {stage: producer}}",
     );
     let status = load.cluster.status();
-    assert_eq!(nodes_of(&status), ["producer1", "producer2"]);
-    let [reader, decoder, router] = ["reader", "decoder", "router"].map(|it| node_of(&status, it));
+    assert_eq!(status.nodes(), ["producer1", "producer2"]);
+    let [reader, decoder, router] = ["reader", "decoder", "router"].map(|it| status.node_of(it));
     for (stage, node) in [("reader", &reader), ("decoder", &decoder), ("router", &router)] {
         assert!(node.starts_with(stage), "the {stage} runs on {node}");
     }
@@ -189,7 +157,7 @@ fn each_stage_has_a_node_of_its_own() {
     load.over("a large transaction", |_| workload::large_transaction(&mut scene.sql()));
     for (stage, node) in [("decoder", &decoder), ("router", &router)] {
         load.over(&format!("the {stage}'s worker was killed"), |cluster| cluster.kill(node));
-        let moved = node_of(&load.cluster.status(), stage);
+        let moved = load.cluster.status().node_of(stage);
         assert!(moved.starts_with(stage) && moved != *node, "the {stage} runs on {moved}");
     }
     load.over("the reader's worker was killed, and began again", |cluster| {
@@ -198,10 +166,10 @@ fn each_stage_has_a_node_of_its_own() {
     });
     load.over("the decoder's worker drained", |cluster| {
         cluster.begin(&decoder);
-        let now = node_of(&cluster.status(), "decoder");
+        let now = cluster.status().node_of("decoder");
         cluster.call(&["cluster", "drain", &now]).expect(0);
         cluster.await_status("the decoder elsewhere", CATCH_UP_MAX, |status| {
-            node_of(status, "decoder") == decoder
+            status.node_of("decoder") == decoder
         });
     });
     load.finish();

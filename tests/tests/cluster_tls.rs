@@ -5,13 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
-use tests::cluster::free_address;
 use tests::deadline::await_true;
 use tests::process::{Distributary, Ended};
 use tests::reader::Topics;
 use tests::scene::{CATCH_UP_MAX, Scene};
 use tests::seed::unique;
 use tests::servers::repository;
+use tests::site::free_address;
 use tests::sql::{PASSWORD, ROLE};
 
 const CALL_MAX: Duration = Duration::from_secs(60);

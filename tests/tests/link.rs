@@ -59,6 +59,7 @@ impl Node {
             lanes: lanes.clone(),
             stages: stages.clone(),
             peers: Peers::new(None),
+            deaf: watch::Sender::new(false).subscribe(),
         };
         let server = runtime.block_on(Server::bind("127.0.0.1:0", None, None)).expect("listens");
         let link = Link::to(&server.address().to_string());

@@ -1,7 +1,6 @@
 //! What people do to a task of a cluster, and what they are told, where servers are away: at its start, at
 //! its end, and while a coordinator has just begun.
 
-use serde_json::Value;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,22 +11,11 @@ use tests::process::{Distributary, Ended};
 use tests::reader::Topics;
 use tests::scene::{CATCH_UP_MAX, Scene};
 use tests::servers::ask;
+use tests::status::Status;
 use tests::task::Spec;
 
 /// How long one call of the command line may take, in a debug build on a busy machine.
 const CALL_MAX: Duration = Duration::from_secs(60);
-
-fn state(status: &Value) -> &str {
-    status["state"].as_str().unwrap_or_default()
-}
-
-fn cause(status: &Value) -> &str {
-    status["cause"].as_str().unwrap_or_default()
-}
-
-fn runs(status: &Value) -> bool {
-    ["synchronizing", "catching-up"].contains(&state(status))
-}
 
 /// Writes the spec where no worker can read: only what is sent arrives.
 fn written(spec: &Spec) -> (tempfile::TempDir, PathBuf) {
@@ -66,25 +54,25 @@ fn servers_that_are_away_are_waited_for_and_what_is_wrong_is_not() {
     broker.set(Weather::Cut);
     cluster.call(&["task", "start", &scene.name]).expect(0);
     let waiting = cluster.await_status("the wait for both", CATCH_UP_MAX, |it| {
-        state(it) == "retrying" && cause(it).contains("tried 2 times")
+        it.text("state") == "retrying" && it.text("cause").contains("tried 2 times")
     });
     for part in ["source.connection: ", "sink.connection: ", "s ago, given up in 720 min"] {
-        assert!(cause(&waiting).contains(part), "`{part}` in {waiting}");
+        assert!(waiting.text("cause").contains(part), "`{part}` in {waiting}");
     }
     database.set(Weather::Clear);
     broker.set(Weather::Clear);
-    cluster.await_status("the stream", CATCH_UP_MAX, runs);
+    cluster.await_status("the stream", CATCH_UP_MAX, Status::streams);
 
     scene.sql().run("INSERT INTO orders SELECT n, 'x' FROM generate_series(1, 20000) n");
     let busy = cluster.await_status("a rate", CATCH_UP_MAX, |it| {
-        it["records_per_second"].as_f64().is_some_and(|rate| 0.0 < rate)
+        it.number("records_per_second").is_some_and(|rate| 0.0 < rate)
     });
-    let (rate, records) = (&busy["records_per_second"], &busy["records"]);
-    assert!(rate.as_f64() <= records.as_f64(), "not more than all of them a second: {busy}");
+    let (rate, records) = (busy.number("records_per_second"), busy.number("records"));
+    assert!(rate <= records, "not more than all of them a second: {busy}");
     await_true("all rows", CATCH_UP_MAX, || {
         Topics::read(&scene.kafka, &format!("{}.", scene.name)).records.len() == 20_000
     });
-    cluster.await_status("rest", CATCH_UP_MAX, |it| it["records_per_second"].as_f64() == Some(0.0));
+    cluster.await_status("rest", CATCH_UP_MAX, |it| it.number("records_per_second") == Some(0.0));
 
     a_release_that_fails_is_said_and_tried_again(&scene, &cluster, &database);
 
@@ -104,10 +92,10 @@ fn a_release_that_fails_is_said_and_tried_again(
 ) {
     database.set(Weather::Cut);
     cluster.call(&["task", "release", &scene.name, "--yes"]).expect(0);
-    let failed =
-        cluster.await_status("that it failed", CATCH_UP_MAX, |it| state(it) == "release-failed");
-    assert!(cause(&failed).contains("PostgreSQL"), "{failed}");
-    assert!(failed["remedy"].as_str().unwrap_or_default().contains("`task release` again"));
+    let failed = cluster
+        .await_status("that it failed", CATCH_UP_MAX, |it| it.text("state") == "release-failed");
+    assert!(failed.text("cause").contains("PostgreSQL"), "{failed}");
+    assert!(failed.text("remedy").contains("`task release` again"));
     let refused = cluster.call(&["task", "resume", &scene.name]);
     assert!(refused.expect(1).stderr.contains("possible now: release"), "{}", refused.stderr);
     assert_eq!(scene.slots(), [scene.slot()], "it is still there");

@@ -22,9 +22,9 @@ select_instance() {
             kind=postgres number=${base#postgres-} port_default=243$number step=0
             ;;
         kafka) kind=kafka number=0 port_default=29092 step=0 ;;
-        kafka-[123]) kind=kafka number=${base#kafka-} port_default=$((29092 + number * 100)) step=$(((number - 1) * 100)) ;;
+        kafka-[1234]) kind=kafka number=${base#kafka-} port_default=$((29092 + number * 100)) step=$(((number - 1) * 100)) ;;
         registry) kind=registry number=0 port_default=28080 step=0 ;;
-        *) die "unknown server \`$1\`" "Known: postgres-11|14|15|17|18, kafka, kafka-1..3, registry, each also as NAME:INSTANCE." ;;
+        *) die "unknown server \`$1\`" "Known: postgres-11|14|15|17|18, kafka, kafka-1..4, registry, each also as NAME:INSTANCE." ;;
     esac
     dir=$state/$base${instance:+.$instance}
 }

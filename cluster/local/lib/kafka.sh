@@ -1,4 +1,4 @@
-# Kafka in KRaft mode: one node that is broker and controller, or three of them.
+# Kafka in KRaft mode: one node that is broker and controller, or three of them, to which a fourth broker may come.
 
 kafka_libs=$state/lib/kafka-4.3.1
 
@@ -32,13 +32,14 @@ kafka_voters() {
 }
 
 kafka_configure() {
-    local replicas=1 in_sync=1 node=1
+    local replicas=1 in_sync=1 node=1 roles=broker,controller controller=,CONTROLLER://127.0.0.1:$((server_port + 1))
     ((number == 0)) || replicas=3 in_sync=2 node=$number
+    ((number < 4)) || roles=broker controller=
     cat >"$dir/server.properties" <<TEXT
-process.roles=broker,controller
+process.roles=$roles
 node.id=$node
 controller.quorum.voters=$(kafka_voters)
-listeners=PLAINTEXT://127.0.0.1:$server_port,CONTROLLER://127.0.0.1:$((server_port + 1))
+listeners=PLAINTEXT://127.0.0.1:$server_port$controller
 advertised.listeners=PLAINTEXT://127.0.0.1:$server_port
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
@@ -149,7 +150,7 @@ kafka_ready() {
 # How many nodes of this cluster have a living process.
 kafka_started_nodes() {
     local count=0 node
-    for node in 1 2 3; do
+    for node in 1 2 3 4; do
         (select_instance "kafka-$node${instance:+:$instance}" && running) && count=$((count + 1))
     done
     echo "$count"
@@ -162,4 +163,32 @@ kafka_stop() {
     kill -TERM "$id" 2>/dev/null || true
     # The last broker of a cluster finds no controller to take leave of.
     await_end "$id" 20 || { say "$name: does not stop, ending it" && kill_tree "$id"; }
+}
+
+# Moves every replica of one broker to another one of its cluster, and waits for it. Arguments: names.
+kafka_move() {
+    local from
+    (($# == 2)) || die "move takes two brokers of one cluster: servers move kafka-3 kafka-4"
+    select_instance "$1"
+    from=$number
+    select_instance "$2"
+    [[ $kind == kafka ]] && ((from && number)) || die "only brokers of a cluster can be moved: kafka-1 to kafka-4"
+    load_settings
+    kafka_brokers move "$from" "$number" "${DISTRIBUTARY_START_SECONDS_MAX:-120}"
+}
+
+# Lets the others forget a broker that was stopped for good. Arguments: its name, and that of one that stays.
+kafka_forget() {
+    local gone
+    (($# == 2)) || die "forget takes the broker that is gone and one that stays: servers forget kafka-3 kafka-1"
+    select_instance "$1"
+    gone=$number
+    select_instance "$2"
+    load_settings
+    kafka_brokers forget "$gone"
+}
+
+kafka_brokers() {
+    kafka_java -Xmx64m -XX:TieredStopAtLevel=1 "$here/kafka/Brokers.java" "127.0.0.1:$server_port" "$@" \
+        >"$dir/brokers.log" 2>&1 </dev/null || die "$1 failed:" "$(tail -n 20 "$dir/brokers.log")"
 }

@@ -265,7 +265,12 @@ fn first_records(config: &ClientConfig, from: &Offsets) -> Result<Offsets, Error
     config.set("enable.partition.eof", "true").set("group.id", "distributary");
     // One record of each is enough.
     config.set("fetch.message.max.bytes", "65536").set("queued.max.messages.kbytes", "1024");
-    let consumer = Lookup::with(&config)?.consumer;
+    let lookup = Lookup::with(&config)?;
+    let mut topics: Vec<String> = from.keys().map(|(topic, _)| topic.clone()).collect();
+    topics.dedup();
+    // A client that begins before it knows the leaders looks again only after half a second.
+    lookup.partitions(&topics)?;
+    let consumer = lookup.consumer;
     // The end of a partition comes without its topic, so it can only be counted where there are several;
     // what has not come by then is asked for topic by topic.
     take_first(&consumer, from.clone(), &mut first)?;

@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 /// Longest pause between two records.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// How long the leader of a partition is asked for before reading begins without it.
+const LEADER_MAX: Duration = Duration::from_secs(1);
 
 /// A record of an internal topic.
 pub(crate) struct Entry {
@@ -158,12 +160,15 @@ pub(crate) fn reading(seat: &Seat) -> String {
     format!("reading topic `{}`", seat.topic)
 }
 
-/// Has a consumer read from `offset` on.
+/// Has a consumer read from `offset` on. A client that begins before it knows the leader looks again only after
+/// half a second, so it is made known first.
 pub(crate) fn assign(
     consumer: &BaseConsumer<Watch>,
     seat: &Seat,
     offset: Offset,
 ) -> Result<(), Error> {
+    // What is wrong is told to whoever reads.
+    let _ = consumer.fetch_metadata(Some(&seat.topic), LEADER_MAX);
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(&seat.topic, seat.partition, offset)
         .and_then(|()| consumer.assign(&list))

@@ -47,6 +47,7 @@ struct Context {
     hosted: HostedLanes,
     /// Stages before the routers of other nodes' tasks.
     stages: HostedStages,
+    hearing: control::Hearing,
     /// A coordinator that leads knows this worker.
     joined: Arc<AtomicBool>,
 }
@@ -66,6 +67,7 @@ pub async fn run(node: config::Node, folder: &Path, stop: CancellationToken) -> 
         peers: Peers::new(tls.clone().map(Arc::new)),
         hosted: HostedLanes::default(),
         stages: HostedStages::default(),
+        hearing: cluster.hearing.clone(),
         joined: Arc::default(),
         node: Arc::new(node),
     };
@@ -76,6 +78,7 @@ pub async fn run(node: config::Node, folder: &Path, stop: CancellationToken) -> 
         lanes: context.hosted.clone(),
         stages: context.stages.clone(),
         peers: context.peers.clone(),
+        deaf: cluster.hearing.deaf(),
     };
     info!(node = context.node.node, address = %server.address(), role = %Role::Worker, "worker listens");
     let ended = CancellationToken::new();

@@ -164,13 +164,12 @@ impl Lanes {
             lane.moving = true;
             self.factory.progress.lane(number, &lane.host, LaneState::Draining, None);
             let life = lane.life;
-            match &lane.producer {
-                Some(producer) => {
-                    producer.do_send(Stop);
-                    self.due_after(MOVE_MAX, number, life);
-                }
-                None => self.due_after(Duration::ZERO, number, life),
+            if let Some(producer) = &lane.producer {
+                producer.do_send(Stop);
             }
+            // One that is not open has nothing to commit; its node may be why it is not.
+            let patience = lane.opened.map_or(Duration::ZERO, |_| MOVE_MAX);
+            self.due_after(patience, number, life);
         }
     }
 

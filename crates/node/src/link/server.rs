@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use supervision::Budget;
+use supervision::{Budget, FailureClass};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -33,6 +33,7 @@ use tracing::{debug, info, warn};
 const LANE_BYTES_MAX: u32 = 64 << 20;
 /// How long the placement that a caller names may take to be read here.
 const PLACEMENT_WAIT_MAX: Duration = Duration::from_secs(5);
+const DEAF: &str = "this node does not reach Kafka";
 /// A caller says at once what it wants.
 pub(super) const OPEN_WAIT_MAX: Duration = Duration::from_secs(5);
 
@@ -93,6 +94,8 @@ pub struct LinkService {
     pub stages: HostedStages,
     /// For a decoder here whose reader is elsewhere.
     pub peers: Peers,
+    /// Whether this node does not reach Kafka: lanes that can be written elsewhere shall not wait here.
+    pub deaf: watch::Receiver<bool>,
 }
 
 #[tonic::async_trait]
@@ -112,6 +115,11 @@ impl Link for LinkService {
         };
         principal.claims(&open.owner)?;
         rpc::speaks(open.protocol)?;
+        if *self.deaf.borrow() {
+            return Err(
+                Error::new(Code::Unreachable, DEAF, "check that it reaches the brokers").into()
+            );
+        }
         self.is_placed_here(&open).await?;
         let owner = open.owner.clone();
         let open = convert::open_in(open)?;
@@ -207,7 +215,7 @@ impl LinkService {
         });
         info!(task = key.0, lane = number, life, "a lane begins here");
         let orders = thread.spawn(report, ());
-        tokio::spawn(feed(key, down, receiver, orders, up));
+        tokio::spawn(feed(key, down, receiver, orders, up, self.deaf.clone()));
         Ok(UnboundedReceiverStream::new(stream))
     }
 }
@@ -219,20 +227,30 @@ async fn feed(
     mut receiver: Receiver,
     orders: Orders,
     up: mpsc::UnboundedSender<Result<v1::LaneUp, Status>>,
+    mut deaf: watch::Receiver<bool>,
 ) {
+    let fail = |failure: Failure| {
+        let failed = convert::failure_out(failure);
+        // A caller that is gone does not care.
+        let _ = up.send(Ok(v1::LaneUp { message: Some(Up::Failed(failed)) }));
+    };
     let budget = Budget::new(LANE_BYTES_MAX);
     loop {
         let message = tokio::select! {
             message = down.message() => message,
             // The stream's other half was dropped: nobody listens any more.
             () = up.closed() => return,
+            Ok(_) = deaf.wait_for(|deaf| *deaf) => {
+                warn!(task, lane, "a link is ended: {DEAF}");
+                fail(Failure { class: FailureClass::Connection, cause: DEAF.into() });
+                return;
+            }
         };
         match message {
             Ok(Some(v1::LaneDown { message: Some(Down::Frame(frame)) })) => {
                 if let Err(cause) = take(frame.payload, &mut receiver, &orders, &budget).await {
                     warn!(task, lane, cause, "a link is ended");
-                    let failed = convert::failure_out(Failure::transient(cause));
-                    let _ = up.send(Ok(v1::LaneUp { message: Some(Up::Failed(failed)) }));
+                    fail(Failure::transient(cause));
                     return;
                 }
             }

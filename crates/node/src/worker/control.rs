@@ -6,16 +6,63 @@ use kafka::control::{ControlSettings, ensure_control};
 use rpc::{Code, Error};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 use tracing::warn;
 
 /// After an error that may pass.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// A leader that commits no sign of life for eight seconds leads no more. Whoever is still told by a leader that it
+/// leads, and has read nothing for longer than that, does not reach Kafka.
+const SILENCE_MAX: Duration = Duration::from_secs(9);
+
+/// Whether this node hears what is written to the control topic. Clones are one.
+#[derive(Clone, Debug)]
+pub struct Hearing {
+    heard: watch::Sender<Instant>,
+    deaf: watch::Sender<bool>,
+}
+
+impl Default for Hearing {
+    fn default() -> Self {
+        Self { heard: watch::Sender::new(Instant::now()), deaf: watch::Sender::new(false) }
+    }
+}
+
+impl Hearing {
+    /// Something was read.
+    fn note(&self) {
+        self.heard.send_replace(Instant::now());
+        self.deaf.send_if_modified(std::mem::take);
+    }
+
+    /// Somebody leads: if nothing of it is heard, the node is deaf from here on, until something is read.
+    pub(super) fn is_deaf_to_a_leader(&self) -> bool {
+        let deaf = SILENCE_MAX < self.heard.borrow().elapsed();
+        if deaf {
+            self.deaf.send_replace(true);
+        }
+        deaf
+    }
+
+    /// Until something is read, where the node is deaf.
+    pub(super) async fn restored(&self) {
+        // The sender is our own: it is there.
+        let _ = self.deaf.subscribe().wait_for(|deaf| !deaf).await;
+    }
+
+    /// Whether the node is deaf.
+    #[must_use]
+    pub fn deaf(&self) -> watch::Receiver<bool> {
+        self.deaf.subscribe()
+    }
+}
+
 /// The control topic as it is read.
 pub struct Following {
     pub state: watch::Receiver<Arc<ClusterState>>,
+    pub hearing: Hearing,
     /// Why it is not followed any more: something was taken from it.
     pub lost: oneshot::Receiver<String>,
 }
@@ -31,10 +78,12 @@ pub fn follow(node: &config::Node, folder: &Path) -> Result<Following, Error> {
     let settings = crate::control::settings(node, folder).map_err(refused)?;
     let (states, state) = watch::channel(Arc::new(ClusterState::default()));
     let (told, lost) = oneshot::channel();
+    let hearing = Hearing::default();
+    let hears = hearing.clone();
     std::thread::Builder::new()
         .name("control reader".into())
         .spawn(move || {
-            if let Err(error) = read(&settings, &states) {
+            if let Err(error) = read(&settings, &states, &hears) {
                 // Whoever waited may have ended.
                 let _ = told.send(error.to_string());
             }
@@ -43,12 +92,13 @@ pub fn follow(node: &config::Node, folder: &Path) -> Result<Following, Error> {
             let cause = format!("no thread for the control topic: {error}");
             Error::new(Code::Internal, cause, "raise the process limit")
         })?;
-    Ok(Following { state, lost })
+    Ok(Following { state, hearing, lost })
 }
 
 fn read(
     settings: &ControlSettings,
     states: &watch::Sender<Arc<ClusterState>>,
+    hearing: &Hearing,
 ) -> Result<(), kafka::Error> {
     let is_closed = || states.is_closed();
     let passes = |error: &kafka::Error| {
@@ -60,6 +110,7 @@ fn read(
     }
     let mut state = ClusterState::default();
     crate::control::follow(settings, PAUSE, is_closed, |entries| {
+        hearing.note();
         let mut changed = false;
         for entry in entries {
             match state.apply(entry.offset, &entry.key, entry.value.as_deref()) {
@@ -74,4 +125,23 @@ fn read(
         }
         true
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_hears_no_leader_is_deaf_until_something_is_read() {
+        let hearing = Hearing::default();
+        assert!(!hearing.is_deaf_to_a_leader());
+        let Some(long_ago) = Instant::now().checked_sub(SILENCE_MAX * 2) else { return };
+        hearing.heard.send_replace(long_ago);
+        assert!(!*hearing.deaf().borrow(), "without a leader silence says nothing");
+        assert!(hearing.is_deaf_to_a_leader());
+        assert!(*hearing.deaf().borrow());
+        hearing.note();
+        assert!(!*hearing.deaf().borrow());
+        assert!(!hearing.is_deaf_to_a_leader());
+    }
 }

@@ -20,6 +20,9 @@ const BEAT: Duration = Duration::from_secs(1);
 const REPORT: Duration = Duration::from_secs(2);
 /// A coordinator that says nothing for so long is given up.
 const SILENCE_MAX: Duration = Duration::from_secs(6);
+/// A leader that was heard within so long leads: it answers every beat. So long a worker that has just joined may take
+/// to read what it has missed.
+const LEADS_MAX: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(500);
 const QUEUED: usize = 64;
 
@@ -33,6 +36,8 @@ pub(super) async fn keep(
     let mut next: Option<String> = None;
     let mut told = false;
     loop {
+        // Who does not hear what is placed shall not be placed on.
+        context.hearing.restored().await;
         let mut coordinators = context.node.coordinators.clone();
         coordinators.shuffle(&mut rand::rng());
         // The leader first, where one was named.
@@ -84,6 +89,7 @@ impl Joined<'_> {
             rpc::client::cluster(channel).join(ReceiverStream::new(messages)).await?.into_inner();
         let mut beats = tokio::time::interval(BEAT);
         let (mut seq, mut heard, mut said_leaving) = (0, Instant::now(), false);
+        let mut welcomed: Option<Instant> = None;
         let mut sent: BTreeMap<String, (v1::TaskReport, Instant)> = BTreeMap::new();
         loop {
             tokio::select! {
@@ -93,6 +99,7 @@ impl Joined<'_> {
                     match message.message {
                         Some(Down::Welcome(welcome)) => {
                             self.context.joined.store(true, Relaxed);
+                            welcomed = Some(heard);
                             info!(address, term = welcome.term, "joined the cluster");
                         }
                         Some(Down::NotLeader(v1::NotLeader { leader })) => {
@@ -105,6 +112,13 @@ impl Joined<'_> {
                 _ = beats.tick() => {
                     if SILENCE_MAX < heard.elapsed() {
                         warn!(address, "the coordinator is silent, looking for another one");
+                        return Ok(None);
+                    }
+                    let leads = welcomed.is_some_and(|it| LEADS_MAX < it.elapsed())
+                        && heard.elapsed() < LEADS_MAX;
+                    if leads && self.context.hearing.is_deaf_to_a_leader() {
+                        warn!(address, "a coordinator leads, and what it writes is not heard here: Kafka \
+                            cannot be reached, and what runs here is to run elsewhere until it can");
                         return Ok(None);
                     }
                     seq += 1;

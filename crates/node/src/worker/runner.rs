@@ -56,13 +56,20 @@ pub(super) struct Beginning {
     pub(super) spec: config::Task,
     pub(super) wanted: Wanted,
     pub(super) reseed: bool,
+    /// It streams by this spec, until now on another node: what is taken over at once needs no precheck, which
+    /// would cost longer than all else. What must hold at each begin is looked at all the same.
+    pub(super) proven: bool,
 }
 
 impl Runner {
     pub(super) fn start(context: Context, runtime: Handle, beginning: Beginning) -> Self {
-        let Beginning { spec, wanted, reseed } = beginning;
+        let Beginning { spec, wanted, reseed, proven } = beginning;
         let progress = Arc::new(Progress::default());
-        let state = if wanted.release { TaskState::Releasing } else { TaskState::Prechecking };
+        let state = match (wanted.release, proven) {
+            (true, _) => TaskState::Releasing,
+            (false, true) => TaskState::Initializing,
+            (false, false) => TaskState::Prechecking,
+        };
         let said =
             Said { state, cause: String::new(), remedy: String::new(), since: SystemTime::now() };
         let said = Arc::new(Mutex::new(said));
@@ -70,16 +77,23 @@ impl Runner {
         let (ending, ended) = watch::channel(false);
         let rate = Arc::new(Mutex::new(Rate::over(RATE_WINDOW)));
         let runner = Self { wanted, progress, rate, said, stop, ended };
-        let (own, release) = (runner.clone(), runner.wanted.release);
+        let own = runner.clone();
+        let options = Options {
+            until_caught_up: false,
+            reseed,
+            release: runner.wanted.release,
+            folder: context.secrets_dir.clone(),
+        };
         let name = format!("task {}", spec.task);
         let work = move || {
-            let live = own.live(context, runtime, spec, reseed, release);
+            let live = own.live(context, runtime, spec, options, proven);
             // The system's drop would wait for calls that still block on a server.
             std::mem::ManuallyDrop::new(actix_rt::System::new()).block_on(live);
             // Also where it panics: the sender is dropped then.
             ending.send_replace(true);
         };
         if let Err(error) = std::thread::Builder::new().name(name).spawn(work) {
+            let release = runner.wanted.release;
             let state = if release { TaskState::ReleaseFailed } else { TaskState::Failed };
             runner.say(state, format!("no thread for the task: {error}"), "");
         }
@@ -91,20 +105,20 @@ impl Runner {
         context: Context,
         runtime: Handle,
         spec: config::Task,
-        reseed: bool,
-        release: bool,
+        options: Options,
+        proven: bool,
     ) {
-        let folder = context.secrets_dir.clone();
-        let unconfined = spec.unconfined(&folder);
+        let (folder, release) = (&options.folder, options.release);
+        let unconfined = spec.unconfined(folder);
         if !unconfined.is_empty() {
             let cause = config::Problems(unconfined).to_string();
             let state = if release { TaskState::ReleaseFailed } else { TaskState::PrecheckFailed };
             self.say(state, cause, "correct the spec and apply it again");
             return;
         }
-        if !release {
+        if !release && !proven {
             let passed = tokio::select! {
-                passed = pipeline::precheck::pass(&spec, &folder, &self.progress) => passed,
+                passed = pipeline::precheck::pass(&spec, folder, &self.progress) => passed,
                 () = self.stop.cancelled() => return,
             };
             match passed {
@@ -119,7 +133,6 @@ impl Runner {
                 Err(Unfit::GaveUp(outcome)) => return self.ended_with(outcome),
             }
         }
-        let options = Options { until_caught_up: false, reseed, release, folder };
         let name = spec.task.clone();
         let hosts = Rc::new(Placed::new(&name, context, runtime));
         let stop = self.stop.clone();

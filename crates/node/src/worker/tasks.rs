@@ -23,6 +23,8 @@ const DRAIN_MAX: Duration = Duration::from_secs(20);
 pub(super) struct Tasks {
     context: Context,
     fronts: Arc<Mutex<BTreeMap<String, Front>>>,
+    /// What ran here last, by task.
+    ran: Arc<Mutex<BTreeMap<String, Wanted>>>,
 }
 
 struct Front {
@@ -34,7 +36,7 @@ struct Front {
 
 impl Tasks {
     pub(super) fn new(context: Context) -> Self {
-        Self { context, fronts: Arc::default() }
+        Self { context, fronts: Arc::default(), ran: Arc::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Front>> {
@@ -88,7 +90,14 @@ impl Tasks {
             };
             // The leader notes it as done once the front has begun anew, so that no later start repeats it.
             let reseed = task.reseeded < task.reseeds;
-            let beginning = Beginning { spec, wanted, reseed };
+            let state = state.states.get(name).map(|it| it.state);
+            let streams = matches!(state, Some(TaskState::Synchronizing | TaskState::CatchingUp));
+            let mut ran = self.ran.lock().unwrap_or_else(PoisonError::into_inner);
+            let last = ran.insert(name.clone(), wanted.clone());
+            // A changed spec is modifying until the front that is to carry it out says otherwise; the one before it may
+            // still have said so meanwhile, and ran here.
+            let proven = streams && last.is_none_or(|it| it == wanted);
+            let beginning = Beginning { spec, wanted, reseed, proven };
             let runner = Runner::start(self.context.clone(), Handle::current(), beginning);
             fronts.insert(name.clone(), Front { runner, placement_rev, stopping: None });
         }
