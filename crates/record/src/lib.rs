@@ -13,6 +13,7 @@ pub mod partition;
 pub mod plan;
 pub mod record;
 pub mod route;
+mod row;
 pub mod selection;
 
 pub use record::Record;

@@ -1,9 +1,10 @@
 //! What is decided once: per task ([`TaskPlan`]) and per version of a table ([`TablePlan`]).
 
-use crate::encode::debezium::Template;
+use crate::encode::debezium::Columns;
+use crate::encode::{Codec, Template};
 use crate::naming::{Names, NamingError, TopicPattern};
 use crate::{lane, partition};
-use config::{Format, FormatOptions, Hash, Partitioning, Unrepresentable};
+use config::{FormatOptions, Hash, Partitioning, Unrepresentable};
 use std::sync::Arc;
 use wal::Table;
 use wal::table::ReplicaIdentity;
@@ -15,6 +16,7 @@ pub struct TaskPlan {
     pub(crate) database: Box<str>,
     /// Debezium's logical name.
     pub(crate) prefix: Box<str>,
+    pub(crate) codec: Codec,
     pub(crate) options: FormatOptions,
     pub(crate) unrepresentable: Unrepresentable,
     pub(crate) headers: bool,
@@ -76,8 +78,14 @@ pub struct TablePlan {
     partitions: i32,
     /// Lane of each partition.
     lanes: Box<[u8]>,
+    /// Columns of the message key.
+    key: Box<[usize]>,
     pub(crate) policy: Policy,
     pub(crate) operations: Operations,
+    /// A changed key is a deletion and a creation also where both have one partition.
+    pub(crate) splits_key_changes: bool,
+    /// What is hashed, and Debezium's rows.
+    pub(crate) columns: Columns,
     pub(crate) template: Template,
 }
 
@@ -97,14 +105,13 @@ impl TaskPlan {
     /// When the format is not written by this version, or a topic pattern cannot be read.
     pub fn new(task: &config::Task, database: &str) -> Result<Self, PlanError> {
         let sink = &task.sink;
-        if sink.format != Format::DebeziumJson {
-            return Err(PlanError::Format);
-        }
+        let codec = Codec::of(sink.format).ok_or(PlanError::Format)?;
         let objects = task.objects.iter().map(ObjectPlan::new).collect::<Result<_, _>>()?;
         Ok(Self {
             task: task.task.as_str().into(),
             database: database.into(),
             prefix: sink.topic_prefix.as_deref().unwrap_or(&task.task).into(),
+            codec,
             options: sink.format_options.clone(),
             unrepresentable: sink.unrepresentable,
             headers: sink.headers,
@@ -212,9 +219,20 @@ impl TablePlan {
         let policy = task.policy(&table, &key, object, partitions)?;
         let mut operations = task.objects[object].operations;
         operations.truncate &= task.options.truncate;
-        let template = Template::new(&table, key, task);
         let lanes = (0..partitions).map(|partition| lane::lane(&topic, partition, lanes)).collect();
-        Ok(Self { table, object, topic, partitions, lanes, policy, operations, template })
+        Ok(Self {
+            object,
+            topic,
+            partitions,
+            lanes,
+            policy,
+            operations,
+            splits_key_changes: task.codec.is_debezium(),
+            columns: Columns::new(&table, task),
+            template: Template::new(&table, &key, task),
+            key: key.into(),
+            table,
+        })
     }
 
     #[must_use]
@@ -242,7 +260,7 @@ impl TablePlan {
     /// Columns of the message key, as indexes; empty: the key is null.
     #[must_use]
     pub fn key(&self) -> &[usize] {
-        self.template.key()
+        &self.key
     }
 
     /// Lane that owns a partition of the topic.

@@ -1,16 +1,160 @@
 //! A piece of a change → Kafka records, in the task's format.
+//!
+//! A format is a module with a template, prepared once per table version, and a [`Render`] that fills
+//! it row by row; it has a line in each match of this file. What formats share: [`event`] says what a
+//! record is about, [`headers`] mark it, [`civil`] and [`clock`] read the server's dates and times,
+//! [`number`] its numbers, [`bytea`] its bytes, [`array`] its arrays.
 
+mod array;
+mod bytea;
+mod civil;
+mod clock;
 pub(crate) mod debezium;
+mod event;
+mod headers;
+mod number;
 
 use crate::Record;
 use crate::plan::{TablePlan, TaskPlan};
 use crate::route::Piece;
-use wal::ChangeBatch;
+use config::Format;
+use event::Event;
+use headers::Marks;
+use wal::{ChangeBatch, Table, Transaction};
+
+/// The formats that this version writes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Codec {
+    DebeziumJson,
+}
+
+impl Codec {
+    /// `None`: not written by this version.
+    pub(crate) fn of(format: Format) -> Option<Self> {
+        match format {
+            Format::DebeziumJson => Some(Self::DebeziumJson),
+            Format::DebeziumAvro
+            | Format::CanalJson
+            | Format::DtsAvro
+            | Format::SharePlexJson
+            | Format::MaxwellJson
+            | Format::Protobuf => None,
+        }
+    }
+
+    /// Whether events are Debezium's: a changed key is always a deletion and a creation, and a tombstone
+    /// may follow a deletion. The others know an update of the key.
+    pub(crate) fn is_debezium(self) -> bool {
+        match self {
+            Self::DebeziumJson => true,
+        }
+    }
+}
+
+/// What of a table version's records is the same for each row.
+#[derive(Debug)]
+pub(crate) enum Template {
+    DebeziumJson(debezium::Template),
+}
+
+impl Template {
+    /// `key`: columns of the message key.
+    pub(crate) fn new(table: &Table, key: &[usize], task: &TaskPlan) -> Self {
+        match task.codec {
+            Codec::DebeziumJson => Self::DebeziumJson(debezium::Template::new(table, key, task)),
+        }
+    }
+}
+
+/// What a format does for its records.
+pub(crate) trait Render {
+    type Template;
+
+    /// The next events are of this transaction.
+    fn begin(&mut self, transaction: &Transaction);
+
+    /// The next events are handled at this moment: microseconds since 1970.
+    fn tick(&mut self, now_us: i64);
+
+    /// Writes an event to `out`, which is empty.
+    fn render(
+        &mut self,
+        plan: &TablePlan,
+        template: &Self::Template,
+        event: &Event<'_>,
+        out: &mut Rendered,
+    ) -> Result<(), RowError>;
+}
+
+/// Key, value and header of a record, in buffers that are used again and again.
+#[derive(Debug, Default)]
+pub(crate) struct Rendered {
+    pub(crate) value: Vec<u8>,
+    pub(crate) key: Vec<u8>,
+    /// False: the key is null.
+    pub(crate) keyed: bool,
+    /// Name of a header of the format, whose value is `header`.
+    pub(crate) header_name: Option<&'static str>,
+    pub(crate) header: Vec<u8>,
+}
+
+impl Rendered {
+    fn clear(&mut self) {
+        self.value.clear();
+        self.key.clear();
+        self.keyed = false;
+        self.header_name = None;
+        self.header.clear();
+    }
+}
+
+#[derive(Debug)]
+enum FormatEncoder {
+    DebeziumJson(debezium::Encoder),
+}
+
+impl FormatEncoder {
+    fn new(task: &TaskPlan) -> Self {
+        match task.codec {
+            Codec::DebeziumJson => Self::DebeziumJson(debezium::Encoder::new(task)),
+        }
+    }
+
+    fn begin(&mut self, transaction: &Transaction) {
+        match self {
+            Self::DebeziumJson(encoder) => encoder.begin(transaction),
+        }
+    }
+
+    fn tick(&mut self, now_us: i64) {
+        match self {
+            Self::DebeziumJson(encoder) => encoder.tick(now_us),
+        }
+    }
+
+    fn render(
+        &mut self,
+        plan: &TablePlan,
+        event: &Event<'_>,
+        out: &mut Rendered,
+    ) -> Result<(), RowError> {
+        match (self, &plan.template) {
+            (Self::DebeziumJson(encoder), Template::DebeziumJson(template)) => {
+                encoder.render(plan, template, event, out)
+            }
+        }
+    }
+}
 
 /// Encodes for one lane. Holds the buffers that its records borrow.
 #[derive(Debug)]
 pub struct Encoder {
-    debezium: debezium::Encoder,
+    tombstones: bool,
+    marks: Marks,
+    transaction: Option<Transaction>,
+    now_us: Option<i64>,
+    rendered: Rendered,
+    format: FormatEncoder,
 }
 
 /// A piece could not be encoded, or the sink refused it.
@@ -51,6 +195,13 @@ pub(crate) enum ValueError {
     Binary,
 }
 
+/// A value of a column could not be written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RowError {
+    pub(crate) column: usize,
+    pub(crate) error: ValueError,
+}
+
 impl From<crate::json::NotUtf8> for ValueError {
     fn from(_: crate::json::NotUtf8) -> Self {
         Self::NotUtf8
@@ -58,7 +209,7 @@ impl From<crate::json::NotUtf8> for ValueError {
 }
 
 impl<E> EncodeError<E> {
-    fn value(plan: &TablePlan, column: usize, error: ValueError) -> Self {
+    fn value(plan: &TablePlan, RowError { column, error }: RowError) -> Self {
         let table = plan.table();
         let column = table.columns.get(column).map_or("?", |column| &column.name).into();
         let table = format!("{}.{}", table.schema, table.name).into();
@@ -75,7 +226,14 @@ impl Encoder {
     /// An encoder for the task's format.
     #[must_use]
     pub fn new(task: &TaskPlan) -> Self {
-        Self { debezium: debezium::Encoder::new(task) }
+        Self {
+            tombstones: task.codec.is_debezium() && task.options.tombstones,
+            marks: Marks::new(&task.task, task.headers),
+            transaction: None,
+            now_us: None,
+            rendered: Rendered::default(),
+            format: FormatEncoder::new(task),
+        }
     }
 
     /// Hands the records of one piece to `sink`, in the order in which they must be written.
@@ -92,6 +250,38 @@ impl Encoder {
         now_us: i64,
         sink: &mut dyn FnMut(Record<'_>) -> Result<(), E>,
     ) -> Result<(), EncodeError<E>> {
-        self.debezium.encode(plan, batch, piece, now_us, sink)
+        let event = Event::of(plan, batch, piece, self.tombstones)
+            .ok_or(EncodeError::NoSuchChange { change: piece.change })?;
+        if self.transaction.as_ref() != Some(event.transaction) {
+            self.transaction = Some(*event.transaction);
+            self.marks.begin(event.transaction);
+            self.format.begin(event.transaction);
+        }
+        if self.now_us != Some(now_us) {
+            self.now_us = Some(now_us);
+            self.format.tick(now_us);
+        }
+        self.rendered.clear();
+        self.format
+            .render(plan, &event, &mut self.rendered)
+            .map_err(|error| EncodeError::value(plan, error))?;
+        let Rendered { value, key, keyed, header_name, header } = &self.rendered;
+        let own = header_name.map(|name| (name, header.as_slice()));
+        let record = Record {
+            topic: plan.topic(),
+            partition: piece.partition,
+            key: keyed.then_some(key.as_slice()),
+            value: Some(value),
+            headers: &[],
+            timestamp_ms: event::commit_us(event.transaction).div_euclid(1000),
+        };
+        let parts = [Some(event.part), event.tombstone.then(|| event.part.map(|part| part + 1))];
+        for (part, value) in parts.into_iter().flatten().zip([record.value, None]) {
+            self.marks.number(event.change.ordinal, part);
+            let (headers, count) = self.marks.of(&event, batch, own);
+            let headers = &headers[..count];
+            sink(Record { value, headers, ..record }).map_err(EncodeError::Sink)?;
+        }
+        Ok(())
     }
 }
