@@ -48,8 +48,11 @@ pub(crate) struct Operations {
 pub enum PlanError {
     #[error("{0}")]
     Naming(#[from] NamingError),
-    #[error("sink.format: this version writes debezium-json only; use `format: debezium-json`")]
-    Format,
+    #[error(
+        "sink.format: this version does not write {0} yet; use debezium-json, canal-json, \
+         maxwell-json or shareplex-json"
+    )]
+    Format(String),
     #[error("objects[{object}] does not exist; the plan was made from another version of the spec")]
     ObjectMissing { object: usize },
     #[error(
@@ -105,7 +108,7 @@ impl TaskPlan {
     /// When the format is not written by this version, or a topic pattern cannot be read.
     pub fn new(task: &config::Task, database: &str) -> Result<Self, PlanError> {
         let sink = &task.sink;
-        let codec = Codec::of(sink.format).ok_or(PlanError::Format)?;
+        let codec = Codec::of(sink.format).ok_or_else(|| PlanError::Format(sink.format.word()))?;
         let objects = task.objects.iter().map(ObjectPlan::new).collect::<Result<_, _>>()?;
         Ok(Self {
             task: task.task.as_str().into(),

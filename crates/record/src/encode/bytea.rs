@@ -37,7 +37,17 @@ pub(super) fn write_bytes(bytes: &[u8], mode: Binary, out: &mut Vec<u8>) {
         Binary::Bytes | Binary::Base64 => json::base64(bytes, out),
         Binary::Base64UrlSafe => json::base64_by(&URL_SAFE, bytes, out),
         Binary::Hex => hex(bytes, out),
+        Binary::Latin1 => latin1(bytes, out),
     }
+}
+
+/// A character for each byte.
+fn latin1(bytes: &[u8], out: &mut Vec<u8>) {
+    out.push(b'"');
+    for &byte in bytes {
+        json::inner(char::from(byte).encode_utf8(&mut [0; 2]), out);
+    }
+    out.push(b'"');
 }
 
 /// Hexadecimal digits → bytes, in place of what `bytes` held.

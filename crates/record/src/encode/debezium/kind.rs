@@ -223,7 +223,9 @@ fn money_schema(decimal: Decimal) -> Schema {
 fn bytes_schema(binary: Binary) -> Schema {
     match binary {
         Binary::Bytes => Schema::of("bytes"),
-        Binary::Base64 | Binary::Base64UrlSafe | Binary::Hex => Schema::of("string"),
+        Binary::Base64 | Binary::Base64UrlSafe | Binary::Hex | Binary::Latin1 => {
+            Schema::of("string")
+        }
     }
 }
 
