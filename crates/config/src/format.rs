@@ -252,13 +252,8 @@ impl Format {
     #[must_use]
     pub fn is_written(self) -> bool {
         match self {
-            Self::DebeziumJson => true,
-            Self::CanalJson
-            | Self::SharePlexJson
-            | Self::MaxwellJson
-            | Self::DebeziumAvro
-            | Self::DtsAvro
-            | Self::Protobuf => false,
+            Self::DebeziumJson | Self::CanalJson | Self::SharePlexJson | Self::MaxwellJson => true,
+            Self::DebeziumAvro | Self::DtsAvro | Self::Protobuf => false,
         }
     }
 

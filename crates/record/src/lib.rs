@@ -6,6 +6,7 @@
 //! * [`encode`]: a piece → [`Record`]s.
 
 pub mod encode;
+mod identifier;
 mod json;
 pub mod lane;
 pub mod naming;

@@ -221,7 +221,7 @@ impl TablePlan {
         let key = message_key(&table);
         let policy = task.policy(&table, &key, object, partitions)?;
         let mut operations = task.objects[object].operations;
-        operations.truncate &= task.options.truncate;
+        operations.truncate &= task.options.truncate && task.codec.has_truncate();
         let lanes = (0..partitions).map(|partition| lane::lane(&topic, partition, lanes)).collect();
         Ok(Self {
             object,

@@ -7,12 +7,16 @@
 
 mod array;
 mod bytea;
+mod canal;
 mod civil;
 mod clock;
 pub(crate) mod debezium;
 mod event;
 mod headers;
+mod maxwell;
 mod number;
+mod plain;
+mod shareplex;
 
 use crate::Record;
 use crate::plan::{TablePlan, TaskPlan};
@@ -26,6 +30,9 @@ use wal::{ChangeBatch, Table, Transaction};
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Codec {
     DebeziumJson,
+    Canal,
+    Maxwell,
+    SharePlex,
 }
 
 impl Codec {
@@ -33,12 +40,10 @@ impl Codec {
     pub(crate) fn of(format: Format) -> Option<Self> {
         match format {
             Format::DebeziumJson => Some(Self::DebeziumJson),
-            Format::DebeziumAvro
-            | Format::CanalJson
-            | Format::DtsAvro
-            | Format::SharePlexJson
-            | Format::MaxwellJson
-            | Format::Protobuf => None,
+            Format::CanalJson => Some(Self::Canal),
+            Format::MaxwellJson => Some(Self::Maxwell),
+            Format::SharePlexJson => Some(Self::SharePlex),
+            Format::DebeziumAvro | Format::DtsAvro | Format::Protobuf => None,
         }
     }
 
@@ -47,6 +52,15 @@ impl Codec {
     pub(crate) fn is_debezium(self) -> bool {
         match self {
             Self::DebeziumJson => true,
+            Self::Canal | Self::Maxwell | Self::SharePlex => false,
+        }
+    }
+
+    /// Whether there is a record for TRUNCATE.
+    pub(crate) fn has_truncate(self) -> bool {
+        match self {
+            Self::DebeziumJson | Self::Canal | Self::SharePlex => true,
+            Self::Maxwell => false,
         }
     }
 }
@@ -55,6 +69,9 @@ impl Codec {
 #[derive(Debug)]
 pub(crate) enum Template {
     DebeziumJson(debezium::Template),
+    Canal(canal::Template),
+    Maxwell(maxwell::Template),
+    SharePlex(shareplex::Template),
 }
 
 impl Template {
@@ -62,6 +79,9 @@ impl Template {
     pub(crate) fn new(table: &Table, key: &[usize], task: &TaskPlan) -> Self {
         match task.codec {
             Codec::DebeziumJson => Self::DebeziumJson(debezium::Template::new(table, key, task)),
+            Codec::Canal => Self::Canal(canal::Template::new(table, key, task)),
+            Codec::Maxwell => Self::Maxwell(maxwell::Template::new(table, key, task)),
+            Codec::SharePlex => Self::SharePlex(shareplex::Template::new(table, task)),
         }
     }
 }
@@ -76,7 +96,7 @@ pub(crate) trait Render {
     /// The next events are handled at this moment: microseconds since 1970.
     fn tick(&mut self, now_us: i64);
 
-    /// Writes an event to `out`, which is empty.
+    /// Writes an event to `out`, which is empty. Where the value stays empty, there is no record.
     fn render(
         &mut self,
         plan: &TablePlan,
@@ -111,38 +131,61 @@ impl Rendered {
 #[derive(Debug)]
 enum FormatEncoder {
     DebeziumJson(debezium::Encoder),
+    Canal(canal::Encoder),
+    Maxwell(maxwell::Encoder),
+    SharePlex(shareplex::Encoder),
 }
 
 impl FormatEncoder {
     fn new(task: &TaskPlan) -> Self {
         match task.codec {
             Codec::DebeziumJson => Self::DebeziumJson(debezium::Encoder::new(task)),
+            Codec::Canal => Self::Canal(canal::Encoder::new(task)),
+            Codec::Maxwell => Self::Maxwell(maxwell::Encoder::new(task)),
+            Codec::SharePlex => Self::SharePlex(shareplex::Encoder::new(task)),
         }
     }
 
     fn begin(&mut self, transaction: &Transaction) {
         match self {
             Self::DebeziumJson(encoder) => encoder.begin(transaction),
+            Self::Canal(encoder) => encoder.begin(transaction),
+            Self::Maxwell(encoder) => encoder.begin(transaction),
+            Self::SharePlex(encoder) => encoder.begin(transaction),
         }
     }
 
     fn tick(&mut self, now_us: i64) {
         match self {
             Self::DebeziumJson(encoder) => encoder.tick(now_us),
+            Self::Canal(encoder) => encoder.tick(now_us),
+            Self::Maxwell(encoder) => encoder.tick(now_us),
+            Self::SharePlex(encoder) => encoder.tick(now_us),
         }
     }
 
+    /// `None`: the table was planned for another format.
     fn render(
         &mut self,
         plan: &TablePlan,
         event: &Event<'_>,
         out: &mut Rendered,
-    ) -> Result<(), RowError> {
-        match (self, &plan.template) {
+    ) -> Option<Result<(), RowError>> {
+        Some(match (self, &plan.template) {
             (Self::DebeziumJson(encoder), Template::DebeziumJson(template)) => {
                 encoder.render(plan, template, event, out)
             }
-        }
+            (Self::Canal(encoder), Template::Canal(template)) => {
+                encoder.render(plan, template, event, out)
+            }
+            (Self::Maxwell(encoder), Template::Maxwell(template)) => {
+                encoder.render(plan, template, event, out)
+            }
+            (Self::SharePlex(encoder), Template::SharePlex(template)) => {
+                encoder.render(plan, template, event, out)
+            }
+            _ => return None,
+        })
     }
 }
 
@@ -182,6 +225,8 @@ pub enum EncodeError<E> {
     Binary { table: Box<str>, column: Box<str> },
     #[error("piece names change {change}, which its batch does not have: a fault of the router")]
     NoSuchChange { change: u32 },
+    #[error("{table} was planned for another format than the lane writes: a fault of the planner")]
+    OtherFormat { table: Box<str> },
     #[error("{0}")]
     Sink(E),
 }
@@ -208,11 +253,16 @@ impl From<crate::json::NotUtf8> for ValueError {
     }
 }
 
+fn table_name(plan: &TablePlan) -> Box<str> {
+    let table = plan.table();
+    format!("{}.{}", table.schema, table.name).into()
+}
+
 impl<E> EncodeError<E> {
     fn value(plan: &TablePlan, RowError { column, error }: RowError) -> Self {
-        let table = plan.table();
-        let column = table.columns.get(column).map_or("?", |column| &column.name).into();
-        let table = format!("{}.{}", table.schema, table.name).into();
+        let columns = &plan.table().columns;
+        let column = columns.get(column).map_or("?", |column| &column.name).into();
+        let table = table_name(plan);
         match error {
             ValueError::NotUtf8 => Self::NotUtf8 { table, column },
             ValueError::Malformed => Self::Malformed { table, column },
@@ -264,8 +314,12 @@ impl Encoder {
         self.rendered.clear();
         self.format
             .render(plan, &event, &mut self.rendered)
+            .ok_or_else(|| EncodeError::OtherFormat { table: table_name(plan) })?
             .map_err(|error| EncodeError::value(plan, error))?;
         let Rendered { value, key, keyed, header_name, header } = &self.rendered;
+        if value.is_empty() {
+            return Ok(());
+        }
         let own = header_name.map(|name| (name, header.as_slice()));
         let record = Record {
             topic: plan.topic(),
