@@ -1,10 +1,11 @@
 //! What is decided once: per task ([`TaskPlan`]) and per version of a table ([`TablePlan`]).
 
-use crate::encode::debezium::Columns;
+use crate::encode::debezium::{Columns, adjust};
 use crate::encode::{Codec, Template};
 use crate::naming::{Names, NamingError, TopicPattern};
 use crate::{lane, partition};
-use config::{FormatOptions, Hash, Partitioning, Unrepresentable};
+use config::{FormatOptions, Hash, NameAdjustment, Partitioning, Unrepresentable};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use wal::Table;
 use wal::table::ReplicaIdentity;
@@ -66,6 +67,17 @@ pub enum PlanError {
          and deletes out of `operations`"
     )]
     PartitionKeyNotInIdentity { schema: Box<str>, table: Box<str>, column: Box<str> },
+    #[error(
+        "{schema}.{table}: under sink.format_options.field_name_adjustment the columns `{column}` and \
+         `{other}` would both be called `{name}`; rename one, or use another adjustment"
+    )]
+    FieldNames {
+        schema: Box<str>,
+        table: Box<str>,
+        column: Box<str>,
+        other: Box<str>,
+        name: Box<str>,
+    },
     #[error("topic `{topic}` has {partitions} partitions; it needs at least one")]
     Partitions { topic: Box<str>, partitions: i32 },
     #[error("a task has 1 to 64 lanes, not {lanes}")]
@@ -218,6 +230,7 @@ impl TablePlan {
         if !(1..=64).contains(&lanes) {
             return Err(PlanError::Lanes { lanes });
         }
+        check_names(&table, task)?;
         let key = message_key(&table);
         let policy = task.policy(&table, &key, object, partitions)?;
         let mut operations = task.objects[object].operations;
@@ -275,6 +288,25 @@ impl TablePlan {
             .copied()
             .unwrap_or(0)
     }
+}
+
+/// No two columns may have one name: a reader would see one of their values only.
+fn check_names(table: &Table, task: &TaskPlan) -> Result<(), PlanError> {
+    let mode = task.options.field_name_adjustment;
+    if mode == NameAdjustment::None {
+        return Ok(());
+    }
+    let mut taken = BTreeMap::new();
+    for column in &table.columns {
+        let name = adjust::field_name(&column.name, mode);
+        if let Some(other) = taken.insert(name.clone(), &column.name) {
+            let (schema, table) = (table.schema.clone(), table.name.clone());
+            let (column, other) = (column.name.clone(), other.clone());
+            let name = name.into();
+            return Err(PlanError::FieldNames { schema, table, column, other, name });
+        }
+    }
+    Ok(())
 }
 
 /// The primary key, else the identity index. Where the identity is an index that does not cover the

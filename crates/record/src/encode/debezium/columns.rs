@@ -1,6 +1,7 @@
 //! The columns of a table version as schemaless JSON: Debezium's rows and keys, and what is hashed for
 //! the partition whatever the format.
 
+use super::adjust;
 use super::kind::{self, Kind};
 use super::values::{self, Work};
 use crate::encode::{RowError, ValueError};
@@ -37,7 +38,8 @@ impl Columns {
             if kind.is_some() && std::mem::take(&mut first) {
                 member[0] = b'{';
             }
-            json::str(&column.name, &mut member);
+            let name = adjust::field_name(&column.name, task.options.field_name_adjustment);
+            json::str(&name, &mut member);
             member.push(b':');
             Column { member: member.into(), kind }
         };

@@ -4,6 +4,7 @@
 //! [`envelope`] fills them row by row. [`kind`] decides how a type is rendered, [`schema`] says so to
 //! consumers, and the rest writes values.
 
+pub(crate) mod adjust;
 mod columns;
 mod envelope;
 mod geometry;

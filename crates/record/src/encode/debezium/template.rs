@@ -1,5 +1,6 @@
 //! Everything of a table version's events that is the same for each row, as bytes.
 
+use super::adjust;
 use super::columns::Columns;
 use super::kind::{self, Kind};
 use super::schema::{self, FieldOf};
@@ -71,8 +72,8 @@ fn fields(table: &Table, key: &[usize], task: &TaskPlan) -> Vec<Vec<u8>> {
         {
             let default = default(column, &described.kind);
             let optional = !column.not_null && !key.contains(&index);
-            let name = Some(&*column.name);
-            let of = FieldOf { optional, default: default.as_deref(), name };
+            let name = adjust::field_name(&column.name, task.options.field_name_adjustment);
+            let of = FieldOf { optional, default: default.as_deref(), name: Some(&name) };
             described.schema.write(of, &mut field);
         }
         field
@@ -88,8 +89,13 @@ fn default(column: &Column, kind: &Kind) -> Option<Vec<u8>> {
     Some(out)
 }
 
+fn struct_name(table: &Table, task: &TaskPlan, kind: &str) -> String {
+    let name = schema::struct_name(&task.prefix, &table.schema, &table.name, kind);
+    adjust::schema_name(&name, task.options.schema_name_adjustment).into_owned()
+}
+
 fn key_head<'a>(table: &Table, task: &TaskPlan, fields: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
-    let name = schema::struct_name(&task.prefix, &table.schema, &table.name, "Key");
+    let name = struct_name(table, task, "Key");
     let mut head = b"{\"schema\":".to_vec();
     schema::key(&joined(fields), &name, &mut head);
     head.extend_from_slice(b",\"payload\":");
@@ -97,7 +103,7 @@ fn key_head<'a>(table: &Table, task: &TaskPlan, fields: impl Iterator<Item = &'a
 }
 
 fn value_head(table: &Table, task: &TaskPlan, fields: &[Vec<u8>]) -> Vec<u8> {
-    let name = |kind| schema::struct_name(&task.prefix, &table.schema, &table.name, kind);
+    let name = |kind| struct_name(table, task, kind);
     let fields = joined(fields.iter().map(Vec::as_slice));
     let mut head = b"{\"schema\":".to_vec();
     schema::envelope(&fields, &name("Value"), &name("Envelope"), &mut head);
