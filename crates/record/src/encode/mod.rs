@@ -3,7 +3,8 @@
 //! A format is a module with a template, prepared once per table version, and a [`Render`] that fills
 //! it row by row; it has a line in each match of this file. What formats share: [`event`] says what a
 //! record is about, [`headers`] mark it, [`civil`] and [`clock`] read the server's dates and times,
-//! [`number`] its numbers, [`bytea`] its bytes, [`array`] its arrays.
+//! [`number`] its numbers, [`bytea`] its bytes, [`array`] its arrays; [`plain`] writes rows of mostly the
+//! server's own texts.
 
 mod array;
 mod bytea;
@@ -11,12 +12,16 @@ mod canal;
 mod civil;
 mod clock;
 pub(crate) mod debezium;
+mod error;
 mod event;
 mod headers;
 mod maxwell;
 mod number;
 mod plain;
 mod shareplex;
+
+pub use error::EncodeError;
+pub(crate) use error::{RowError, ValueError};
 
 use crate::Record;
 use crate::plan::{TablePlan, TaskPlan};
@@ -200,78 +205,6 @@ pub struct Encoder {
     format: FormatEncoder,
 }
 
-/// A piece could not be encoded, or the sink refused it.
-#[derive(Debug, thiserror::Error)]
-pub enum EncodeError<E> {
-    #[error(
-        "{table}, column `{column}`: the text is not UTF-8; mend the row, or use a database whose \
-         encoding is not SQL_ASCII"
-    )]
-    NotUtf8 { table: Box<str>, column: Box<str> },
-    #[error(
-        "{table}, column `{column}`: the server sent a text that is no value of its type; check that \
-         nothing changes the settings of the replication session"
-    )]
-    Malformed { table: Box<str>, column: Box<str> },
-    #[error(
-        "{table}, column `{column}`: a value does not fit the format: {limit}; choose another mode \
-         under `sink.format_options`, or set `sink.unrepresentable: null`"
-    )]
-    Unrepresentable { table: Box<str>, column: Box<str>, limit: &'static str },
-    #[error(
-        "{table}, column `{column}`: the value came in binary form, which this version does not \
-         render; set `source.wire: text`"
-    )]
-    Binary { table: Box<str>, column: Box<str> },
-    #[error("piece names change {change}, which its batch does not have: a fault of the router")]
-    NoSuchChange { change: u32 },
-    #[error("{table} was planned for another format than the lane writes: a fault of the planner")]
-    OtherFormat { table: Box<str> },
-    #[error("{0}")]
-    Sink(E),
-}
-
-/// What is wrong with a value. Never the value itself.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum ValueError {
-    NotUtf8,
-    Malformed,
-    OutOfRange(&'static str),
-    Binary,
-}
-
-/// A value of a column could not be written.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct RowError {
-    pub(crate) column: usize,
-    pub(crate) error: ValueError,
-}
-
-impl From<crate::json::NotUtf8> for ValueError {
-    fn from(_: crate::json::NotUtf8) -> Self {
-        Self::NotUtf8
-    }
-}
-
-fn table_name(plan: &TablePlan) -> Box<str> {
-    let table = plan.table();
-    format!("{}.{}", table.schema, table.name).into()
-}
-
-impl<E> EncodeError<E> {
-    fn value(plan: &TablePlan, RowError { column, error }: RowError) -> Self {
-        let columns = &plan.table().columns;
-        let column = columns.get(column).map_or("?", |column| &column.name).into();
-        let table = table_name(plan);
-        match error {
-            ValueError::NotUtf8 => Self::NotUtf8 { table, column },
-            ValueError::Malformed => Self::Malformed { table, column },
-            ValueError::OutOfRange(limit) => Self::Unrepresentable { table, column, limit },
-            ValueError::Binary => Self::Binary { table, column },
-        }
-    }
-}
-
 impl Encoder {
     /// An encoder for the task's format.
     #[must_use]
@@ -314,7 +247,7 @@ impl Encoder {
         self.rendered.clear();
         self.format
             .render(plan, &event, &mut self.rendered)
-            .ok_or_else(|| EncodeError::OtherFormat { table: table_name(plan) })?
+            .ok_or_else(|| EncodeError::other_format(plan))?
             .map_err(|error| EncodeError::value(plan, error))?;
         let Rendered { value, key, keyed, header_name, header } = &self.rendered;
         if value.is_empty() {

@@ -110,8 +110,8 @@ fn special_values_are_text_or_refused_or_null() {
 }
 
 #[test]
-fn sharing_of_batches_does_not_show() {
-    // One encoder, several tables and transactions: nothing of one record is left in the next.
+fn nothing_of_one_record_is_left_in_the_next() {
+    // Two transactions in one batch, by one encoder.
     for format in ["canal-json", "maxwell-json", "shareplex-json"] {
         let sink = format!("format: {format}");
         let table = orders(Full);
@@ -130,6 +130,26 @@ fn sharing_of_batches_does_not_show() {
         let alone = encode(&task, &plan, &second).expect("encodes");
         assert_eq!(both[1], alone[0], "{format}");
         assert_ne!(both[0].value, both[1].value, "{format}");
+    }
+}
+
+#[test]
+fn a_row_has_the_same_partition_in_every_format() {
+    let ids: Vec<String> = (0..60).map(|id| (id * 37).to_string()).collect();
+    let table = orders(Full);
+    let partitions = |format: &str| -> Vec<i32> {
+        let sink = format!("format: {format}");
+        let (task, plan) = plan(&table, &sink, "", 12).expect("a plan");
+        let rows: Vec<_> = ids.iter().map(|id| [v(id), v("x"), v("1.00"), crate::AT]).collect();
+        let changes: Vec<_> = rows.iter().map(|row| Did::Insert(row)).collect();
+        let batch = crate::scene::batch(&table, transaction(0, 8), &changes);
+        let sent = encode(&task, &plan, &batch).expect("encodes");
+        sent.iter().map(|record| record.partition).collect()
+    };
+    let debezium = partitions("debezium-json");
+    assert!(debezium.iter().any(|partition| *partition != debezium[0]));
+    for format in ["canal-json", "maxwell-json", "shareplex-json"] {
+        assert_eq!(partitions(format), debezium, "{format}");
     }
 }
 
