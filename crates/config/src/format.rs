@@ -40,6 +40,9 @@ pub struct FormatOptions {
     pub compat: Fidelity,
     /// Stands for an unchanged TOAST value that was not logged.
     pub unavailable_value: String,
+    /// Zeros at the end of a plain `numeric`, which Debezium strips.
+    #[serde(skip_serializing_if = "is_default")]
+    pub numeric_scale: NumericScale,
     /// Debezium's `schema.name.adjustment.mode`: names of the schemas.
     #[serde(skip_serializing_if = "is_default")]
     pub schema_name_adjustment: NameAdjustment,
@@ -87,6 +90,7 @@ impl Default for FormatOptions {
             hstore: Hstore::default(),
             compat: Fidelity::default(),
             unavailable_value: "__debezium_unavailable_value".into(),
+            numeric_scale: NumericScale::default(),
             schema_name_adjustment: NameAdjustment::default(),
             field_name_adjustment: NameAdjustment::default(),
             database: Namespace::default(),
@@ -129,6 +133,7 @@ word! {
     }
 }
 word! { Hstore { #[default] Json, Map } }
+word! { NumericScale { #[default] Stripped, Stored } }
 word! { Fidelity { #[default] Lossless, Strict } }
 word! {
     /// Characters that Avro does not allow in names: kept, `_`, or `_u` with their hexadecimal number.
@@ -234,6 +239,7 @@ const READERS: &[(&str, &[Format])] = &[
     ("hstore", DEBEZIUM),
     ("compat", DEBEZIUM),
     ("unavailable_value", DEBEZIUM),
+    ("numeric_scale", &[Format::DebeziumJson]),
     ("schema_name_adjustment", &[Format::DebeziumJson, Format::DebeziumAvro]),
     ("field_name_adjustment", &[Format::DebeziumJson, Format::DebeziumAvro]),
     ("database", &[Format::CanalJson, Format::MaxwellJson]),

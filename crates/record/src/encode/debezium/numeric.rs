@@ -4,7 +4,7 @@ use super::values::Work;
 use crate::encode::ValueError;
 use crate::encode::number::{number, special};
 use crate::json;
-use config::{Decimal, Fidelity};
+use config::{Decimal, Fidelity, NumericScale};
 
 /// Writes a float in the server's shortest form; NaN and the infinities are strings, as Jackson
 /// writes them.
@@ -108,10 +108,11 @@ fn short(text: &[u8], scale: i32) -> Option<i64> {
     (fraction == scale && point != Some(0)).then_some(if negative { -value } else { value })
 }
 
-/// Writes plain `numeric` as Debezium's `VariableScaleDecimal`: trailing zeros of the fraction are
-/// stripped, as Debezium does.
+/// Writes plain `numeric` as Debezium's `VariableScaleDecimal`, with or without the trailing zeros of
+/// its fraction. Debezium strips them.
 pub(super) fn variable(
     text: &[u8],
+    scale: NumericScale,
     fidelity: Fidelity,
     out: &mut Vec<u8>,
 ) -> Result<(), ValueError> {
@@ -119,7 +120,12 @@ pub(super) fn variable(
         return not_a_number(text, fidelity, out);
     }
     let Plain { negative, integer, fraction } = Plain::parse(text).ok_or(ValueError::Malformed)?;
-    let kept = fraction.iter().rposition(|&digit| digit != b'0').map_or(0, |last| last + 1);
+    let kept = match scale {
+        NumericScale::Stored => fraction.len(),
+        NumericScale::Stripped => {
+            fraction.iter().rposition(|&digit| digit != b'0').map_or(0, |last| last + 1)
+        }
+    };
     out.extend_from_slice(b"{\"scale\":");
     json::integer(kept, out);
     out.extend_from_slice(b",\"value\":");

@@ -34,7 +34,9 @@ pub(super) fn write(
         Kind::Bytes(mode) => bytea::write(text, *mode, &mut work.inner, out),
         Kind::Bits => bits(text, work, out),
         Kind::Decimal { scale, fidelity } => numeric::fixed(text, *scale, *fidelity, out),
-        Kind::VariableDecimal(fidelity) => numeric::variable(text, *fidelity, out),
+        Kind::VariableDecimal { fidelity, scale } => {
+            numeric::variable(text, *scale, *fidelity, out)
+        }
         Kind::DecimalDouble => numeric::double(text, out),
         Kind::Money(mode) => numeric::money(text, *mode, work, out),
         Kind::Date { iso, fidelity } => time::date(text, *iso, *fidelity, out),
@@ -94,7 +96,7 @@ pub(super) fn unavailable(kind: &Kind, placeholder: &str, strict: bool, out: &mu
         | Kind::Integer
         | Kind::Float
         | Kind::Decimal { .. }
-        | Kind::VariableDecimal(_)
+        | Kind::VariableDecimal { .. }
         | Kind::DecimalDouble
         | Kind::Money(_)
         | Kind::Date { .. }
