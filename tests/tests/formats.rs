@@ -188,7 +188,7 @@ fn carried(
         }
         assert_eq!(
             values.as_object().map(serde_json::Map::len),
-            known.as_object().map(|it| it.len())
+            known.as_object().map(serde_json::Map::len)
         );
     }
     for record in &orders {

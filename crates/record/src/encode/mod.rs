@@ -1,9 +1,9 @@
 //! A piece of a change → Kafka records, in the task's format.
 //!
-//! A format is a module with a template, prepared once per table version, and a [`Render`] that fills
-//! it row by row; it has a line in each match of this file. What formats share: [`event`] says what a
-//! record is about, [`headers`] mark it, [`civil`] and [`clock`] read the server's dates and times,
-//! [`number`] its numbers, [`bytea`] its bytes, [`array`] its arrays; [`plain`] writes rows of mostly the
+//! A format is a module with a template, prepared once per table version, and a `Render` that fills
+//! it row by row; it has a line in each match of this file. What formats share: `event` says what a
+//! record is about, `headers` mark it, `civil` and `clock` read the server's dates and times,
+//! `number` its numbers, `bytea` its bytes, `array` its arrays; `plain` writes rows of mostly the
 //! server's own texts.
 
 mod array;

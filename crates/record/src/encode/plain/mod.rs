@@ -1,7 +1,7 @@
 //! Rows whose values are the server's own texts, but for a few types: what Canal, Maxwell and SharePlex
 //! JSON share.
 //!
-//! [`rendering`] decides for a type under a format's [`Style`], [`write`] writes a value, [`columns`] a
+//! [`rendering`] decides for a type under a format's [`Style`], [`mod@write`] writes a value, [`columns`] a
 //! row, and [`type_name`] names a type as PostgreSQL does.
 
 mod columns;
