@@ -2,10 +2,10 @@
 
 use crate::pattern::TablePattern;
 use crate::task::{
-    Acks, Choice, Delivery, Format, NameCase, NewPartitions, Object, OnDivergence, OnExpiry,
-    Oversize, Switch, Task, Unrepresentable, Wire,
+    Acks, Choice, Delivery, NameCase, NewPartitions, Object, OnDivergence, OnExpiry, Oversize,
+    Switch, Task, Unrepresentable, Wire,
 };
-use crate::{DdlCapture, Problem};
+use crate::{DdlCapture, Format, Problem};
 use std::time::Duration;
 
 /// Rust's own words for a place in the spec.
@@ -135,6 +135,9 @@ impl Task {
             let text = "exactly-once needs `all`; or choose `delivery: at-least-once`";
             found.push(problem("sink.acks", text));
         }
+        for (key, text) in sink.format_options.misplaced(sink.format) {
+            found.push(problem(&format!("sink.format_options.{key}"), text));
+        }
         let needs_registry = matches!(sink.format, Format::DebeziumAvro | Format::Protobuf);
         if needs_registry && sink.registry.is_none() {
             found.push(problem("sink.registry", "is required for this format, with its `url`"));
@@ -173,7 +176,7 @@ impl Task {
             ("source.sql_ascii", source.sql_ascii != "fail"),
             ("source.on_divergence", source.on_divergence != OnDivergence::Park),
             ("sink.connection", sink.connection.is_some()),
-            ("sink.format", sink.format != Format::DebeziumJson),
+            ("sink.format", !sink.format.is_written()),
             ("sink.registry", sink.registry.is_some()),
             ("sink.new_partitions", sink.new_partitions != NewPartitions::Pin),
             ("sink.oversize", sink.oversize != Oversize::Fail),

@@ -5,6 +5,7 @@
 
 mod check;
 pub mod confine;
+pub mod format;
 pub mod load;
 pub mod node;
 pub mod pattern;
@@ -18,6 +19,7 @@ mod text;
 pub mod tokens;
 pub mod units;
 
+pub use format::*;
 pub use load::LoadError;
 pub use node::{Node, Role};
 pub use problem::{Problem, Problems};

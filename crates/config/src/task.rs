@@ -1,6 +1,7 @@
 //! The task spec. Field names are the keys of the spec; defaults are those of the interface.
 
 use crate::Secret;
+use crate::format::{Format, FormatOptions};
 use crate::units::{Bytes, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,8 @@ macro_rules! word {
         pub enum $name { $($(#[$variant_attribute])* $variant),+ }
     };
 }
+
+pub(crate) use word;
 
 /// One database kept in step with one Kafka cluster.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
@@ -201,76 +204,6 @@ impl Default for Sink {
         }
     }
 }
-
-word! {
-    /// What a record looks like.
-    Format {
-        #[default] DebeziumJson,
-        DebeziumAvro,
-        CanalJson,
-        DtsAvro,
-        #[serde(rename = "shareplex-json")]
-        SharePlexJson,
-        MaxwellJson,
-        Protobuf,
-    }
-}
-
-/// Options of the formats.
-#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct FormatOptions {
-    /// Debezium JSON: `{"schema": …, "payload": …}`.
-    pub schemas: bool,
-    /// A null value after each delete.
-    pub tombstones: bool,
-    /// A record for each TRUNCATE, in every partition.
-    pub truncate: bool,
-    pub decimal: Decimal,
-    pub time: Time,
-    pub interval: Interval,
-    pub binary: Binary,
-    pub hstore: Hstore,
-    /// `lossless`: what Debezium loses arrives; `strict`: Debezium's own rendering there too.
-    pub compat: Fidelity,
-    /// Stands for an unchanged TOAST value that was not logged.
-    pub unavailable_value: String,
-}
-
-impl Default for FormatOptions {
-    fn default() -> Self {
-        Self {
-            schemas: false,
-            tombstones: true,
-            truncate: true,
-            decimal: Decimal::default(),
-            time: Time::default(),
-            interval: Interval::default(),
-            binary: Binary::default(),
-            hstore: Hstore::default(),
-            compat: Fidelity::default(),
-            unavailable_value: "__debezium_unavailable_value".into(),
-        }
-    }
-}
-
-word! { Decimal { #[default] Precise, Double, String } }
-word! {
-    /// Debezium's `time.precision.mode`.
-    Time {
-        #[default] Adaptive,
-        #[serde(alias = "adaptive_time_microseconds")]
-        AdaptiveTimeMicroseconds,
-        Connect,
-        Isostring,
-        Microseconds,
-        Nanoseconds,
-    }
-}
-word! { Interval { #[default] Numeric, String } }
-word! { Binary { #[default] Bytes, Base64, Base64UrlSafe, Hex } }
-word! { Hstore { #[default] Json, Map } }
-word! { Fidelity { #[default] Lossless, Strict } }
 
 /// A Confluent-compatible schema registry.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]

@@ -98,7 +98,9 @@ impl From<record::encode::EncodeError<kafka::Error>> for Failure {
             | EncodeError::Malformed { .. }
             | EncodeError::Unrepresentable { .. }
             | EncodeError::Binary { .. } => FailureClass::Poison,
-            EncodeError::NoSuchChange { .. } => FailureClass::Transient,
+            EncodeError::NoSuchChange { .. } | EncodeError::OtherFormat { .. } => {
+                FailureClass::Transient
+            }
         };
         Self { class, cause: error.to_string() }
     }

@@ -5,6 +5,7 @@ use crate::failure::Failure;
 use crate::progress::Progress;
 use crate::task::{Outcome, Retries};
 use config::precheck::{Item, State};
+use config::{Format, IdentityPolicy, MessageKey};
 use kafka::names::Names;
 use kafka::precheck::WantedTopic;
 use postgres::Session;
@@ -83,7 +84,44 @@ pub async fn precheck(task: &config::Task, folder: &Path, connectivity: bool) ->
             Vec::new()
         }
     };
+    items.extend(format(task));
     items.extend(sink(task, folder, connectivity, topics).await);
+    items
+}
+
+/// What the readers of a format would take amiss.
+fn format(task: &config::Task) -> Vec<Item> {
+    let (sink, word) = (&task.sink, task.sink.format.word());
+    let leaves_out = match sink.format {
+        Format::CanalJson | Format::MaxwellJson => true,
+        Format::DebeziumJson
+        | Format::DebeziumAvro
+        | Format::DtsAvro
+        | Format::SharePlexJson
+        | Format::Protobuf => false,
+    };
+    let has_null_keys = match sink.format {
+        Format::CanalJson | Format::SharePlexJson => {
+            matches!(sink.format_options.message_key, MessageKey::Auto | MessageKey::None)
+        }
+        Format::MaxwellJson => sink.format_options.message_key == MessageKey::None,
+        Format::DebeziumJson | Format::DebeziumAvro | Format::DtsAvro | Format::Protobuf => false,
+    };
+    let mut items = Vec::new();
+    if leaves_out && task.source.replica_identity == IdentityPolicy::Keep {
+        let seen = format!(
+            "{word} leaves out large values that did not change, unless the table has REPLICA \
+             IDENTITY FULL; Flink reads null there and wipes them in its sink"
+        );
+        let remedy = "set `source.replica_identity: full`, or see to it that all tables have it";
+        items.push(Item::warning("format.unchanged-values", seen, remedy));
+    }
+    let policy = sink.topic_config.get("cleanup.policy").map(String::as_str).unwrap_or_default();
+    if has_null_keys && policy.contains("compact") {
+        let seen = format!("records of {word} have no key, and compacted topics refuse such");
+        let remedy = "set `sink.format_options.message_key: columns`";
+        items.push(Item::fail("format.key", seen, remedy));
+    }
     items
 }
 
@@ -176,4 +214,37 @@ async fn sink(
         vec![Item::fail("sink.check", seen, "run it again with --log-level debug")]
     };
     tokio::task::spawn_blocking(check).await.unwrap_or_else(ended)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(source: &str, sink: &str, expected: &[&str]) {
+        let text = format!(
+            "version: 1\ntask: t\nsource: {{hosts: [h], database: d, user: u, {source}}}\n\
+             sink: {{brokers: [b], {sink}}}\nobjects: [{{table: \"*.*\"}}]\n"
+        );
+        let items = format(&config::Task::parse(&text).expect("a spec"));
+        let names: Vec<_> = items.iter().map(|item| item.name.as_str()).collect();
+        assert_eq!(names, expected, "{sink}");
+    }
+
+    #[test]
+    fn what_readers_of_a_format_would_take_amiss_is_named() {
+        let keep = "replica_identity: keep";
+        check("", "format: canal-json", &[]);
+        check(keep, "format: canal-json", &["format.unchanged-values"]);
+        check(keep, "format: maxwell-json", &["format.unchanged-values"]);
+        check(keep, "format: shareplex-json", &[]);
+        check(keep, "format: debezium-json", &[]);
+        let compact = |more: &str| format!("topic_config: {{cleanup.policy: compact}}, {more}");
+        check("", &compact("format: shareplex-json"), &["format.key"]);
+        check("", &compact("format: maxwell-json"), &[]);
+        let keyed = "format: canal-json, format_options: {message_key: columns}";
+        check("", &compact(keyed), &[]);
+        let none = "format: maxwell-json, format_options: {message_key: none}";
+        check("", &compact(none), &["format.key"]);
+    }
 }

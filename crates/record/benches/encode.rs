@@ -1,4 +1,4 @@
-//! Rows → Debezium JSON records: narrow, of 200 bytes, and of 40 columns.
+//! Rows → records of each format: narrow, of 200 bytes, and of 40 columns.
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -37,10 +37,14 @@ fn wide() -> Vec<Cell> {
     ORDER.into_iter().cycle().take(40).collect()
 }
 
-fn task() -> TaskPlan {
-    let text = "version: 1\ntask: shop\nsource: {hosts: [h], database: appdb, user: u}\n\
-                sink: {brokers: [b]}\nobjects: [{table: \"*.*\"}]\n";
-    TaskPlan::new(&config::Task::parse(text).expect("a spec"), "appdb").expect("a plan")
+const FORMATS: [&str; 4] = ["debezium-json", "canal-json", "maxwell-json", "shareplex-json"];
+
+fn task(format: &str) -> TaskPlan {
+    let text = format!(
+        "version: 1\ntask: shop\nsource: {{hosts: [h], database: appdb, user: u}}\n\
+         sink: {{brokers: [b], format: {format}}}\nobjects: [{{table: \"*.*\"}}]\n"
+    );
+    TaskPlan::new(&config::Task::parse(&text).expect("a spec"), "appdb").expect("a plan")
 }
 
 fn table(cells: &[Cell]) -> Table {
@@ -97,47 +101,53 @@ fn batch(table: Table, cells: &[Cell]) -> ChangeBatch {
     }
 }
 
+fn route(plan: &TablePlan, batch: &ChangeBatch, scratch: &mut Scratch, pieces: &mut Vec<Piece>) {
+    pieces.clear();
+    for change in 0..u32::try_from(ROWS).expect("few") {
+        plan.route(batch, change, scratch, &mut |piece| pieces.push(piece));
+    }
+}
+
 fn encode(criterion: &mut Criterion) {
     let wide = wide();
     for (name, cells) in [("2 columns", &NARROW[..]), ("200 bytes", &ORDER), ("40 columns", &wide)]
     {
-        let task = task();
         let batch = batch(table(cells), cells);
-        let plan = TablePlan::new(Arc::clone(&batch.tables[0]), &task, 0, 12, 8).expect("a plan");
         let mut scratch = Scratch::default();
         let mut pieces: Vec<Piece> = Vec::new();
-        let mut route = |pieces: &mut Vec<Piece>| {
-            for change in 0..u32::try_from(ROWS).expect("few") {
-                plan.route(&batch, change, &mut scratch, &mut |piece| pieces.push(piece));
-            }
-        };
         let mut group = criterion.benchmark_group(name);
         group.throughput(Throughput::Elements(ROWS));
-        group.bench_function("route", |bencher| {
-            bencher.iter(|| {
-                pieces.clear();
-                route(&mut pieces);
-                black_box(pieces.len())
+        for format in FORMATS {
+            let task = task(format);
+            let plan =
+                TablePlan::new(Arc::clone(&batch.tables[0]), &task, 0, 12, 8).expect("a plan");
+            // Routing does not depend on the format.
+            if format == FORMATS[0] {
+                group.bench_function("route", |bencher| {
+                    bencher.iter(|| {
+                        route(&plan, &batch, &mut scratch, &mut pieces);
+                        black_box(pieces.len())
+                    });
+                });
+            }
+            route(&plan, &batch, &mut scratch, &mut pieces);
+            let mut encoder = Encoder::new(&task);
+            group.bench_function(format, |bencher| {
+                bencher.iter(|| {
+                    let mut bytes = 0;
+                    for piece in &pieces {
+                        let sink = &mut |record: record::Record<'_>| {
+                            bytes += record.value.map_or(0, <[u8]>::len) + record.headers.len();
+                            Ok::<(), Infallible>(())
+                        };
+                        encoder
+                            .encode(&plan, &batch, piece, 1_709_605_231_004_017, sink)
+                            .expect("rows");
+                    }
+                    black_box(bytes)
+                });
             });
-        });
-        pieces.clear();
-        route(&mut pieces);
-        let mut encoder = Encoder::new(&task);
-        group.bench_function("encode", |bencher| {
-            bencher.iter(|| {
-                let mut bytes = 0;
-                for piece in &pieces {
-                    let sink = &mut |record: record::Record<'_>| {
-                        bytes += record.value.map_or(0, <[u8]>::len) + record.headers.len();
-                        Ok::<(), Infallible>(())
-                    };
-                    encoder
-                        .encode(&plan, &batch, piece, 1_709_605_231_004_017, sink)
-                        .expect("rows");
-                }
-                black_box(bytes)
-            });
-        });
+        }
         group.finish();
     }
 }

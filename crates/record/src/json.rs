@@ -41,6 +41,12 @@ pub(crate) fn str(text: &str, out: &mut Vec<u8>) {
     let _ = string(text.as_bytes(), out);
 }
 
+/// Writes a text of ours as a part of a JSON string, without quotes.
+pub(crate) fn inner(text: &str, out: &mut Vec<u8>) {
+    // A `str` is UTF-8: the error cannot come.
+    let _ = escaped(text.as_bytes(), out);
+}
+
 /// Writes an integer.
 pub(crate) fn integer(value: impl itoa::Integer, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());

@@ -6,6 +6,7 @@
 //! * [`encode`]: a piece → [`Record`]s.
 
 pub mod encode;
+mod identifier;
 mod json;
 pub mod lane;
 pub mod naming;
@@ -13,6 +14,7 @@ pub mod partition;
 pub mod plan;
 pub mod record;
 pub mod route;
+mod row;
 pub mod selection;
 
 pub use record::Record;

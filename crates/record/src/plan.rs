@@ -1,9 +1,11 @@
 //! What is decided once: per task ([`TaskPlan`]) and per version of a table ([`TablePlan`]).
 
-use crate::encode::debezium::Template;
+use crate::encode::debezium::{Columns, adjust};
+use crate::encode::{Codec, Template};
 use crate::naming::{Names, NamingError, TopicPattern};
 use crate::{lane, partition};
-use config::{Format, FormatOptions, Hash, Partitioning, Unrepresentable};
+use config::{FormatOptions, Hash, NameAdjustment, Partitioning, Unrepresentable};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use wal::Table;
 use wal::table::ReplicaIdentity;
@@ -15,6 +17,7 @@ pub struct TaskPlan {
     pub(crate) database: Box<str>,
     /// Debezium's logical name.
     pub(crate) prefix: Box<str>,
+    pub(crate) codec: Codec,
     pub(crate) options: FormatOptions,
     pub(crate) unrepresentable: Unrepresentable,
     pub(crate) headers: bool,
@@ -46,8 +49,11 @@ pub(crate) struct Operations {
 pub enum PlanError {
     #[error("{0}")]
     Naming(#[from] NamingError),
-    #[error("sink.format: this version writes debezium-json only; use `format: debezium-json`")]
-    Format,
+    #[error(
+        "sink.format: this version does not write {0} yet; use debezium-json, canal-json, \
+         maxwell-json or shareplex-json"
+    )]
+    Format(String),
     #[error("objects[{object}] does not exist; the plan was made from another version of the spec")]
     ObjectMissing { object: usize },
     #[error(
@@ -61,6 +67,17 @@ pub enum PlanError {
          and deletes out of `operations`"
     )]
     PartitionKeyNotInIdentity { schema: Box<str>, table: Box<str>, column: Box<str> },
+    #[error(
+        "{schema}.{table}: under sink.format_options.field_name_adjustment the columns `{column}` and \
+         `{other}` would both be called `{name}`; rename one, or use another adjustment"
+    )]
+    FieldNames {
+        schema: Box<str>,
+        table: Box<str>,
+        column: Box<str>,
+        other: Box<str>,
+        name: Box<str>,
+    },
     #[error("topic `{topic}` has {partitions} partitions; it needs at least one")]
     Partitions { topic: Box<str>, partitions: i32 },
     #[error("a task has 1 to 64 lanes, not {lanes}")]
@@ -76,8 +93,14 @@ pub struct TablePlan {
     partitions: i32,
     /// Lane of each partition.
     lanes: Box<[u8]>,
+    /// Columns of the message key.
+    key: Box<[usize]>,
     pub(crate) policy: Policy,
     pub(crate) operations: Operations,
+    /// A changed key is a deletion and a creation also where both have one partition.
+    pub(crate) splits_key_changes: bool,
+    /// What is hashed, and Debezium's rows.
+    pub(crate) columns: Columns,
     pub(crate) template: Template,
 }
 
@@ -97,14 +120,13 @@ impl TaskPlan {
     /// When the format is not written by this version, or a topic pattern cannot be read.
     pub fn new(task: &config::Task, database: &str) -> Result<Self, PlanError> {
         let sink = &task.sink;
-        if sink.format != Format::DebeziumJson {
-            return Err(PlanError::Format);
-        }
+        let codec = Codec::of(sink.format).ok_or_else(|| PlanError::Format(sink.format.word()))?;
         let objects = task.objects.iter().map(ObjectPlan::new).collect::<Result<_, _>>()?;
         Ok(Self {
             task: task.task.as_str().into(),
             database: database.into(),
             prefix: sink.topic_prefix.as_deref().unwrap_or(&task.task).into(),
+            codec,
             options: sink.format_options.clone(),
             unrepresentable: sink.unrepresentable,
             headers: sink.headers,
@@ -208,13 +230,25 @@ impl TablePlan {
         if !(1..=64).contains(&lanes) {
             return Err(PlanError::Lanes { lanes });
         }
+        check_names(&table, task)?;
         let key = message_key(&table);
         let policy = task.policy(&table, &key, object, partitions)?;
         let mut operations = task.objects[object].operations;
-        operations.truncate &= task.options.truncate;
-        let template = Template::new(&table, key, task);
+        operations.truncate &= task.options.truncate && task.codec.has_truncate();
         let lanes = (0..partitions).map(|partition| lane::lane(&topic, partition, lanes)).collect();
-        Ok(Self { table, object, topic, partitions, lanes, policy, operations, template })
+        Ok(Self {
+            object,
+            topic,
+            partitions,
+            lanes,
+            policy,
+            operations,
+            splits_key_changes: task.codec.is_debezium(),
+            columns: Columns::new(&table, task),
+            template: Template::new(&table, &key, task),
+            key: key.into(),
+            table,
+        })
     }
 
     #[must_use]
@@ -242,7 +276,7 @@ impl TablePlan {
     /// Columns of the message key, as indexes; empty: the key is null.
     #[must_use]
     pub fn key(&self) -> &[usize] {
-        self.template.key()
+        &self.key
     }
 
     /// Lane that owns a partition of the topic.
@@ -254,6 +288,25 @@ impl TablePlan {
             .copied()
             .unwrap_or(0)
     }
+}
+
+/// No two columns may have one name: a reader would see one of their values only.
+fn check_names(table: &Table, task: &TaskPlan) -> Result<(), PlanError> {
+    let mode = task.options.field_name_adjustment;
+    if mode == NameAdjustment::None {
+        return Ok(());
+    }
+    let mut taken = BTreeMap::new();
+    for column in &table.columns {
+        let name = adjust::field_name(&column.name, mode);
+        if let Some(other) = taken.insert(name.clone(), &column.name) {
+            let (schema, table) = (table.schema.clone(), table.name.clone());
+            let (column, other) = (column.name.clone(), other.clone());
+            let name = name.into();
+            return Err(PlanError::FieldNames { schema, table, column, other, name });
+        }
+    }
+    Ok(())
 }
 
 /// The primary key, else the identity index. Where the identity is an index that does not cover the

@@ -5,7 +5,8 @@
 use crate::encode::debezium::Work;
 use crate::partition;
 use crate::plan::{Policy, TablePlan};
-use wal::change::{Old, Span};
+use crate::row::Row;
+use wal::change::Old;
 use wal::{Change, ChangeBatch, Datum, Operation, Tuple};
 
 /// What one lane writes of one change.
@@ -83,13 +84,13 @@ impl TablePlan {
         let after = self.partition(new, old, scratch);
         let (Some(known), Some(row)) = (old, new) else { return send(after, Part::Whole) };
         let sent_other = differs(self.key(), change.old, known, row);
-        let split = if sent_other && self.key_changed(known, row, scratch) {
-            Some(self.partition(Some(known), Some(row), scratch))
-        } else if sent_other || self.hashes_more_than_key() {
-            // The same key in two partitions would have no order: the row moves as a deletion and
-            // a creation too.
+        let split = if sent_other || self.hashes_more_than_key() {
             let before = self.partition(Some(known), Some(row), scratch);
-            (before != after).then_some(before)
+            let mut is_split =
+                || self.splits_key_changes && sent_other && self.key_changed(known, row, scratch);
+            // The same key in two partitions would have no order: a row that moves does so as a
+            // deletion and a creation, whatever the format.
+            (before != after || is_split()).then_some(before)
         } else {
             None
         };
@@ -107,8 +108,9 @@ impl TablePlan {
         let Scratch { key, other_key, work } = scratch;
         key.clear();
         other_key.clear();
-        self.template.hashed(self.key(), before, Some(after), work, key);
-        self.template.hashed(self.key(), after, Some(before), work, other_key);
+        let (before, after) = (Row::new(before, Some(after)), Row::new(after, Some(before)));
+        self.columns.hashed(self.key(), &before, work, key);
+        self.columns.hashed(self.key(), &after, work, other_key);
         key != other_key
     }
 
@@ -126,16 +128,16 @@ impl TablePlan {
         other: Option<Tuple<'_>>,
         scratch: &mut Scratch,
     ) -> i32 {
-        let row = row.unwrap_or_else(|| Tuple::trusted(&[]));
+        let row = Row::new(row.unwrap_or_else(|| Tuple::trusted(&[])), other);
         match &self.policy {
             Policy::Fixed(partition) => *partition,
             Policy::Murmur2(columns) => {
                 scratch.key.clear();
-                self.template.hashed(columns, row, other, &mut scratch.work, &mut scratch.key);
+                self.columns.hashed(columns, &row, &mut scratch.work, &mut scratch.key);
                 partition::of_murmur2(partition::murmur2(&scratch.key), self.partitions())
             }
             Policy::Java(columns) => {
-                let hash = |&index: &usize| match datum(row, other, index) {
+                let hash = |&index: &usize| match row.value(index) {
                     Datum::Text(text) | Datum::Binary(text) => {
                         partition::java_hash(&String::from_utf8_lossy(text))
                     }
@@ -148,34 +150,17 @@ impl TablePlan {
     }
 }
 
-/// Value of a column; one that was not sent is taken from the other tuple.
-///
-/// Null there says nothing: it stands for "not part of the key", and no unchanged value was null.
-pub(crate) fn datum<'a>(row: Tuple<'a>, other: Option<Tuple<'a>>, index: usize) -> Datum<'a> {
-    match row.iter().nth(index).unwrap_or(Datum::Null) {
-        Datum::Unchanged => other
-            .and_then(|other| other.iter().nth(index))
-            .filter(|&datum| datum != Datum::Null)
-            .unwrap_or(Datum::Unchanged),
-        sent @ (Datum::Null | Datum::Text(_) | Datum::Binary(_)) => sent,
-    }
-}
-
 /// Whether another key was sent. "Not sent" is "not changed" (design.md, server fact 18); null in a key
 /// tuple means that the column is not part of it (fact 6).
 fn differs(key: &[usize], old: Option<Old>, before: Tuple<'_>, after: Tuple<'_>) -> bool {
     let partial = matches!(old, Some(Old::Key(_)));
+    let (before, after) = (Row::new(before, None), Row::new(after, None));
     key.iter().any(|&index| {
-        let (was, is) = (datum(before, None, index), datum(after, None, index));
+        let (was, is) = (before.value(index), after.value(index));
         match (was, is) {
             (Datum::Unchanged, _) | (_, Datum::Unchanged) => false,
             (Datum::Null, _) if partial => false,
             (was, is) => was != is,
         }
     })
-}
-
-/// The tuple of an optional span.
-pub(crate) fn tuple(batch: &ChangeBatch, span: Option<Span>) -> Option<Tuple<'_>> {
-    span.map(|span| batch.tuple(span))
 }

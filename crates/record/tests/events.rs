@@ -147,6 +147,41 @@ fn names_of_any_kind_are_escaped() {
 }
 
 #[test]
+fn names_are_adjusted_as_debezium_does() {
+    let mut table = orders(Full);
+    table.schema = "Größe".into();
+    table.columns[0].name = "the-id".into();
+    let options = "format_options: {schemas: true, schema_name_adjustment: avro, \
+                   field_name_adjustment: avro}";
+    let sent = records(&table, options, &[Did::Insert(&FIRST)]);
+    let event = sent[0].json();
+    assert_eq!(event["schema"]["name"], "appdb.Gr__e.orders.Envelope");
+    assert_eq!(event["schema"]["fields"][1]["fields"][0]["field"], "the_id");
+    assert_eq!(event["payload"]["after"]["the_id"], 1001);
+    let key: serde_json::Value =
+        serde_json::from_str(sent[0].key.as_deref().expect("a key")).expect("JSON");
+    assert_eq!(key["payload"], json!({"the_id": 1001}));
+    assert_eq!(key["schema"]["name"], "appdb.Gr__e.orders.Key");
+    // The names of the source itself stay.
+    assert_eq!(event["payload"]["source"]["schema"], "Größe");
+}
+
+#[test]
+fn columns_that_would_get_one_name_are_refused() {
+    let mut table = orders(Full);
+    table.columns[1].name = "a.b".into();
+    table.columns[2].name = "a_b".into();
+    let refusal = |mode: &str| {
+        let sink = format!("format_options: {{field_name_adjustment: {mode}}}");
+        plan(&table, &sink, "", 1).map(|_| ()).map_err(|error| error.to_string())
+    };
+    let said = refusal("avro").expect_err("refused");
+    assert!(said.contains("shop.orders") && said.contains("`a_b` and `a.b`"), "{said}");
+    assert_eq!(refusal("avro-unicode"), Ok(()));
+    assert_eq!(refusal("none"), Ok(()));
+}
+
+#[test]
 fn constant_defaults_are_part_of_the_schema() {
     let mut table = orders(Full);
     table.columns[1].default = Some("none".into());

@@ -327,6 +327,18 @@ fn numbers_have_three_modes() {
             ("money", -1, "$12.00", "double 12.0"),
         ],
     );
+    check(
+        "numeric_scale: stored",
+        &[
+            (
+                "numeric",
+                -1,
+                "123.4500",
+                r#"struct/VariableScaleDecimal {"scale":4,"value":"EtZE"}"#,
+            ),
+            ("numeric", -1, "1000", r#"struct/VariableScaleDecimal {"scale":0,"value":"A+g="}"#),
+        ],
+    );
     let beyond = format!("1{}", "0".repeat(400));
     check("decimal: double", &[("numeric", -1, &beyond, "double \"Infinity\"")]);
 }

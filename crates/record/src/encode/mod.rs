@@ -1,81 +1,222 @@
 //! A piece of a change → Kafka records, in the task's format.
+//!
+//! A format is a module with a template, prepared once per table version, and a `Render` that fills
+//! it row by row; it has a line in each match of this file. What formats share: `event` says what a
+//! record is about, `headers` mark it, `civil` and `clock` read the server's dates and times,
+//! `number` its numbers, `bytea` its bytes, `array` its arrays; `plain` writes rows of mostly the
+//! server's own texts.
 
+mod array;
+mod bytea;
+mod canal;
+mod civil;
+mod clock;
 pub(crate) mod debezium;
+mod error;
+mod event;
+mod headers;
+mod maxwell;
+mod number;
+mod plain;
+mod shareplex;
+
+pub use error::EncodeError;
+pub(crate) use error::{RowError, ValueError};
 
 use crate::Record;
 use crate::plan::{TablePlan, TaskPlan};
 use crate::route::Piece;
-use wal::ChangeBatch;
+use config::Format;
+use event::Event;
+use headers::Marks;
+use wal::{ChangeBatch, Table, Transaction};
+
+/// The formats that this version writes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Codec {
+    DebeziumJson,
+    Canal,
+    Maxwell,
+    SharePlex,
+}
+
+impl Codec {
+    /// `None`: not written by this version.
+    pub(crate) fn of(format: Format) -> Option<Self> {
+        match format {
+            Format::DebeziumJson => Some(Self::DebeziumJson),
+            Format::CanalJson => Some(Self::Canal),
+            Format::MaxwellJson => Some(Self::Maxwell),
+            Format::SharePlexJson => Some(Self::SharePlex),
+            Format::DebeziumAvro | Format::DtsAvro | Format::Protobuf => None,
+        }
+    }
+
+    /// Whether events are Debezium's: a changed key is always a deletion and a creation, and a tombstone
+    /// may follow a deletion. The others know an update of the key.
+    pub(crate) fn is_debezium(self) -> bool {
+        match self {
+            Self::DebeziumJson => true,
+            Self::Canal | Self::Maxwell | Self::SharePlex => false,
+        }
+    }
+
+    /// Whether there is a record for TRUNCATE.
+    pub(crate) fn has_truncate(self) -> bool {
+        match self {
+            Self::DebeziumJson | Self::Canal | Self::SharePlex => true,
+            Self::Maxwell => false,
+        }
+    }
+}
+
+/// What of a table version's records is the same for each row.
+#[derive(Debug)]
+pub(crate) enum Template {
+    DebeziumJson(debezium::Template),
+    Canal(canal::Template),
+    Maxwell(maxwell::Template),
+    SharePlex(shareplex::Template),
+}
+
+impl Template {
+    /// `key`: columns of the message key.
+    pub(crate) fn new(table: &Table, key: &[usize], task: &TaskPlan) -> Self {
+        match task.codec {
+            Codec::DebeziumJson => Self::DebeziumJson(debezium::Template::new(table, key, task)),
+            Codec::Canal => Self::Canal(canal::Template::new(table, key, task)),
+            Codec::Maxwell => Self::Maxwell(maxwell::Template::new(table, key, task)),
+            Codec::SharePlex => Self::SharePlex(shareplex::Template::new(table, task)),
+        }
+    }
+}
+
+/// What a format does for its records.
+pub(crate) trait Render {
+    type Template;
+
+    /// The next events are of this transaction.
+    fn begin(&mut self, transaction: &Transaction);
+
+    /// The next events are handled at this moment: microseconds since 1970.
+    fn tick(&mut self, now_us: i64);
+
+    /// Writes an event to `out`, which is empty. Where the value stays empty, there is no record.
+    fn render(
+        &mut self,
+        plan: &TablePlan,
+        template: &Self::Template,
+        event: &Event<'_>,
+        out: &mut Rendered,
+    ) -> Result<(), RowError>;
+}
+
+/// Key, value and header of a record, in buffers that are used again and again.
+#[derive(Debug, Default)]
+pub(crate) struct Rendered {
+    pub(crate) value: Vec<u8>,
+    pub(crate) key: Vec<u8>,
+    /// False: the key is null.
+    pub(crate) keyed: bool,
+    /// Name of a header of the format, whose value is `header`.
+    pub(crate) header_name: Option<&'static str>,
+    pub(crate) header: Vec<u8>,
+}
+
+impl Rendered {
+    fn clear(&mut self) {
+        self.value.clear();
+        self.key.clear();
+        self.keyed = false;
+        self.header_name = None;
+        self.header.clear();
+    }
+}
+
+#[derive(Debug)]
+enum FormatEncoder {
+    DebeziumJson(debezium::Encoder),
+    Canal(canal::Encoder),
+    Maxwell(maxwell::Encoder),
+    SharePlex(shareplex::Encoder),
+}
+
+impl FormatEncoder {
+    fn new(task: &TaskPlan) -> Self {
+        match task.codec {
+            Codec::DebeziumJson => Self::DebeziumJson(debezium::Encoder::new(task)),
+            Codec::Canal => Self::Canal(canal::Encoder::new(task)),
+            Codec::Maxwell => Self::Maxwell(maxwell::Encoder::new(task)),
+            Codec::SharePlex => Self::SharePlex(shareplex::Encoder::new(task)),
+        }
+    }
+
+    fn begin(&mut self, transaction: &Transaction) {
+        match self {
+            Self::DebeziumJson(encoder) => encoder.begin(transaction),
+            Self::Canal(encoder) => encoder.begin(transaction),
+            Self::Maxwell(encoder) => encoder.begin(transaction),
+            Self::SharePlex(encoder) => encoder.begin(transaction),
+        }
+    }
+
+    fn tick(&mut self, now_us: i64) {
+        match self {
+            Self::DebeziumJson(encoder) => encoder.tick(now_us),
+            Self::Canal(encoder) => encoder.tick(now_us),
+            Self::Maxwell(encoder) => encoder.tick(now_us),
+            Self::SharePlex(encoder) => encoder.tick(now_us),
+        }
+    }
+
+    /// `None`: the table was planned for another format.
+    fn render(
+        &mut self,
+        plan: &TablePlan,
+        event: &Event<'_>,
+        out: &mut Rendered,
+    ) -> Option<Result<(), RowError>> {
+        Some(match (self, &plan.template) {
+            (Self::DebeziumJson(encoder), Template::DebeziumJson(template)) => {
+                encoder.render(plan, template, event, out)
+            }
+            (Self::Canal(encoder), Template::Canal(template)) => {
+                encoder.render(plan, template, event, out)
+            }
+            (Self::Maxwell(encoder), Template::Maxwell(template)) => {
+                encoder.render(plan, template, event, out)
+            }
+            (Self::SharePlex(encoder), Template::SharePlex(template)) => {
+                encoder.render(plan, template, event, out)
+            }
+            _ => return None,
+        })
+    }
+}
 
 /// Encodes for one lane. Holds the buffers that its records borrow.
 #[derive(Debug)]
 pub struct Encoder {
-    debezium: debezium::Encoder,
-}
-
-/// A piece could not be encoded, or the sink refused it.
-#[derive(Debug, thiserror::Error)]
-pub enum EncodeError<E> {
-    #[error(
-        "{table}, column `{column}`: the text is not UTF-8; mend the row, or use a database whose \
-         encoding is not SQL_ASCII"
-    )]
-    NotUtf8 { table: Box<str>, column: Box<str> },
-    #[error(
-        "{table}, column `{column}`: the server sent a text that is no value of its type; check that \
-         nothing changes the settings of the replication session"
-    )]
-    Malformed { table: Box<str>, column: Box<str> },
-    #[error(
-        "{table}, column `{column}`: a value does not fit the format: {limit}; choose another mode \
-         under `sink.format_options`, or set `sink.unrepresentable: null`"
-    )]
-    Unrepresentable { table: Box<str>, column: Box<str>, limit: &'static str },
-    #[error(
-        "{table}, column `{column}`: the value came in binary form, which this version does not \
-         render; set `source.wire: text`"
-    )]
-    Binary { table: Box<str>, column: Box<str> },
-    #[error("piece names change {change}, which its batch does not have: a fault of the router")]
-    NoSuchChange { change: u32 },
-    #[error("{0}")]
-    Sink(E),
-}
-
-/// What is wrong with a value. Never the value itself.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum ValueError {
-    NotUtf8,
-    Malformed,
-    OutOfRange(&'static str),
-    Binary,
-}
-
-impl From<crate::json::NotUtf8> for ValueError {
-    fn from(_: crate::json::NotUtf8) -> Self {
-        Self::NotUtf8
-    }
-}
-
-impl<E> EncodeError<E> {
-    fn value(plan: &TablePlan, column: usize, error: ValueError) -> Self {
-        let table = plan.table();
-        let column = table.columns.get(column).map_or("?", |column| &column.name).into();
-        let table = format!("{}.{}", table.schema, table.name).into();
-        match error {
-            ValueError::NotUtf8 => Self::NotUtf8 { table, column },
-            ValueError::Malformed => Self::Malformed { table, column },
-            ValueError::OutOfRange(limit) => Self::Unrepresentable { table, column, limit },
-            ValueError::Binary => Self::Binary { table, column },
-        }
-    }
+    tombstones: bool,
+    marks: Marks,
+    transaction: Option<Transaction>,
+    now_us: Option<i64>,
+    rendered: Rendered,
+    format: FormatEncoder,
 }
 
 impl Encoder {
     /// An encoder for the task's format.
     #[must_use]
     pub fn new(task: &TaskPlan) -> Self {
-        Self { debezium: debezium::Encoder::new(task) }
+        Self {
+            tombstones: task.codec.is_debezium() && task.options.tombstones,
+            marks: Marks::new(&task.task, task.headers),
+            transaction: None,
+            now_us: None,
+            rendered: Rendered::default(),
+            format: FormatEncoder::new(task),
+        }
     }
 
     /// Hands the records of one piece to `sink`, in the order in which they must be written.
@@ -92,6 +233,42 @@ impl Encoder {
         now_us: i64,
         sink: &mut dyn FnMut(Record<'_>) -> Result<(), E>,
     ) -> Result<(), EncodeError<E>> {
-        self.debezium.encode(plan, batch, piece, now_us, sink)
+        let event = Event::of(plan, batch, piece, self.tombstones)
+            .ok_or(EncodeError::NoSuchChange { change: piece.change })?;
+        if self.transaction.as_ref() != Some(event.transaction) {
+            self.transaction = Some(*event.transaction);
+            self.marks.begin(event.transaction);
+            self.format.begin(event.transaction);
+        }
+        if self.now_us != Some(now_us) {
+            self.now_us = Some(now_us);
+            self.format.tick(now_us);
+        }
+        self.rendered.clear();
+        self.format
+            .render(plan, &event, &mut self.rendered)
+            .ok_or_else(|| EncodeError::other_format(plan))?
+            .map_err(|error| EncodeError::value(plan, error))?;
+        let Rendered { value, key, keyed, header_name, header } = &self.rendered;
+        if value.is_empty() {
+            return Ok(());
+        }
+        let own = header_name.map(|name| (name, header.as_slice()));
+        let record = Record {
+            topic: plan.topic(),
+            partition: piece.partition,
+            key: keyed.then_some(key.as_slice()),
+            value: Some(value),
+            headers: &[],
+            timestamp_ms: event::commit_us(event.transaction).div_euclid(1000),
+        };
+        let parts = [Some(event.part), event.tombstone.then(|| event.part.map(|part| part + 1))];
+        for (part, value) in parts.into_iter().flatten().zip([record.value, None]) {
+            self.marks.number(event.change.ordinal, part);
+            let (headers, count) = self.marks.of(&event, batch, own);
+            let headers = &headers[..count];
+            sink(Record { value, headers, ..record }).map_err(EncodeError::Sink)?;
+        }
+        Ok(())
     }
 }

@@ -1,8 +1,9 @@
 //! Points, PostGIS geometries and pgvector vectors.
 
 use super::numeric;
-use super::values::{Work, unhex};
+use super::values::Work;
 use crate::encode::ValueError;
+use crate::encode::bytea::unhex;
 use crate::json;
 
 /// Writes `(x,y)` as Debezium's `Point`, with its well-known binary form.

@@ -1,7 +1,7 @@
 //! Intervals in `IntervalStyle = postgres` → microseconds, or an ISO 8601 duration.
 
-use super::time::{hours, infinite};
 use crate::encode::ValueError;
+use crate::encode::clock::{hours, infinite};
 use crate::json;
 use config::{Fidelity, Interval as Mode};
 

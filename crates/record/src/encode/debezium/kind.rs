@@ -1,7 +1,7 @@
 //! How a type is rendered under the task's options (formats/debezium.md, section 2).
 
 use super::schema::Schema;
-use config::{Binary, Decimal, Fidelity, FormatOptions, Hstore, Interval, Time};
+use config::{Binary, Decimal, Fidelity, FormatOptions, Hstore, Interval, NumericScale, Time};
 use wal::types::{Kind as TypeKind, Type, oid};
 
 /// The rendering of a value.
@@ -21,7 +21,10 @@ pub(crate) enum Kind {
         scale: i32,
         fidelity: Fidelity,
     },
-    VariableDecimal(Fidelity),
+    VariableDecimal {
+        fidelity: Fidelity,
+        scale: NumericScale,
+    },
     DecimalDouble,
     Money(Decimal),
     Date {
@@ -206,7 +209,8 @@ fn numeric(modifier: i32, options: &FormatOptions) -> Option<Described> {
             described(Kind::Decimal { scale, fidelity }, schema)
         }
         (Decimal::Precise, None) => {
-            described(Kind::VariableDecimal(fidelity), Schema::variable_decimal())
+            let scale = options.numeric_scale;
+            described(Kind::VariableDecimal { fidelity, scale }, Schema::variable_decimal())
         }
     }
 }
@@ -223,7 +227,9 @@ fn money_schema(decimal: Decimal) -> Schema {
 fn bytes_schema(binary: Binary) -> Schema {
     match binary {
         Binary::Bytes => Schema::of("bytes"),
-        Binary::Base64 | Binary::Base64UrlSafe | Binary::Hex => Schema::of("string"),
+        Binary::Base64 | Binary::Base64UrlSafe | Binary::Hex | Binary::Latin1 => {
+            Schema::of("string")
+        }
     }
 }
 

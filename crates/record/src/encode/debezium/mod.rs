@@ -1,11 +1,11 @@
 //! Debezium's JSON events (formats/debezium.md).
 //!
-//! [`template`] is prepared once per table version and [`stamp`] once per transaction; [`envelope`]
-//! fills them row by row. [`kind`] decides how a type is rendered, [`schema`] says so to consumers, and
-//! the rest writes values.
+//! [`columns`] and [`template`] are prepared once per table version and [`stamp`] once per transaction;
+//! [`envelope`] fills them row by row. [`kind`] decides how a type is rendered, [`schema`] says so to
+//! consumers, and the rest writes values.
 
-mod array;
-mod civil;
+pub(crate) mod adjust;
+mod columns;
 mod envelope;
 mod geometry;
 mod hstore;
@@ -18,6 +18,7 @@ mod template;
 mod time;
 mod values;
 
+pub(crate) use columns::Columns;
 pub(crate) use envelope::Encoder;
 pub(crate) use template::Template;
 pub(crate) use values::Work;

@@ -2,8 +2,9 @@
 
 use super::values::Work;
 use crate::encode::ValueError;
+use crate::encode::number::{number, special};
 use crate::json;
-use config::{Decimal, Fidelity};
+use config::{Decimal, Fidelity, NumericScale};
 
 /// Writes a float in the server's shortest form; NaN and the infinities are strings, as Jackson
 /// writes them.
@@ -22,42 +23,6 @@ pub(super) fn float(text: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
 /// The value of a float in text form.
 pub(super) fn parse_float(text: &[u8]) -> Result<f64, ValueError> {
     std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).ok_or(ValueError::Malformed)
-}
-
-/// What `float8out` and `numeric_out` print for values that are no numbers.
-fn special(text: &[u8]) -> bool {
-    matches!(text, b"NaN" | b"Infinity" | b"-Infinity")
-}
-
-/// Whether a JSON number is whole, without point and exponent; `None`: it is no JSON number.
-fn number(text: &[u8]) -> Option<bool> {
-    let digits = |text: &[u8]| text.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let unsigned = text.strip_prefix(b"-").unwrap_or(text);
-    let integer = digits(unsigned);
-    if integer == 0 || (1 < integer && unsigned[0] == b'0') {
-        return None;
-    }
-    let mut rest = &unsigned[integer..];
-    let whole = rest.is_empty();
-    if let Some(fraction) = rest.strip_prefix(b".") {
-        let count = digits(fraction);
-        if count == 0 {
-            return None;
-        }
-        rest = &fraction[count..];
-    }
-    if let [b'e' | b'E', exponent @ ..] = rest {
-        let exponent = match exponent {
-            [b'+' | b'-', unsigned @ ..] => unsigned,
-            unsigned => unsigned,
-        };
-        let count = digits(exponent);
-        if count == 0 {
-            return None;
-        }
-        rest = &exponent[count..];
-    }
-    rest.is_empty().then_some(whole)
 }
 
 /// A decimal in plain form: `-123.4500`.
@@ -143,10 +108,11 @@ fn short(text: &[u8], scale: i32) -> Option<i64> {
     (fraction == scale && point != Some(0)).then_some(if negative { -value } else { value })
 }
 
-/// Writes plain `numeric` as Debezium's `VariableScaleDecimal`: trailing zeros of the fraction are
-/// stripped, as Debezium does.
+/// Writes plain `numeric` as Debezium's `VariableScaleDecimal`, with or without the trailing zeros of
+/// its fraction. Debezium strips them.
 pub(super) fn variable(
     text: &[u8],
+    scale: NumericScale,
     fidelity: Fidelity,
     out: &mut Vec<u8>,
 ) -> Result<(), ValueError> {
@@ -154,7 +120,12 @@ pub(super) fn variable(
         return not_a_number(text, fidelity, out);
     }
     let Plain { negative, integer, fraction } = Plain::parse(text).ok_or(ValueError::Malformed)?;
-    let kept = fraction.iter().rposition(|&digit| digit != b'0').map_or(0, |last| last + 1);
+    let kept = match scale {
+        NumericScale::Stored => fraction.len(),
+        NumericScale::Stripped => {
+            fraction.iter().rposition(|&digit| digit != b'0').map_or(0, |last| last + 1)
+        }
+    };
     out.extend_from_slice(b"{\"scale\":");
     json::integer(kept, out);
     out.extend_from_slice(b",\"value\":");

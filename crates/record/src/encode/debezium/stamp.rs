@@ -1,11 +1,8 @@
 //! What many events share: the bytes of their transaction, and of the moment they were handled.
 
+use crate::encode::event::commit_us;
 use crate::json;
-use std::io::Write as _;
 use wal::Transaction;
-
-/// Microseconds from 1970 to PostgreSQL's epoch, 2000-01-01.
-const EPOCH_US: i64 = 946_684_800_000_000;
 
 /// What all events of a transaction share, written when its first one comes.
 #[derive(Debug)]
@@ -14,16 +11,12 @@ pub(super) struct TransactionBytes {
     source_head: Box<[u8]>,
     /// From `"db"` up to the value of `sequence`.
     source_db: Box<[u8]>,
-    of: Option<Transaction>,
     /// From `"source"` to the first half of `sequence`.
     pub(super) head: Vec<u8>,
     /// Rest of `sequence` to `ts_ns`.
     pub(super) middle: Vec<u8>,
     /// Value of `txId`, up to the value of `lsn`.
     pub(super) tail: Vec<u8>,
-    /// Header `distributary.lsn`.
-    pub(super) lsn: Vec<u8>,
-    pub(super) timestamp_ms: i64,
 }
 
 impl TransactionBytes {
@@ -39,26 +32,18 @@ impl TransactionBytes {
         Self {
             source_head: source_head.into(),
             source_db: source_db.into(),
-            of: None,
             head: Vec::new(),
             middle: Vec::new(),
             tail: Vec::new(),
-            lsn: Vec::new(),
-            timestamp_ms: 0,
         }
     }
 
     pub(super) fn prepare(&mut self, transaction: &Transaction) {
-        if self.of.as_ref() == Some(transaction) {
-            return;
-        }
-        self.of = Some(*transaction);
-        let us = transaction.commit_time.saturating_add(EPOCH_US);
-        self.timestamp_ms = us.div_euclid(1000);
-        let Self { head, middle, tail, lsn, .. } = self;
+        let us = commit_us(transaction);
+        let Self { head, middle, tail, .. } = self;
         head.clear();
         head.extend_from_slice(&self.source_head);
-        json::integer(self.timestamp_ms, head);
+        json::integer(us.div_euclid(1000), head);
         // Transaction 0: rows of a snapshot.
         head.extend_from_slice(match transaction.xid {
             0 => b",\"snapshot\":\"true\"".as_slice(),
@@ -86,26 +71,18 @@ impl TransactionBytes {
             xid => json::integer(xid, tail),
         }
         tail.extend_from_slice(b",\"lsn\":");
-        lsn.clear();
-        // Writing to a vector cannot fail.
-        let _ = write!(lsn, "{}", transaction.commit_lsn);
     }
 }
 
 /// The members that tell when the event was handled.
 #[derive(Debug, Default)]
 pub(super) struct ClockBytes {
-    now_us: Option<i64>,
     /// From the end of `op` to `ts_ns`.
     pub(super) bytes: Vec<u8>,
 }
 
 impl ClockBytes {
     pub(super) fn prepare(&mut self, now_us: i64) {
-        if self.now_us == Some(now_us) {
-            return;
-        }
-        self.now_us = Some(now_us);
         let out = &mut self.bytes;
         out.clear();
         out.extend_from_slice(b"\",\"ts_ms\":");

@@ -1,19 +1,18 @@
 //! One value → JSON, by its [`Kind`].
 
 use super::kind::Kind;
-use super::{array, geometry, hstore, interval, numeric, time};
-use crate::encode::ValueError;
+use super::{geometry, hstore, interval, numeric, time};
+use crate::encode::{ValueError, array, bytea};
 use crate::json;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE};
-use config::{Binary, Hstore};
+use config::Hstore;
 
 /// Buffers that rendering uses again and again.
 #[derive(Debug, Default)]
 pub(crate) struct Work {
     /// An array element without its quotes.
-    pub(super) element: Vec<u8>,
+    pub(in crate::encode) element: Vec<u8>,
     /// A value before it is written as a string.
-    pub(super) inner: Vec<u8>,
+    pub(in crate::encode) inner: Vec<u8>,
 }
 
 /// Writes a value that the server sent as `text`.
@@ -32,10 +31,12 @@ pub(super) fn write(
         Kind::Integer => integer(text, out),
         Kind::Float => numeric::float(text, out),
         Kind::Text => Ok(json::string(text, out)?),
-        Kind::Bytes(mode) => bytes(*mode, text, work, out),
+        Kind::Bytes(mode) => bytea::write(text, *mode, &mut work.inner, out),
         Kind::Bits => bits(text, work, out),
         Kind::Decimal { scale, fidelity } => numeric::fixed(text, *scale, *fidelity, out),
-        Kind::VariableDecimal(fidelity) => numeric::variable(text, *fidelity, out),
+        Kind::VariableDecimal { fidelity, scale } => {
+            numeric::variable(text, *scale, *fidelity, out)
+        }
         Kind::DecimalDouble => numeric::double(text, out),
         Kind::Money(mode) => numeric::money(text, *mode, work, out),
         Kind::Date { iso, fidelity } => time::date(text, *iso, *fidelity, out),
@@ -50,7 +51,14 @@ pub(super) fn write(
         Kind::Geometry => geometry::geometry(text, work, out),
         Kind::Vector => geometry::vector(text, out),
         Kind::SparseVector => geometry::sparse_vector(text, out),
-        Kind::Array { element, delimiter } => array::write(text, element, *delimiter, work, out),
+        Kind::Array { element, delimiter } => {
+            // Debezium knows one dimension. Lower bounds are left out: JSON has no place for them.
+            let mut unquoted = std::mem::take(&mut work.element);
+            let item = &mut |text: &[u8], out: &mut Vec<u8>| write(element, text, work, out);
+            let result = array::write_json(text, *delimiter, &mut unquoted, out, item);
+            work.element = unquoted;
+            result
+        }
     }
 }
 
@@ -66,13 +74,8 @@ pub(super) fn unavailable(kind: &Kind, placeholder: &str, strict: bool, out: &mu
             // Made of a `str`: the error cannot come.
             let _ = json::string(&inner, out);
         }
-        Kind::Bytes(Binary::Hex) => hex(placeholder.as_bytes(), out),
-        Kind::Bytes(Binary::Base64UrlSafe) => {
-            json::base64_by(&URL_SAFE, placeholder.as_bytes(), out);
-        }
-        Kind::Bytes(Binary::Bytes | Binary::Base64) | Kind::Bits => {
-            json::base64(placeholder.as_bytes(), out);
-        }
+        Kind::Bytes(mode) => bytea::write_bytes(placeholder.as_bytes(), *mode, out),
+        Kind::Bits => json::base64(placeholder.as_bytes(), out),
         Kind::Array { element, .. } if **element == Kind::Integer => {
             out.push(b'[');
             for (index, byte) in placeholder.bytes().enumerate() {
@@ -93,7 +96,7 @@ pub(super) fn unavailable(kind: &Kind, placeholder: &str, strict: bool, out: &mu
         | Kind::Integer
         | Kind::Float
         | Kind::Decimal { .. }
-        | Kind::VariableDecimal(_)
+        | Kind::VariableDecimal { .. }
         | Kind::DecimalDouble
         | Kind::Money(_)
         | Kind::Date { .. }
@@ -148,61 +151,6 @@ fn integer(text: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
     }
     out.extend_from_slice(text);
     Ok(())
-}
-
-/// `bytea_output = hex`.
-fn bytes(mode: Binary, text: &[u8], work: &mut Work, out: &mut Vec<u8>) -> Result<(), ValueError> {
-    let digits = text.strip_prefix(b"\\x").ok_or(ValueError::Malformed)?;
-    if mode == Binary::Hex {
-        // Already what is wanted: lower-case hexadecimal.
-        if !digits.iter().all(u8::is_ascii_hexdigit) {
-            return Err(ValueError::Malformed);
-        }
-        out.push(b'"');
-        out.extend_from_slice(digits);
-        out.push(b'"');
-        return Ok(());
-    }
-    unhex(digits, &mut work.inner)?;
-    match mode {
-        Binary::Base64UrlSafe => json::base64_by(&URL_SAFE, &work.inner, out),
-        Binary::Bytes | Binary::Base64 | Binary::Hex => {
-            json::base64_by(&STANDARD, &work.inner, out);
-        }
-    }
-    Ok(())
-}
-
-/// Hexadecimal digits → bytes, in place of what `bytes` held.
-pub(super) fn unhex(digits: &[u8], bytes: &mut Vec<u8>) -> Result<(), ValueError> {
-    fn nibble(digit: u8) -> Option<u8> {
-        match digit {
-            b'0'..=b'9' => Some(digit - b'0'),
-            b'a'..=b'f' => Some(digit - b'a' + 10),
-            b'A'..=b'F' => Some(digit - b'A' + 10),
-            _ => None,
-        }
-    }
-    bytes.clear();
-    bytes.reserve(digits.len() / 2);
-    for pair in digits.chunks(2) {
-        let &[high, low] = pair else { return Err(ValueError::Malformed) };
-        let (Some(high), Some(low)) = (nibble(high), nibble(low)) else {
-            return Err(ValueError::Malformed);
-        };
-        bytes.push(high << 4 | low);
-    }
-    Ok(())
-}
-
-fn hex(bytes: &[u8], out: &mut Vec<u8>) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    out.push(b'"');
-    for &byte in bytes {
-        out.push(DIGITS[usize::from(byte >> 4)]);
-        out.push(DIGITS[usize::from(byte & 0xF)]);
-    }
-    out.push(b'"');
 }
 
 /// Bits of the text, the last one lowest, as little-endian bytes; bytes above the highest set bit are
