@@ -217,7 +217,7 @@ async fn a_decoder_elsewhere_asks_the_routers_node_for_tables() {
         match orders.recv().await.expect("told to close") {
             Order::Close => break,
             Order::Confirmed(lsn) => assert_eq!(lsn, Lsn(108)),
-            order => panic!("{order:?}"),
+            Order::Pause | Order::Learned(_) => panic!("of a reader that is to close"),
         }
     }
     report(Event::Closed);

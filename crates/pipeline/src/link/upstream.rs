@@ -30,9 +30,12 @@ pub struct Told {
     pub wal_bytes: u64,
 }
 
+/// By OID and version.
+type Tables = HashMap<(u32, u32), Arc<Table>>;
+
 /// Table versions that the other end of a link was told. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub struct KnownTables(Arc<Mutex<HashMap<(u32, u32), Arc<Table>>>>);
+pub struct KnownTables(Arc<Mutex<Tables>>);
 
 impl KnownTables {
     fn insert(&self, table: &Arc<Table>) {

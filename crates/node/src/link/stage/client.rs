@@ -196,10 +196,8 @@ async fn send(
                 continue;
             }
         };
-        match order {
-            Order::Confirmed(lsn) => {
-                pass(&down, Down::Confirmed(v1::Confirmed { lsn: lsn.0 })).await
-            }
+        let message = match order {
+            Order::Confirmed(lsn) => Down::Confirmed(v1::Confirmed { lsn: lsn.0 }),
             Order::Learned(table) => {
                 let frames = match tables.table(&table) {
                     Ok(frames) => frames,
@@ -208,10 +206,12 @@ async fn send(
                 for payload in frames {
                     pass(&down, Down::Table(v1::Frame { payload })).await;
                 }
+                continue;
             }
-            Order::Pause => pass(&down, Down::Pause(v1::Pause {})).await,
-            Order::Close => pass(&down, Down::Stop(v1::Stop {})).await,
-        }
+            Order::Pause => Down::Pause(v1::Pause {}),
+            Order::Close => Down::Stop(v1::Stop {}),
+        };
+        pass(&down, message).await;
     }
 }
 
@@ -227,6 +227,6 @@ fn sum(first: u32, repaid: &mut mpsc::UnboundedReceiver<u32>) -> u32 {
 /// Where the stream is gone, its other half says why.
 async fn pass(down: &mpsc::Sender<v1::StageDown>, message: Down) {
     if down.send(v1::StageDown { message: Some(message) }).await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }

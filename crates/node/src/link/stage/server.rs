@@ -269,3 +269,59 @@ async fn pass(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::peers::Peers;
+    use crate::link::server::HostedLanes;
+    use tokio::sync::watch;
+
+    /// What the node says to `owner`, with reader, decoder and router on `r`, `d` and `q`.
+    fn refused(node: &str, stage: UpstreamStage, owner: &str) -> Option<Code> {
+        let service = LinkService {
+            node: node.into(),
+            secrets_dir: ".".into(),
+            cluster: watch::channel(Arc::default()).1,
+            lanes: HostedLanes::default(),
+            stages: HostedStages::default(),
+            peers: Peers::new(None),
+        };
+        let [front, decoder, router] = ["r", "d", "q"].map(|it| Some(it.to_owned()));
+        let placement = Placement { rev: 1, front, decoder, router, ..Placement::default() };
+        let open = v1::OpenStage { owner: owner.into(), ..v1::OpenStage::default() };
+        service.has_stage(&open, stage, &placement).err().map(|error| error.code)
+    }
+
+    #[test]
+    fn a_stage_runs_where_it_is_placed_for_the_one_after_it() {
+        let (reader, decoder) = (UpstreamStage::Reader, UpstreamStage::Decoder);
+        assert_eq!(refused("r", reader, "d"), None);
+        assert_eq!(refused("d", decoder, "q"), None);
+        for (node, stage, owner) in [
+            ("r", reader, "q"),
+            ("r", decoder, "q"),
+            ("d", reader, "d"),
+            ("d", decoder, "r"),
+            ("q", decoder, "q"),
+        ] {
+            assert_eq!(
+                refused(node, stage, owner),
+                Some(Code::Fenced),
+                "{stage} on {node} for {owner}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_later_life_of_a_stage_ends_the_one_before() {
+        let (stages, key) = (HostedStages::default(), ("shop".to_owned(), UpstreamStage::Reader));
+        let first = stages.insert(key.clone(), 1);
+        let second = stages.insert(key.clone(), 2);
+        assert_eq!((first.is_cancelled(), second.is_cancelled()), (true, false));
+        stages.remove(&key, &first);
+        assert_eq!(stages.all(), [("shop".to_owned(), UpstreamStage::Reader, 2)]);
+        stages.remove(&key, &second);
+        assert!(stages.all().is_empty());
+    }
+}

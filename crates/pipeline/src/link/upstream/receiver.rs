@@ -47,12 +47,12 @@ impl UpReceiver {
             }
             wire::Up::Changes(head) => {
                 let told = told_in(head.told);
-                Up::Changes { batch: self.batch(head, bytes)?, told }
+                Up::Changes { batch: self.batch(&head, bytes)?, told }
             }
         }))
     }
 
-    fn batch(&self, head: wire::Changes, bytes: Bytes) -> Result<ChangeBatch, LinkError> {
+    fn batch(&self, head: &wire::Changes, bytes: Bytes) -> Result<ChangeBatch, LinkError> {
         let table = |&wire::Version { oid, version }: &wire::Version| {
             self.known.get(oid, version).ok_or(LinkError::Undescribed { oid, version })
         };
