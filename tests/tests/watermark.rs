@@ -41,7 +41,7 @@ fn what_a_watermark_speaks_of_is_there_also_after_kills() {
     let workload = Workload::start(&scene, seed, pace);
     let mut seen = Vec::new();
     let mut newest = 0;
-    for _ in 0..3 {
+    for _ in 0..2 {
         let mut run = scene.run(&spec, &[]);
         scene.await_streaming(&mut run);
         // A new one of this life.

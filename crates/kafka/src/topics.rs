@@ -94,21 +94,20 @@ impl Admin {
     /// Creates the topic of low watermarks where it is missing. It is for consumers: how long it keeps them is
     /// theirs to say.
     pub(crate) fn ensure_watermarks(&self, name: &str) -> Result<(), Error> {
-        let (topic, config) = (name.to_owned(), BTreeMap::new());
-        let found =
-            |admin: &Self| Ok(admin.partitions(&[topic.clone()])?.get(name).copied().flatten());
-        if found(self)?.is_none() {
-            let name = topic.clone();
+        let topics = [name.to_owned()];
+        let found = || Ok::<_, Error>(self.partitions(&topics)?.get(name).copied().flatten());
+        if found()?.is_none() {
+            let (name, config) = (name.to_owned(), BTreeMap::new());
             self.create(&[NewTopic { name, partitions: 1, replication_factor: -1, config }])?;
         }
-        match found(self)? {
+        match found()? {
             Some(1) | None => Ok(()),
             Some(partitions) => {
                 let reason = format!(
                     "it has {partitions} partitions instead of 1, in which watermarks have no order; it \
                      was made by something else: use another `sink.state_prefix`"
                 );
-                Err(Error::InternalTopic { topic, reason })
+                Err(Error::InternalTopic { topic: name.to_owned(), reason })
             }
         }
     }
