@@ -64,7 +64,7 @@ impl<'a> Hosts<'a> {
 }
 
 impl Site<'_> {
-    /// Where a node listens for other nodes.
+    /// Where a node listens for other nodes; on loopback another address each time.
     #[must_use]
     pub fn address(&self, node: &str) -> String {
         match self {
