@@ -286,6 +286,7 @@ mod tests {
             lanes: HostedLanes::default(),
             stages: HostedStages::default(),
             peers: Peers::new(None),
+            deaf: watch::channel(false).1,
         };
         let [front, decoder, router] = ["r", "d", "q"].map(|it| Some(it.to_owned()));
         let placement = Placement { rev: 1, front, decoder, router, ..Placement::default() };
