@@ -465,8 +465,8 @@ fn what_is_no_certificate_is_not_sent() {
         ("ca: shop.key", "holds a private key"),
         ("ca: shop.yaml", "holds no certificate"),
         ("ca: large.pem", "more than 64 KiB"),
-        (&format!("ca: {:?}", KEY), "holds a private key"),
-        (&format!("cert: c.pem, key: {:?}", KEY), "holds a key itself"),
+        (&format!("ca: {KEY:?}"), "holds a private key"),
+        (&format!("cert: c.pem, key: {KEY:?}"), "holds a key itself"),
     ] {
         let spec = files.write("shop.yaml", &secured(setting));
         let refused = cluster.run(&["task", "apply", &spec]);
