@@ -27,11 +27,14 @@ impl Security {
 impl Sink {
     /// Its secrets, with their paths within it.
     pub fn secrets(&self) -> impl Iterator<Item = (String, &Secret)> {
-        let registry = self.registry.iter().filter_map(|registry| registry.password.as_ref());
+        let registry = self.registry.iter().flat_map(|registry| {
+            let all = [("password", &registry.password), ("token", &registry.token)];
+            all.into_iter().filter_map(|(path, secret)| Some((path, secret.as_ref()?)))
+        });
         self.security
             .secrets()
             .map(|(path, secret)| (format!("security.{path}"), secret))
-            .chain(registry.map(|secret| ("registry.password".to_owned(), secret)))
+            .chain(registry.map(|(path, secret)| (format!("registry.{path}"), secret)))
     }
 }
 
@@ -75,6 +78,14 @@ impl Task {
     /// Certificates and keys, with the paths of the settings that name them.
     pub fn files(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let (source, sink) = (&self.source.tls, &self.sink.security);
+        let registry = self.sink.registry.iter().flat_map(|registry| {
+            let tls = &registry.tls;
+            [
+                ("sink.registry.tls.ca", &tls.ca),
+                ("sink.registry.tls.cert", &tls.cert),
+                ("sink.registry.tls.key", &tls.key),
+            ]
+        });
         [
             ("source.tls.ca", &source.ca),
             ("source.tls.cert", &source.cert),
@@ -84,6 +95,7 @@ impl Task {
             ("sink.security.key", &sink.key),
         ]
         .into_iter()
+        .chain(registry)
         .filter_map(|(path, file)| Some((path, file.as_deref()?)))
     }
 }

@@ -3,6 +3,7 @@
 use crate::Error;
 use crate::clean_commit::RETRY_BACKOFF;
 use crate::properties;
+use crate::registry::Registry;
 use config::{Acks, Compression, Delivery, Mechanism, Protocol, Secret};
 use rdkafka::ClientConfig;
 use secrecy::{ExposeSecret, SecretString};
@@ -56,6 +57,7 @@ struct Inner {
     compression: &'static str,
     lanes: u8,
     record_bytes_max: u64,
+    registry: Option<Registry>,
 }
 
 impl fmt::Debug for Settings {
@@ -122,6 +124,7 @@ impl Settings {
             },
             lanes,
             record_bytes_max,
+            registry: sink.registry.as_ref().map(|it| Registry::new(it, folder)).transpose()?,
         })))
     }
 
@@ -141,6 +144,12 @@ impl Settings {
     #[must_use]
     pub fn record_bytes_max(&self) -> u64 {
         self.0.record_bytes_max
+    }
+
+    /// The schema registry, where the spec names one. All lanes of the process share it.
+    #[must_use]
+    pub fn registry(&self) -> Option<&Registry> {
+        self.0.registry.as_ref()
     }
 
     pub(crate) fn brokers(&self) -> &str {

@@ -6,10 +6,12 @@ use config::{Format, IdentityPolicy, MessageKey};
 use kafka::names::Names;
 use kafka::precheck::WantedTopic;
 use postgres::Session;
-use record::plan::TaskPlan;
+use record::plan::{TablePlan, TaskPlan};
+use record::schema::Schema;
 use record::selection::Selection;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Every item, in the order in which people read them.
 pub async fn precheck(task: &config::Task, folder: &Path, connectivity: bool) -> Vec<Item> {
@@ -18,6 +20,7 @@ pub async fn precheck(task: &config::Task, folder: &Path, connectivity: bool) ->
         Err(item) => return vec![item],
     };
     let mut items = vec![Item::pass("spec", "can be planned")];
+    let mut wanted = Vec::new();
     let topics = match postgres::settings::Settings::new(task, folder) {
         Ok(settings) => {
             if connectivity {
@@ -26,6 +29,9 @@ pub async fn precheck(task: &config::Task, folder: &Path, connectivity: bool) ->
             let (found, selected) = postgres::precheck::check(&settings, task, &selection).await;
             items.extend(found);
             let version = version(&settings).await;
+            if task.sink.registry.is_some() {
+                wanted = schemas(task, &settings, &selection, &plan).await;
+            }
             let names = task.source.partition_names;
             let published = capture(&selected, &selection, version, names).publish;
             topics(task, &selection, &plan, published.iter().map(|it| (&*it.schema, &*it.name)))
@@ -36,7 +42,7 @@ pub async fn precheck(task: &config::Task, folder: &Path, connectivity: bool) ->
         }
     };
     items.extend(format(task));
-    items.extend(sink(task, folder, connectivity, topics).await);
+    items.extend(sink(task, folder, connectivity, topics, wanted).await);
     items
 }
 
@@ -76,6 +82,29 @@ fn format(task: &config::Task) -> Vec<Item> {
     items
 }
 
+/// Schemas of the tables as they are now. None where the server cannot be asked, which
+/// `source.connection` tells, or a table cannot be planned, which ends the task's start.
+async fn schemas(
+    task: &config::Task,
+    settings: &postgres::settings::Settings,
+    selection: &Selection,
+    plan: &TaskPlan,
+) -> Vec<Schema> {
+    let Ok(session) = Session::connect(settings).await else { return Vec::new() };
+    let Ok(candidates) = session.candidates().await else { return Vec::new() };
+    let names = task.source.partition_names;
+    let captured = capture(&candidates, selection, session.server().version, names);
+    let oids: Vec<u32> = captured.read.iter().map(|reading| reading.relation.oid).collect();
+    let tables = session.tables(&oids).await.unwrap_or_default();
+    let planned = |table: wal::Table| {
+        let object = selection.selected(&table.schema, &table.name)?;
+        TablePlan::new(Arc::new(table), plan, object, 1, task.lanes.0).ok()
+    };
+    let plans: Vec<_> = tables.into_iter().filter_map(planned).collect();
+    let schemas = plans.iter().filter_map(TablePlan::schemas);
+    schemas.flat_map(|it| it.key.iter().chain([&it.value]).cloned()).collect()
+}
+
 fn spec(task: &config::Task) -> Result<(Selection, TaskPlan), Item> {
     let fail = |error: String| Item::fail("spec", error, "correct the spec");
     let selection = Selection::new(task).map_err(|error| fail(error.to_string()))?;
@@ -112,6 +141,7 @@ async fn sink(
     folder: &Path,
     connectivity: bool,
     topics: Vec<WantedTopic>,
+    schemas: Vec<Schema>,
 ) -> Vec<Item> {
     let (task, folder) = (task.clone(), folder.to_owned());
     let check = move || {
@@ -129,6 +159,7 @@ async fn sink(
             items.extend(kafka::precheck::connectivity(&settings));
         }
         items.extend(kafka::precheck::check(&settings, &task, &names, &topics));
+        items.extend(kafka::precheck::schemas(&settings, &schemas));
         items
     };
     let ended = |error: tokio::task::JoinError| {
