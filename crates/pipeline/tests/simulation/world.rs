@@ -8,6 +8,7 @@ use super::invariants::{View, Watch};
 use super::postgres::{BEGIN, Server, Setup, Transaction};
 use crate::bench;
 use kafka::meta::{MetaRecord, Watermark};
+use pipeline::Failure;
 use pipeline::batch::{Decoded, Durable, LaneBatch, TableLearned};
 use pipeline::commit::CommitBudget;
 use pipeline::frontier::Frontier;
