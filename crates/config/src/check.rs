@@ -5,7 +5,7 @@ use crate::task::{
     Acks, Choice, Delivery, NameCase, NewPartitions, Object, OnDivergence, OnExpiry, Oversize,
     Switch, Task, Unrepresentable, Wire,
 };
-use crate::{DdlCapture, Format, Problem};
+use crate::{DdlCapture, OnIncompatible, Problem};
 use std::time::Duration;
 
 /// Rust's own words for a place in the spec.
@@ -138,9 +138,12 @@ impl Task {
         for (key, text) in sink.format_options.misplaced(sink.format) {
             found.push(problem(&format!("sink.format_options.{key}"), text));
         }
-        let needs_registry = matches!(sink.format, Format::DebeziumAvro | Format::Protobuf);
-        if needs_registry && sink.registry.is_none() {
-            found.push(problem("sink.registry", "is required for this format, with its `url`"));
+        match &sink.registry {
+            Some(registry) => registry.check(found),
+            None if sink.format.needs_registry() => {
+                found.push(problem("sink.registry", "is required for this format, with its `url`"));
+            }
+            None => {}
         }
     }
 
@@ -177,7 +180,11 @@ impl Task {
             ("source.on_divergence", source.on_divergence != OnDivergence::Park),
             ("sink.connection", sink.connection.is_some()),
             ("sink.format", !sink.format.is_written()),
-            ("sink.registry", sink.registry.is_some()),
+            ("sink.registry", sink.registry.is_some() && !sink.format.needs_registry()),
+            (
+                "sink.registry.on_incompatible",
+                sink.registry.as_ref().is_some_and(|it| it.on_incompatible != OnIncompatible::Park),
+            ),
             ("sink.new_partitions", sink.new_partitions != NewPartitions::Pin),
             ("sink.oversize", sink.oversize != Oversize::Fail),
             ("sink.unrepresentable", sink.unrepresentable == Unrepresentable::DeadLetter),

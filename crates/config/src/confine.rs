@@ -45,11 +45,14 @@ impl Security {
 impl Sink {
     /// Its secrets, with their paths within it.
     pub fn secrets(&self) -> impl Iterator<Item = (String, &Secret)> {
-        let registry = self.registry.iter().filter_map(|registry| registry.password.as_ref());
+        let registry = self.registry.iter().flat_map(|registry| {
+            let all = [("password", &registry.password), ("token", &registry.token)];
+            all.into_iter().filter_map(|(path, secret)| Some((path, secret.as_ref()?)))
+        });
         self.security
             .secrets()
             .map(|(path, secret)| (format!("security.{path}"), secret))
-            .chain(registry.map(|secret| ("registry.password".to_owned(), secret)))
+            .chain(registry.map(|(path, secret)| (format!("registry.{path}"), secret)))
     }
 
     /// Its certificates, to be replaced, with their paths within it.

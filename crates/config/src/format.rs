@@ -75,6 +75,9 @@ pub struct FormatOptions {
     /// SharePlex JSON: what `key` of an update holds.
     #[serde(skip_serializing_if = "is_default")]
     pub update_key: UpdateKey,
+    /// DTS Avro: what `objectName` begins with, before schema and table.
+    #[serde(skip_serializing_if = "is_default")]
+    pub object_name: ObjectName,
 }
 
 impl Default for FormatOptions {
@@ -102,6 +105,7 @@ impl Default for FormatOptions {
             meta: META_MEMBERS.into(),
             values: ValueForm::default(),
             update_key: UpdateKey::default(),
+            object_name: ObjectName::default(),
         }
     }
 }
@@ -176,6 +180,7 @@ word! {
 }
 word! { ValueForm { #[default] Strings, Native } }
 word! { UpdateKey { #[default] Row, Key } }
+word! { ObjectName { #[default] Database, Schema } }
 
 /// What Maxwell writes unless it is told otherwise.
 const MAXWELL_MEMBERS: [MaxwellMember; 2] = [MaxwellMember::Xid, MaxwellMember::Commit];
@@ -251,6 +256,7 @@ const READERS: &[(&str, &[Format])] = &[
     ("meta", &[Format::SharePlexJson]),
     ("values", &[Format::SharePlexJson]),
     ("update_key", &[Format::SharePlexJson]),
+    ("object_name", &[Format::DtsAvro]),
 ];
 
 impl Format {
@@ -258,8 +264,35 @@ impl Format {
     #[must_use]
     pub fn is_written(self) -> bool {
         match self {
-            Self::DebeziumJson | Self::CanalJson | Self::SharePlexJson | Self::MaxwellJson => true,
-            Self::DebeziumAvro | Self::DtsAvro | Self::Protobuf => false,
+            Self::DebeziumJson
+            | Self::DebeziumAvro
+            | Self::DtsAvro
+            | Self::CanalJson
+            | Self::SharePlexJson
+            | Self::MaxwellJson => true,
+            Self::Protobuf => false,
+        }
+    }
+
+    /// Whether its records carry the id of their schema in a registry.
+    #[must_use]
+    pub fn needs_registry(self) -> bool {
+        match self {
+            Self::DebeziumAvro | Self::Protobuf => true,
+            Self::DebeziumJson
+            | Self::CanalJson
+            | Self::DtsAvro
+            | Self::SharePlexJson
+            | Self::MaxwellJson => false,
+        }
+    }
+
+    /// Whether its records are for machines only.
+    #[must_use]
+    pub fn is_binary(self) -> bool {
+        match self {
+            Self::DebeziumAvro | Self::DtsAvro | Self::Protobuf => true,
+            Self::DebeziumJson | Self::CanalJson | Self::SharePlexJson | Self::MaxwellJson => false,
         }
     }
 

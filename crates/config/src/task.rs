@@ -2,6 +2,7 @@
 
 use crate::Secret;
 use crate::format::{Format, FormatOptions};
+use crate::registry::Registry;
 use crate::units::{Bytes, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -205,20 +206,6 @@ impl Default for Sink {
     }
 }
 
-/// A Confluent-compatible schema registry.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Registry {
-    pub url: String,
-    pub user: Option<String>,
-    pub password: Option<Secret>,
-    pub tls: Tls,
-    pub subject: Subject,
-    pub on_incompatible: OnIncompatible,
-}
-
-word! { Subject { #[default] Topic, Record, TopicRecord } }
-word! { OnIncompatible { #[default] Park, DeadLetter } }
 word! {
     Partitioning {
         #[serde(rename = "partition-0")]

@@ -1,6 +1,7 @@
 //! What can go wrong at the sink. Every kind names its cause and its remedy; none holds a secret or
 //! a row value.
 
+use crate::registry::RegistryError;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 /// A failed operation of the sink. The caller decides by kind whether to try again, to park or to stop.
@@ -66,6 +67,9 @@ pub enum Error {
     /// Settings that no connection can be made of.
     #[error("{0}")]
     Config(String),
+    /// The schema registry did not do what it was asked.
+    #[error("{0}")]
+    Registry(#[from] RegistryError),
     /// Anything else that the client library reports.
     #[error("the Kafka client failed while {doing}: {reason}")]
     Client { doing: String, reason: String },

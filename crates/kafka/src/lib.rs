@@ -5,6 +5,7 @@
 //! * [`checkpoint`], [`names`]: what is written where (delivery-protocol.md, section 3).
 //! * [`meta`]: low watermark, pins and snapshot state. [`topics`]: administration.
 //! * [`control`]: the state of a cluster, and who leads it.
+//! * [`registry`]: schemas and their ids.
 //! * [`settings`], [`properties`]: from the spec to the client. [`precheck`]: before the start.
 
 pub mod checkpoint;
@@ -21,6 +22,7 @@ pub mod open;
 pub mod precheck;
 pub mod properties;
 mod read;
+pub mod registry;
 pub mod settings;
 pub mod sink;
 pub mod topics;

@@ -3,6 +3,7 @@
 mod brokers;
 mod connection;
 mod reach;
+mod registry;
 mod topics;
 
 use crate::names::Names;
@@ -13,6 +14,7 @@ use brokers::Brokers;
 pub(crate) use brokers::{IN_SYNC_MIN, REPLICAS_MIN, is_weak};
 use config::precheck::Item;
 pub use reach::connectivity;
+pub use registry::schemas;
 use topics::Topics;
 
 /// A topic that the task needs.
@@ -31,6 +33,10 @@ pub fn check(
     topics: &[WantedTopic],
 ) -> Vec<Item> {
     let mut items = vec![properties_item(task)];
+    if let (Some(client), Some(registry)) = (settings.registry(), &task.sink.registry) {
+        let secret = registry.password.is_some() || registry.token.is_some();
+        items.push(registry::item(client, secret && registry.url.starts_with("http:")));
+    }
     let admin = match Admin::new(settings) {
         Ok(admin) => admin,
         Err(error) => {
@@ -78,6 +84,7 @@ fn failed(name: &str, error: &Error) -> Item {
         }
         Error::NotAuthorized { .. } => "grant the rights that the manual lists for the sink's user",
         Error::InternalTopic { .. } => "set the topic right, or use another `sink.state_prefix`",
+        Error::Registry(error) => registry::remedy(error),
         Error::Config(_) => "correct the setting",
         Error::Fenced { .. }
         | Error::RecordTooLarge { .. }

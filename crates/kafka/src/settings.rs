@@ -3,6 +3,7 @@
 use crate::Error;
 use crate::clean_commit::RETRY_BACKOFF;
 use crate::properties;
+use crate::registry::Registry;
 use config::pem::Pem;
 use config::{Acks, Compression, Delivery, Mechanism, Protocol, Secret, Switch};
 use rdkafka::ClientConfig;
@@ -58,6 +59,7 @@ struct Inner {
     lanes: u8,
     record_bytes_max: u64,
     tells_watermarks: bool,
+    registry: Option<Registry>,
 }
 
 impl fmt::Debug for Settings {
@@ -125,6 +127,7 @@ impl Settings {
             lanes,
             record_bytes_max,
             tells_watermarks: sink.watermark_topic == Switch::On,
+            registry: sink.registry.as_ref().map(|it| Registry::new(it, folder)).transpose()?,
         })))
     }
 
@@ -149,6 +152,12 @@ impl Settings {
     #[must_use]
     pub fn record_bytes_max(&self) -> u64 {
         self.0.record_bytes_max
+    }
+
+    /// The schema registry, where the spec names one. All lanes of the process share it.
+    #[must_use]
+    pub fn registry(&self) -> Option<&Registry> {
+        self.0.registry.as_ref()
     }
 
     pub(crate) fn brokers(&self) -> &str {

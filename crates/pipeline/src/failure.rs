@@ -1,5 +1,6 @@
 //! What an error of any package means here: its class, and a cause for people.
 
+use kafka::registry::RegistryError;
 use supervision::FailureClass;
 use wal::Position;
 
@@ -40,6 +41,7 @@ impl From<kafka::Error> for Failure {
         use kafka::Error;
         // No `_` arm: whoever adds an error decides here what it means.
         let class = match &error {
+            Error::Registry(error) => class_of(error),
             Error::Unreachable { .. } => FailureClass::Connection,
             // A password may be changed at the broker first: tried again, but not for hours.
             Error::Authentication { .. } | Error::NotAuthorized { .. } => FailureClass::Transient,
@@ -55,6 +57,18 @@ impl From<kafka::Error> for Failure {
             | Error::Config(_) => FailureClass::Fatal,
         };
         Self { class, cause: error.to_string() }
+    }
+}
+
+fn class_of(error: &RegistryError) -> FailureClass {
+    match error {
+        RegistryError::Unreachable { .. } => FailureClass::Connection,
+        // As at the broker: the password may be changed there first, and a wrong answer may be that of
+        // a proxy while the registry restarts.
+        RegistryError::NotAuthorized { .. }
+        | RegistryError::Tls { .. }
+        | RegistryError::Answer { .. } => FailureClass::Transient,
+        RegistryError::Incompatible { .. } | RegistryError::Refused { .. } => FailureClass::Fatal,
     }
 }
 
@@ -98,9 +112,9 @@ impl From<record::encode::EncodeError<kafka::Error>> for Failure {
             | EncodeError::Malformed { .. }
             | EncodeError::Unrepresentable { .. }
             | EncodeError::Binary { .. } => FailureClass::Poison,
-            EncodeError::NoSuchChange { .. } | EncodeError::OtherFormat { .. } => {
-                FailureClass::Transient
-            }
+            EncodeError::NoSuchChange { .. }
+            | EncodeError::Unregistered { .. }
+            | EncodeError::OtherFormat { .. } => FailureClass::Transient,
         };
         Self { class, cause: error.to_string() }
     }

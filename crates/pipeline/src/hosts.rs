@@ -42,6 +42,8 @@ pub struct OpenLane {
     pub revision: u64,
     /// Where the revision begins: what is not above it is another lane's business.
     pub floor: Position,
+    /// `server_version_num` of the source, where records tell it; else 0.
+    pub server_version: u32,
     /// What the lane holds does not count.
     pub anew: bool,
     /// Lanes of the revision.
@@ -134,6 +136,7 @@ impl OpenLane {
         let names = Names::new(&self.spec.sink.state_prefix, &self.spec.task)
             .map_err(|error| Failure::fatal(error.to_string()))?;
         let plan = TaskPlan::new(&self.spec, &self.spec.source.database)?;
+        let plan = plan.of_server(self.server_version);
         let selection =
             Selection::new(&self.spec).map_err(|error| Failure::fatal(error.to_string()))?;
         let receiver =
@@ -151,6 +154,7 @@ impl OpenLane {
         progress: Arc<Progress>,
     ) -> LaneThread {
         let Self { spec, lane, revision, floor, mut anew, routed, pins, .. } = self;
+        let registry = kafka.registry().cloned();
         let open: OpenSink = Box::new(move || {
             let open = if anew { kafka::open_anew } else { kafka::open };
             let partitions = pins.of_lane(lane, routed);
@@ -165,6 +169,7 @@ impl OpenLane {
             budget: CommitBudget::new(spec.sink.commit_interval.0, spec.lanes.0),
             progress,
             floor,
+            registry,
         }
     }
 }

@@ -7,8 +7,10 @@ use crate::batch::LaneBatch;
 use crate::commit::{At, CommitBudget, OpenTransaction};
 use crate::failure::Failure;
 use crate::progress::Progress;
+use kafka::registry::Registry;
 use kafka::sink::{CommitPoint, LaneSink, Opened};
 use record::encode::Encoder;
+use record::schema::{Ids, Schemas};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, TryRecvError};
@@ -49,6 +51,11 @@ pub trait Surroundings {
     fn now(&self) -> Instant;
     /// Microseconds since 1970.
     fn now_us(&self) -> i64;
+    /// Has the registry take the schemas of a table version.
+    ///
+    /// # Errors
+    /// When the registry cannot be asked, or refuses.
+    fn register(&mut self, schemas: &Schemas) -> Result<Ids, Failure>;
     fn report(&mut self, event: Event);
 }
 
@@ -188,10 +195,14 @@ impl Lane {
         &mut self,
         batch: &LaneBatch,
         piece: &record::route::Piece,
-        around: &dyn Surroundings,
+        around: &mut dyn Surroundings,
     ) -> Result<(), Failure> {
         let change = &batch.batch.changes[piece.change as usize];
         let Some(plan) = &batch.plans[change.table as usize] else { return Ok(()) };
+        // A schema that is refused is known before any row of its version is written.
+        if let Some(schemas) = plan.schemas().filter(|schemas| schemas.ids().is_none()) {
+            schemas.taken(around.register(schemas)?);
+        }
         let transaction = self.transaction.get_or_insert_with(|| OpenTransaction {
             bytes: 0,
             events: 0,
@@ -256,11 +267,14 @@ pub struct LaneThread {
     pub progress: Arc<Progress>,
     /// Where the revision begins.
     pub floor: Position,
+    /// Of formats whose schemas live in one.
+    pub registry: Option<Registry>,
 }
 
 /// The thread's surroundings. Says how the thread ended, whatever ended it.
 struct Thread {
     report: Report,
+    registry: Option<Registry>,
     ended: Option<Result<(), Failure>>,
 }
 
@@ -271,6 +285,17 @@ impl Surroundings for Thread {
 
     fn now_us(&self) -> i64 {
         micros_now()
+    }
+
+    fn register(&mut self, schemas: &Schemas) -> Result<Ids, Failure> {
+        let registry = self.registry.as_ref();
+        let registry = registry.ok_or_else(|| {
+            Failure::fatal("the format needs a schema registry; set `sink.registry`")
+        })?;
+        let key = schemas.key.as_ref().map(|it| registry.register(it)).transpose();
+        let key = key.map_err(kafka::Error::from)?;
+        let value = registry.register(&schemas.value).map_err(kafka::Error::from)?;
+        Ok(Ids { key, value })
     }
 
     fn report(&mut self, event: Event) {
@@ -311,13 +336,13 @@ impl LaneThread {
     }
 
     /// Runs until the queue ends or something fails, and reports which.
-    pub fn run(self, queue: &Receiver<Order>, report: Report) {
-        let mut thread = Thread { report, ended: None };
+    pub fn run(mut self, queue: &Receiver<Order>, report: Report) {
+        let mut thread = Thread { report, registry: self.registry.take(), ended: None };
         thread.ended = Some(self.work(queue, &mut thread));
     }
 
     fn work(self, queue: &Receiver<Order>, thread: &mut Thread) -> Result<(), Failure> {
-        let Self { lane: number, open, encoder, budget, progress, floor } = self;
+        let Self { lane: number, open, encoder, budget, progress, floor, .. } = self;
         let mut lane = Lane::open(open, encoder, budget, progress, floor, thread)?;
         loop {
             let order = match queue.try_recv() {

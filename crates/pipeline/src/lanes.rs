@@ -34,6 +34,8 @@ pub struct Factory {
     pub revision: u64,
     /// Where the revision begins.
     pub floor: Position,
+    /// Of the source, where records tell it.
+    pub server_version: u32,
     /// A person has decided to begin again: what the lanes hold does not count.
     pub anew: bool,
     pub progress: Arc<Progress>,
@@ -122,6 +124,7 @@ impl Lanes {
             life,
             revision: factory.revision,
             floor: factory.floor,
+            server_version: factory.server_version,
             anew,
             routed: factory.spec.lanes.0,
             pins: factory.pins.clone(),

@@ -60,7 +60,8 @@ impl Pins {
 }
 
 impl Planner {
-    /// `pins`: partition counts that the meta lane holds already.
+    /// `pins`: partition counts that the meta lane holds already. `server_version`: as
+    /// [`TaskPlan::of_server`] takes it.
     ///
     /// # Errors
     /// When the spec cannot be planned: a pattern or a topic that cannot be read.
@@ -69,9 +70,10 @@ impl Planner {
         kafka: kafka::settings::Settings,
         meta: Meta,
         pins: BTreeMap<String, i32>,
+        server_version: u32,
     ) -> Result<Self, Failure> {
         let selection = Selection::new(&spec).map_err(|error| Failure::fatal(error.to_string()))?;
-        let task = TaskPlan::new(&spec, &spec.source.database)?;
+        let task = TaskPlan::new(&spec, &spec.source.database)?.of_server(server_version);
         Ok(Self { spec, selection, task, kafka, meta, pins: Pins::new(pins) })
     }
 

@@ -10,6 +10,7 @@ use kafka::names::Names;
 use kafka::precheck::WantedTopic;
 use postgres::Session;
 use record::plan::{TablePlan, TaskPlan};
+use record::schema::Schema;
 use record::selection::Selection;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -61,6 +62,7 @@ pub async fn precheck(task: &config::Task, folder: &Path, connectivity: bool) ->
         Err(item) => return vec![item],
     };
     let mut items = vec![Item::pass("spec", "can be planned")];
+    let mut wanted = Vec::new();
     let topics = match postgres::settings::Settings::new(task, folder) {
         Ok(settings) => {
             if connectivity {
@@ -74,7 +76,9 @@ pub async fn precheck(task: &config::Task, folder: &Path, connectivity: bool) ->
             let names = task.source.partition_names;
             let captured = capture(&selected, &selection, version, names);
             if let Some(session) = session {
-                items.push(plans(&session, task, &selection, &plan, &captured).await);
+                let (item, schemas) = plans(&session, task, &selection, &plan, &captured).await;
+                items.push(item);
+                wanted = schemas;
             }
             let published = captured.publish.iter().map(|it| (&*it.schema, &*it.name));
             topics(task, &selection, &plan, published)
@@ -85,7 +89,7 @@ pub async fn precheck(task: &config::Task, folder: &Path, connectivity: bool) ->
         }
     };
     items.extend(format(task));
-    items.extend(sink(task, folder, connectivity, topics).await);
+    items.extend(sink(task, folder, connectivity, topics, wanted).await);
     items
 }
 
@@ -133,38 +137,42 @@ fn spec(task: &config::Task) -> Result<(Selection, TaskPlan), Item> {
     Ok((selection, plan))
 }
 
-/// Whether every table can become records as the spec asks.
+/// Whether every table can become records as the spec asks; and the schemas of those that can, for the registry.
 async fn plans(
     session: &Session,
     task: &config::Task,
     selection: &Selection,
     plan: &TaskPlan,
     captured: &Capture,
-) -> Item {
+) -> (Item, Vec<Schema>) {
     const NAME: &str = "objects.plan";
     let oids: Vec<u32> = captured.read.iter().map(|reading| reading.relation.oid).collect();
     let tables = match session.tables(&oids).await {
         Ok(tables) => tables,
-        Err(error) => return postgres::precheck::refused(NAME, &error),
+        Err(error) => return (postgres::precheck::refused(NAME, &error), Vec::new()),
     };
-    let mut wrong = Vec::new();
+    let (mut wrong, mut schemas) = (Vec::new(), Vec::new());
     for table in tables {
         let Some(object) = selection.selected(&table.schema, &table.name) else { continue };
         let partitions = task.objects[object].partitions.unwrap_or(task.sink.partitions);
         let table = as_captured(table, task.source.replica_identity);
-        if let Err(error) = TablePlan::new(table.into(), plan, object, partitions, task.lanes.0) {
-            wrong.push(error.to_string());
+        match TablePlan::new(table.into(), plan, object, partitions, task.lanes.0) {
+            Ok(plan) => schemas.extend(
+                plan.schemas().into_iter().flat_map(|it| it.key.iter().chain([&it.value]).cloned()),
+            ),
+            Err(error) => wrong.push(error.to_string()),
         }
     }
     if wrong.is_empty() {
-        return Item::pass(NAME, "every table can be written as the spec asks");
+        return (Item::pass(NAME, "every table can be written as the spec asks"), schemas);
     }
     let more = wrong.len().saturating_sub(WRONG_SHOWN);
     wrong.truncate(WRONG_SHOWN);
     if 0 < more {
         wrong.push(format!("and {more} more"));
     }
-    Item::fail(NAME, wrong.join("\n"), "correct the object of the spec, or the table")
+    let remedy = "correct the object of the spec, or the table";
+    (Item::fail(NAME, wrong.join("\n"), remedy), schemas)
 }
 
 /// Topics that the tables would need. Two tables may share one: the first decides its partitions.
@@ -190,6 +198,7 @@ async fn sink(
     folder: &Path,
     connectivity: bool,
     topics: Vec<WantedTopic>,
+    schemas: Vec<Schema>,
 ) -> Vec<Item> {
     let (task, folder) = (task.clone(), folder.to_owned());
     let check = move || {
@@ -207,6 +216,7 @@ async fn sink(
             items.extend(kafka::precheck::connectivity(&settings));
         }
         items.extend(kafka::precheck::check(&settings, &task, &names, &topics));
+        items.extend(kafka::precheck::schemas(&settings, &schemas));
         items
     };
     let ended = |error: tokio::task::JoinError| {

@@ -46,7 +46,7 @@ pub async fn tail(
     let settings = Settings::new(task, folder)?;
     let session = Session::connect(&settings).await?;
     let selection = Selection::new(task).map_err(|error| Failure::fatal(error.to_string()))?;
-    let plan = TaskPlan::new(task, &task.source.database)?;
+    let plan = TaskPlan::new(&shown(task), &task.source.database)?;
     let only = table
         .map(TablePattern::parse)
         .transpose()
@@ -80,6 +80,15 @@ pub async fn tail(
         session.drop_publication(&temporary).await?;
     }
     streamed
+}
+
+/// The task, with a format that people can read.
+fn shown(task: &config::Task) -> config::Task {
+    let mut task = task.clone();
+    if task.sink.format.is_binary() {
+        task.sink.format = config::Format::DebeziumJson;
+    }
+    task
 }
 
 impl Tail<'_> {

@@ -234,6 +234,14 @@ impl Opening {
         }
     }
 
+    /// `server_version_num` of the source, where records tell it; else 0.
+    async fn server_version(&self, spec: &config::Task) -> Result<u32, Failure> {
+        if spec.sink.format != config::Format::DtsAvro {
+            return Ok(0);
+        }
+        Ok(Session::connect(&self.postgres).await?.server().version)
+    }
+
     /// Opens the meta lane, which fences an older process, and starts the lanes.
     async fn attempt(&self) -> Result<Task, Failure> {
         let (kafka, names) = (self.kafka.clone(), self.names.clone());
@@ -249,8 +257,9 @@ impl Opening {
             );
         }
         let spec = &present.spec;
-        let planner =
-            Planner::new(Arc::clone(spec), self.kafka.clone(), meta.clone(), state.pins.clone())?;
+        let server_version = self.server_version(spec).await?;
+        let (kafka, pins) = (self.kafka.clone(), state.pins.clone());
+        let planner = Planner::new(Arc::clone(spec), kafka, meta.clone(), pins, server_version)?;
         let (sender, news) = unbounded_channel();
         let guardian = Guardian(sender.clone()).start();
         actix_rt::spawn(tell_of_changes(Rc::clone(&self.hosts), sender.clone()));
@@ -263,6 +272,7 @@ impl Opening {
             hosts: Rc::clone(&self.hosts),
             revision: present.number,
             floor: present.floor,
+            server_version,
             anew,
             progress: Arc::clone(&self.progress),
             guardian: guardian.clone(),

@@ -4,14 +4,18 @@ mod bench;
 
 use bench::{inserts, lane_batch, task_plan};
 use kafka::sink::{CommitPoint, Committed, LaneSink, Opened};
+use pipeline::Failure;
+use pipeline::batch::LaneBatch;
 use pipeline::commit::CommitBudget;
-use pipeline::lane::{Event, LaneThread, Order, Orders};
+use pipeline::lane::{Event, Lane, LaneThread, OpenSink, Order, Orders, Surroundings};
 use pipeline::progress::Progress;
 use record::Record;
 use record::encode::Encoder;
+use record::plan::{TablePlan, TaskPlan};
+use record::schema::{Ids, Schemas};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use supervision::FailureClass;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use wal::{Lsn, Position};
@@ -67,11 +71,10 @@ struct Bench {
     events: UnboundedReceiver<Event>,
 }
 
-/// A running thread of lane 0 of `lanes`.
-fn bench(script: Script, lanes: u8) -> Bench {
-    let script = Arc::new(Mutex::new(script));
-    let sink = Sink(Arc::clone(&script));
-    let open = move || {
+/// Opens the scripted sink.
+fn opening(script: &Arc<Mutex<Script>>) -> OpenSink {
+    let sink = Sink(Arc::clone(script));
+    Box::new(move || {
         let mut script = sink.0.lock().expect("script");
         script.log.push("open".into());
         let held = script.checkpoints.pop_front().unwrap_or(Position::ZERO);
@@ -79,14 +82,20 @@ fn bench(script: Script, lanes: u8) -> Bench {
         let opened = Opened { term: 1, checkpoint };
         drop(script);
         Ok((Box::new(sink.clone()) as Box<dyn LaneSink>, opened))
-    };
+    })
+}
+
+/// A running thread of lane 0 of `lanes`.
+fn bench(script: Script, lanes: u8) -> Bench {
+    let script = Arc::new(Mutex::new(script));
     let thread = LaneThread {
         lane: 0,
-        open: Box::new(open),
+        open: opening(&script),
         encoder: Encoder::new(&task_plan()),
         budget: CommitBudget::new(Duration::from_millis(200), lanes),
         progress: Arc::new(Progress::default()),
         floor: Position::ZERO,
+        registry: None,
     };
     let (reports, events) = unbounded_channel();
     let orders = thread.spawn(Arc::new(move |event| drop(reports.send(event))), ());
@@ -256,4 +265,68 @@ async fn a_panic_of_the_thread_is_reported() {
     bench.write(1, inserts(50, 0..1, true));
     let failure = bench.failure().await;
     assert!(failure.cause.contains("panicked"), "{failure}");
+}
+
+/// A registry that answers as it was told, and counts.
+struct Around {
+    verdict: Result<Ids, Failure>,
+    asked: usize,
+}
+
+impl Surroundings for Around {
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn now_us(&self) -> i64 {
+        0
+    }
+
+    fn register(&mut self, schemas: &Schemas) -> Result<Ids, Failure> {
+        assert_eq!(&*schemas.value.subject, "public.orders-value");
+        self.asked += 1;
+        self.verdict.clone()
+    }
+
+    fn report(&mut self, _: Event) {}
+}
+
+/// Writes two batches of a format with schemas: how that ended, what the sink was asked, and how often
+/// the registry.
+fn registered(verdict: Result<Ids, Failure>) -> (Result<(), Failure>, Vec<String>, usize) {
+    let script = Arc::new(Mutex::new(Script::default()));
+    let spec = "version: 1\ntask: shop\nsource: {hosts: [h], database: d, user: u}\n\
+                sink: {brokers: [b], format: debezium-avro, registry: {url: \"http://r\"}}\n\
+                objects: [{table: public.*}]\n";
+    let task = config::Task::parse(spec).expect("a spec");
+    let task = TaskPlan::new(&task, "d").expect("a plan");
+    let plan = Arc::new(TablePlan::new(bench::table(), &task, 0, 1, 1).expect("a plan"));
+    let mut around = Around { verdict, asked: 0 };
+    let (encoder, budget) = (Encoder::new(&task), CommitBudget::new(Duration::from_millis(200), 1));
+    let progress = Arc::new(Progress::default());
+    let lane = Lane::open(opening(&script), encoder, budget, progress, Position::ZERO, &mut around);
+    let mut lane = lane.map_err(|failure| failure.cause).expect("opened");
+    let mut written = Ok(());
+    for (seq, commit_lsn) in [(1, 50), (2, 60)] {
+        let batch = lane_batch(seq, inserts(commit_lsn, 0..2, true));
+        let batch = LaneBatch { plans: [Some(Arc::clone(&plan))].into(), ..batch };
+        written = written.and_then(|()| lane.write(&batch, &mut around));
+    }
+    let log = script.lock().expect("script").log.clone();
+    (written, log, around.asked)
+}
+
+#[test]
+fn rows_wait_for_the_registry_and_it_is_asked_once() {
+    let (written, log, asked) = registered(Ok(Ids { key: Some(1), value: 2 }));
+    assert_eq!((written, asked), (Ok(()), 1));
+    assert_eq!(log.iter().filter(|it| it.starts_with("send")).count(), 4, "{log:?}");
+}
+
+#[test]
+fn nothing_of_a_refused_schema_is_sent() {
+    let refused = Failure::fatal("refused");
+    let (written, log, asked) = registered(Err(refused.clone()));
+    assert_eq!((written, asked), (Err(refused), 1));
+    assert_eq!(log, ["open"]);
 }

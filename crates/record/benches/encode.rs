@@ -5,6 +5,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use record::encode::Encoder;
 use record::plan::{TablePlan, TaskPlan};
 use record::route::{Piece, Scratch};
+use record::schema::Ids;
 use std::convert::Infallible;
 use std::hint::black_box;
 use std::sync::Arc;
@@ -37,12 +38,13 @@ fn wide() -> Vec<Cell> {
     ORDER.into_iter().cycle().take(40).collect()
 }
 
-const FORMATS: [&str; 4] = ["debezium-json", "canal-json", "maxwell-json", "shareplex-json"];
+const FORMATS: [&str; 6] =
+    ["debezium-json", "canal-json", "maxwell-json", "shareplex-json", "debezium-avro", "dts-avro"];
 
 fn task(format: &str) -> TaskPlan {
     let text = format!(
         "version: 1\ntask: shop\nsource: {{hosts: [h], database: appdb, user: u}}\n\
-         sink: {{brokers: [b], format: {format}}}\nobjects: [{{table: \"*.*\"}}]\n"
+         sink: {{brokers: [b], format: {format}, registry: {{url: http://r}}}}\nobjects: [{{table: \"*.*\"}}]\n"
     );
     TaskPlan::new(&config::Task::parse(&text).expect("a spec"), "appdb").expect("a plan")
 }
@@ -121,6 +123,9 @@ fn encode(criterion: &mut Criterion) {
             let task = task(format);
             let plan =
                 TablePlan::new(Arc::clone(&batch.tables[0]), &task, 0, 12, 8).expect("a plan");
+            if let Some(schemas) = plan.schemas() {
+                schemas.taken(Ids { key: Some(1), value: 2 });
+            }
             // Routing does not depend on the format.
             if format == FORMATS[0] {
                 group.bench_function("route", |bencher| {

@@ -3,7 +3,7 @@
 //! * [`selection`]: which tables; [`naming`]: which topic.
 //! * [`plan`]: everything that is decided once per table version.
 //! * [`route`]: a change → its pieces: lane, partition, part. [`partition`] and [`lane`] are the hashes.
-//! * [`encode`]: a piece → [`Record`]s.
+//! * [`encode`]: a piece → [`Record`]s; [`schema`]: what they are framed with.
 
 pub mod encode;
 mod identifier;
@@ -15,6 +15,7 @@ pub mod plan;
 pub mod record;
 pub mod route;
 mod row;
+pub mod schema;
 pub mod selection;
 
 pub use record::Record;

@@ -3,8 +3,9 @@
 use crate::encode::debezium::{Columns, adjust};
 use crate::encode::{Codec, Template};
 use crate::naming::{Names, NamingError, TopicPattern};
+use crate::schema::Schemas;
 use crate::{lane, partition};
-use config::{FormatOptions, Hash, NameAdjustment, Partitioning, Unrepresentable};
+use config::{FormatOptions, Hash, NameAdjustment, Partitioning, Subject, Unrepresentable};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use wal::Table;
@@ -21,6 +22,10 @@ pub struct TaskPlan {
     pub(crate) options: FormatOptions,
     pub(crate) unrepresentable: Unrepresentable,
     pub(crate) headers: bool,
+    /// Names of the registry's subjects.
+    pub(crate) subject: Subject,
+    /// Of the database, e.g. `16.3`; empty: not known.
+    pub(crate) server_version: Box<str>,
     topic: TopicPattern,
     partitioning: Partitioning,
     hash: Hash,
@@ -127,14 +132,27 @@ impl TaskPlan {
             database: database.into(),
             prefix: sink.topic_prefix.as_deref().unwrap_or(&task.task).into(),
             codec,
-            options: sink.format_options.clone(),
+            options: codec.options(&sink.format_options),
             unrepresentable: sink.unrepresentable,
             headers: sink.headers,
+            subject: sink.registry.as_ref().map(|registry| registry.subject).unwrap_or_default(),
+            server_version: "".into(),
             topic: TopicPattern::parse(&sink.topic)?,
             partitioning: sink.partitioning,
             hash: sink.hash,
             objects,
         })
+    }
+
+    /// The same, of a server with this `server_version_num`; 0: not known.
+    #[must_use]
+    pub fn of_server(self, version: u32) -> Self {
+        let server_version = match version {
+            0 => "".into(),
+            // Two parts since 10 (PostgreSQL, "server_version_num").
+            _ => format!("{}.{}", version / 10_000, version % 10_000).into(),
+        };
+        Self { server_version, ..self }
     }
 
     /// The topic of a table that `object` selects.
@@ -235,6 +253,7 @@ impl TablePlan {
         let policy = task.policy(&table, &key, object, partitions)?;
         let mut operations = task.objects[object].operations;
         operations.truncate &= task.options.truncate && task.codec.has_truncate();
+        let template = Template::new(&table, &key, &topic, task);
         let lanes = (0..partitions).map(|partition| lane::lane(&topic, partition, lanes)).collect();
         Ok(Self {
             object,
@@ -245,7 +264,7 @@ impl TablePlan {
             operations,
             splits_key_changes: task.codec.is_debezium(),
             columns: Columns::new(&table, task),
-            template: Template::new(&table, &key, task),
+            template,
             key: key.into(),
             table,
         })
@@ -254,6 +273,13 @@ impl TablePlan {
     #[must_use]
     pub fn table(&self) -> &Arc<Table> {
         &self.table
+    }
+
+    /// The schemas that a registry must have taken before the first row is encoded; `None`: the format
+    /// has none.
+    #[must_use]
+    pub fn schemas(&self) -> Option<&Schemas> {
+        self.template.schemas()
     }
 
     /// Index into the task's `objects`.

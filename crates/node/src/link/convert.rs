@@ -82,6 +82,7 @@ pub(super) fn open_out(open: &OpenLane, caller: Caller) -> Result<v1::OpenLane, 
         pins: open.pins.all().into_iter().collect(),
         spec: spec_out(&open.spec)?,
         owner: caller.node,
+        server_version: open.server_version,
     })
 }
 
@@ -101,6 +102,7 @@ pub(super) fn open_in(open: v1::OpenLane) -> Result<OpenLane, Error> {
         revision: open.revision,
         floor: position_in(open.floor),
         anew: open.anew,
+        server_version: open.server_version,
         pins: Pins::new(open.pins.into_iter().collect()),
     })
 }

@@ -154,7 +154,8 @@ impl Task {
     async fn can_be_planned(&self, session: &Session, next: &config::Shape) -> Result<(), Failure> {
         let spec = Arc::new(self.spec.shaped(next));
         let (kafka, meta, pins) = (self.kafka.clone(), self.meta.clone(), self.planner.pins());
-        let planner = Planner::new(Arc::clone(&spec), kafka, meta, pins)?;
+        let version = session.server().version;
+        let planner = Planner::new(Arc::clone(&spec), kafka, meta, pins, version)?;
         let readings = captured(session, &planner, &spec).await?.read;
         planner.plan_all(&tables(session, &readings).await?).await?;
         Ok(())

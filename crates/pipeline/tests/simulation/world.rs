@@ -8,6 +8,7 @@ use super::invariants::{View, Watch};
 use super::postgres::{BEGIN, Server, Setup, Transaction};
 use crate::bench;
 use kafka::meta::{MetaRecord, Watermark};
+use pipeline::Failure;
 use pipeline::batch::{Decoded, Durable, LaneBatch, TableLearned};
 use pipeline::commit::CommitBudget;
 use pipeline::frontier::Frontier;
@@ -19,6 +20,7 @@ use pipeline::start::{self, Facts, Parted, SnapshotProgress, Start, decide};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use record::encode::Encoder;
+use record::schema::{Ids, Schemas};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -40,6 +42,10 @@ impl Surroundings for Around {
 
     fn now_us(&self) -> i64 {
         0
+    }
+
+    fn register(&mut self, _: &Schemas) -> Result<Ids, Failure> {
+        unreachable!("the format of the simulation has no schemas")
     }
 
     fn report(&mut self, event: Event) {

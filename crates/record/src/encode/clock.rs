@@ -1,5 +1,6 @@
 //! Dates and times in `DateStyle = ISO`, `TimeZone = UTC`, taken apart and written.
 
+use super::ValueError;
 use super::civil::{Civil, digits};
 
 pub(super) const HOUR_US: i64 = 3_600_000_000;
@@ -28,6 +29,42 @@ pub(super) fn has_form(text: &[u8; 19]) -> bool {
 /// Splits off the era.
 pub(super) fn era(text: &[u8]) -> (&[u8], bool) {
     text.strip_suffix(b" BC").map_or((text, false), |text| (text, true))
+}
+
+/// The day of a date that is not infinite.
+pub(super) fn day(text: &[u8]) -> Result<Civil, ValueError> {
+    let (text, bc) = era(text);
+    whole(Civil::parse(text, bc))
+}
+
+/// Microseconds since midnight.
+pub(super) fn time_of_day(text: &[u8]) -> Result<i64, ValueError> {
+    whole(clock(text))
+}
+
+/// Day and microseconds of the day of a timestamp without time zone that is not infinite.
+pub(super) fn day_and_time(text: &[u8]) -> Result<(Civil, i64), ValueError> {
+    whole(moment(text).map(|(day, micros, rest)| ((day, micros), rest)))
+}
+
+/// As [`day_and_time`], of a timestamp with time zone, in UTC.
+pub(super) fn day_and_time_utc(text: &[u8]) -> Result<(Civil, i64), ValueError> {
+    let (day, micros, rest) = moment(text).ok_or(ValueError::Malformed)?;
+    let offset = offset(rest).ok_or(ValueError::Malformed)?;
+    if offset == 0 {
+        return Ok((day, micros));
+    }
+    let shifted = micros - offset;
+    let day = Civil::of_days(day.days() + shifted.div_euclid(DAY_US));
+    Ok((day, shifted.rem_euclid(DAY_US)))
+}
+
+/// What was taken, where nothing follows it.
+fn whole<T>(taken: Option<(T, &[u8])>) -> Result<T, ValueError> {
+    match taken {
+        Some((value, [])) => Ok(value),
+        Some(_) | None => Err(ValueError::Malformed),
+    }
 }
 
 /// Day, microseconds of the day, and what follows.

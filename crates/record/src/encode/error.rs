@@ -25,6 +25,10 @@ pub enum EncodeError<E> {
          render; set `source.wire: text`"
     )]
     Binary { table: Box<str>, column: Box<str> },
+    #[error(
+        "the registry has not taken the schemas of {table} before its first row: a fault of the lane"
+    )]
+    Unregistered { table: Box<str> },
     #[error("piece names change {change}, which its batch does not have: a fault of the router")]
     NoSuchChange { change: u32 },
     #[error("{table} was planned for another format than the lane writes: a fault of the planner")]
@@ -61,6 +65,10 @@ fn table_name(plan: &TablePlan) -> Box<str> {
 }
 
 impl<E> EncodeError<E> {
+    pub(super) fn unregistered(plan: &TablePlan) -> Self {
+        Self::Unregistered { table: table_name(plan) }
+    }
+
     pub(super) fn other_format(plan: &TablePlan) -> Self {
         Self::OtherFormat { table: table_name(plan) }
     }

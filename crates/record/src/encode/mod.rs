@@ -4,14 +4,16 @@
 //! it row by row; it has a line in each match of this file. What formats share: `event` says what a
 //! record is about, `headers` mark it, `civil` and `clock` read the server's dates and times,
 //! `number` its numbers, `bytea` its bytes, `array` its arrays; `plain` writes rows of mostly the
-//! server's own texts.
+//! server's own texts, `avro` writes Avro.
 
 mod array;
+mod avro;
 mod bytea;
 mod canal;
 mod civil;
 mod clock;
 pub(crate) mod debezium;
+mod dts;
 mod error;
 mod event;
 mod headers;
@@ -26,7 +28,8 @@ pub(crate) use error::{RowError, ValueError};
 use crate::Record;
 use crate::plan::{TablePlan, TaskPlan};
 use crate::route::Piece;
-use config::Format;
+use crate::schema::{Ids, Schemas};
+use config::{Format, FormatOptions, NameAdjustment};
 use event::Event;
 use headers::Marks;
 use wal::{ChangeBatch, Table, Transaction};
@@ -35,6 +38,8 @@ use wal::{ChangeBatch, Table, Transaction};
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Codec {
     DebeziumJson,
+    DebeziumAvro,
+    DtsAvro,
     Canal,
     Maxwell,
     SharePlex,
@@ -45,10 +50,12 @@ impl Codec {
     pub(crate) fn of(format: Format) -> Option<Self> {
         match format {
             Format::DebeziumJson => Some(Self::DebeziumJson),
+            Format::DebeziumAvro => Some(Self::DebeziumAvro),
+            Format::DtsAvro => Some(Self::DtsAvro),
             Format::CanalJson => Some(Self::Canal),
             Format::MaxwellJson => Some(Self::Maxwell),
             Format::SharePlexJson => Some(Self::SharePlex),
-            Format::DebeziumAvro | Format::DtsAvro | Format::Protobuf => None,
+            Format::Protobuf => None,
         }
     }
 
@@ -56,15 +63,33 @@ impl Codec {
     /// may follow a deletion. The others know an update of the key.
     pub(crate) fn is_debezium(self) -> bool {
         match self {
-            Self::DebeziumJson => true,
-            Self::Canal | Self::Maxwell | Self::SharePlex => false,
+            Self::DebeziumJson | Self::DebeziumAvro => true,
+            Self::DtsAvro | Self::Canal | Self::Maxwell | Self::SharePlex => false,
         }
+    }
+
+    /// The task's options as the format reads them.
+    pub(crate) fn options(self, options: &FormatOptions) -> FormatOptions {
+        let mut options = options.clone();
+        if self == Self::DebeziumAvro {
+            // Avro has no other names.
+            for mode in [&mut options.schema_name_adjustment, &mut options.field_name_adjustment] {
+                if *mode == NameAdjustment::None {
+                    *mode = NameAdjustment::Avro;
+                }
+            }
+        }
+        options
     }
 
     /// Whether there is a record for TRUNCATE.
     pub(crate) fn has_truncate(self) -> bool {
         match self {
-            Self::DebeziumJson | Self::Canal | Self::SharePlex => true,
+            Self::DebeziumJson
+            | Self::DebeziumAvro
+            | Self::DtsAvro
+            | Self::Canal
+            | Self::SharePlex => true,
             Self::Maxwell => false,
         }
     }
@@ -74,6 +99,8 @@ impl Codec {
 #[derive(Debug)]
 pub(crate) enum Template {
     DebeziumJson(debezium::Template),
+    DebeziumAvro(debezium::avro::Template),
+    DtsAvro(dts::Template),
     Canal(canal::Template),
     Maxwell(maxwell::Template),
     SharePlex(shareplex::Template),
@@ -81,12 +108,28 @@ pub(crate) enum Template {
 
 impl Template {
     /// `key`: columns of the message key.
-    pub(crate) fn new(table: &Table, key: &[usize], task: &TaskPlan) -> Self {
+    pub(crate) fn new(table: &Table, key: &[usize], topic: &str, task: &TaskPlan) -> Self {
         match task.codec {
             Codec::DebeziumJson => Self::DebeziumJson(debezium::Template::new(table, key, task)),
+            Codec::DebeziumAvro => {
+                Self::DebeziumAvro(debezium::avro::Template::new(table, key, topic, task))
+            }
+            Codec::DtsAvro => Self::DtsAvro(dts::Template::new(table, key, task)),
             Codec::Canal => Self::Canal(canal::Template::new(table, key, task)),
             Codec::Maxwell => Self::Maxwell(maxwell::Template::new(table, key, task)),
             Codec::SharePlex => Self::SharePlex(shareplex::Template::new(table, task)),
+        }
+    }
+
+    /// What a registry must know before the first row.
+    pub(crate) fn schemas(&self) -> Option<&Schemas> {
+        match self {
+            Self::DebeziumAvro(template) => Some(&template.schemas),
+            Self::DebeziumJson(_)
+            | Self::DtsAvro(_)
+            | Self::Canal(_)
+            | Self::Maxwell(_)
+            | Self::SharePlex(_) => None,
         }
     }
 }
@@ -101,7 +144,8 @@ pub(crate) trait Render {
     /// The next events are handled at this moment: microseconds since 1970.
     fn tick(&mut self, now_us: i64);
 
-    /// Writes an event to `out`, which is empty. Where the value stays empty, there is no record.
+    /// Writes an event to `out`, where nothing stands but the frames of formats that have them. Where the
+    /// value stays empty, there is no record.
     fn render(
         &mut self,
         plan: &TablePlan,
@@ -131,11 +175,22 @@ impl Rendered {
         self.header_name = None;
         self.header.clear();
     }
+
+    /// Begins key, value and header with the ids of their schemas.
+    fn frame(&mut self, schemas: &Schemas, ids: Ids) {
+        schemas.value.language.frame(ids.value, &mut self.value);
+        if let (Some(key), Some(id)) = (&schemas.key, ids.key) {
+            key.language.frame(id, &mut self.key);
+            key.language.frame(id, &mut self.header);
+        }
+    }
 }
 
 #[derive(Debug)]
 enum FormatEncoder {
     DebeziumJson(debezium::Encoder),
+    DebeziumAvro(debezium::avro::Encoder),
+    DtsAvro(dts::Encoder),
     Canal(canal::Encoder),
     Maxwell(maxwell::Encoder),
     SharePlex(shareplex::Encoder),
@@ -145,6 +200,8 @@ impl FormatEncoder {
     fn new(task: &TaskPlan) -> Self {
         match task.codec {
             Codec::DebeziumJson => Self::DebeziumJson(debezium::Encoder::new(task)),
+            Codec::DebeziumAvro => Self::DebeziumAvro(debezium::avro::Encoder::new(task)),
+            Codec::DtsAvro => Self::DtsAvro(dts::Encoder::default()),
             Codec::Canal => Self::Canal(canal::Encoder::new(task)),
             Codec::Maxwell => Self::Maxwell(maxwell::Encoder::new(task)),
             Codec::SharePlex => Self::SharePlex(shareplex::Encoder::new(task)),
@@ -154,6 +211,8 @@ impl FormatEncoder {
     fn begin(&mut self, transaction: &Transaction) {
         match self {
             Self::DebeziumJson(encoder) => encoder.begin(transaction),
+            Self::DebeziumAvro(encoder) => encoder.begin(transaction),
+            Self::DtsAvro(encoder) => encoder.begin(transaction),
             Self::Canal(encoder) => encoder.begin(transaction),
             Self::Maxwell(encoder) => encoder.begin(transaction),
             Self::SharePlex(encoder) => encoder.begin(transaction),
@@ -163,6 +222,8 @@ impl FormatEncoder {
     fn tick(&mut self, now_us: i64) {
         match self {
             Self::DebeziumJson(encoder) => encoder.tick(now_us),
+            Self::DebeziumAvro(encoder) => encoder.tick(now_us),
+            Self::DtsAvro(encoder) => encoder.tick(now_us),
             Self::Canal(encoder) => encoder.tick(now_us),
             Self::Maxwell(encoder) => encoder.tick(now_us),
             Self::SharePlex(encoder) => encoder.tick(now_us),
@@ -178,6 +239,12 @@ impl FormatEncoder {
     ) -> Option<Result<(), RowError>> {
         Some(match (self, &plan.template) {
             (Self::DebeziumJson(encoder), Template::DebeziumJson(template)) => {
+                encoder.render(plan, template, event, out)
+            }
+            (Self::DebeziumAvro(encoder), Template::DebeziumAvro(template)) => {
+                encoder.render(plan, template, event, out)
+            }
+            (Self::DtsAvro(encoder), Template::DtsAvro(template)) => {
                 encoder.render(plan, template, event, out)
             }
             (Self::Canal(encoder), Template::Canal(template)) => {
@@ -245,6 +312,10 @@ impl Encoder {
             self.format.tick(now_us);
         }
         self.rendered.clear();
+        if let Some(schemas) = plan.schemas() {
+            let ids = schemas.ids().ok_or_else(|| EncodeError::unregistered(plan))?;
+            self.rendered.frame(schemas, ids);
+        }
         self.format
             .render(plan, &event, &mut self.rendered)
             .ok_or_else(|| EncodeError::other_format(plan))?

@@ -225,6 +225,9 @@ pub(crate) fn pieces(plan: &TablePlan, batch: &ChangeBatch) -> Vec<Piece> {
     pieces
 }
 
+/// When events are handled.
+pub(crate) const NOW_US: i64 = 1_709_605_231_004_017;
+
 /// Routes and encodes every change, 504 ms after the INSERT example.
 pub(crate) fn encode(
     task: &TaskPlan,
@@ -235,7 +238,7 @@ pub(crate) fn encode(
     let mut sent = Vec::new();
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
     for piece in pieces(plan, batch) {
-        encoder.encode(plan, batch, &piece, 1_709_605_231_004_017, &mut |record| {
+        encoder.encode(plan, batch, &piece, NOW_US, &mut |record| {
             let header = |(name, value): &(&str, &[u8])| ((*name).to_owned(), text(value));
             sent.push(Sent {
                 topic: record.topic.to_owned(),
@@ -244,6 +247,36 @@ pub(crate) fn encode(
                 value: record.value.map(text),
                 headers: record.headers.iter().map(header).collect(),
                 timestamp_ms: record.timestamp_ms,
+            });
+            Ok(())
+        })?;
+    }
+    Ok(sent)
+}
+
+/// A record of a binary format, owned.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Binary {
+    pub(crate) key: Option<Vec<u8>>,
+    pub(crate) value: Option<Vec<u8>>,
+    pub(crate) headers: Vec<(String, Vec<u8>)>,
+}
+
+/// As [`encode`], of a binary format.
+pub(crate) fn encode_binary(
+    task: &TaskPlan,
+    plan: &TablePlan,
+    batch: &ChangeBatch,
+) -> Result<Vec<Binary>, EncodeError<Infallible>> {
+    let mut encoder = Encoder::new(task);
+    let mut sent = Vec::new();
+    for piece in pieces(plan, batch) {
+        encoder.encode(plan, batch, &piece, NOW_US, &mut |record| {
+            let header = |(name, value): &(&str, &[u8])| ((*name).to_owned(), value.to_vec());
+            sent.push(Binary {
+                key: record.key.map(<[u8]>::to_vec),
+                value: record.value.map(<[u8]>::to_vec),
+                headers: record.headers.iter().map(header).collect(),
             });
             Ok(())
         })?;

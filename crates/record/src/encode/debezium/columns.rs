@@ -72,7 +72,7 @@ impl Columns {
     }
 
     /// Writes some columns of a row as a JSON object.
-    pub(super) fn object(
+    pub(crate) fn object(
         &self,
         columns: &[usize],
         row: &Row<'_>,

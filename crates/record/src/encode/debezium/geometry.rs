@@ -4,20 +4,13 @@ use super::numeric;
 use super::values::Work;
 use crate::encode::ValueError;
 use crate::encode::bytea::unhex;
+use crate::encode::number::parse_float;
 use crate::json;
 
 /// Writes `(x,y)` as Debezium's `Point`, with its well-known binary form.
 pub(super) fn point(text: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
-    let inner = text.strip_prefix(b"(").and_then(|text| text.strip_suffix(b")"));
-    let inner = inner.ok_or(ValueError::Malformed)?;
-    let comma = inner.iter().position(|&byte| byte == b',').ok_or(ValueError::Malformed)?;
-    let (x, y) = (&inner[..comma], &inner[comma + 1..]);
-    // Little-endian, geometry type 1.
-    let mut wkb = [0; 21];
-    wkb[0] = 1;
-    wkb[1] = 1;
-    wkb[5..13].copy_from_slice(&numeric::parse_float(x)?.to_le_bytes());
-    wkb[13..].copy_from_slice(&numeric::parse_float(y)?.to_le_bytes());
+    let (x, y) = coordinates(text)?;
+    let wkb = wkb(parse_float(x)?, parse_float(y)?);
     out.extend_from_slice(b"{\"x\":");
     numeric::float(x, out)?;
     out.extend_from_slice(b",\"y\":");
@@ -26,6 +19,25 @@ pub(super) fn point(text: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
     json::base64(&wkb, out);
     out.extend_from_slice(b",\"srid\":null}");
     Ok(())
+}
+
+/// The two numbers of `(x,y)`, as texts.
+pub(super) fn coordinates(text: &[u8]) -> Result<(&[u8], &[u8]), ValueError> {
+    let inner = text.strip_prefix(b"(").and_then(|text| text.strip_suffix(b")"));
+    let inner = inner.ok_or(ValueError::Malformed)?;
+    let comma = inner.iter().position(|&byte| byte == b',').ok_or(ValueError::Malformed)?;
+    Ok((&inner[..comma], &inner[comma + 1..]))
+}
+
+/// The well-known binary form of a point.
+pub(super) fn wkb(x: f64, y: f64) -> [u8; 21] {
+    // Little-endian, geometry type 1.
+    let mut wkb = [0; 21];
+    wkb[0] = 1;
+    wkb[1] = 1;
+    wkb[5..13].copy_from_slice(&x.to_le_bytes());
+    wkb[13..].copy_from_slice(&y.to_le_bytes());
+    wkb
 }
 
 /// Flag of EWKB's geometry type: an SRID follows (PostGIS, `ST_AsEWKB`).
@@ -46,7 +58,8 @@ pub(super) fn geometry(text: &[u8], work: &mut Work, out: &mut Vec<u8>) -> Resul
     Ok(())
 }
 
-fn srid(ewkb: &[u8]) -> Option<Option<i32>> {
+/// The SRID of an EWKB geometry, where it has one; `None`: it is no EWKB.
+pub(super) fn srid(ewkb: &[u8]) -> Option<Option<i32>> {
     let (&order, rest) = ewkb.split_first()?;
     let (type_, rest) = rest.split_first_chunk::<4>()?;
     let little = match order {
@@ -64,9 +77,8 @@ fn srid(ewkb: &[u8]) -> Option<Option<i32>> {
 
 /// Writes pgvector's `[1,2,3]`.
 pub(super) fn vector(text: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
-    let inner = text.strip_prefix(b"[").and_then(|text| text.strip_suffix(b"]"));
     out.push(b'[');
-    for (index, item) in inner.ok_or(ValueError::Malformed)?.split(|&b| b == b',').enumerate() {
+    for (index, item) in items(text)?.enumerate() {
         if 0 < index {
             out.push(b',');
         }
@@ -76,26 +88,45 @@ pub(super) fn vector(text: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
     Ok(())
 }
 
+/// The items of `[1,2,3]`, as texts.
+pub(super) fn items(text: &[u8]) -> Result<impl Iterator<Item = &[u8]>, ValueError> {
+    let inner = text.strip_prefix(b"[").and_then(|text| text.strip_suffix(b"]"));
+    Ok(inner.ok_or(ValueError::Malformed)?.split(|&byte| byte == b','))
+}
+
 /// Writes pgvector's `{1:1.5,3:2}/5`. Connect's JSON has maps with other keys than strings as arrays
 /// of pairs.
 pub(super) fn sparse_vector(text: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
+    let (dimensions, entries) = sparse(text)?;
+    out.extend_from_slice(b"{\"dimensions\":");
+    json::integer(dimensions, out);
+    out.extend_from_slice(b",\"vector\":[");
+    for (count, entry) in entries.enumerate() {
+        let (index, value) = entry?;
+        out.extend_from_slice(if count == 0 { b"[" } else { b",[" });
+        json::integer(index, out);
+        out.push(b',');
+        numeric::float(value, out)?;
+        out.push(b']');
+    }
+    out.extend_from_slice(b"]}");
+    Ok(())
+}
+
+/// An entry of a sparse vector: its index, and its value as text.
+type Entry<'a> = Result<(u32, &'a [u8]), ValueError>;
+
+/// Dimensions and entries of `{1:1.5,3:2}/5`.
+pub(super) fn sparse(text: &[u8]) -> Result<(u32, impl Iterator<Item = Entry<'_>>), ValueError> {
     let text = std::str::from_utf8(text).map_err(|_| ValueError::NotUtf8)?;
     let (entries, dimensions) = text
         .strip_prefix('{')
         .and_then(|text| text.split_once("}/"))
         .ok_or(ValueError::Malformed)?;
-    out.extend_from_slice(b"{\"dimensions\":");
-    json::integer(dimensions.parse::<u32>().map_err(|_| ValueError::Malformed)?, out);
-    out.extend_from_slice(b",\"vector\":[");
-    let entries = entries.split(',').filter(|entry| !entry.is_empty());
-    for (count, entry) in entries.enumerate() {
+    let dimensions = dimensions.parse().map_err(|_| ValueError::Malformed)?;
+    let entries = entries.split(',').filter(|entry| !entry.is_empty()).map(|entry| {
         let (index, value) = entry.split_once(':').ok_or(ValueError::Malformed)?;
-        out.extend_from_slice(if count == 0 { b"[" } else { b",[" });
-        json::integer(index.parse::<u32>().map_err(|_| ValueError::Malformed)?, out);
-        out.push(b',');
-        numeric::float(value.as_bytes(), out)?;
-        out.push(b']');
-    }
-    out.extend_from_slice(b"]}");
-    Ok(())
+        Ok((index.parse().map_err(|_| ValueError::Malformed)?, value.as_bytes()))
+    });
+    Ok((dimensions, entries))
 }

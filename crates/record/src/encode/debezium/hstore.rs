@@ -25,33 +25,63 @@ pub(super) fn json(text: &[u8], work: &mut Work, out: &mut Vec<u8>) -> Result<()
     result
 }
 
-/// `"key"=>"value", "other"=>NULL`, in the order of the server.
-fn object(text: &[u8], unquoted: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<(), ValueError> {
+/// Writes the object, in the order of the server.
+pub(super) fn object(
+    text: &[u8],
+    unquoted: &mut Vec<u8>,
+    out: &mut Vec<u8>,
+) -> Result<(), ValueError> {
+    let start = out.len();
+    walk(text, unquoted, &mut |step| {
+        match step {
+            Step::Key(key) => {
+                out.push(if out.len() == start { b'{' } else { b',' });
+                json::string(key, out)?;
+                out.push(b':');
+            }
+            Step::Null => out.extend_from_slice(b"null"),
+            Step::Value(value) => json::string(value, out)?,
+        }
+        Ok(())
+    })?;
+    out.extend_from_slice(if out.len() == start { b"{}" } else { b"}" });
+    Ok(())
+}
+
+/// What comes next: a key, then its value.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Step<'a> {
+    Key(&'a [u8]),
+    Null,
+    Value(&'a [u8]),
+}
+
+/// Walks through `"key"=>"value", "other"=>NULL`.
+pub(super) fn walk(
+    text: &[u8],
+    unquoted: &mut Vec<u8>,
+    visit: &mut impl FnMut(Step<'_>) -> Result<(), ValueError>,
+) -> Result<(), ValueError> {
     let mut rest = text;
-    let mut before = b'{';
     while !rest.is_empty() {
-        out.push(before);
-        before = b',';
         rest = quoted(rest, unquoted)?;
-        json::string(unquoted, out)?;
-        out.push(b':');
+        visit(Step::Key(unquoted))?;
         rest = rest.strip_prefix(b"=>").ok_or(ValueError::Malformed)?;
         if let Some(after) = rest.strip_prefix(b"NULL") {
-            out.extend_from_slice(b"null");
+            visit(Step::Null)?;
             rest = after;
         } else {
             rest = quoted(rest, unquoted)?;
-            json::string(unquoted, out)?;
+            visit(Step::Value(unquoted))?;
         }
         if rest.is_empty() {
             break;
         }
-        rest = rest.strip_prefix(b", ").ok_or(ValueError::Malformed)?;
-        if rest.is_empty() {
-            return Err(ValueError::Malformed);
-        }
+        rest = rest
+            .strip_prefix(b", ")
+            .filter(|rest| !rest.is_empty())
+            .ok_or(ValueError::Malformed)?;
     }
-    out.extend_from_slice(if before == b'{' { b"{}" } else { b"}" });
     Ok(())
 }
 

@@ -35,17 +35,20 @@ pub(super) fn write(
             Fidelity::Lossless => Ok(json::string(text, out)?),
         };
     }
-    let interval = Interval::parse(text).ok_or(ValueError::Malformed)?;
     match mode {
-        Mode::Numeric => {
-            let months = i128::from(interval.years) * 12 + i128::from(interval.months);
-            let micros = months * MONTH_US + i128::from(interval.days) * DAY_US + interval.micros;
-            let limit = "an interval of more than 292,000 years has no count of microseconds";
-            json::integer(i64::try_from(micros).map_err(|_| ValueError::OutOfRange(limit))?, out);
-        }
-        Mode::String => interval.iso(out),
+        Mode::Numeric => json::integer(micros(text)?, out),
+        Mode::String => Interval::parse(text).ok_or(ValueError::Malformed)?.iso(out),
     }
     Ok(())
+}
+
+/// Microseconds of an interval that is not infinite.
+pub(super) fn micros(text: &[u8]) -> Result<i64, ValueError> {
+    let interval = Interval::parse(text).ok_or(ValueError::Malformed)?;
+    let months = i128::from(interval.years) * 12 + i128::from(interval.months);
+    let micros = months * MONTH_US + i128::from(interval.days) * DAY_US + interval.micros;
+    let limit = "an interval of more than 292,000 years has no count of microseconds";
+    i64::try_from(micros).map_err(|_| ValueError::OutOfRange(limit))
 }
 
 impl Interval {

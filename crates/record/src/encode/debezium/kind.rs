@@ -12,7 +12,10 @@ pub(crate) enum Kind {
     BitBool,
     /// The server's digits are JSON already.
     Integer,
-    Float,
+    /// Of eight bytes, or of four.
+    Float {
+        wide: bool,
+    },
     Text,
     Bytes(Binary),
     Bits,
@@ -48,7 +51,10 @@ pub(crate) enum Kind {
     Hstore(Hstore),
     Point,
     Geometry,
-    Vector,
+    /// Of numbers of eight bytes, or of four.
+    Vector {
+        wide: bool,
+    },
     SparseVector,
     Array {
         element: Box<Kind>,
@@ -129,8 +135,8 @@ fn base(type_: &Type, modifier: i32, options: &FormatOptions) -> Option<Describe
         oid::INT2 => described(Kind::Integer, Schema::of("int16")),
         oid::INT4 => described(Kind::Integer, Schema::of("int32")),
         oid::INT8 | oid::OID => described(Kind::Integer, Schema::of("int64")),
-        oid::FLOAT4 => described(Kind::Float, Schema::of("float")),
-        oid::FLOAT8 => described(Kind::Float, Schema::of("double")),
+        oid::FLOAT4 => described(Kind::Float { wide: false }, Schema::of("float")),
+        oid::FLOAT8 => described(Kind::Float { wide: true }, Schema::of("double")),
         oid::NUMERIC => numeric(modifier, options),
         oid::MONEY => described(Kind::Money(options.decimal), money_schema(options.decimal)),
         oid::BYTEA => described(Kind::Bytes(options.binary), bytes_schema(options.binary)),
@@ -159,8 +165,10 @@ fn base(type_: &Type, modifier: i32, options: &FormatOptions) -> Option<Describe
 
 /// Extension types have another OID in every database.
 fn extension(type_: &Type, options: &FormatOptions) -> Option<Described> {
-    let vector =
-        |name, item| described(Kind::Vector, Schema::array(&Schema::of(item)).with_name(name));
+    let vector = |name, item| {
+        let kind = Kind::Vector { wide: item == "double" };
+        described(kind, Schema::array(&Schema::of(item)).with_name(name))
+    };
     match &*type_.name {
         "citext" | "isbn" => text(),
         "ltree" => text_named("io.debezium.data.Ltree"),

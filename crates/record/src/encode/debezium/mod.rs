@@ -1,12 +1,14 @@
-//! Debezium's JSON events (formats/debezium.md).
+//! Debezium's events (formats/debezium.md): in JSON, and in Avro ([`avro`]).
 //!
 //! [`columns`] and [`template`] are prepared once per table version and [`stamp`] once per transaction;
-//! [`envelope`] fills them row by row. [`kind`] decides how a type is rendered, [`schema`] says so to
-//! consumers, and the rest writes values.
+//! [`envelope`] fills them row by row. [`kind`] decides how a type is rendered, [`fields`] and [`schema`]
+//! say so to consumers, and the rest writes values.
 
 pub(crate) mod adjust;
+pub(crate) mod avro;
 mod columns;
 mod envelope;
+mod fields;
 mod geometry;
 mod hstore;
 mod interval;

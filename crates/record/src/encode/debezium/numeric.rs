@@ -2,7 +2,7 @@
 
 use super::values::Work;
 use crate::encode::ValueError;
-use crate::encode::number::{number, special};
+use crate::encode::number::{Plain, number, parse_float, special};
 use crate::json;
 use config::{Decimal, Fidelity, NumericScale};
 
@@ -20,48 +20,6 @@ pub(super) fn float(text: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
     Ok(())
 }
 
-/// The value of a float in text form.
-pub(super) fn parse_float(text: &[u8]) -> Result<f64, ValueError> {
-    std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).ok_or(ValueError::Malformed)
-}
-
-/// A decimal in plain form: `-123.4500`.
-#[derive(Clone, Copy, Debug)]
-struct Plain<'a> {
-    negative: bool,
-    integer: &'a [u8],
-    fraction: &'a [u8],
-}
-
-impl<'a> Plain<'a> {
-    fn parse(text: &'a [u8]) -> Option<Self> {
-        let (negative, unsigned) = match text {
-            [b'-', unsigned @ ..] => (true, unsigned),
-            unsigned => (false, unsigned),
-        };
-        let point = unsigned.iter().position(|&byte| byte == b'.');
-        let (integer, fraction) = match point {
-            Some(point) => (&unsigned[..point], &unsigned[point + 1..]),
-            None => (unsigned, &[][..]),
-        };
-        let all_digits = integer.iter().chain(fraction).all(u8::is_ascii_digit);
-        let any = !integer.is_empty() || !fraction.is_empty();
-        (all_digits && any).then_some(Self { negative, integer, fraction })
-    }
-
-    /// The digits of the value times ten to the power of `scale`, where that is whole: three parts,
-    /// the last of zeros.
-    fn scaled(&self, scale: i32) -> Option<(&'a [u8], &'a [u8], usize)> {
-        let wanted = usize::try_from(scale).unwrap_or(0);
-        let taken = wanted.min(self.fraction.len());
-        let (fraction, rest) = self.fraction.split_at(taken);
-        let dropped = usize::try_from(scale.saturating_neg()).unwrap_or(0);
-        let (integer, low) = self.integer.split_at(self.integer.len().saturating_sub(dropped));
-        let zeros = |digits: &[u8]| digits.iter().all(|&digit| digit == b'0');
-        (zeros(rest) && zeros(low)).then_some((integer, fraction, wanted - taken))
-    }
-}
-
 /// Writes `numeric(p,s)` as the unscaled value: two's complement, big-endian, base64.
 pub(super) fn fixed(
     text: &[u8],
@@ -69,16 +27,25 @@ pub(super) fn fixed(
     fidelity: Fidelity,
     out: &mut Vec<u8>,
 ) -> Result<(), ValueError> {
-    if let Some(value) = short(text, scale) {
-        json::base64(minimal(&value.to_be_bytes()), out);
-        return Ok(());
-    }
     if special(text) {
         return not_a_number(text, fidelity, out);
     }
+    fixed_bytes(text, scale, |bytes| json::base64(bytes, out))
+}
+
+/// The unscaled value of `numeric(p,s)`: two's complement, big-endian.
+pub(super) fn fixed_bytes(
+    text: &[u8],
+    scale: i32,
+    write: impl FnOnce(&[u8]),
+) -> Result<(), ValueError> {
+    if let Some(value) = short(text, scale) {
+        write(minimal(&value.to_be_bytes()));
+        return Ok(());
+    }
     let plain = Plain::parse(text).ok_or(ValueError::Malformed)?;
     let (integer, fraction, zeros) = plain.scaled(scale).ok_or(ValueError::Malformed)?;
-    unscaled(plain.negative, integer, fraction, zeros, out);
+    unscaled(plain.negative, integer, fraction, zeros, write);
     Ok(())
 }
 
@@ -119,18 +86,29 @@ pub(super) fn variable(
     if special(text) {
         return not_a_number(text, fidelity, out);
     }
+    variable_bytes(text, scale, |scale, bytes| {
+        out.extend_from_slice(b"{\"scale\":");
+        json::integer(scale, out);
+        out.extend_from_slice(b",\"value\":");
+        json::base64(bytes, out);
+        out.push(b'}');
+    })
+}
+
+/// Scale and unscaled value of plain `numeric`.
+pub(super) fn variable_bytes(
+    text: &[u8],
+    kept: NumericScale,
+    write: impl FnOnce(usize, &[u8]),
+) -> Result<(), ValueError> {
     let Plain { negative, integer, fraction } = Plain::parse(text).ok_or(ValueError::Malformed)?;
-    let kept = match scale {
+    let scale = match kept {
         NumericScale::Stored => fraction.len(),
         NumericScale::Stripped => {
             fraction.iter().rposition(|&digit| digit != b'0').map_or(0, |last| last + 1)
         }
     };
-    out.extend_from_slice(b"{\"scale\":");
-    json::integer(kept, out);
-    out.extend_from_slice(b",\"value\":");
-    unscaled(negative, integer, &fraction[..kept], 0, out);
-    out.push(b'}');
+    unscaled(negative, integer, &fraction[..scale], 0, |bytes| write(scale, bytes));
     Ok(())
 }
 
@@ -162,19 +140,25 @@ pub(super) fn double(text: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
 /// So many digits fit an `i128` for certain.
 const SHORT_DIGITS_MAX: usize = 38;
 
-fn unscaled(negative: bool, integer: &[u8], fraction: &[u8], zeros: usize, out: &mut Vec<u8>) {
+fn unscaled(
+    negative: bool,
+    integer: &[u8],
+    fraction: &[u8],
+    zeros: usize,
+    write: impl FnOnce(&[u8]),
+) {
     let digits = || integer.iter().chain(fraction).copied().chain(std::iter::repeat_n(b'0', zeros));
     if integer.len() + fraction.len() + zeros <= SHORT_DIGITS_MAX {
         let value = digits().fold(0i128, |value, digit| value * 10 + i128::from(digit - b'0'));
         let value = if negative { -value } else { value };
-        json::base64(minimal(&value.to_be_bytes()), out);
+        write(minimal(&value.to_be_bytes()));
         return;
     }
     let mut bytes = magnitude(digits());
     if negative {
         negate(&mut bytes);
     }
-    json::base64(minimal(&bytes), out);
+    write(minimal(&bytes));
 }
 
 /// Two's complement without bytes that only repeat the sign.
@@ -229,9 +213,6 @@ fn negate(bytes: &mut [u8]) {
 }
 
 /// Writes `money`, which the server prints by `lc_monetary`, with two fraction digits.
-///
-/// The last `.` or `,` that exactly one or two digits follow is the decimal point; every other sign
-/// between digits groups them. Locales with three fraction digits are not told apart.
 pub(super) fn money(
     text: &[u8],
     mode: Decimal,
@@ -239,6 +220,23 @@ pub(super) fn money(
     out: &mut Vec<u8>,
 ) -> Result<(), ValueError> {
     let amount = &mut work.inner;
+    money_amount(text, amount)?;
+    match mode {
+        Decimal::Precise => fixed(amount, 2, Fidelity::Strict, out),
+        Decimal::Double => {
+            let value = parse_float(amount)?;
+            out.extend_from_slice(ryu::Buffer::new().format_finite(value).as_bytes());
+            Ok(())
+        }
+        Decimal::String => Ok(json::string(amount, out)?),
+    }
+}
+
+/// `money` in plain form, in place of what `amount` held.
+///
+/// The last `.` or `,` that exactly one or two digits follow is the decimal point; every other sign
+/// between digits groups them. Locales with three fraction digits are not told apart.
+pub(super) fn money_amount(text: &[u8], amount: &mut Vec<u8>) -> Result<(), ValueError> {
     amount.clear();
     if text.iter().any(|byte| matches!(byte, b'-' | b'(')) {
         amount.push(b'-');
@@ -256,13 +254,5 @@ pub(super) fn money(
     let fraction = point.map_or(&[][..], |at| &text[at + 1..=last]);
     amount.extend(fraction);
     amount.extend(std::iter::repeat_n(b'0', 2 - fraction.len()));
-    match mode {
-        Decimal::Precise => fixed(amount, 2, Fidelity::Strict, out),
-        Decimal::Double => {
-            let value = parse_float(amount)?;
-            out.extend_from_slice(ryu::Buffer::new().format_finite(value).as_bytes());
-            Ok(())
-        }
-        Decimal::String => Ok(json::string(amount, out)?),
-    }
+    Ok(())
 }

@@ -137,11 +137,6 @@ fn lossless(json: Vec<u8>) -> String {
     String::from_utf8(json).unwrap_or_default()
 }
 
-/// Names a struct of a table is known by: `<prefix>.<schema>.<table>.<kind>`.
-pub(crate) fn struct_name(prefix: &str, schema: &str, table: &str, kind: &str) -> String {
-    format!("{prefix}.{schema}.{table}.{kind}")
-}
-
 /// The key's schema around its fields.
 pub(crate) fn key(fields: &[u8], name: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"type\":\"struct\",\"fields\":[");

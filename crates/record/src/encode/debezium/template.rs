@@ -1,10 +1,8 @@
 //! Everything of a table version's events that is the same for each row, as bytes.
 
-use super::adjust;
 use super::columns::Columns;
-use super::kind::{self, Kind};
-use super::schema::{self, FieldOf};
-use super::values::{self, Work};
+use super::fields::Fields;
+use super::values::Work;
 use crate::encode::RowError;
 use crate::json;
 use crate::plan::TaskPlan;
@@ -33,9 +31,15 @@ impl Template {
         source_table.extend_from_slice(b",\"txId\":");
         let schemas = task.options.schemas;
         let (key_open, value_open) = if schemas {
-            let fields = fields(table, key, task);
-            let of_key = key.iter().map(|&index| fields[index].as_slice());
-            (key_head(table, task, of_key), value_head(table, task, &fields))
+            let is_optional = |index, column: &Column| !column.not_null && !key.contains(&index);
+            let fields = Fields::new(table, task, &is_optional);
+            let (mut key_head, mut value_head) =
+                (b"{\"schema\":".to_vec(), b"{\"schema\":".to_vec());
+            fields.key(key, &mut key_head);
+            key_head.extend_from_slice(b",\"payload\":");
+            fields.envelope(&mut value_head);
+            value_head.extend_from_slice(b",\"payload\":{\"before\":");
+            (key_head, value_head)
         } else {
             (Vec::new(), b"{\"before\":".to_vec())
         };
@@ -62,56 +66,4 @@ impl Template {
         out.extend_from_slice(self.key_close);
         Ok(())
     }
-}
-
-/// The schema of each column; empty for one that is left out of the row.
-fn fields(table: &Table, key: &[usize], task: &TaskPlan) -> Vec<Vec<u8>> {
-    let field = |(index, column): (usize, &Column)| {
-        let mut field = Vec::new();
-        if let Some(described) = kind::describe(&column.type_, column.type_modifier, &task.options)
-        {
-            let default = default(column, &described.kind);
-            let optional = !column.not_null && !key.contains(&index);
-            let name = adjust::field_name(&column.name, task.options.field_name_adjustment);
-            let of = FieldOf { optional, default: default.as_deref(), name: Some(&name) };
-            described.schema.write(of, &mut field);
-        }
-        field
-    };
-    table.columns.iter().enumerate().map(field).collect()
-}
-
-/// The column's constant default as JSON; one that cannot be rendered is left out.
-fn default(column: &Column, kind: &Kind) -> Option<Vec<u8>> {
-    let text = column.default.as_deref()?;
-    let mut out = Vec::new();
-    values::write(kind, text.as_bytes(), &mut Work::default(), &mut out).ok()?;
-    Some(out)
-}
-
-fn struct_name(table: &Table, task: &TaskPlan, kind: &str) -> String {
-    let name = schema::struct_name(&task.prefix, &table.schema, &table.name, kind);
-    adjust::schema_name(&name, task.options.schema_name_adjustment).into_owned()
-}
-
-fn key_head<'a>(table: &Table, task: &TaskPlan, fields: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
-    let name = struct_name(table, task, "Key");
-    let mut head = b"{\"schema\":".to_vec();
-    schema::key(&joined(fields), &name, &mut head);
-    head.extend_from_slice(b",\"payload\":");
-    head
-}
-
-fn value_head(table: &Table, task: &TaskPlan, fields: &[Vec<u8>]) -> Vec<u8> {
-    let name = |kind| struct_name(table, task, kind);
-    let fields = joined(fields.iter().map(Vec::as_slice));
-    let mut head = b"{\"schema\":".to_vec();
-    schema::envelope(&fields, &name("Value"), &name("Envelope"), &mut head);
-    head.extend_from_slice(b",\"payload\":{\"before\":");
-    head
-}
-
-/// Columns that are left out of the row have no field.
-fn joined<'a>(fields: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
-    fields.filter(|field| !field.is_empty()).collect::<Vec<_>>().join(&b',')
 }

@@ -3,14 +3,18 @@
 use super::kind::Unit;
 use crate::encode::ValueError;
 use crate::encode::civil::Civil;
-use crate::encode::clock::{DAY_US, clock, era, has_form, infinite, moment, offset, write_clock};
+use crate::encode::clock::{
+    DAY_US, clock, day, day_and_time, day_and_time_utc, has_form, infinite, offset, time_of_day,
+    write_clock,
+};
 use crate::json;
 use config::Fidelity;
 
 /// `PGStatement.DATE_POSITIVE_INFINITY` and `…NEGATIVE…` of the JDBC driver, in whatever unit.
-const STRICT_INFINITY: [i64; 2] = [-9_223_372_036_832_400_000, 9_223_372_036_825_200_000];
+pub(super) const STRICT_INFINITY: [i64; 2] =
+    [-9_223_372_036_832_400_000, 9_223_372_036_825_200_000];
 /// PostgreSQL's infinite dates counted from 1970, with Debezium's overflow.
-const STRICT_INFINITE_DAY: [i32; 2] = [-2_147_472_691, -2_147_472_692];
+pub(super) const STRICT_INFINITE_DAY: [i32; 2] = [-2_147_472_691, -2_147_472_692];
 const STRICT_INFINITE_ISO: [&str; 2] = ["-5877611-06-22Z", "-5877611-06-21Z"];
 
 /// Writes a date: days since 1970, or ISO 8601.
@@ -28,11 +32,7 @@ pub(super) fn date(
         }
         return Ok(());
     }
-    let (text, bc) = era(text);
-    let (civil, rest) = Civil::parse(text, bc).ok_or(ValueError::Malformed)?;
-    if !rest.is_empty() {
-        return Err(ValueError::Malformed);
-    }
+    let civil = day(text)?;
     if iso {
         out.push(b'"');
         civil.write(out);
@@ -45,19 +45,16 @@ pub(super) fn date(
 
 /// Writes a time of day; `24:00:00` is a whole day.
 pub(super) fn time(text: &[u8], unit: Unit, out: &mut Vec<u8>) -> Result<(), ValueError> {
-    let (micros, rest) = clock(text).ok_or(ValueError::Malformed)?;
-    if !rest.is_empty() {
-        return Err(ValueError::Malformed);
-    }
+    let micros = time_of_day(text)?;
     match unit {
         Unit::Iso => {
             out.push(b'"');
             write_clock(micros, None, out);
             out.extend_from_slice(b"Z\"");
-            Ok(())
         }
-        Unit::Millis | Unit::Micros | Unit::Nanos => in_unit(micros, unit, out),
+        Unit::Millis | Unit::Micros | Unit::Nanos => json::integer(in_unit(micros, unit)?, out),
     }
+    Ok(())
 }
 
 /// Writes a timestamp without time zone, as if it were UTC.
@@ -76,10 +73,7 @@ pub(super) fn timestamp(
         }
         return Ok(());
     }
-    let (civil, micros, rest) = moment(text).ok_or(ValueError::Malformed)?;
-    if !rest.is_empty() {
-        return Err(ValueError::Malformed);
-    }
+    let (civil, micros) = day_and_time(text)?;
     match unit {
         Unit::Iso => {
             out.push(b'"');
@@ -87,29 +81,31 @@ pub(super) fn timestamp(
             out.push(b'T');
             write_clock(micros, None, out);
             out.extend_from_slice(b"Z\"");
-            Ok(())
         }
         Unit::Millis | Unit::Micros | Unit::Nanos => {
-            let day = civil.days().checked_mul(DAY_US);
-            let since = day.and_then(|day| day.checked_add(micros));
-            let limit = "microseconds since 1970 end in the year 294247";
-            let since = since.ok_or(ValueError::OutOfRange(limit))?;
-            in_unit(since, unit, out)
+            json::integer(in_unit(since_1970(civil, micros)?, unit)?, out);
         }
     }
+    Ok(())
 }
 
-fn in_unit(micros: i64, unit: Unit, out: &mut Vec<u8>) -> Result<(), ValueError> {
-    let value = match unit {
-        Unit::Millis => micros.div_euclid(1000),
-        Unit::Micros | Unit::Iso => micros,
+/// Microseconds since 1970.
+pub(super) fn since_1970(civil: Civil, micros: i64) -> Result<i64, ValueError> {
+    let day = civil.days().checked_mul(DAY_US);
+    let since = day.and_then(|day| day.checked_add(micros));
+    since.ok_or(ValueError::OutOfRange("microseconds since 1970 end in the year 294247"))
+}
+
+/// Microseconds as a number of the unit.
+pub(super) fn in_unit(micros: i64, unit: Unit) -> Result<i64, ValueError> {
+    match unit {
+        Unit::Millis => Ok(micros.div_euclid(1000)),
+        Unit::Micros | Unit::Iso => Ok(micros),
         Unit::Nanos => {
             let limit = "nanoseconds since 1970 end in the year 2262";
-            micros.checked_mul(1000).ok_or(ValueError::OutOfRange(limit))?
+            micros.checked_mul(1000).ok_or(ValueError::OutOfRange(limit))
         }
-    };
-    json::integer(value, out);
-    Ok(())
+    }
 }
 
 /// Writes a time with zone in UTC, fraction without trailing zeros.
@@ -132,13 +128,7 @@ pub(super) fn timestamp_tz(text: &[u8], digits: u8, out: &mut Vec<u8>) -> Result
     if infinite(text).is_some() {
         return Ok(json::string(text, out)?);
     }
-    let (mut civil, mut micros, rest) = moment(text).ok_or(ValueError::Malformed)?;
-    let offset = offset(rest).ok_or(ValueError::Malformed)?;
-    if offset != 0 {
-        let shifted = micros - offset;
-        civil = Civil::of_days(civil.days() + shifted.div_euclid(DAY_US));
-        micros = shifted.rem_euclid(DAY_US);
-    }
+    let (civil, micros) = day_and_time_utc(text)?;
     out.push(b'"');
     civil.write(out);
     out.push(b'T');

@@ -2,7 +2,7 @@
 
 use super::kind::Kind;
 use super::{geometry, hstore, interval, numeric, time};
-use crate::encode::{ValueError, array, bytea};
+use crate::encode::{ValueError, array, bytea, number};
 use crate::json;
 use config::Hstore;
 
@@ -29,7 +29,7 @@ pub(super) fn write(
         Kind::Bool => boolean(text, b"t", b"f", out),
         Kind::BitBool => boolean(text, b"1", b"0", out),
         Kind::Integer => integer(text, out),
-        Kind::Float => numeric::float(text, out),
+        Kind::Float { .. } => numeric::float(text, out),
         Kind::Text => Ok(json::string(text, out)?),
         Kind::Bytes(mode) => bytea::write(text, *mode, &mut work.inner, out),
         Kind::Bits => bits(text, work, out),
@@ -49,7 +49,7 @@ pub(super) fn write(
         Kind::Hstore(Hstore::Json) => hstore::json(text, work, out),
         Kind::Point => geometry::point(text, out),
         Kind::Geometry => geometry::geometry(text, work, out),
-        Kind::Vector => geometry::vector(text, out),
+        Kind::Vector { .. } => geometry::vector(text, out),
         Kind::SparseVector => geometry::sparse_vector(text, out),
         Kind::Array { element, delimiter } => {
             // Debezium knows one dimension. Lower bounds are left out: JSON has no place for them.
@@ -94,7 +94,7 @@ pub(super) fn unavailable(kind: &Kind, placeholder: &str, strict: bool, out: &mu
         Kind::Bool
         | Kind::BitBool
         | Kind::Integer
-        | Kind::Float
+        | Kind::Float { .. }
         | Kind::Decimal { .. }
         | Kind::VariableDecimal { .. }
         | Kind::DecimalDouble
@@ -107,7 +107,7 @@ pub(super) fn unavailable(kind: &Kind, placeholder: &str, strict: bool, out: &mu
         | Kind::Interval { .. }
         | Kind::Point
         | Kind::Geometry
-        | Kind::Vector
+        | Kind::Vector { .. }
         | Kind::SparseVector => {
             if strict {
                 out.extend_from_slice(b"null");
@@ -119,7 +119,7 @@ pub(super) fn unavailable(kind: &Kind, placeholder: &str, strict: bool, out: &mu
 }
 
 /// `{"text":"text"}`.
-fn pair(text: &str, out: &mut Vec<u8>) {
+pub(super) fn pair(text: &str, out: &mut Vec<u8>) {
     out.push(b'{');
     json::str(text, out);
     out.push(b':');
@@ -138,25 +138,21 @@ fn boolean(text: &[u8], yes: &[u8], no: &[u8], out: &mut Vec<u8>) -> Result<(), 
     Ok(())
 }
 
-/// The digits of the longest integer type and its sign.
-const INTEGER_CHARS_MAX: usize = 20;
-
 fn integer(text: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
-    let digits = text.strip_prefix(b"-").unwrap_or(text);
-    let plain = (1..=INTEGER_CHARS_MAX).contains(&digits.len())
-        && digits.iter().all(u8::is_ascii_digit)
-        && (digits[0] != b'0' || digits.len() == 1);
-    if !plain {
-        return Err(ValueError::Malformed);
-    }
+    number::check_integer(text)?;
     out.extend_from_slice(text);
     Ok(())
 }
 
-/// Bits of the text, the last one lowest, as little-endian bytes; bytes above the highest set bit are
-/// left out, as Debezium does.
 fn bits(text: &[u8], work: &mut Work, out: &mut Vec<u8>) -> Result<(), ValueError> {
-    let bytes = &mut work.inner;
+    unbits(text, &mut work.inner)?;
+    json::base64(&work.inner, out);
+    Ok(())
+}
+
+/// Bits of the text, the last one lowest, as little-endian bytes, in place of what `bytes` held; bytes
+/// above the highest set bit are left out, as Debezium does.
+pub(super) fn unbits(text: &[u8], bytes: &mut Vec<u8>) -> Result<(), ValueError> {
     bytes.clear();
     for group in text.rchunks(8) {
         let mut byte = 0;
@@ -173,6 +169,5 @@ fn bits(text: &[u8], work: &mut Work, out: &mut Vec<u8>) -> Result<(), ValueErro
     while bytes.last() == Some(&0) {
         bytes.pop();
     }
-    json::base64(bytes, out);
     Ok(())
 }

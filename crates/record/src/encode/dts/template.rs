@@ -1,0 +1,157 @@
+//! Everything of a table version's records that is the same for each row, as bytes.
+
+use super::item;
+use super::kind::{self, Kind};
+use crate::encode::debezium::Work;
+use crate::encode::{RowError, ValueError, avro};
+use crate::plan::TaskPlan;
+use crate::row::Row;
+use crate::{identifier, json};
+use config::ObjectName;
+use wal::{Datum, Table};
+
+/// Prepared bytes of one table version.
+#[derive(Debug)]
+pub(crate) struct Template {
+    columns: Box<[ColumnTemplate]>,
+    /// `source`.
+    pub(super) source: Box<[u8]>,
+    /// `objectName` and `processTimestamps`.
+    pub(super) object: Box<[u8]>,
+    /// `tags` and `fields` of a row.
+    pub(super) row_head: Box<[u8]>,
+    /// From `tags` to `afterImages` of a TRUNCATE.
+    pub(super) truncate: Box<[u8]>,
+}
+
+#[derive(Debug)]
+struct ColumnTemplate {
+    kind: Kind,
+    in_identity: bool,
+}
+
+/// Index of `PostgreSQL` in the enum `SourceType`.
+const SOURCE_TYPE: i64 = 3;
+/// The branch of the array, in the unions `fields`, `beforeImages` and `afterImages`.
+const ARRAY: i64 = 2;
+
+impl Template {
+    pub(crate) fn new(table: &Table, key: &[usize], task: &TaskPlan) -> Self {
+        let mut source = Vec::new();
+        avro::long(SOURCE_TYPE, &mut source);
+        avro::string(&task.server_version, &mut source);
+        let mut object = Vec::new();
+        avro::long(1, &mut object);
+        avro::string(&object_name(table, task), &mut object);
+        avro::long(0, &mut object);
+        let mut row_head = tags(table, key);
+        avro::long(ARRAY, &mut row_head);
+        let mut fields = Vec::new();
+        let mut columns = Vec::with_capacity(table.columns.len());
+        for column in &table.columns {
+            let (kind, number) = kind::describe(&column.type_);
+            avro::string(&column.name, &mut fields);
+            // `int` has no room for the upper half of OIDs: they come out negative, as in Java.
+            avro::long(i64::from(number.cast_signed()), &mut fields);
+            columns.push(ColumnTemplate { kind, in_identity: column.in_identity });
+        }
+        array(table.columns.len(), &fields, &mut row_head);
+        let mut truncate = Vec::new();
+        // No tags, fields and images before; the text after.
+        for branch in [0, 0, 0, 1] {
+            avro::long(branch, &mut truncate);
+        }
+        let mut statement = "TRUNCATE TABLE ".to_owned();
+        identifier::write(&table.schema, &mut statement);
+        statement.push('.');
+        identifier::write(&table.name, &mut statement);
+        avro::string(&statement, &mut truncate);
+        Self {
+            columns: columns.into(),
+            source: source.into(),
+            object: object.into(),
+            row_head: row_head.into(),
+            truncate: truncate.into(),
+        }
+    }
+
+    /// Writes an image: an item for each column. `is_key`: only the columns of the replica identity are
+    /// known.
+    pub(super) fn image(
+        &self,
+        row: &Row<'_>,
+        is_key: bool,
+        work: &mut Work,
+        out: &mut Vec<u8>,
+    ) -> Result<(), RowError> {
+        avro::long(ARRAY, out);
+        if self.columns.is_empty() {
+            avro::long(0, out);
+            return Ok(());
+        }
+        avro::length(self.columns.len(), out);
+        let mut values = row.values();
+        for (index, column) in self.columns.iter().enumerate() {
+            let written = match values.next().unwrap_or(Datum::Null) {
+                _ if is_key && !column.in_identity => {
+                    item::unknown(out);
+                    Ok(())
+                }
+                Datum::Text(text) => item::write(column.kind, text, work, out),
+                Datum::Null => {
+                    item::null(out);
+                    Ok(())
+                }
+                Datum::Unchanged => {
+                    item::unknown(out);
+                    Ok(())
+                }
+                Datum::Binary(_) => Err(ValueError::Binary),
+            };
+            written.map_err(|error| RowError { column: index, error })?;
+        }
+        avro::long(0, out);
+        Ok(())
+    }
+}
+
+/// One block, which an empty array does without.
+fn array(count: usize, items: &[u8], out: &mut Vec<u8>) {
+    if 0 < count {
+        avro::length(count, out);
+        out.extend_from_slice(items);
+    }
+    avro::long(0, out);
+}
+
+/// Parts joined by dots; a dot inside of a part is written as `\u002E`, and nothing else is escaped.
+fn object_name(table: &Table, task: &TaskPlan) -> String {
+    let parts = [&*task.database, &*table.schema, &*table.name];
+    let parts = match task.options.object_name {
+        ObjectName::Database => &parts[..],
+        ObjectName::Schema => &parts[1..],
+    };
+    parts.iter().map(|part| part.replace('.', "\\u002E")).collect::<Vec<_>>().join(".")
+}
+
+/// One tag: the key. A table without one gets another: readers take a record of up to 48 bytes for a
+/// filler, and a row of few short columns would be one.
+fn tags(table: &Table, key: &[usize]) -> Vec<u8> {
+    let mut out = Vec::new();
+    avro::long(1, &mut out);
+    if key.is_empty() {
+        avro::string("keyless", &mut out);
+        avro::string("true", &mut out);
+    } else {
+        let mut info = b"{\"PRIMARY\":".to_vec();
+        for (count, &index) in key.iter().enumerate() {
+            info.push(if count == 0 { b'[' } else { b',' });
+            json::str(&table.columns[index].name, &mut info);
+        }
+        info.extend_from_slice(b"]}");
+        avro::string("pk_uk_info", &mut out);
+        avro::bytes(&info, &mut out);
+    }
+    avro::long(0, &mut out);
+    out
+}

@@ -1,0 +1,278 @@
+//! Formats in Avro from a real database into a real topic: read back by another library, by the schemas
+//! that the registry holds, against what Debezium JSON says; and a registry that refuses or is away.
+
+#![allow(clippy::wildcard_enum_match_arm, reason = "a foreign enum that grows")]
+
+use apache_avro::types::Value as Avro;
+use apache_avro::{Schema, from_avro_datum};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use kafka::registry::Registry;
+use serde_json::{Value, json};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::time::Duration;
+use tests::deadline::await_true;
+use tests::reader::Record;
+use tests::scene::{CATCH_UP_MAX, Scene};
+use tests::servers::Server;
+use tests::task::Spec;
+
+/// Path of the interface of Confluent's registry in Apicurio's.
+const PATH: &str = "/apis/ccompat/v7";
+/// Until a lane that has failed is opened again, several times over.
+const RETRY_MAX: Duration = Duration::from_secs(60);
+
+struct Ground {
+    scene: Scene,
+    registry: Server,
+}
+
+impl Ground {
+    fn new(label: &str, registry: &str) -> Self {
+        Self { scene: Scene::new(label, "postgres-15"), registry: Server::start(registry) }
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}{PATH}", self.registry.address)
+    }
+
+    fn client(&self) -> Registry {
+        let settings = config::Registry { url: self.url(), ..config::Registry::default() };
+        Registry::new(&settings, Path::new(".")).expect("a client")
+    }
+
+    fn spec(&self) -> Spec {
+        let spec = self.scene.spec().sink("format: debezium-avro").sink("partitions: 1");
+        spec.sink(&format!("registry: {{url: \"{}\"}}", self.url()))
+    }
+
+    /// Sets what a subject takes beside its older versions.
+    fn set_compatibility(&self, subject: &str, level: &str) {
+        let body = json!({ "compatibility": level }).to_string();
+        let (host, port) = self.registry.host_and_port();
+        let mut stream = TcpStream::connect((host, port)).expect("the registry answers");
+        write!(
+            stream,
+            "PUT {PATH}/config/{subject} HTTP/1.0\r\nHost: {host}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        assert!(answer.contains(" 200 "), "{answer}");
+    }
+
+    /// Records of the table `shop.orders`, in their order.
+    fn orders(&self) -> Vec<Record> {
+        let records = self.scene.topics().records;
+        records.into_iter().filter(|record| record.topic.ends_with(".shop.orders")).collect()
+    }
+
+    /// A framed key or value, by the schema that the registry holds.
+    fn read(&self, framed: &[u8]) -> Value {
+        let (head, mut rest) = framed.split_first_chunk::<5>().expect("a frame");
+        let [0, id @ ..] = *head else { panic!("no frame: {head:?}") };
+        let schema = self.client().schema(u32::from_be_bytes(id)).expect("a schema of that id");
+        let schema = Schema::parse_str(&schema).expect("an Avro schema");
+        let value = from_avro_datum(&schema, &mut rest, None).expect("a datum of the schema");
+        assert!(rest.is_empty(), "{} bytes follow the datum", rest.len());
+        connect(value)
+    }
+
+    fn values(&self) -> Vec<Value> {
+        let value = |record: Record| record.value.map(|value| self.read(&value));
+        self.orders().into_iter().map(|record| value(record).unwrap_or_default()).collect()
+    }
+}
+
+/// A value as Kafka Connect has it in JSON.
+fn connect(value: Avro) -> Value {
+    match value {
+        Avro::Null => Value::Null,
+        Avro::Boolean(value) => value.into(),
+        Avro::Int(value) => value.into(),
+        Avro::Long(value) => value.into(),
+        Avro::Double(value) => value.into(),
+        Avro::Bytes(value) => STANDARD.encode(value).into(),
+        Avro::Decimal(value) => STANDARD.encode(<Vec<u8>>::try_from(&value).expect("bytes")).into(),
+        Avro::String(value) | Avro::Enum(_, value) => value.into(),
+        Avro::Union(_, value) => connect(*value),
+        Avro::Array(items) => items.into_iter().map(connect).collect(),
+        Avro::Map(items) => {
+            Value::Object(items.into_iter().map(|(key, value)| (key, connect(value))).collect())
+        }
+        Avro::Record(fields) => {
+            Value::Object(fields.into_iter().map(|(key, value)| (key, connect(value))).collect())
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+const TABLE: &str = "CREATE SCHEMA shop; CREATE TABLE shop.orders (id bigint PRIMARY KEY, \
+     note text DEFAULT 'none', total numeric(12,2), at timestamptz, tags text[], raw bytea); \
+     ALTER TABLE shop.orders REPLICA IDENTITY FULL; \
+     INSERT INTO shop.orders VALUES (1, 'first', 49.9, '2024-03-05 10:20:30.123456+08', \
+     '{a,NULL}', '\\x0102')";
+
+/// One of each operation, after the snapshot.
+const CHANGES: [&str; 5] = [
+    "INSERT INTO shop.orders (id, total) VALUES (2, -1.5)",
+    "UPDATE shop.orders SET note = NULL WHERE id = 1",
+    "UPDATE shop.orders SET id = 3 WHERE id = 2",
+    "DELETE FROM shop.orders WHERE id = 3",
+    "TRUNCATE shop.orders",
+];
+
+#[test]
+fn debezium_avro_says_what_debezium_json_says() {
+    let ground = Ground::new("registry", "registry");
+    let mut sql = ground.scene.sql();
+    sql.run(TABLE);
+    // Two tasks over one database: their records may differ in their clocks and names only.
+    let json = Spec::new(
+        &format!("{}_json", ground.scene.name),
+        &ground.scene.postgres,
+        &ground.scene.name,
+        &ground.scene.kafka,
+    );
+    let json = json.sink("partitions: 1").sink("topic_prefix: p");
+    let avro = ground.spec().sink("topic_prefix: p");
+    ground.scene.catch_up(&avro);
+    ground.scene.catch_up(&json);
+    CHANGES.iter().for_each(|change| sql.run(change));
+    ground.scene.catch_up(&avro);
+    ground.scene.catch_up(&json);
+
+    let topics = tests::reader::Topics::read(&ground.scene.kafka, json.task());
+    let expected: Vec<&Record> = topics.records.iter().collect();
+    let found = ground.orders();
+    assert_eq!(found.len(), expected.len());
+    assert_eq!(found.len(), 9, "a row, five changes, of which one makes three records and one two");
+    let event = |mut event: Value| {
+        // What differs between two runs: when they began, and when they handled the event.
+        for member in ["ts_ms", "ts_us", "ts_ns"] {
+            event[member] = Value::Null;
+            if event["op"] == "r" {
+                event["source"][member] = Value::Null;
+                event["source"]["lsn"] = Value::Null;
+                event["source"]["sequence"] = Value::Null;
+            }
+        }
+        if let Some(source) = event["source"].as_object_mut() {
+            source.remove("sequence");
+        }
+        event
+    };
+    for (found, expected) in found.iter().zip(expected) {
+        let key = found.key.as_deref().map_or(Value::Null, |key| ground.read(key));
+        assert_eq!(key, expected.key_json());
+        match &found.value {
+            Some(value) => assert_eq!(event(ground.read(value)), event(expected.json())),
+            None => assert_eq!(expected.value, None),
+        }
+    }
+}
+
+#[test]
+fn dts_avro_is_read_by_the_published_schema() {
+    let scene = Scene::new("dts", "postgres-15");
+    let mut sql = scene.sql();
+    sql.run(TABLE);
+    let spec = scene.spec().sink("format: dts-avro").sink("partitions: 1");
+    scene.catch_up(&spec);
+    CHANGES.iter().for_each(|change| sql.run(change));
+    scene.catch_up(&spec);
+
+    let schema = include_str!("../../crates/record/src/encode/dts/record.avsc");
+    let schema = Schema::parse_str(schema).expect("an Avro schema");
+    let read = |record: &Record| {
+        let mut bytes = record.value.as_deref().expect("no tombstone");
+        let read = from_avro_datum(&schema, &mut bytes, None).expect("a record of the schema");
+        assert!(bytes.is_empty(), "{} bytes follow the record", bytes.len());
+        connect(read)
+    };
+    let records: Vec<Value> = scene.topics().records.iter().map(read).collect();
+    let said = |name: &str| records.iter().map(|it| it[name].clone()).collect::<Vec<_>>();
+    let operations = ["INIT", "INSERT", "UPDATE", "UPDATE", "DELETE", "DDL"];
+    assert_eq!(said("operation"), operations.map(Value::from));
+    let name = format!("{}.shop.orders", scene.name);
+    assert!(said("objectName").iter().all(|found| *found == name.as_str()), "{records:#?}");
+    let version = sql.value("SHOW server_version_num").parse::<u32>().expect("a number");
+    let version = format!("{}.{}", version / 10_000, version % 10_000);
+    let source = json!({"sourceType": "PostgreSQL", "version": version});
+    assert!(said("source").iter().all(|found| *found == source), "{records:#?}");
+    let ids: Vec<_> = said("id").iter().map(|id| id.as_i64().expect("a number")).collect();
+    assert!(ids.is_sorted_by(|a, b| a < b), "{ids:?}");
+    assert_eq!(records[0]["tags"], json!({"pk_uk_info": "{\"PRIMARY\":[\"id\"]}"}));
+    let at = json!({"year": 2024, "month": 3, "day": 5, "hour": 2, "minute": 20, "second": 30,
+        "millis": 123_456});
+    assert_eq!(
+        records[0]["afterImages"],
+        json!([
+            {"precision": 0, "value": "1"},
+            {"charset": "UTF-8", "value": "Zmlyc3Q="},
+            {"value": "49.90", "precision": 4, "scale": 2},
+            {"value": at, "timezone": "+00:00"},
+            {"type": "XTYPE", "value": "{a,NULL}"},
+            {"type": "BYTEA", "value": "AQI="},
+        ])
+    );
+    assert_eq!(records[3]["beforeImages"][0]["value"], "2");
+    assert_eq!(records[3]["afterImages"][0]["value"], "3");
+    assert_eq!(records[5]["afterImages"], "TRUNCATE TABLE shop.orders");
+}
+
+#[test]
+fn a_schema_that_is_refused_parks_the_task_and_loses_nothing() {
+    let ground = Ground::new("refused", "registry");
+    let mut sql = ground.scene.sql();
+    sql.run(TABLE);
+    let spec = ground.spec();
+    ground.scene.catch_up(&spec);
+    let subject = format!("{}.shop.orders-value", ground.scene.name);
+    ground.set_compatibility(&subject, "BACKWARD");
+
+    sql.run("INSERT INTO shop.orders (id) VALUES (2)");
+    sql.run("ALTER TABLE shop.orders ALTER COLUMN raw TYPE bigint USING 7");
+    sql.run("INSERT INTO shop.orders (id, raw) VALUES (3, 8)");
+    let ended = ground.scene.run(&spec, &["--until-caught-up"]).wait(CATCH_UP_MAX);
+    ended.expect(1);
+    for words in [subject.as_str(), "does not take", "set its compatibility to NONE"] {
+        assert!(ended.stderr.contains(words), "`{words}` is not said:\n{}", ended.stderr);
+    }
+    let ids = |ground: &Ground| {
+        let id = |event: &Value| event["after"]["id"].as_i64();
+        ground.values().iter().map(id).collect::<Vec<_>>()
+    };
+    let before = ids(&ground);
+    let all = [Some(1), Some(2), Some(3)];
+    assert!(before.len() < 3 && all.starts_with(&before), "of the new version: {before:?}");
+
+    ground.set_compatibility(&subject, "NONE");
+    ground.scene.catch_up(&spec);
+    assert_eq!(ids(&ground), all, "nothing lost, nothing doubled");
+    assert_eq!(ground.values()[2]["after"]["raw"], 8);
+}
+
+#[test]
+fn a_registry_that_is_away_is_waited_for() {
+    let ground = Ground::new("away", "registry:away");
+    let mut sql = ground.scene.sql();
+    sql.run(TABLE);
+    sql.run("TRUNCATE shop.orders");
+    let mut run = ground.scene.run(&ground.spec(), &[]);
+    ground.scene.await_streaming(&mut run);
+    ground.registry.order("stop");
+    sql.run("INSERT INTO shop.orders (id) VALUES (1)");
+    run.await_log("cannot be reached", RETRY_MAX);
+    sql.run("INSERT INTO shop.orders (id) VALUES (2)");
+    ground.registry.order("start");
+    await_true("both rows", RETRY_MAX, || ground.orders().len() == 2);
+    run.interrupt(RETRY_MAX).expect(0);
+    let ids: Vec<_> = ground.values().iter().map(|it| it["after"]["id"].clone()).collect();
+    assert_eq!(ids, [1, 2]);
+    ground.registry.order("wipe");
+}
