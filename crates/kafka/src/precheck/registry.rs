@@ -17,8 +17,14 @@ pub(super) fn item(registry: &Registry, plain_password: bool) -> Item {
             "use https in `sink.registry.url`",
         ),
         Ok(level) => Item::pass(NAME, format!("{} answers; compatibility {level}", registry.url())),
-        Err(error) => Item::fail(NAME, error.to_string(), remedy(&error)),
+        Err(error) => failed(NAME, &error),
     }
+}
+
+/// An item for which the registry could not be asked. One that is away may come back.
+fn failed(name: &str, error: &RegistryError) -> Item {
+    let may_pass = matches!(error, RegistryError::Unreachable { .. });
+    Item { may_pass, ..Item::fail(name, error.to_string(), remedy(error)) }
 }
 
 /// Whether the registry would take these schemas; `None`: there is no registry. A task starts all the
@@ -34,7 +40,7 @@ pub fn schemas(settings: &Settings, schemas: &[Schema]) -> Option<Item> {
             Ok(Verdict::Incompatible(reason)) => {
                 refused.push(format!("{} ({reason})", schema.subject));
             }
-            Err(error) => return Some(Item::fail(NAME, error.to_string(), remedy(&error))),
+            Err(error) => return Some(failed(NAME, &error)),
         }
     }
     if refused.is_empty() {
@@ -63,5 +69,20 @@ pub(super) fn remedy(error: &RegistryError) -> &'static str {
         RegistryError::Refused { .. } | RegistryError::Answer { .. } => {
             "make `sink.registry.url` the address of the registry's REST interface"
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_registry_that_is_away_is_waited_for() {
+        let (registry, doing, reason) = ("http://r".into(), "reading".into(), "why".into());
+        let away = RegistryError::Unreachable { registry, doing, reason };
+        assert!(failed(NAME, &away).may_pass);
+        let (registry, doing, reason) = ("http://r".into(), "reading".into(), "why".into());
+        let closed = RegistryError::NotAuthorized { registry, doing, reason };
+        assert!(!failed(NAME, &closed).may_pass);
     }
 }
