@@ -1,7 +1,7 @@
 //! A piece of a change → Kafka records, in the task's format.
 //!
 //! A format is a module with a template, prepared once per table version, and a `Render` that fills
-//! it row by row; it has a line in each match of this file. What formats share: `event` says what a
+//! it row by row; it has a line in each match of `codec`. What formats share: `event` says what a
 //! record is about, `headers` mark it, `civil` and `clock` read the server's dates and times,
 //! `number` its numbers, `bytea` its bytes, `array` its arrays; `plain` writes rows of mostly the
 //! server's own texts, `avro` writes Avro.
@@ -12,6 +12,7 @@ mod bytea;
 mod canal;
 mod civil;
 mod clock;
+mod codec;
 pub(crate) mod debezium;
 mod dts;
 mod error;
@@ -22,6 +23,7 @@ mod number;
 mod plain;
 mod shareplex;
 
+pub(crate) use codec::{Codec, Template};
 pub use error::EncodeError;
 pub(crate) use error::{RowError, ValueError};
 
@@ -29,110 +31,10 @@ use crate::Record;
 use crate::plan::{TablePlan, TaskPlan};
 use crate::route::Piece;
 use crate::schema::{Ids, Schemas};
-use config::{Format, FormatOptions, NameAdjustment};
+use codec::FormatEncoder;
 use event::Event;
 use headers::Marks;
-use wal::{ChangeBatch, Table, Transaction};
-
-/// The formats that this version writes.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Codec {
-    DebeziumJson,
-    DebeziumAvro,
-    DtsAvro,
-    Canal,
-    Maxwell,
-    SharePlex,
-}
-
-impl Codec {
-    /// `None`: not written by this version.
-    pub(crate) fn of(format: Format) -> Option<Self> {
-        match format {
-            Format::DebeziumJson => Some(Self::DebeziumJson),
-            Format::DebeziumAvro => Some(Self::DebeziumAvro),
-            Format::DtsAvro => Some(Self::DtsAvro),
-            Format::CanalJson => Some(Self::Canal),
-            Format::MaxwellJson => Some(Self::Maxwell),
-            Format::SharePlexJson => Some(Self::SharePlex),
-            Format::Protobuf => None,
-        }
-    }
-
-    /// Whether events are Debezium's: a changed key is always a deletion and a creation, and a tombstone
-    /// may follow a deletion. The others know an update of the key.
-    pub(crate) fn is_debezium(self) -> bool {
-        match self {
-            Self::DebeziumJson | Self::DebeziumAvro => true,
-            Self::DtsAvro | Self::Canal | Self::Maxwell | Self::SharePlex => false,
-        }
-    }
-
-    /// The task's options as the format reads them.
-    pub(crate) fn options(self, options: &FormatOptions) -> FormatOptions {
-        let mut options = options.clone();
-        if self == Self::DebeziumAvro {
-            // Avro has no other names.
-            for mode in [&mut options.schema_name_adjustment, &mut options.field_name_adjustment] {
-                if *mode == NameAdjustment::None {
-                    *mode = NameAdjustment::Avro;
-                }
-            }
-        }
-        options
-    }
-
-    /// Whether there is a record for TRUNCATE.
-    pub(crate) fn has_truncate(self) -> bool {
-        match self {
-            Self::DebeziumJson
-            | Self::DebeziumAvro
-            | Self::DtsAvro
-            | Self::Canal
-            | Self::SharePlex => true,
-            Self::Maxwell => false,
-        }
-    }
-}
-
-/// What of a table version's records is the same for each row.
-#[derive(Debug)]
-pub(crate) enum Template {
-    DebeziumJson(debezium::Template),
-    DebeziumAvro(debezium::avro::Template),
-    DtsAvro(dts::Template),
-    Canal(canal::Template),
-    Maxwell(maxwell::Template),
-    SharePlex(shareplex::Template),
-}
-
-impl Template {
-    /// `key`: columns of the message key.
-    pub(crate) fn new(table: &Table, key: &[usize], topic: &str, task: &TaskPlan) -> Self {
-        match task.codec {
-            Codec::DebeziumJson => Self::DebeziumJson(debezium::Template::new(table, key, task)),
-            Codec::DebeziumAvro => {
-                Self::DebeziumAvro(debezium::avro::Template::new(table, key, topic, task))
-            }
-            Codec::DtsAvro => Self::DtsAvro(dts::Template::new(table, key, task)),
-            Codec::Canal => Self::Canal(canal::Template::new(table, key, task)),
-            Codec::Maxwell => Self::Maxwell(maxwell::Template::new(table, key, task)),
-            Codec::SharePlex => Self::SharePlex(shareplex::Template::new(table, task)),
-        }
-    }
-
-    /// What a registry must know before the first row.
-    pub(crate) fn schemas(&self) -> Option<&Schemas> {
-        match self {
-            Self::DebeziumAvro(template) => Some(&template.schemas),
-            Self::DebeziumJson(_)
-            | Self::DtsAvro(_)
-            | Self::Canal(_)
-            | Self::Maxwell(_)
-            | Self::SharePlex(_) => None,
-        }
-    }
-}
+use wal::{ChangeBatch, Transaction};
 
 /// What a format does for its records.
 pub(crate) trait Render {
@@ -183,81 +85,6 @@ impl Rendered {
             key.language.frame(id, &mut self.key);
             key.language.frame(id, &mut self.header);
         }
-    }
-}
-
-#[derive(Debug)]
-enum FormatEncoder {
-    DebeziumJson(debezium::Encoder),
-    DebeziumAvro(debezium::avro::Encoder),
-    DtsAvro(dts::Encoder),
-    Canal(canal::Encoder),
-    Maxwell(maxwell::Encoder),
-    SharePlex(shareplex::Encoder),
-}
-
-impl FormatEncoder {
-    fn new(task: &TaskPlan) -> Self {
-        match task.codec {
-            Codec::DebeziumJson => Self::DebeziumJson(debezium::Encoder::new(task)),
-            Codec::DebeziumAvro => Self::DebeziumAvro(debezium::avro::Encoder::new(task)),
-            Codec::DtsAvro => Self::DtsAvro(dts::Encoder::default()),
-            Codec::Canal => Self::Canal(canal::Encoder::new(task)),
-            Codec::Maxwell => Self::Maxwell(maxwell::Encoder::new(task)),
-            Codec::SharePlex => Self::SharePlex(shareplex::Encoder::new(task)),
-        }
-    }
-
-    fn begin(&mut self, transaction: &Transaction) {
-        match self {
-            Self::DebeziumJson(encoder) => encoder.begin(transaction),
-            Self::DebeziumAvro(encoder) => encoder.begin(transaction),
-            Self::DtsAvro(encoder) => encoder.begin(transaction),
-            Self::Canal(encoder) => encoder.begin(transaction),
-            Self::Maxwell(encoder) => encoder.begin(transaction),
-            Self::SharePlex(encoder) => encoder.begin(transaction),
-        }
-    }
-
-    fn tick(&mut self, now_us: i64) {
-        match self {
-            Self::DebeziumJson(encoder) => encoder.tick(now_us),
-            Self::DebeziumAvro(encoder) => encoder.tick(now_us),
-            Self::DtsAvro(encoder) => encoder.tick(now_us),
-            Self::Canal(encoder) => encoder.tick(now_us),
-            Self::Maxwell(encoder) => encoder.tick(now_us),
-            Self::SharePlex(encoder) => encoder.tick(now_us),
-        }
-    }
-
-    /// `None`: the table was planned for another format.
-    fn render(
-        &mut self,
-        plan: &TablePlan,
-        event: &Event<'_>,
-        out: &mut Rendered,
-    ) -> Option<Result<(), RowError>> {
-        Some(match (self, &plan.template) {
-            (Self::DebeziumJson(encoder), Template::DebeziumJson(template)) => {
-                encoder.render(plan, template, event, out)
-            }
-            (Self::DebeziumAvro(encoder), Template::DebeziumAvro(template)) => {
-                encoder.render(plan, template, event, out)
-            }
-            (Self::DtsAvro(encoder), Template::DtsAvro(template)) => {
-                encoder.render(plan, template, event, out)
-            }
-            (Self::Canal(encoder), Template::Canal(template)) => {
-                encoder.render(plan, template, event, out)
-            }
-            (Self::Maxwell(encoder), Template::Maxwell(template)) => {
-                encoder.render(plan, template, event, out)
-            }
-            (Self::SharePlex(encoder), Template::SharePlex(template)) => {
-                encoder.render(plan, template, event, out)
-            }
-            _ => return None,
-        })
     }
 }
 

@@ -1,0 +1,184 @@
+//! The formats, and what belongs to each: one line in each match.
+
+use super::event::Event;
+use super::{Render, Rendered, RowError, canal, debezium, dts, maxwell, shareplex};
+use crate::plan::{TablePlan, TaskPlan};
+use crate::schema::Schemas;
+use config::{Format, FormatOptions, NameAdjustment};
+use wal::{Table, Transaction};
+
+/// The formats that this version writes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Codec {
+    DebeziumJson,
+    DebeziumAvro,
+    DtsAvro,
+    Canal,
+    Maxwell,
+    SharePlex,
+}
+
+impl Codec {
+    /// `None`: not written by this version.
+    pub(crate) fn of(format: Format) -> Option<Self> {
+        match format {
+            Format::DebeziumJson => Some(Self::DebeziumJson),
+            Format::DebeziumAvro => Some(Self::DebeziumAvro),
+            Format::DtsAvro => Some(Self::DtsAvro),
+            Format::CanalJson => Some(Self::Canal),
+            Format::MaxwellJson => Some(Self::Maxwell),
+            Format::SharePlexJson => Some(Self::SharePlex),
+            Format::Protobuf => None,
+        }
+    }
+
+    /// Whether events are Debezium's: a changed key is always a deletion and a creation, and a tombstone
+    /// may follow a deletion. The others know an update of the key.
+    pub(crate) fn is_debezium(self) -> bool {
+        match self {
+            Self::DebeziumJson | Self::DebeziumAvro => true,
+            Self::DtsAvro | Self::Canal | Self::Maxwell | Self::SharePlex => false,
+        }
+    }
+
+    /// The task's options as the format reads them.
+    pub(crate) fn options(self, options: &FormatOptions) -> FormatOptions {
+        let mut options = options.clone();
+        if self == Self::DebeziumAvro {
+            // Avro has no other names.
+            for mode in [&mut options.schema_name_adjustment, &mut options.field_name_adjustment] {
+                if *mode == NameAdjustment::None {
+                    *mode = NameAdjustment::Avro;
+                }
+            }
+        }
+        options
+    }
+
+    /// Whether there is a record for TRUNCATE.
+    pub(crate) fn has_truncate(self) -> bool {
+        match self {
+            Self::DebeziumJson
+            | Self::DebeziumAvro
+            | Self::DtsAvro
+            | Self::Canal
+            | Self::SharePlex => true,
+            Self::Maxwell => false,
+        }
+    }
+}
+
+/// What of a table version's records is the same for each row.
+#[derive(Debug)]
+pub(crate) enum Template {
+    DebeziumJson(debezium::Template),
+    DebeziumAvro(debezium::avro::Template),
+    DtsAvro(dts::Template),
+    Canal(canal::Template),
+    Maxwell(maxwell::Template),
+    SharePlex(shareplex::Template),
+}
+
+impl Template {
+    /// `key`: columns of the message key.
+    pub(crate) fn new(table: &Table, key: &[usize], topic: &str, task: &TaskPlan) -> Self {
+        match task.codec {
+            Codec::DebeziumJson => Self::DebeziumJson(debezium::Template::new(table, key, task)),
+            Codec::DebeziumAvro => {
+                Self::DebeziumAvro(debezium::avro::Template::new(table, key, topic, task))
+            }
+            Codec::DtsAvro => Self::DtsAvro(dts::Template::new(table, key, task)),
+            Codec::Canal => Self::Canal(canal::Template::new(table, key, task)),
+            Codec::Maxwell => Self::Maxwell(maxwell::Template::new(table, key, task)),
+            Codec::SharePlex => Self::SharePlex(shareplex::Template::new(table, task)),
+        }
+    }
+
+    /// What a registry must know before the first row.
+    pub(crate) fn schemas(&self) -> Option<&Schemas> {
+        match self {
+            Self::DebeziumAvro(template) => Some(&template.schemas),
+            Self::DebeziumJson(_)
+            | Self::DtsAvro(_)
+            | Self::Canal(_)
+            | Self::Maxwell(_)
+            | Self::SharePlex(_) => None,
+        }
+    }
+}
+
+/// The encoder of the task's format.
+#[derive(Debug)]
+pub(super) enum FormatEncoder {
+    DebeziumJson(debezium::Encoder),
+    DebeziumAvro(debezium::avro::Encoder),
+    DtsAvro(dts::Encoder),
+    Canal(canal::Encoder),
+    Maxwell(maxwell::Encoder),
+    SharePlex(shareplex::Encoder),
+}
+
+impl FormatEncoder {
+    pub(super) fn new(task: &TaskPlan) -> Self {
+        match task.codec {
+            Codec::DebeziumJson => Self::DebeziumJson(debezium::Encoder::new(task)),
+            Codec::DebeziumAvro => Self::DebeziumAvro(debezium::avro::Encoder::new(task)),
+            Codec::DtsAvro => Self::DtsAvro(dts::Encoder::default()),
+            Codec::Canal => Self::Canal(canal::Encoder::new(task)),
+            Codec::Maxwell => Self::Maxwell(maxwell::Encoder::new(task)),
+            Codec::SharePlex => Self::SharePlex(shareplex::Encoder::new(task)),
+        }
+    }
+
+    pub(super) fn begin(&mut self, transaction: &Transaction) {
+        match self {
+            Self::DebeziumJson(encoder) => encoder.begin(transaction),
+            Self::DebeziumAvro(encoder) => encoder.begin(transaction),
+            Self::DtsAvro(encoder) => encoder.begin(transaction),
+            Self::Canal(encoder) => encoder.begin(transaction),
+            Self::Maxwell(encoder) => encoder.begin(transaction),
+            Self::SharePlex(encoder) => encoder.begin(transaction),
+        }
+    }
+
+    pub(super) fn tick(&mut self, now_us: i64) {
+        match self {
+            Self::DebeziumJson(encoder) => encoder.tick(now_us),
+            Self::DebeziumAvro(encoder) => encoder.tick(now_us),
+            Self::DtsAvro(encoder) => encoder.tick(now_us),
+            Self::Canal(encoder) => encoder.tick(now_us),
+            Self::Maxwell(encoder) => encoder.tick(now_us),
+            Self::SharePlex(encoder) => encoder.tick(now_us),
+        }
+    }
+
+    /// `None`: the table was planned for another format.
+    pub(super) fn render(
+        &mut self,
+        plan: &TablePlan,
+        event: &Event<'_>,
+        out: &mut Rendered,
+    ) -> Option<Result<(), RowError>> {
+        Some(match (self, &plan.template) {
+            (Self::DebeziumJson(encoder), Template::DebeziumJson(template)) => {
+                encoder.render(plan, template, event, out)
+            }
+            (Self::DebeziumAvro(encoder), Template::DebeziumAvro(template)) => {
+                encoder.render(plan, template, event, out)
+            }
+            (Self::DtsAvro(encoder), Template::DtsAvro(template)) => {
+                encoder.render(plan, template, event, out)
+            }
+            (Self::Canal(encoder), Template::Canal(template)) => {
+                encoder.render(plan, template, event, out)
+            }
+            (Self::Maxwell(encoder), Template::Maxwell(template)) => {
+                encoder.render(plan, template, event, out)
+            }
+            (Self::SharePlex(encoder), Template::SharePlex(template)) => {
+                encoder.render(plan, template, event, out)
+            }
+            _ => return None,
+        })
+    }
+}
