@@ -266,13 +266,18 @@ pub(crate) fn refused_by_tls(reasons: &str) -> Option<Error> {
 }
 
 /// Whoever refuses a certificate, or hears plain text where it expects TLS, may close before its reason is
-/// read.
+/// read; or its reason, an alert of TLS, is read as a frame of HTTP/2.
 fn closed(reasons: &str) -> Option<Error> {
     let ends = ["connection closed", "broken pipe", "Connection reset"];
-    ends.into_iter().find(|it| reasons.contains(it))?;
+    let did = if reasons.contains("frame with invalid size") {
+        "answered with what is not HTTP/2"
+    } else {
+        ends.into_iter().find(|it| reasons.contains(it))?;
+        "closed the connection"
+    };
     Some(Error::new(
         Code::Unreachable,
-        format!("the other node closed the connection{reasons}"),
+        format!("the other node {did}{reasons}"),
         "check that it runs, that both or neither use TLS, and that it takes our certificate: its log says whom it \
          refuses",
     ))
@@ -318,6 +323,14 @@ mod tests {
         let left_out = 50 - arrived.spec.len();
         assert_eq!(arrived.remedy, format!("correct these first: {left_out} more are not shown"));
         assert_eq!(arrived.cause, "ä".repeat(TEXT_BYTES_MAX / 2));
+    }
+
+    #[test]
+    fn whoever_may_not_speak_our_tls_is_told_of_it() {
+        for reasons in [": connection error detected: frame with invalid size", ": broken pipe"] {
+            assert!(closed(reasons).expect("an error").remedy.contains("TLS"), "{reasons}");
+        }
+        assert_eq!(closed(": operation timed out"), None);
     }
 
     #[test]
