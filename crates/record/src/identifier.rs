@@ -1,5 +1,7 @@
 //! SQL identifiers as PostgreSQL's `quote_identifier` prints them.
 
+use wal::Table;
+
 /// Words that cannot stand unquoted as the name of a table or type (PostgreSQL 18, `kwlist.h`: the
 /// reserved ones, those that may name a function or type only, and those that may name a column only).
 const QUOTED_WORDS: &str = " all analyse analyze and any array as asc asymmetric authorization between \
@@ -34,6 +36,15 @@ pub(crate) fn write(name: &str, out: &mut String) {
         out.push(character);
     }
     out.push('"');
+}
+
+/// The statement that empties a table.
+pub(crate) fn truncate(table: &Table) -> String {
+    let mut statement = "TRUNCATE TABLE ".to_owned();
+    write(&table.schema, &mut statement);
+    statement.push('.');
+    write(&table.name, &mut statement);
+    statement
 }
 
 #[cfg(test)]

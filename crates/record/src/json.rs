@@ -47,6 +47,18 @@ pub(crate) fn inner(text: &str, out: &mut Vec<u8>) {
     let _ = escaped(text.as_bytes(), out);
 }
 
+/// Writes an array of strings.
+pub(crate) fn strings<'a>(texts: impl Iterator<Item = &'a str>, out: &mut Vec<u8>) {
+    out.push(b'[');
+    for (count, text) in texts.enumerate() {
+        if 0 < count {
+            out.push(b',');
+        }
+        str(text, out);
+    }
+    out.push(b']');
+}
+
 /// Writes an integer.
 pub(crate) fn integer(value: impl itoa::Integer, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());

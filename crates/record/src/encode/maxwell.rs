@@ -55,14 +55,11 @@ impl Template {
             key_open.extend_from_slice(b",[");
         }
         open.extend_from_slice(b",\"type\":\"");
-        let mut key_names = b"[".to_vec();
+        let mut key_names = Vec::new();
+        json::strings(key.iter().map(|&index| &*table.columns[index].name), &mut key_names);
         let mut key_members = Vec::new();
         for (count, &index) in key.iter().enumerate() {
             let name = &table.columns[index].name;
-            if 0 < count {
-                key_names.push(b',');
-            }
-            json::str(name, &mut key_names);
             let mut member = Vec::new();
             if is_array {
                 member.extend_from_slice(if count == 0 { b"{" } else { b"},{" });
@@ -74,7 +71,6 @@ impl Template {
             member.push(b':');
             key_members.push(member.into());
         }
-        key_names.push(b']');
         let columns = Columns::new(table, &style, task.unrepresentable == Unrepresentable::Null);
         let (open, key_names, key_open) = (open.into(), key_names.into(), key_open.into());
         Self { columns, open, key_names, key_open, key_members }
@@ -185,12 +181,11 @@ impl Encoder {
                 key.extend_from_slice(member);
                 template.columns.value(index, row, &mut self.work, key)?;
             }
-            key.extend_from_slice(if is_array { b"}]]" } else { b"}" });
         } else {
             key.extend_from_slice(if is_array { b"{\"_uuid\":" } else { b",\"_uuid\":" });
             uuid(event, key);
-            key.extend_from_slice(if is_array { b"}]]" } else { b"}" });
         }
+        key.extend_from_slice(if is_array { b"}]]" } else { b"}" });
         Ok(())
     }
 }

@@ -86,21 +86,13 @@ fn primary_key(table: &Table, key: &[usize], out: &mut Vec<u8>) {
         out.extend_from_slice(b"null");
         return;
     }
-    for (count, &index) in key.iter().enumerate() {
-        out.push(if count == 0 { b'[' } else { b',' });
-        json::str(&table.columns[index].name, out);
-    }
-    out.push(b']');
+    json::strings(key.iter().map(|&index| &*table.columns[index].name), out);
 }
 
 fn truncate(table: &Table) -> Vec<u8> {
-    let mut statement = "TRUNCATE TABLE ".to_owned();
-    identifier::write(&table.schema, &mut statement);
-    statement.push('.');
-    identifier::write(&table.name, &mut statement);
     let mut out =
         b",\"isDdl\":true,\"mysqlType\":null,\"old\":null,\"pkNames\":null,\"sql\":".to_vec();
-    json::str(&statement, &mut out);
+    json::str(&identifier::truncate(table), &mut out);
     out.extend_from_slice(b",\"sqlType\":null,\"table\":");
     json::str(&table.name, &mut out);
     out.extend_from_slice(b",\"ts\":");

@@ -3,7 +3,8 @@
 use super::stamp::{ClockBytes, TransactionBytes};
 use super::template::Template;
 use super::values::Work;
-use crate::encode::event::{Action, Event};
+use super::words;
+use crate::encode::event::Event;
 use crate::encode::{Render, Rendered, RowError};
 use crate::plan::{TablePlan, TaskPlan};
 use wal::Transaction;
@@ -50,26 +51,12 @@ impl Render for Encoder {
             template.key(columns, plan.key(), row, work, &mut out.key)?;
         }
         if let Some(row) = &event.other_key {
-            out.header_name = Some(match event.action {
-                Action::Delete => "__debezium.newkey",
-                Action::Read | Action::Insert | Action::Update | Action::Truncate => {
-                    "__debezium.oldkey"
-                }
-            });
+            out.header_name = Some(words::other_key_header(event.action));
             template.key(columns, plan.key(), row, work, &mut out.header)?;
         }
-        let op = match event.action {
-            Action::Read => b'r',
-            Action::Insert => b'c',
-            Action::Update => b'u',
-            Action::Delete => b'd',
-            Action::Truncate => b't',
-        };
-        // An update has the whole old row, or none.
-        let before = event.before.filter(|row| op == b'd' || !row.is_key());
         let out = &mut out.value;
         out.extend_from_slice(&template.value_open);
-        match &before {
+        match &words::before(event) {
             Some(row) => columns.row(row, work, out)?,
             None => out.extend_from_slice(b"null"),
         }
@@ -87,7 +74,7 @@ impl Render for Encoder {
         out.extend_from_slice(&self.transaction.tail);
         out.extend_from_slice(lsn);
         out.extend_from_slice(b",\"xmin\":null},\"transaction\":null,\"op\":\"");
-        out.push(op);
+        out.extend_from_slice(words::op(event.action).as_bytes());
         out.extend_from_slice(&self.clock.bytes);
         out.extend_from_slice(template.value_close);
         Ok(())

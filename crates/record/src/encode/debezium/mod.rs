@@ -19,6 +19,7 @@ mod stamp;
 mod template;
 mod time;
 mod values;
+mod words;
 
 pub(crate) use columns::Columns;
 pub(crate) use envelope::Encoder;

@@ -61,11 +61,7 @@ impl Template {
         for branch in [0, 0, 0, 1] {
             avro::long(branch, &mut truncate);
         }
-        let mut statement = "TRUNCATE TABLE ".to_owned();
-        identifier::write(&table.schema, &mut statement);
-        statement.push('.');
-        identifier::write(&table.name, &mut statement);
-        avro::string(&statement, &mut truncate);
+        avro::string(&identifier::truncate(table), &mut truncate);
         Self {
             columns: columns.into(),
             source: source.into(),
@@ -144,11 +140,8 @@ fn tags(table: &Table, key: &[usize]) -> Vec<u8> {
         avro::string("true", &mut out);
     } else {
         let mut info = b"{\"PRIMARY\":".to_vec();
-        for (count, &index) in key.iter().enumerate() {
-            info.push(if count == 0 { b'[' } else { b',' });
-            json::str(&table.columns[index].name, &mut info);
-        }
-        info.extend_from_slice(b"]}");
+        json::strings(key.iter().map(|&index| &*table.columns[index].name), &mut info);
+        info.push(b'}');
         avro::string("pk_uk_info", &mut out);
         avro::bytes(&info, &mut out);
     }

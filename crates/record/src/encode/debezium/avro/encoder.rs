@@ -1,8 +1,9 @@
 //! Key, envelope and header of one event.
 
 use super::super::values::Work;
+use super::super::words;
 use super::template::Template;
-use crate::encode::event::{Action, Event, commit_us};
+use crate::encode::event::{Event, commit_us};
 use crate::encode::{Render, Rendered, RowError, avro};
 use crate::plan::{TablePlan, TaskPlan};
 use wal::Transaction;
@@ -110,27 +111,12 @@ impl Render for Encoder {
             template.key(plan.key(), row, work, &mut out.key)?;
         }
         if let Some(row) = &event.other_key {
-            out.header_name = Some(match event.action {
-                Action::Delete => "__debezium.newkey",
-                Action::Read | Action::Insert | Action::Update | Action::Truncate => {
-                    "__debezium.oldkey"
-                }
-            });
+            out.header_name = Some(words::other_key_header(event.action));
             template.key(plan.key(), row, work, &mut out.header)?;
         }
-        let op = match event.action {
-            Action::Read => "r",
-            Action::Insert => "c",
-            Action::Update => "u",
-            Action::Delete => "d",
-            Action::Truncate => "t",
-        };
         let out = &mut out.value;
-        // An update has the whole old row, or none.
-        let before =
-            event.before.as_ref().filter(|row| event.action == Action::Delete || !row.is_key());
-        for row in [before, event.after.as_ref()] {
-            match row {
+        for row in [words::before(event), event.after] {
+            match &row {
                 Some(row) => {
                     avro::long(VALUE, out);
                     template.row(row, work, out)?;
@@ -154,7 +140,7 @@ impl Render for Encoder {
         // `xmin`, then `transaction`.
         avro::long(NULL, out);
         avro::long(NULL, out);
-        avro::string(op, out);
+        avro::string(words::op(event.action), out);
         out.extend_from_slice(clock);
         Ok(())
     }

@@ -1,0 +1,28 @@
+//! What Debezium says of an event, in JSON and in Avro.
+
+use crate::encode::event::{Action, Event};
+use crate::row::Row;
+
+/// The member `op`.
+pub(super) fn op(action: Action) -> &'static str {
+    match action {
+        Action::Read => "r",
+        Action::Insert => "c",
+        Action::Update => "u",
+        Action::Delete => "d",
+        Action::Truncate => "t",
+    }
+}
+
+/// The header that holds the other key of a row whose key has changed.
+pub(super) fn other_key_header(action: Action) -> &'static str {
+    match action {
+        Action::Delete => "__debezium.newkey",
+        Action::Read | Action::Insert | Action::Update | Action::Truncate => "__debezium.oldkey",
+    }
+}
+
+/// The member `before`: an update has the whole old row, or none.
+pub(super) fn before<'a>(event: &Event<'a>) -> Option<Row<'a>> {
+    event.before.filter(|row| event.action == Action::Delete || !row.is_key())
+}
