@@ -253,7 +253,10 @@ mod tests {
         };
         scrape.measured("shop", &measured);
         let text = scrape.text();
-        let values: Vec<&str> = text.lines().filter(|line| !line.starts_with("# H")).collect();
+        let mut values: Vec<&str> = text.lines().filter(|line| !line.starts_with("# H")).collect();
+        // The series of a family come in the order of a hash map.
+        let families = values.chunk_by_mut(|_, next| !next.starts_with('#'));
+        families.for_each(|family| family[1..].sort_unstable());
         expect![[r##"
             # TYPE distributary_node_info gauge
             distributary_node_info{node="w1",role="worker",version="0.1.0"} 1
@@ -266,8 +269,8 @@ mod tests {
             # TYPE distributary_cluster_members gauge
             distributary_cluster_members{role="worker",state="alive"} 2
             # TYPE distributary_task_state gauge
-            distributary_task_state{task="shop",state="parked"} 1
             distributary_task_state{task="shop",state="failed"} 0
+            distributary_task_state{task="shop",state="parked"} 1
             # TYPE distributary_task_lanes gauge
             distributary_task_lanes{task="shop",state="running"} 1
             # TYPE distributary_lane_records counter
