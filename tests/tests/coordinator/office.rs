@@ -79,11 +79,17 @@ impl Office {
         }
         let mut office =
             Self { kafka, prefix, folder, more: more.into(), coordinators: Vec::new() };
-        for number in 1..=coordinators {
-            let coordinator = office.start(&format!("c{number}"));
-            office.coordinators.push(coordinator);
-        }
+        office.add(coordinators);
         office
+    }
+
+    /// Coordinators that begin on a topic that nobody leads may lead one after the other; beside a
+    /// leader they follow.
+    pub(crate) fn add(&mut self, coordinators: usize) {
+        for _ in 0..coordinators {
+            let coordinator = self.start(&format!("c{}", self.coordinators.len() + 1));
+            self.coordinators.push(coordinator);
+        }
     }
 
     fn start(&self, name: &str) -> Coordinator {
@@ -135,18 +141,25 @@ impl Office {
 
     /// Name of the leader that all who run agree on.
     pub(crate) async fn leader(&self) -> String {
-        eventually("a leader", async || {
-            let mut leaders = Vec::new();
-            for address in self.addresses() {
-                let mut admin = admin(&address, Some("a")).await.ok()?;
-                let status = admin.cluster_status(ClusterStatusRequest {}).await.ok()?;
-                leaders.push(status.into_inner().cluster?.leader);
-            }
-            leaders.dedup();
-            let one = leaders.pop().filter(|it| leaders.is_empty() && !it.is_empty())?;
-            self.coordinators.iter().any(|it| it.name == one && it.running.is_some()).then_some(one)
-        })
-        .await
+        eventually("a leader", || self.leader_now()).await
+    }
+
+    async fn leader_now(&self) -> Option<String> {
+        let mut leaders = Vec::new();
+        for address in self.addresses() {
+            let mut admin = admin(&address, Some("a")).await.ok()?;
+            let status = admin.cluster_status(ClusterStatusRequest {}).await.ok()?;
+            leaders.push(status.into_inner().cluster?.leader);
+        }
+        leaders.dedup();
+        let one = leaders.pop().filter(|it| leaders.is_empty() && !it.is_empty())?;
+        self.coordinators.iter().any(|it| it.name == one && it.running.is_some()).then_some(one)
+    }
+
+    /// The admin service of whoever leads at this moment.
+    pub(crate) async fn at_leader_now(&self) -> Option<Admin> {
+        let leader = self.leader_now().await?;
+        admin(&self.address(&leader), Some("a")).await.ok()
     }
 
     /// The leader's admin service.
