@@ -2,6 +2,7 @@
 //! Protocol").
 
 mod history;
+mod pace;
 mod stream;
 
 pub use history::TimelineHistory;

@@ -1,5 +1,6 @@
 //! The running stream: whole messages out of one buffer, status updates back.
 
+use super::pace::Pace;
 use crate::Error;
 use crate::connection::{Connection, Said};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -10,12 +11,17 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::io::AsyncReadExt;
+use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 use wal::Lsn;
 use wal::frame::{OtherKind, scan};
 
 /// What one read hands over at most, unless a single message is larger.
 const BATCH_BYTES: usize = 256 << 10;
+/// With so much in hand no more is waited for.
+const GATHER_BYTES: usize = 64 << 10;
+/// The longest wait for more, while rows come fast. The runtime's timers add up to as much again.
+const GATHER_MAX: Duration = Duration::from_millis(1);
 /// With less room than that a read is not worth a system call.
 const READ_BYTES_MIN: usize = 16 << 10;
 /// How long the server may take to end the connection.
@@ -30,6 +36,7 @@ pub struct WalStream {
     interval: Duration,
     /// Highest end of WAL that the server named, at least where the stream began.
     server_end: Lsn,
+    pace: Pace,
     pending: Pending,
 }
 
@@ -39,6 +46,8 @@ struct Pending {
     /// So many bytes are whole CopyData messages.
     bytes: usize,
     reply_requested: bool,
+    /// Until then more is waited for.
+    gather_until: Option<Instant>,
 }
 
 /// What came: whole CopyData messages.
@@ -53,11 +62,13 @@ pub struct Received {
 
 impl WalStream {
     pub(super) fn new(connection: Connection, interval: Duration, from: Lsn) -> Self {
-        Self { connection, interval, server_end: from, pending: Pending::default() }
+        let (pace, pending) = (Pace::default(), Pending::default());
+        Self { connection, interval, server_end: from, pace, pending }
     }
 
-    /// Waits for the next messages; takes along what has come with them. Cancel-safe: what was
-    /// received stays in the buffer.
+    /// Waits for the next messages; takes along what has come with them, and while they come fast what comes
+    /// within the next moment: a lone row is handed over at once. Cancel-safe: what was received stays in
+    /// the buffer.
     ///
     /// # Errors
     /// When the connection ends, or the server ends the stream.
@@ -73,19 +84,37 @@ impl WalStream {
                     other_message(other.kind, message)?;
                 } else {
                     self.make_room(found.missing);
-                    self.connection.fill().await?;
+                    let bytes = self.connection.fill().await?;
+                    self.pace.came(bytes, Instant::now().into_std());
                 }
                 continue;
             }
             let is_full = BATCH_BYTES <= self.connection.buffer.len() || found.other.is_some();
-            if is_full || !self.read_what_is_there().await? {
+            if is_full || !(self.read_what_is_there().await? || self.gather().await) {
                 return Ok(self.hand_over());
             }
         }
     }
 
+    /// Waits for more, once for each batch and without looking: each look would cost as much as a batch.
+    /// `false`: what is there is to be handed over now.
+    async fn gather(&mut self) -> bool {
+        let is_enough =
+            GATHER_BYTES <= self.connection.buffer.len() || self.pending.reply_requested;
+        if is_enough || !self.pace.is_fast() {
+            return false;
+        }
+        let now = Instant::now();
+        let until = *self.pending.gather_until.get_or_insert(now + GATHER_MAX);
+        if until <= now {
+            return false;
+        }
+        sleep_until(until).await;
+        true
+    }
+
     fn hand_over(&mut self) -> Received {
-        let Pending { bytes, reply_requested } = std::mem::take(&mut self.pending);
+        let Pending { bytes, reply_requested, .. } = std::mem::take(&mut self.pending);
         let buffer = &mut self.connection.buffer;
         let bytes = buffer.split_to(bytes).freeze();
         if 2 * BATCH_BYTES < bytes.len() {
@@ -115,7 +144,10 @@ impl WalStream {
         match polled.await {
             // The end is told when what came before it is taken.
             None | Some(Ok(0)) => Ok(false),
-            Some(Ok(_)) => Ok(true),
+            Some(Ok(bytes)) => {
+                self.pace.came(bytes, Instant::now().into_std());
+                Ok(true)
+            }
             Some(Err(error)) => Err(Error::closed(&error)),
         }
     }
@@ -273,6 +305,41 @@ mod tests {
         server.write_all(&first).await.unwrap();
         let received = stream.read().await.unwrap();
         assert_eq!((received.bytes.as_ref(), received.server_end), (first.as_slice(), Lsn(2)));
+    }
+
+    /// How long the row of this number is held back, on a clock that only waiting moves.
+    async fn held_back(stream: &mut WalStream, server: &mut TcpStream, number: u64) -> Duration {
+        server.write_all(&row(number, 1000)).await.unwrap();
+        let begun = Instant::now();
+        while stream.read().await.unwrap().server_end < Lsn(number) {}
+        begun.elapsed()
+    }
+
+    #[tokio::test]
+    async fn only_what_comes_fast_is_held_back() {
+        tokio::time::pause();
+        let (mut stream, mut server) = stream().await;
+        for number in 1..=15 {
+            assert_eq!(held_back(&mut stream, &mut server, number).await, Duration::ZERO);
+        }
+        for number in 16..=18 {
+            held_back(&mut stream, &mut server, number).await;
+        }
+        assert!(GATHER_MAX <= held_back(&mut stream, &mut server, 19).await);
+        tokio::time::advance(Duration::from_millis(50)).await;
+        assert_eq!(held_back(&mut stream, &mut server, 20).await, Duration::ZERO);
+    }
+
+    #[tokio::test]
+    async fn a_request_for_a_reply_is_not_held_back() {
+        tokio::time::pause();
+        let (mut stream, _server) = stream().await;
+        stream.pace.came(1 << 20, Instant::now().into_std());
+        stream.pending = Pending { bytes: 1, reply_requested: true, gather_until: None };
+        assert!(stream.pace.is_fast() && !stream.gather().await);
+        stream.pending.reply_requested = false;
+        assert!(stream.gather().await, "waited once");
+        assert!(!stream.gather().await, "and not again");
     }
 
     #[tokio::test]
