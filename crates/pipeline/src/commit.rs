@@ -28,6 +28,11 @@ impl CommitBudget {
             open_max: Duration::from_secs(10),
         }
     }
+
+    /// How long a busy lane waits for more.
+    fn gather_max(&self) -> Duration {
+        self.interval_max / 4
+    }
 }
 
 /// What is in the open Kafka transaction.
@@ -36,6 +41,47 @@ pub struct OpenTransaction {
     pub bytes: u64,
     pub events: u64,
     pub opened_at: Instant,
+}
+
+/// What the last Kafka transaction of a lane tells about the next one: whether more is on its way where the
+/// queue is empty for a moment. A lane that keeps up with a backlog would commit a handful of rows at a
+/// time, which costs lane and broker more than the rows do.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tempo(Option<Ended>);
+
+#[derive(Clone, Copy, Debug)]
+struct Ended {
+    events: u64,
+    at: Instant,
+}
+
+/// Events of a transaction after which the next one is worth a wait. Some thousand small source transactions
+/// a second stay below it.
+const BUSY_EVENTS: u64 = 16;
+/// What begins later than this after the last commit stands alone.
+const PAUSE: Duration = Duration::from_millis(20);
+
+impl Tempo {
+    /// A transaction was committed.
+    pub fn ended(&mut self, transaction: &OpenTransaction, now: Instant) {
+        self.0 = Some(Ended { events: transaction.events, at: now });
+    }
+
+    /// How long the transaction may still wait for more, with nothing queued now. `None`: not at all.
+    #[must_use]
+    pub fn patience(
+        &self,
+        open: &OpenTransaction,
+        now: Instant,
+        budget: &CommitBudget,
+    ) -> Option<Duration> {
+        let last = self.0.filter(|last| BUSY_EVENTS <= last.events)?;
+        if PAUSE < open.opened_at.saturating_duration_since(last.at) {
+            return None;
+        }
+        let age = now.saturating_duration_since(open.opened_at);
+        budget.gather_max().checked_sub(age).filter(|rest| !rest.is_zero())
+    }
 }
 
 /// Where the lane stands when it asks.
@@ -96,6 +142,30 @@ mod tests {
         assert!(!check(1, 1, 9_000, At::Idle { ends_transaction: false }));
         assert!(check(1, 1, 200, At::Batch { ends_transaction: true }));
         assert!(check(1, 16 << 20, 0, At::Change));
+    }
+
+    /// How long, in milliseconds, a transaction waits for more that began `begun_ms` after one of so many
+    /// events was committed, and is `age_ms` old.
+    fn patience(events: u64, begun_ms: u64, age_ms: u64) -> Option<u128> {
+        let (budget, now) = (CommitBudget::new(Duration::from_millis(200), 8), Instant::now());
+        let mut tempo = Tempo::default();
+        tempo.ended(&OpenTransaction { bytes: 1, events, opened_at: now }, now);
+        let opened_at = now + Duration::from_millis(begun_ms);
+        let open = OpenTransaction { bytes: 1, events: 1, opened_at };
+        let now = opened_at + Duration::from_millis(age_ms);
+        tempo.patience(&open, now, &budget).map(|rest| rest.as_millis())
+    }
+
+    #[test]
+    fn only_a_busy_lane_waits_for_more_and_only_for_a_moment() {
+        assert_eq!(patience(16, 0, 0), Some(50));
+        assert_eq!(patience(16, 20, 49), Some(1));
+        assert_eq!(patience(16, 0, 50), None);
+        assert_eq!(patience(16, 21, 0), None, "it came after a pause");
+        assert_eq!(patience(15, 0, 0), None, "the one before was small");
+        let open = OpenTransaction { bytes: 1, events: 1, opened_at: Instant::now() };
+        let budget = CommitBudget::new(Duration::from_millis(200), 8);
+        assert_eq!(Tempo::default().patience(&open, open.opened_at, &budget), None);
     }
 
     #[test]

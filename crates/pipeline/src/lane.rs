@@ -4,7 +4,7 @@
 //! thread and a queue.
 
 use crate::batch::LaneBatch;
-use crate::commit::{At, CommitBudget, OpenTransaction};
+use crate::commit::{At, CommitBudget, OpenTransaction, Tempo};
 use crate::failure::Failure;
 use crate::progress::Progress;
 use kafka::registry::Registry;
@@ -74,6 +74,7 @@ pub struct Lane {
     accepted: Position,
     end_lsn: Lsn,
     transaction: Option<OpenTransaction>,
+    tempo: Tempo,
     /// Generation and number of the last batch that was accepted whole.
     last: Option<(u64, u64)>,
     ends_transaction: bool,
@@ -107,6 +108,7 @@ impl Lane {
             accepted,
             end_lsn: opened.end_lsn(),
             transaction: None,
+            tempo: Tempo::default(),
             last: None,
             ends_transaction: true,
             commit_time_us: 0,
@@ -158,6 +160,12 @@ impl Lane {
     /// As [`Self::write`].
     pub fn idle(&mut self, around: &mut dyn Surroundings) -> Result<(), Failure> {
         self.end_if_due(At::Idle { ends_transaction: self.ends_transaction }, around)
+    }
+
+    /// How long to wait for more before [`Self::idle`]; `None`: not at all.
+    #[must_use]
+    pub fn patience(&self, now: Instant) -> Option<Duration> {
+        self.tempo.patience(self.transaction.as_ref()?, now, &self.budget)
     }
 
     /// The end of the revision: everything that commits before `end` was written. Commits a checkpoint
@@ -229,6 +237,7 @@ impl Lane {
         let position = self.accepted;
         let point = CommitPoint { position, end_lsn: self.end_lsn, complete, sealed: false };
         let committed = self.sink.commit(&point)?;
+        self.tempo.ended(&ended, around.now());
         self.progress.records.fetch_add(ended.events, Relaxed);
         self.progress.commits.fetch_add(1, Relaxed);
         self.progress.durable_commit_time_us.fetch_max(self.commit_time_us, Relaxed);
@@ -347,28 +356,41 @@ impl LaneThread {
         loop {
             let order = match queue.try_recv() {
                 Ok(order) => Some(order),
-                Err(empty) => {
+                Err(TryRecvError::Disconnected) => {
                     lane.idle(thread)?;
-                    if empty == TryRecvError::Disconnected {
-                        // What is still open belongs to an unfinished source transaction: the next
-                        // owner's fence aborts it.
-                        debug!(lane = number, "lane told to stop");
-                        return Ok(());
-                    }
-                    wait(&mut lane, queue)?
+                    // What is still open belongs to an unfinished source transaction: the next
+                    // owner's fence aborts it.
+                    debug!(lane = number, "lane told to stop");
+                    return Ok(());
                 }
+                Err(TryRecvError::Empty) => wait(&mut lane, queue, thread)?,
             };
             match order {
                 Some(Order::Write(batch)) => lane.write(&batch, thread)?,
-                Some(Order::Seal(end)) => return lane.seal(end, thread),
+                Some(Order::Seal(end)) => {
+                    lane.idle(thread)?;
+                    return lane.seal(end, thread);
+                }
                 None => {}
             }
         }
     }
 }
 
-/// Waits for the next order while the client is served.
-fn wait(lane: &mut Lane, queue: &Receiver<Order>) -> Result<Option<Order>, Failure> {
+/// Waits for the next order while the client is served. What is open is committed before, unless more is
+/// likely to come within a moment.
+fn wait(
+    lane: &mut Lane,
+    queue: &Receiver<Order>,
+    thread: &mut Thread,
+) -> Result<Option<Order>, Failure> {
+    if let Some(patience) = lane.patience(thread.now()) {
+        let order = queue.recv_timeout(patience).ok();
+        if order.is_some() {
+            return Ok(order);
+        }
+    }
+    lane.idle(thread)?;
     let patience = if lane.is_in_transaction() { OPEN_POLL } else { IDLE_POLL };
     let order = queue.recv_timeout(patience);
     lane.poll()?;

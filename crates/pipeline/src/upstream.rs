@@ -28,7 +28,7 @@ use wal::relation::RelationDescription;
 use wal::{Lsn, Table};
 
 /// Bytes that one task may hold between the WAL and Kafka.
-const CREDIT_BYTES_MAX: u32 = 20 << 20;
+const CREDIT_BYTES_MAX: u32 = 16 << 20;
 /// Version of pgoutput's protocol that every server since 11 speaks.
 const PROTOCOL: u32 = 1;
 

@@ -235,6 +235,19 @@ async fn the_end_of_a_source_transaction_alone_lets_one_lane_commit() {
 }
 
 #[actix_rt::test]
+async fn a_busy_lane_commits_what_waits_for_more_before_it_is_sealed() {
+    let mut bench = bench(Script::default(), 8);
+    bench.write(1, inserts(50, 0..100, true));
+    bench.durable(1).await;
+    bench.write(2, inserts(60, 0..1, true));
+    bench.orders.as_ref().expect("running")(Order::Seal(Lsn(70)));
+    assert_eq!(bench.durable(2).await, at(60, 0));
+    assert!(matches!(bench.event().await, Event::Sealed));
+    let log = bench.end().await;
+    assert_eq!(log[log.len() - 2..], ["commit 0/3C:0", "commit 0/45:18446744073709551615"]);
+}
+
+#[actix_rt::test]
 async fn an_unfinished_source_transaction_is_left_to_the_next_owner() {
     let bench = bench(Script::default(), 1);
     bench.write(1, inserts(50, 0..1, false));
