@@ -1,6 +1,7 @@
 //! Callbacks of the client library: delivery reports, statistics, errors, log lines.
 
 use crate::checkpoint::Ends;
+use crate::queues::RECORD_BYTES;
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
@@ -112,6 +113,8 @@ impl ProducerContext for Watch {
 #[derive(Debug, Default)]
 pub(crate) struct Deliveries {
     reported: AtomicU64,
+    /// What the reported records cost, as their writer counts it.
+    reported_bytes: AtomicU64,
     state: Mutex<DeliveryState>,
     progress: Condvar,
 }
@@ -137,6 +140,9 @@ struct DeliveryState {
 
 impl Deliveries {
     fn report(&self, result: &DeliveryResult<'_>) {
+        let (Ok(record) | Err((_, record))) = result;
+        let bytes = (record.payload_len() + record.key_len()) as u64 + RECORD_BYTES;
+        self.reported_bytes.fetch_add(bytes, Ordering::Release);
         self.note(|state| match result {
             Ok(message) => state.arrived(message.topic(), message.partition(), message.offset()),
             Err((error, message)) => {
@@ -165,6 +171,11 @@ impl Deliveries {
     /// Reports so far, good and bad.
     pub(crate) fn reported(&self) -> u64 {
         self.reported.load(Ordering::Acquire)
+    }
+
+    /// What the records of these reports cost.
+    pub(crate) fn reported_bytes(&self) -> u64 {
+        self.reported_bytes.load(Ordering::Acquire)
     }
 
     /// Waits until there are so many reports, a record was lost, or patience ends. For one waiter.

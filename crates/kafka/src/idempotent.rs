@@ -22,14 +22,13 @@ pub(crate) struct Idempotent {
 impl Idempotent {
     pub(crate) fn open(settings: &Settings, seat: &Seat) -> Result<Self, Error> {
         let name = seat.transactional_id.clone();
-        let record_bytes_max = settings.record_bytes_max();
         let checkpoints = if settings.acknowledges() {
             None
         } else {
             let config = settings.idempotent_checkpoints();
-            Some(Writer::new(&config, format!("{name} checkpoints"), record_bytes_max)?)
+            Some(Writer::new(&config, format!("{name} checkpoints"), settings)?)
         };
-        let writer = Writer::new(&settings.idempotent(), name, record_bytes_max)?;
+        let writer = Writer::new(&settings.idempotent(), name, settings)?;
         Ok(Self { writer, checkpoints })
     }
 

@@ -21,6 +21,7 @@ pub mod names;
 pub mod open;
 pub mod precheck;
 pub mod properties;
+mod queues;
 mod read;
 pub mod registry;
 pub mod settings;

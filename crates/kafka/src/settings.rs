@@ -3,6 +3,7 @@
 use crate::Error;
 use crate::clean_commit::RETRY_BACKOFF;
 use crate::properties;
+use crate::queues::{QUEUES_BYTES_MAX, Queues, RECORD_BYTES};
 use crate::registry::Registry;
 use config::pem::Pem;
 use config::{Acks, Compression, Delivery, Mechanism, Protocol, Secret, Switch};
@@ -25,15 +26,6 @@ const STATISTICS_INTERVAL: Duration = Duration::from_millis(500);
 const RECONNECT_BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// How long a broker may hold back an empty answer: what comes meanwhile is sent at once.
 const FETCH_WAIT_MAX: Duration = Duration::from_millis(500);
-/// What all lanes together may hold in the client's queues.
-const QUEUES_BYTES_MAX: u64 = 40 << 20;
-/// What one lane may hold at least.
-const QUEUE_BYTES_MIN: u64 = 5 << 20;
-/// What all lanes together may hold in the client's queues, in records: each costs some 600 bytes
-/// beside its key and value, most of them for its headers.
-const QUEUES_RECORDS_MAX: u64 = 48_000;
-/// What one lane may hold at least.
-const QUEUE_RECORDS_MIN: u64 = 4_000;
 /// Requests of one lane on their way to one broker. With idempotence the library sends one batch per
 /// partition at a time, and while the next is overdue its thread spins, unless a finished request
 /// waits behind these: few of them keep it asleep, and cost no throughput (`just bench kafka_lane`).
@@ -56,7 +48,7 @@ struct Inner {
     delivery: Delivery,
     acks: &'static str,
     compression: &'static str,
-    lanes: u8,
+    queues: Queues,
     record_bytes_max: u64,
     tells_watermarks: bool,
     registry: Option<Registry>,
@@ -74,7 +66,7 @@ impl Settings {
     /// # Errors
     /// A refused property, a secret that is not there, a file that cannot be read.
     pub fn new(task: &config::Task, folder: &Path) -> Result<Self, Error> {
-        Self::of("sink", &task.sink, task.lanes.0, folder)
+        Self::of("sink", &task.sink, &task.task, folder)
     }
 
     /// For the control log of a cluster, which the `control` part of a node spec describes.
@@ -85,11 +77,12 @@ impl Settings {
     ) -> Result<Self, Error> {
         let (brokers, security) = (brokers.to_vec(), security.clone());
         let sink = config::Sink { brokers, security, ..config::Sink::default() };
-        Self::of("control", &sink, 1, folder)
+        // No task has an empty name.
+        Self::of("control", &sink, "", folder)
     }
 
-    /// `part`: how problems name the part of the spec.
-    fn of(part: &str, sink: &config::Sink, lanes: u8, folder: &Path) -> Result<Self, Error> {
+    /// `part`: how problems name the part of the spec. `task`: whose producers share what they may hold.
+    fn of(part: &str, sink: &config::Sink, task: &str, folder: &Path) -> Result<Self, Error> {
         let refused = properties::check(&sink.properties);
         if !refused.is_empty() {
             let all: Vec<String> = refused.iter().map(ToString::to_string).collect();
@@ -124,7 +117,7 @@ impl Settings {
                 Compression::Snappy => "snappy",
                 Compression::Zstd => "zstd",
             },
-            lanes,
+            queues: Queues::of_task(task),
             record_bytes_max,
             tells_watermarks: sink.watermark_topic == Switch::On,
             registry: sink.registry.as_ref().map(|it| Registry::new(it, folder)).transpose()?,
@@ -158,6 +151,11 @@ impl Settings {
     #[must_use]
     pub fn registry(&self) -> Option<&Registry> {
         self.0.registry.as_ref()
+    }
+
+    /// What all producers of the task may hold together in this process.
+    pub(crate) fn queues(&self) -> &Queues {
+        &self.0.queues
     }
 
     pub(crate) fn brokers(&self) -> &str {
@@ -291,8 +289,9 @@ impl Settings {
         config.set("compression.type", self.0.compression);
         config.set("max.in.flight", REQUESTS_IN_FLIGHT_MAX.to_string());
         config.set("message.max.bytes", self.0.record_bytes_max.to_string());
+        // One client may have all that the task's clients may hold together.
         config.set("queue.buffering.max.kbytes", (self.queue_bytes_max() >> 10).to_string());
-        config.set("queue.buffering.max.messages", self.queue_records_max().to_string());
+        config.set("queue.buffering.max.messages", (QUEUES_BYTES_MAX / RECORD_BYTES).to_string());
         millis(&mut config, "message.timeout.ms", MESSAGE_TIMEOUT);
         millis(&mut config, "retry.backoff.ms", RETRY_BACKOFF);
         millis(&mut config, "retry.backoff.max.ms", RETRY_BACKOFF);
@@ -305,13 +304,7 @@ impl Settings {
 
     /// One record always fits.
     fn queue_bytes_max(&self) -> u64 {
-        let share = QUEUES_BYTES_MAX / u64::from(self.0.lanes.max(1));
-        share.max(QUEUE_BYTES_MIN).max(self.0.record_bytes_max + (1 << 20))
-    }
-
-    /// The library counts bytes of keys and values only; small records cost more than those.
-    fn queue_records_max(&self) -> u64 {
-        (QUEUES_RECORDS_MAX / u64::from(self.0.lanes.max(1))).max(QUEUE_RECORDS_MIN)
+        QUEUES_BYTES_MAX.max(self.0.record_bytes_max + (1 << 20))
     }
 }
 
@@ -535,20 +528,6 @@ mod tests {
         assert!(!none.acknowledges());
         assert_eq!(none.idempotent_checkpoints().get("acks"), Some("all"));
         assert!(settings(|sink| sink.acks = Acks::One).expect("valid").acknowledges());
-    }
-
-    #[test]
-    fn many_lanes_share_the_memory_of_the_queues() {
-        let limits = |lanes| {
-            let mut task = config::Task { task: "shop".into(), ..config::Task::default() };
-            task.sink.brokers = vec!["127.0.0.1:1".into()];
-            task.lanes.0 = lanes;
-            let config = Settings::new(&task, Path::new(".")).expect("valid").idempotent();
-            ["queue.buffering.max.kbytes", "queue.buffering.max.messages"]
-                .map(|name| config.get(name).expect("set").parse::<u64>().expect("a number"))
-        };
-        assert_eq!(limits(1), [40 << 10, 48_000]);
-        assert_eq!(limits(8), [5 << 10, 6_000]);
     }
 
     #[test]

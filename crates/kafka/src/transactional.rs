@@ -31,7 +31,7 @@ impl Transactional {
     pub(crate) fn open(settings: &Settings, seat: &Seat) -> Result<Self, Error> {
         let name = &seat.transactional_id;
         let config = settings.transactional(name);
-        let mut writer = Writer::new(&config, name.clone(), settings.record_bytes_max())?;
+        let mut writer = Writer::new(&config, name.clone(), settings)?;
         writer.producer().init_transactions(CALL_MAX).map_err(|error| {
             writer.transaction_error(&format!("opening transactions as `{name}`"), &error)
         })?;

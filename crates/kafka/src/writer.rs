@@ -3,6 +3,8 @@
 use crate::Error;
 use crate::client::{Deliveries, LostRecord, Watch};
 use crate::error::{is_fenced, is_missing_topic};
+use crate::queues::{RECORD_BYTES, Share};
+use crate::settings::Settings;
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
@@ -37,6 +39,11 @@ pub(crate) struct Writer {
     /// For messages; never a secret.
     name: String,
     sent: u64,
+    /// What they cost the library.
+    sent_bytes: u64,
+    share: Share,
+    /// So much may have been sent before it is looked again at what is delivered.
+    sent_bytes_max: u64,
     record_bytes_max: u64,
     failed: bool,
 }
@@ -45,7 +52,7 @@ impl Writer {
     pub(crate) fn new(
         config: &ClientConfig,
         name: String,
-        record_bytes_max: u64,
+        settings: &Settings,
     ) -> Result<Self, Error> {
         let made = Instant::now();
         let producer: BaseProducer<Watch> = config
@@ -67,7 +74,18 @@ impl Writer {
                 doing: "starting a thread".into(),
                 reason: error.to_string(),
             })?;
-        Ok(Self { producer, ended, made, name, sent: 0, record_bytes_max, failed: false })
+        Ok(Self {
+            producer,
+            ended,
+            made,
+            name,
+            sent: 0,
+            sent_bytes: 0,
+            share: settings.queues().share(),
+            sent_bytes_max: 0,
+            record_bytes_max: settings.record_bytes_max(),
+            failed: false,
+        })
     }
 
     pub(crate) fn producer(&self) -> &BaseProducer<Watch> {
@@ -128,6 +146,11 @@ impl Writer {
             };
             next.headers = Some(record.headers.iter().fold(headers, add));
         }
+        let cost = bytes as u64 + RECORD_BYTES;
+        while self.sent_bytes_max < self.sent_bytes + cost && !self.may_hold(cost) {
+            self.check()?;
+            self.wait_for_room();
+        }
         loop {
             match self.producer.send(next) {
                 Ok(()) => break,
@@ -145,10 +168,21 @@ impl Writer {
             }
         }
         self.sent += 1;
+        self.sent_bytes += cost;
         if self.sent.is_multiple_of(RECORDS_PER_CHECK) {
             self.check()?;
         }
         Ok(())
+    }
+
+    /// Whether there is room for so much more, by what is delivered and what the task's other clients hold.
+    /// A record that would be the only one always passes.
+    fn may_hold(&mut self, cost: u64) -> bool {
+        let delivered = self.deliveries().reported_bytes();
+        let held = self.sent_bytes - delivered;
+        let may = held == 0 || held + cost <= self.share.bytes() || self.share.grow(held + cost);
+        self.sent_bytes_max = delivered + self.share.bytes();
+        may
     }
 
     /// Waits until the queue has room for many records, or so long that it may have.
@@ -209,6 +243,8 @@ impl Writer {
             }
             self.deliveries().wait(self.sent, LOOK);
         }
+        self.share.shrink(0);
+        self.sent_bytes_max = 0;
         // The binding's commit waits 100 ms where it finds records that are reported but not freed.
         while self.producer.in_flight_count() != 0 && Instant::now() < until {
             thread::sleep(RELEASE);
