@@ -1,0 +1,8 @@
+//! Each format by its real consumer: what it makes of the records of a topic is the table of the source.
+
+#[path = "consumers/avro.rs"]
+mod avro;
+#[path = "consumers/flink.rs"]
+mod flink;
+#[path = "consumers/goods.rs"]
+mod goods;
