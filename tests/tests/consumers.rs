@@ -6,3 +6,7 @@ mod avro;
 mod flink;
 #[path = "consumers/goods.rs"]
 mod goods;
+#[path = "consumers/sink.rs"]
+mod sink;
+#[path = "consumers/beside.rs"]
+mod beside;

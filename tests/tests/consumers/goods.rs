@@ -26,7 +26,7 @@ pub(crate) struct Column {
     pub(crate) like: Like,
 }
 
-const TABLE: &str = "CREATE SCHEMA o; CREATE TYPE o.mood AS ENUM ('sad', 'so, so'); \
+pub(crate) const TABLE: &str = "CREATE SCHEMA o; CREATE TYPE o.mood AS ENUM ('sad', 'so, so'); \
      CREATE TABLE o.goods (id bigint PRIMARY KEY, small smallint, n int, ratio float8, part real, \
      price numeric(12,2), name text, code varchar(20), pad char(5), flag bool, day date, at timestamp, \
      brief timestamp(3), seen timestamptz, clock time(3), raw bytea, doc jsonb, ref uuid, mood o.mood, \
@@ -85,9 +85,7 @@ pub(crate) fn rows(sql: &mut Sql, columns: &[Column]) -> Rows {
         let texts = values.map(|text| text.map_or(Value::Null, Value::String));
         (id, columns.iter().zip(texts).map(|(column, text)| alike(column, text)).collect())
     };
-    let rows: Rows = rows.into_iter().map(row).collect();
-    assert!(30 < rows.len(), "enough rows are left to compare");
-    rows
+    rows.into_iter().map(row).collect()
 }
 
 /// A value in the one form in which it is compared.
@@ -108,6 +106,7 @@ pub(crate) fn alike(column: &Column, value: Value) -> Value {
 /// Compares, and names the first row and column that differs.
 #[track_caller]
 pub(crate) fn assert_same(found: &Rows, expected: &Rows, columns: &[Column]) {
+    assert!(30 < expected.len(), "enough rows are left to compare");
     for (id, row) in expected {
         let Some(found) = found.get(id) else { panic!("row {id} is missing") };
         for ((column, found), expected) in columns.iter().zip(found).zip(row) {

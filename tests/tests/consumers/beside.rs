@@ -1,0 +1,140 @@
+//! Debezium's own PostgreSQL connector beside ours on the same WAL.
+
+use serde_json::Value;
+use std::time::Duration;
+use tests::java::Connect;
+use tests::reader::{Record, Topics, count};
+use tests::scene::Scene;
+use tests::sql::{PASSWORD, ROLE};
+use tests::task::Spec;
+use tests::workload;
+
+/// A worker starts, finds its plugins, takes its snapshot and follows the stream.
+const WRITTEN_MAX: Duration = Duration::from_secs(180);
+
+/// Types that the table of the workload lacks, of extensions that come with the server.
+const EXTENSIONS: &str = "CREATE EXTENSION hstore; CREATE EXTENSION ltree; CREATE EXTENSION citext; \
+     CREATE TABLE shop.extended (id int PRIMARY KEY, a_hstore hstore, a_ltree ltree, a_citext citext, \
+     a_citexts citext[]); \
+     INSERT INTO shop.extended VALUES (1, '\"a\"=>\"1\", b=>NULL', 'Top.a', 'Ab', '{Ab,NULL}')";
+/// Keys, defaults and NOT NULL, old rows by key and in full.
+const TABLES: &str = "CREATE TABLE shop.plain (id bigint PRIMARY KEY, note text NOT NULL DEFAULT 'none', \
+     total numeric(12,2) DEFAULT 1.5, at timestamptz DEFAULT now(), flag bool NOT NULL DEFAULT false, \
+     big text, n int NOT NULL DEFAULT 7); ALTER TABLE shop.plain ALTER big SET STORAGE EXTERNAL; \
+     CREATE TABLE shop.whole (LIKE shop.plain INCLUDING ALL); \
+     ALTER TABLE shop.whole REPLICA IDENTITY FULL; \
+     CREATE TABLE shop.keyless (a int, b text); ALTER TABLE shop.keyless REPLICA IDENTITY FULL; \
+     INSERT INTO shop.plain (id, big) VALUES (1, repeat('x', 3000)); \
+     INSERT INTO shop.whole (id, big) VALUES (1, repeat('x', 3000)); \
+     INSERT INTO shop.keyless VALUES (1, 'a'), (1, 'a')";
+const CHANGES: &[&str] = &[
+    "UPDATE shop.kinds SET id = id + 1000 WHERE id = 0",
+    "UPDATE shop.kinds SET a_bool = NOT a_bool",
+    "UPDATE shop.extended SET a_citext = 'aB'",
+    "BEGIN; INSERT INTO shop.plain (id) VALUES (2), (3); INSERT INTO shop.whole (id) VALUES (2), (3); COMMIT",
+    "UPDATE shop.plain SET note = 'changed' WHERE id = 1",
+    "UPDATE shop.whole SET note = 'changed' WHERE id = 1",
+    "UPDATE shop.plain SET id = 20 WHERE id = 2",
+    "UPDATE shop.whole SET id = 20 WHERE id = 2",
+    "UPDATE shop.plain SET id = 10 WHERE id = 1",
+    "DELETE FROM shop.plain WHERE id = 3",
+    "DELETE FROM shop.whole WHERE id = 3",
+    "UPDATE shop.keyless SET b = 'b'",
+    "DELETE FROM shop.keyless",
+    "ALTER TABLE shop.plain ADD COLUMN more int",
+    "INSERT INTO shop.plain (id, more) VALUES (4, 4)",
+    "BEGIN; INSERT INTO shop.plain (id) VALUES (5); SAVEPOINT s; DELETE FROM shop.plain WHERE id = 4; \
+     ROLLBACK TO s; COMMIT",
+    "TRUNCATE shop.whole, shop.keyless",
+    "INSERT INTO shop.last VALUES (1)",
+];
+const COMPARED: &[&str] = &["kinds", "extended", "plain", "whole", "keyless"];
+
+#[test]
+fn debeziums_connector_writes_the_same_records_but_for_what_is_listed() {
+    let scene = Scene::new("beside", "postgres-15");
+    let mut sql = scene.sql();
+    workload::create(&mut sql);
+    [EXTENSIONS, TABLES, "CREATE TABLE shop.last (id int PRIMARY KEY)"]
+        .iter()
+        .for_each(|statements| sql.run(statements));
+    let prefix = format!("{}_theirs", scene.name);
+    let compared: Vec<_> = COMPARED.iter().map(|table| format!("shop.{table}")).collect();
+    let objects: Vec<_> = compared.iter().map(|table| format!("{{table: {table}}}")).collect();
+    let objects: Vec<_> = objects.iter().map(String::as_str).collect();
+    let ours = |name: &str, options: &str| {
+        let name = format!("{}_{name}", scene.name);
+        Spec::new(&name, &scene.postgres, &scene.name, &scene.kafka)
+            .sink("partitions: 1")
+            .sink(&format!("topic_prefix: {prefix}"))
+            .sink(&format!("format_options: {{schemas: true, {options}}}"))
+            .objects(&objects)
+    };
+    let specs = [ours("lossless", ""), ours("strict", "compat: strict")];
+    specs.iter().for_each(|spec| drop(scene.catch_up(spec)));
+
+    let (host, port) = scene.postgres.host_and_port();
+    let connector = format!(
+        "connector.class=io.debezium.connector.postgresql.PostgresConnector\n\
+         database.hostname={host}\n\
+         database.port={port}\n\
+         database.user={ROLE}\n\
+         database.password={PASSWORD}\n\
+         database.dbname={}\n\
+         topic.prefix={prefix}\n\
+         plugin.name=pgoutput\n\
+         slot.name=theirs_{}\n\
+         publication.name=theirs\n\
+         publication.autocreate.mode=filtered\n\
+         table.include.list={},shop.last\n\
+         skipped.operations=none\n\
+         poll.interval.ms=10\n\
+         topic.creation.default.replication.factor=1\n\
+         topic.creation.default.partitions=1\n",
+        scene.name,
+        scene.name,
+        compared.join(","),
+    );
+    let mut connect = Connect::start(scene.folder(), &scene.kafka, &[("theirs", connector)]);
+    let streams = format!("SELECT count(*) FROM pg_stat_replication r JOIN pg_replication_slots s ON s.active_pid = r.pid WHERE s.slot_name = 'theirs_{}'", scene.name);
+    let mut superuser = scene.superuser();
+    connect.await_true("Debezium's stream", WRITTEN_MAX, || superuser.value(&streams) == "1");
+    CHANGES.iter().for_each(|statements| sql.run(statements));
+    let last = format!("{prefix}.shop.last");
+    connect.await_true("Debezium's last record", WRITTEN_MAX, || count(&scene.kafka, &last) == 1);
+    drop(connect);
+    specs.iter().for_each(|spec| drop(scene.catch_up(spec)));
+
+    for spec in &specs {
+        for table in &compared {
+            let theirs = Topics::read(&scene.kafka, &format!("{prefix}.{table}")).records;
+            let ours = Topics::read(&scene.kafka, &format!("{}.{table}", spec.task())).records;
+            eprintln!("{} {table}: {} {}", spec.task(), theirs.len(), ours.len());
+            for (theirs, ours) in theirs.iter().zip(&ours) {
+                dump(&theirs.key_json(), &ours.key_json(), &format!("{table} key"));
+                dump(&theirs.json(), &ours.json(), &format!("{table} value"));
+                let h = |r: &Record| r.headers.iter().map(|(n, v)| format!("{n}={}", String::from_utf8_lossy(v))).collect::<Vec<_>>().join(";");
+                eprintln!("HEAD {} ||| {}", h(theirs), h(ours));
+            }
+        }
+    }
+    panic!();
+}
+
+fn dump(theirs: &Value, ours: &Value, path: &str) {
+    match (theirs, ours) {
+        (Value::Object(a), Value::Object(b)) => {
+            for (name, value) in a {
+                match b.get(name) { Some(other) => dump(value, other, &format!("{path}.{name}")), None => eprintln!("DIFF {path}.{name} ||| {value} ||| -") }
+            }
+            for (name, value) in b { if !a.contains_key(name) { eprintln!("DIFF {path}.{name} ||| - ||| {value}") } }
+        }
+        (Value::Array(a), Value::Array(b)) if a.iter().chain(b).any(|x| x.get("field").is_some()) => {
+            let field = |v: &Value| v["field"].as_str().unwrap_or("").to_owned();
+            for x in a { match b.iter().find(|y| field(y) == field(x)) { Some(y) => dump(x, y, &format!("{path}.{}", field(x))), None => eprintln!("DIFF {path}.{} ||| {x} ||| -", field(x)) } }
+            for x in b { if !a.iter().any(|y| field(y) == field(x)) { eprintln!("DIFF {path}.{} ||| - ||| {x}", field(x)) } }
+        }
+        _ if theirs != ours => eprintln!("DIFF {path} ||| {theirs} ||| {ours}"),
+        _ => {}
+    }
+}
