@@ -5,6 +5,7 @@ use crate::deadline::await_true;
 use crate::servers::{Server, repository};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -14,6 +15,8 @@ use std::time::Duration;
 
 /// Heap of a reader or worker: what a container of such a consumer has at least.
 const HEAP: &str = "-Xmx384m";
+/// A worker gives its tasks five seconds, and each of their producers thirty.
+const STOP_MAX: Duration = Duration::from_secs(60);
 /// They live for seconds.
 const COMPILER: &str = "-XX:TieredStopAtLevel=1";
 
@@ -144,6 +147,19 @@ impl Connect {
                 assert!(!log.contains(failed), "Kafka Connect before {what}:\n{log}");
             }
             ask()
+        });
+    }
+}
+
+impl Connect {
+    /// Ends it in order, so that all it has taken is written.
+    ///
+    /// # Panics
+    /// When it does not end in time.
+    pub fn stop(mut self) {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).expect("a child can be signalled");
+        await_true("the end of Kafka Connect", STOP_MAX, || {
+            self.child.try_wait().expect("a child can be asked").is_some()
         });
     }
 }

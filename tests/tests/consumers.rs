@@ -2,11 +2,13 @@
 
 #[path = "consumers/avro.rs"]
 mod avro;
+#[path = "consumers/beside.rs"]
+mod beside;
+#[path = "consumers/differences.rs"]
+mod differences;
 #[path = "consumers/flink.rs"]
 mod flink;
 #[path = "consumers/goods.rs"]
 mod goods;
 #[path = "consumers/sink.rs"]
 mod sink;
-#[path = "consumers/beside.rs"]
-mod beside;

@@ -15,8 +15,10 @@ const WRITTEN_MAX: Duration = Duration::from_secs(180);
 const LAST: i64 = 999_999;
 
 /// A table whose key has two columns, and whose old rows are logged by their key only.
-const PARTS: &str = "CREATE TABLE o.parts (place text, n int, amount numeric, note text, PRIMARY KEY (n, place))";
-const PARTS_ROWS: &str = "INSERT INTO o.parts SELECT 'p' || n % 3, n, n / 8.0, NULL FROM generate_series(1, 30) n";
+const PARTS: &str =
+    "CREATE TABLE o.parts (place text, n int, amount numeric, note text, PRIMARY KEY (n, place))";
+const PARTS_ROWS: &str =
+    "INSERT INTO o.parts SELECT 'p' || n % 3, n, n / 8.0, NULL FROM generate_series(1, 30) n";
 const PARTS_CHANGES: &[&str] = &[
     "UPDATE o.parts SET amount = -amount WHERE n % 2 = 0",
     "UPDATE o.parts SET place = 'moved' WHERE n % 5 = 0",
@@ -56,7 +58,6 @@ impl Target {
              primary.key.mode=record_key\n\
              schema.evolution=basic\n\
              collection.name.format=o.${{source.table}}\n\
-             header.converter=org.apache.kafka.connect.storage.StringConverter\n\
              consumer.override.isolation.level=read_committed\n\
              consumer.override.auto.offset.reset=earliest\n\
              consumer.override.metadata.max.age.ms=500\n\
@@ -93,7 +94,9 @@ fn avro_converters(registry: &Server) -> String {
 
 /// The other tables, in text.
 fn others(sql: &mut Sql) -> Vec<tests::sql::Row> {
-    let mut rows = sql.rows("SELECT n::text, place, trim_scale(amount::numeric)::text, note FROM o.parts ORDER BY 1, 2");
+    let mut rows = sql.rows(
+        "SELECT n::text, place, trim_scale(amount::numeric)::text, note FROM o.parts ORDER BY 1, 2",
+    );
     rows.extend(sql.rows("SELECT id::text, note FROM o.emptied ORDER BY 1"));
     rows
 }
@@ -121,8 +124,8 @@ fn debeziums_jdbc_sink_writes_the_tables_of_the_source() {
     let json = Spec::new(&name, &scene.postgres, &scene.name, &scene.kafka);
     let json = json.sink("partitions: 1").sink("format_options: {schemas: true}");
     let avro = scene.spec().sink("format: debezium-avro").sink("partitions: 1");
-    let avro = avro
-        .sink(&format!("registry: {{url: \"http://{}/apis/ccompat/v7\"}}", registry.address));
+    let avro =
+        avro.sink(&format!("registry: {{url: \"http://{}/apis/ccompat/v7\"}}", registry.address));
     let specs = [&json, &avro];
     specs.iter().for_each(|spec| drop(scene.catch_up(spec)));
     goods::change(&mut sql);
