@@ -15,10 +15,9 @@ const WRITTEN_MAX: Duration = Duration::from_secs(180);
 const LAST: i64 = 999_999;
 
 /// A table whose key has two columns, and whose old rows are logged by their key only.
-const PARTS: &str =
-    "CREATE TABLE o.parts (place text, n int, amount numeric, note text, PRIMARY KEY (n, place))";
+const PARTS: &str = "CREATE TABLE o.parts (place text, n int, amount numeric, shelf text, PRIMARY KEY (shelf, place))";
 const PARTS_ROWS: &str =
-    "INSERT INTO o.parts SELECT 'p' || n % 3, n, n / 8.0, NULL FROM generate_series(1, 30) n";
+    "INSERT INTO o.parts SELECT 'p' || n % 3, n, n / 8.0, 's' || n FROM generate_series(1, 30) n";
 const PARTS_CHANGES: &[&str] = &[
     "UPDATE o.parts SET amount = -amount WHERE n % 2 = 0",
     "UPDATE o.parts SET place = 'moved' WHERE n % 5 = 0",
@@ -95,7 +94,7 @@ fn avro_converters(registry: &Server) -> String {
 /// The other tables, in text.
 fn others(sql: &mut Sql) -> Vec<tests::sql::Row> {
     let mut rows = sql.rows(
-        "SELECT n::text, place, trim_scale(amount::numeric)::text, note FROM o.parts ORDER BY 1, 2",
+        "SELECT n::text, place, trim_scale(amount::numeric)::text, shelf FROM o.parts ORDER BY 1, 2",
     );
     rows.extend(sql.rows("SELECT id::text, note FROM o.emptied ORDER BY 1"));
     rows
@@ -132,8 +131,8 @@ fn debeziums_jdbc_sink_writes_the_tables_of_the_source() {
     PARTS_CHANGES.iter().for_each(|statement| sql.run(statement));
     sql.run("TRUNCATE o.emptied");
     sql.run(&format!(
-        "BEGIN; INSERT INTO o.goods (id) VALUES ({LAST}); INSERT INTO o.parts (place, n) VALUES \
-         ('last', {LAST}); INSERT INTO o.emptied VALUES ({LAST}); COMMIT"
+        "BEGIN; INSERT INTO o.goods (id) VALUES ({LAST}); INSERT INTO o.parts (place, shelf, n) VALUES \
+         ('last', 's', {LAST}); INSERT INTO o.emptied VALUES ({LAST}); COMMIT"
     ));
     specs.iter().for_each(|spec| drop(scene.catch_up(spec)));
 
