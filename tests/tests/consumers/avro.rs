@@ -146,10 +146,10 @@ fn apicurio_reads_debezium_avro_as_debezium_json() {
         assert_eq!(found.key.is_some(), expected.key.is_some());
         assert_eq!(found.value.is_some(), expected.value.is_some());
         if expected.key.is_some() {
-            compare(answers.next().expect("an answer"), &expected.key_json());
+            compare(&answers.next().expect("an answer"), &expected.key_json());
         }
         if expected.value.is_some() {
-            compare(answers.next().expect("an answer"), &expected.json());
+            compare(&answers.next().expect("an answer"), &expected.json());
         }
     }
     assert!(3 * COLUMNS.len() < found.len(), "enough was compared");
@@ -157,7 +157,7 @@ fn apicurio_reads_debezium_avro_as_debezium_json() {
 
 /// Data and schema of Kafka Connect are those of the JSON; the bare record has the same values.
 #[track_caller]
-fn compare(found: Value, expected: &Value) {
+fn compare(found: &Value, expected: &Value) {
     let mut generic = found["generic"].clone();
     nameless(&mut generic);
     assert_eq!(timeless(generic), timeless(expected["payload"].clone()));

@@ -212,7 +212,11 @@ impl Walk<'_> {
                     self.note(&place, "of its snapshot".into(), "of our snapshot".into());
                 }
                 Some(ours) => {
-                    self.note(&place, code(Some(&value.to_string())), code(Some(&ours.to_string())))
+                    self.note(
+                        &place,
+                        code(Some(&value.to_string())),
+                        code(Some(&ours.to_string())),
+                    );
                 }
             }
         }
