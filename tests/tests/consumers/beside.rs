@@ -5,9 +5,10 @@ use std::time::Duration;
 use tests::java::Connect;
 use tests::reader::{Topics, count};
 use tests::scene::Scene;
+use tests::seed::full;
 use tests::sql::{PASSWORD, ROLE};
 use tests::task::Spec;
-use tests::workload;
+use tests::workload::{self, Pace, Workload};
 
 /// A worker starts, finds its plugins, takes its snapshot and follows the stream.
 const WRITTEN_MAX: Duration = Duration::from_secs(180);
@@ -46,35 +47,19 @@ const CHANGES: &[&str] = &[
     "BEGIN; INSERT INTO shop.plain (id) VALUES (5); SAVEPOINT s; DELETE FROM shop.plain WHERE id = 4; \
      ROLLBACK TO s; COMMIT",
     "TRUNCATE shop.whole, shop.keyless",
-    "INSERT INTO shop.last VALUES (1)",
 ];
 const COMPARED: &[&str] = &["kinds", "extended", "plain", "whole", "keyless"];
+/// Tables of the random workload that have a topic in both, and are not partitioned.
+const BUSY: &[&str] = &["orders", "lines", "events", "stock", "documents", "scratch_b"];
+const SEED: u64 = 20;
+/// Transactions of the random workload.
+const SHORT: u64 = 60;
+const LONG: u64 = 2000;
 
-#[test]
-fn debeziums_connector_writes_the_same_records_but_for_what_is_listed() {
-    let scene = Scene::new("beside", "postgres-15");
-    let mut sql = scene.sql();
-    workload::create(&mut sql);
-    [EXTENSIONS, TABLES, "CREATE TABLE shop.last (id int PRIMARY KEY)"]
-        .iter()
-        .for_each(|statements| sql.run(statements));
-    let prefix = format!("{}_theirs", scene.name);
-    let compared: Vec<_> = COMPARED.iter().map(|table| format!("shop.{table}")).collect();
-    let objects: Vec<_> = compared.iter().map(|table| format!("{{table: {table}}}")).collect();
-    let objects: Vec<_> = objects.iter().map(String::as_str).collect();
-    let ours = |name: &str, options: &str| {
-        let name = format!("{}_{name}", scene.name);
-        Spec::new(&name, &scene.postgres, &scene.name, &scene.kafka)
-            .sink("partitions: 1")
-            .sink(&format!("topic_prefix: {prefix}"))
-            .sink(&format!("format_options: {{schemas: true, {options}}}"))
-            .objects(&objects)
-    };
-    let specs = [ours("lossless", ""), ours("strict", "compat: strict")];
-    specs.iter().for_each(|spec| drop(scene.catch_up(spec)));
-
+/// Settings of Debezium's connector on the database of a scene.
+fn connector(scene: &Scene, prefix: &str, tables: &[String]) -> String {
     let (host, port) = scene.postgres.host_and_port();
-    let connector = format!(
+    format!(
         "connector.class=io.debezium.connector.postgresql.PostgresConnector\n\
          database.hostname={host}\n\
          database.port={port}\n\
@@ -93,8 +78,35 @@ fn debeziums_connector_writes_the_same_records_but_for_what_is_listed() {
          topic.creation.default.partitions=1\n",
         scene.name,
         scene.name,
-        compared.join(","),
-    );
+        tables.join(","),
+    )
+}
+
+#[test]
+fn debeziums_connector_writes_the_same_records_but_for_what_is_listed() {
+    let scene = Scene::new("beside", "postgres-15");
+    let mut sql = scene.sql();
+    workload::create(&mut sql);
+    [EXTENSIONS, TABLES, "CREATE TABLE shop.last (id int PRIMARY KEY)"]
+        .iter()
+        .for_each(|statements| sql.run(statements));
+    let prefix = format!("{}_theirs", scene.name);
+    let compared: Vec<_> =
+        COMPARED.iter().chain(BUSY).map(|table| format!("shop.{table}")).collect();
+    let objects: Vec<_> = compared.iter().map(|table| format!("{{table: {table}}}")).collect();
+    let objects: Vec<_> = objects.iter().map(String::as_str).collect();
+    let ours = |name: &str, options: &str| {
+        let name = format!("{}_{name}", scene.name);
+        Spec::new(&name, &scene.postgres, &scene.name, &scene.kafka)
+            .sink("partitions: 1")
+            .sink(&format!("topic_prefix: {prefix}"))
+            .sink(&format!("format_options: {{schemas: true, {options}}}"))
+            .objects(&objects)
+    };
+    let specs = [ours("lossless", ""), ours("strict", "compat: strict")];
+    specs.iter().for_each(|spec| drop(scene.catch_up(spec)));
+
+    let connector = connector(&scene, &prefix, &compared);
     let mut connect = Connect::start(scene.folder(), &scene.kafka, &[("theirs", connector)]);
     let streams = format!(
         "SELECT count(*) FROM pg_stat_replication r JOIN pg_replication_slots s ON s.active_pid = r.pid \
@@ -104,6 +116,14 @@ fn debeziums_connector_writes_the_same_records_but_for_what_is_listed() {
     let mut superuser = scene.superuser();
     connect.await_true("Debezium's stream", WRITTEN_MAX, || superuser.value(&streams) == "1");
     CHANGES.iter().for_each(|statements| sql.run(statements));
+    specs.iter().for_each(|spec| drop(scene.catch_up(spec)));
+    // The workload changes the table of many types, too, to values of which the table of differences has no list.
+    let topic = |spec: &Spec| format!("{}.shop.kinds", spec.task());
+    let kinds = usize::try_from(count(&scene.kafka, &topic(&specs[0]))).expect("a count");
+    let workload = Workload::start(&scene, SEED, Pace::default());
+    workload.await_committed(if full() { LONG } else { SHORT });
+    workload.stop();
+    sql.run("INSERT INTO shop.last VALUES (1)");
     let last = format!("{prefix}.shop.last");
     connect.await_true("Debezium's last record", WRITTEN_MAX, || count(&scene.kafka, &last) == 1);
     // What it has sent to other topics may still be on its way.
@@ -118,7 +138,8 @@ fn debeziums_connector_writes_the_same_records_but_for_what_is_listed() {
             let (theirs, ours) = (of(&prefix), of(spec.task()));
             assert_eq!(theirs.len(), ours.len(), "records of {table}");
             assert!(!ours.is_empty(), "records of {table}");
-            for (theirs, ours) in theirs.iter().zip(&ours) {
+            let most = if table == "shop.kinds" { kinds } else { ours.len() };
+            for (theirs, ours) in theirs.iter().zip(&ours).take(most) {
                 differences.of_records(mode, theirs, ours);
             }
         }
