@@ -177,7 +177,11 @@ pub(crate) fn array_text(lengths: &[u64], items: &[Option<String>]) -> String {
 }
 
 /// A float by its bits.
-pub(crate) fn float(text: &str) -> String {
+///
+/// # Panics
+/// When the text is no number.
+#[must_use]
+pub fn float(text: &str) -> String {
     match text {
         "NaN" | "Infinity" | "-Infinity" => text.into(),
         _ => format!("{:?}", text.parse::<f64>().expect("a number")),

@@ -13,6 +13,7 @@ pub mod decode;
 pub mod disk;
 pub mod event;
 pub mod form;
+pub mod java;
 pub mod lan;
 pub mod network;
 pub mod probe;

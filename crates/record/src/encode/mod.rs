@@ -83,7 +83,6 @@ impl Rendered {
         schemas.value.language.frame(ids.value, &mut self.value);
         if let (Some(key), Some(id)) = (&schemas.key, ids.key) {
             key.language.frame(id, &mut self.key);
-            key.language.frame(id, &mut self.header);
         }
     }
 }

@@ -52,7 +52,7 @@ impl Render for Encoder {
         }
         if let Some(row) = &event.other_key {
             out.header_name = Some(words::other_key_header(event.action));
-            template.key(columns, plan.key(), row, work, &mut out.header)?;
+            columns.object(plan.key(), row, work, &mut out.header)?;
         }
         let out = &mut out.value;
         out.extend_from_slice(&template.value_open);

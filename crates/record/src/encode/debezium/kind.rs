@@ -128,7 +128,6 @@ fn text_named(name: &'static str) -> Option<Described> {
 }
 
 fn base(type_: &Type, modifier: i32, options: &FormatOptions) -> Option<Described> {
-    let strict = options.compat == Fidelity::Strict;
     match type_.oid {
         oid::BOOL => described(Kind::Bool, Schema::of("boolean")),
         oid::BIT | oid::VARBIT => bits(modifier),
@@ -155,7 +154,7 @@ fn base(type_: &Type, modifier: i32, options: &FormatOptions) -> Option<Describe
         oid::JSON | oid::JSONB => text_named("io.debezium.data.Json"),
         oid::XML => text_named("io.debezium.data.Xml"),
         oid::UUID => text_named("io.debezium.data.Uuid"),
-        oid::TSVECTOR if !strict => text_named("io.debezium.data.Tsvector"),
+        oid::TSVECTOR => text_named("io.debezium.data.Tsvector"),
         oid::POINT => described(Kind::Point, Schema::point()),
         oid::TEXT | oid::VARCHAR | oid::BPCHAR | oid::NAME | oid::CHAR => text(),
         oid::INET | oid::CIDR | oid::MACADDR | MACADDR8 => text(),

@@ -10,12 +10,21 @@ use crate::encode::clock::{
 use crate::json;
 use config::Fidelity;
 
-/// `PGStatement.DATE_POSITIVE_INFINITY` and `…NEGATIVE…` of the JDBC driver, in whatever unit.
-pub(super) const STRICT_INFINITY: [i64; 2] =
-    [-9_223_372_036_832_400_000, 9_223_372_036_825_200_000];
+/// `PGStatement.DATE_POSITIVE_INFINITY` and `…NEGATIVE…` of the JDBC driver: what Debezium takes for microseconds (and, here, for
+/// nanoseconds).
+const STRICT_INFINITY: [i64; 2] = [-9_223_372_036_832_400_000, 9_223_372_036_825_200_000];
 /// PostgreSQL's infinite dates counted from 1970, with Debezium's overflow.
 pub(super) const STRICT_INFINITE_DAY: [i32; 2] = [-2_147_472_691, -2_147_472_692];
 const STRICT_INFINITE_ISO: [&str; 2] = ["-5877611-06-22Z", "-5877611-06-21Z"];
+
+/// Debezium's number for an infinite timestamp.
+pub(super) fn strict_infinity(positive: bool, unit: Unit) -> i64 {
+    let micros = STRICT_INFINITY[usize::from(positive)];
+    match unit {
+        Unit::Millis => micros / 1000,
+        Unit::Micros | Unit::Nanos | Unit::Iso => micros,
+    }
+}
 
 /// Writes a date: days since 1970, or ISO 8601.
 pub(super) fn date(
@@ -68,7 +77,7 @@ pub(super) fn timestamp(
         match (fidelity, unit) {
             (Fidelity::Lossless, _) | (Fidelity::Strict, Unit::Iso) => json::string(text, out)?,
             (Fidelity::Strict, Unit::Millis | Unit::Micros | Unit::Nanos) => {
-                json::integer(STRICT_INFINITY[usize::from(positive)], out);
+                json::integer(strict_infinity(positive, unit), out);
             }
         }
         return Ok(());

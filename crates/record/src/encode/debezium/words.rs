@@ -14,7 +14,9 @@ pub(super) fn op(action: Action) -> &'static str {
     }
 }
 
-/// The header that holds the other key of a row whose key has changed.
+/// The header that holds the other key of a row whose key has changed. Kafka Connect has a converter of its own for headers,
+/// and its default one writes a struct as bare JSON, whatever the formats of key and value are; the key with its schema would be a map
+/// of several types to it, at which Debezium's JDBC sink stops.
 pub(super) fn other_key_header(action: Action) -> &'static str {
     match action {
         Action::Delete => "__debezium.newkey",

@@ -112,7 +112,7 @@ impl Render for Encoder {
         }
         if let Some(row) = &event.other_key {
             out.header_name = Some(words::other_key_header(event.action));
-            template.key(plan.key(), row, work, &mut out.header)?;
+            plan.columns.object(plan.key(), row, work, &mut out.header)?;
         }
         let out = &mut out.value;
         for row in [words::before(event), event.after] {

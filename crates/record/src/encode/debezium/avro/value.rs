@@ -184,7 +184,7 @@ fn timestamp(text: &[u8], unit: Unit, fidelity: Fidelity) -> Result<i64, ValueEr
             let (day, micros) = clock::day_and_time(text)?;
             time::in_unit(time::since_1970(day, micros)?, unit)
         }
-        (Some(positive), Fidelity::Strict) => Ok(time::STRICT_INFINITY[usize::from(positive)]),
+        (Some(positive), Fidelity::Strict) => Ok(time::strict_infinity(positive, unit)),
         (Some(_), Fidelity::Lossless) => Err(ValueError::OutOfRange(INFINITE)),
     }
 }

@@ -1,0 +1,201 @@
+//! Avro: DTS's by its published schema with Avro's own library; Debezium's by Apicurio's deserializer and
+//! converter.
+
+use crate::goods::{self, COLUMNS, Column, Like, Rows, alike, columns_but};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+use tests::java;
+use tests::reader::Topics;
+use tests::scene::Scene;
+use tests::servers::{Server, repository};
+use tests::task::Spec;
+
+#[test]
+fn the_published_schema_of_dts_reads_dts_avro() {
+    let scene = Scene::new("dts_java", "postgres-15");
+    let mut sql = scene.sql();
+    goods::create(&mut sql);
+    let spec = scene.spec().sink("format: dts-avro").sink("partitions: 1");
+    scene.catch_up(&spec);
+    goods::change(&mut sql);
+    scene.catch_up(&spec);
+    let columns = columns_but(&[("flag", "BOOLEAN", "flag::text", Like::Text)]);
+    let expected = goods::rows(&mut sql, &columns);
+
+    let schema = repository().join("crates/record/src/encode/dts/record.avsc");
+    let schema = schema.to_str().expect("a path in UTF-8");
+    let records = scene.topics().records;
+    let lines: Vec<_> = records.iter().map(|record| java::line(record.value.as_deref())).collect();
+    let answers = java::answers("avro", "Avro", &["schema", schema], &lines);
+    let mut rows = Rows::new();
+    for record in &answers {
+        let before = image(record, "beforeImages", &columns);
+        let after = image(record, "afterImages", &columns);
+        let shape = (before.is_some(), after.is_some());
+        match record["operation"].as_str() {
+            Some("INIT" | "INSERT") => assert_eq!(shape, (false, true), "{record}"),
+            Some("UPDATE") => assert_eq!(shape, (true, true), "{record}"),
+            Some("DELETE") => assert_eq!(shape, (true, false), "{record}"),
+            _ => panic!("{record}"),
+        }
+        if let Some((id, row)) = before {
+            assert_eq!(rows.remove(&id), Some(row), "row {id} is taken back as it was");
+        }
+        if let Some((id, row)) = after {
+            assert_eq!(rows.insert(id, row), None, "row {id} came twice");
+        }
+    }
+    goods::assert_same(&rows, &expected, &columns);
+}
+
+/// A row of a record by the names of its fields.
+fn image(record: &Value, member: &str, columns: &[Column]) -> Option<(i64, Vec<Value>)> {
+    let values = record[member].as_array()?;
+    let names = record["fields"].as_array().expect("fields").iter().map(|field| &field["name"]);
+    assert!(names.eq(columns.iter().map(|column| column.name)), "{}", record["fields"]);
+    let value = |(column, value): (&Column, &Value)| alike(column, text(value));
+    let row: Vec<_> = columns.iter().zip(values).map(value).collect();
+    let id = row[0].as_str().and_then(|id| id.parse().ok()).expect("a key");
+    Some((id, row))
+}
+
+/// A value of DTS as the server's text.
+fn text(value: &Value) -> Value {
+    let inner = &value["value"];
+    let bytes = || STANDARD.decode(inner.as_str().expect("base64")).expect("base64");
+    match value["@type"].as_str() {
+        None => Value::Null,
+        Some("Integer" | "Decimal" | "TextObject") => inner.clone(),
+        Some("Character") => String::from_utf8(bytes()).expect("UTF-8").into(),
+        Some("Float") => inner.as_str().map_or_else(|| inner.to_string(), Into::into).into(),
+        Some("DateTime") => moment(value).into(),
+        Some("TimestampWithTimeZone") => {
+            assert_eq!(value["timezone"], "+00:00");
+            moment(inner).into()
+        }
+        Some("BinaryObject") if value["type"] == "JSON" => {
+            String::from_utf8(bytes()).expect("UTF-8").into()
+        }
+        Some("BinaryObject") => {
+            let hex = bytes().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+            format!("\\x{hex}").into()
+        }
+        Some(_) => panic!("{value}"),
+    }
+}
+
+/// A date, a time with milliseconds, or both with microseconds.
+fn moment(at: &Value) -> String {
+    let part = |name: &str| at[name].as_i64();
+    let day = part("year").map(|year| {
+        let (month, day) = (part("month").expect("a month"), part("day").expect("a day"));
+        format!("{year:04}-{month:02}-{day:02}")
+    });
+    let clock = part("hour").map(|hour| {
+        let micros = part("millis").expect("a fraction");
+        let (minute, second) = (part("minute").expect("minutes"), part("second").expect("seconds"));
+        (format!("{hour:02}:{minute:02}:{second:02}"), micros)
+    });
+    match (day, clock) {
+        (Some(day), Some((clock, micros))) => format!("{day} {clock}.{micros:06}"),
+        (Some(day), None) => day,
+        (None, Some((clock, micros))) => format!("{clock}.{:03}", micros / 1000),
+        (None, None) => panic!("no moment: {at}"),
+    }
+}
+
+#[test]
+fn apicurio_reads_debezium_avro_as_debezium_json() {
+    let scene = Scene::new("serde", "postgres-15");
+    let registry = Server::start("registry");
+    let mut sql = scene.sql();
+    goods::create(&mut sql);
+    // Two tasks over one database: their records may differ in their clocks and names only.
+    let json =
+        Spec::new(&format!("{}_json", scene.name), &scene.postgres, &scene.name, &scene.kafka);
+    let json =
+        json.sink("partitions: 1").sink("topic_prefix: p").sink("format_options: {schemas: true}");
+    let avro = scene
+        .spec()
+        .sink("format: debezium-avro")
+        .sink("partitions: 1")
+        .sink("topic_prefix: p")
+        .sink(&format!("registry: {{url: \"http://{}/apis/ccompat/v7\"}}", registry.address));
+    scene.catch_up(&avro);
+    scene.catch_up(&json);
+    goods::change(&mut sql);
+    sql.run("TRUNCATE o.goods");
+    scene.catch_up(&avro);
+    scene.catch_up(&json);
+
+    let of = |task: &str| Topics::read(&scene.kafka, &format!("{task}.o.goods")).records;
+    let (expected, found) = (of(json.task()), of(&scene.name));
+    assert_eq!(found.len(), expected.len());
+    let both = found.iter().flat_map(|record| {
+        let line = |part: &str, bytes: &Option<Vec<u8>>| {
+            let bytes = bytes.as_ref()?;
+            Some(format!("{} {part} {}", record.topic, STANDARD.encode(bytes)))
+        };
+        [line("key", &record.key), line("value", &record.value)]
+    });
+    let lines: Vec<_> = both.flatten().collect();
+    let url = format!("http://{}/apis/registry/v2", registry.address);
+    let mut answers = java::answers("avro", "Avro", &["registry", &url], &lines).into_iter();
+    for (found, expected) in found.iter().zip(&expected) {
+        assert_eq!(found.key.is_some(), expected.key.is_some());
+        assert_eq!(found.value.is_some(), expected.value.is_some());
+        if expected.key.is_some() {
+            compare(&answers.next().expect("an answer"), &expected.key_json());
+        }
+        if expected.value.is_some() {
+            compare(&answers.next().expect("an answer"), &expected.json());
+        }
+    }
+    assert!(3 * COLUMNS.len() < found.len(), "enough was compared");
+}
+
+/// Data and schema of Kafka Connect are those of the JSON; the bare record has the same values.
+#[track_caller]
+fn compare(found: &Value, expected: &Value) {
+    let mut generic = found["generic"].clone();
+    nameless(&mut generic);
+    assert_eq!(timeless(generic), timeless(expected["payload"].clone()));
+    assert_eq!(timeless(found["payload"].clone()), timeless(expected["payload"].clone()));
+    assert_eq!(found["schema"], expected["schema"]);
+}
+
+fn nameless(value: &mut Value) {
+    if let Some(members) = value.as_object_mut() {
+        members.remove("@type");
+        members.values_mut().for_each(nameless);
+    }
+    if let Some(items) = value.as_array_mut() {
+        items.iter_mut().for_each(nameless);
+    }
+}
+
+/// Without what differs between two runs: when they began, and when they handled the event.
+fn timeless(mut event: Value) -> Value {
+    for row in ["before", "after"] {
+        // Java has more digits for the smallest numbers of 32 bits than PostgreSQL.
+        if let Some(part) = event[row]["part"].as_f64() {
+            #[allow(clippy::cast_possible_truncation, reason = "it is one of 32 bits")]
+            let part = part as f32;
+            event[row]["part"] = part.into();
+        }
+    }
+    for member in ["ts_ms", "ts_us", "ts_ns"] {
+        if event.get("op").is_some() {
+            event[member] = Value::Null;
+        }
+        if event["op"] == "r" {
+            event["source"][member] = Value::Null;
+            event["source"]["lsn"] = Value::Null;
+        }
+    }
+    if let Some(source) = event.get_mut("source").and_then(Value::as_object_mut) {
+        source.remove("sequence");
+    }
+    event
+}

@@ -1,0 +1,294 @@
+//! Where our Debezium JSON differs from Debezium's own: found record by record, and compared with the table of
+//! `docs/debezium-differences.md`, which gives each its reason. `UPDATE=1` writes the table anew and keeps the reasons.
+
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use tests::reader::Record;
+use tests::servers::repository;
+
+/// The option `compat` of our task.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Mode {
+    Lossless,
+    Strict,
+}
+
+/// Debezium's text and ours; one of them is [`ABSENT`] where it has no such member.
+type Pair = (String, String);
+
+/// By place: what was found under each mode.
+#[derive(Debug, Default)]
+pub(crate) struct Differences {
+    found: BTreeMap<String, BTreeMap<Mode, BTreeSet<Pair>>>,
+}
+
+/// What stands before the table and behind it.
+const START: &str = "<!-- found by tests/tests/consumers/beside.rs; UPDATE=1 writes it anew, and keeps the reasons -->\n";
+const END: &str = "\n<!-- end -->";
+const SNAPSHOT: &str = ", snapshot";
+const ABSENT: &str = "—";
+/// Of a row of the snapshot: each of two snapshots has its own.
+const OF_SNAPSHOT: [&str; 6] = ["ts_ms", "ts_us", "ts_ns", "txId", "lsn", "sequence"];
+/// Longer texts are cut for the table.
+const TEXT_MAX: usize = 48;
+
+impl Differences {
+    /// Compares two records of the same change.
+    pub(crate) fn of_records(&mut self, mode: Mode, theirs: &Record, ours: &Record) {
+        let mut walk = Walk { differences: self, mode, suffix: "" };
+        walk.values("key", &theirs.key_json(), &ours.key_json());
+        walk.headers(theirs, ours);
+        let (theirs, ours) = (theirs.json(), ours.json());
+        walk.values("value: schema", &theirs["schema"], &ours["schema"]);
+        let (theirs, ours) = (&theirs["payload"], &ours["payload"]);
+        if ours["op"] == "r" {
+            walk.suffix = SNAPSHOT;
+        }
+        walk.envelope(theirs, ours);
+    }
+
+    fn note(&mut self, place: String, mode: Mode, pair: Pair) {
+        self.found.entry(place).or_default().entry(mode).or_default().insert(pair);
+    }
+
+    /// Compares what was found with the documentation.
+    ///
+    /// # Panics
+    /// When a difference is not listed there, has no reason, or is gone.
+    pub(crate) fn assert_documented(&self) {
+        let path = repository().join("docs/debezium-differences.md");
+        let text = fs::read_to_string(&path).expect("docs/debezium-differences.md");
+        let (before, rest) = text.split_once(START).expect("where the table begins");
+        let (shown, after) = rest.split_once(END).expect("where the table ends");
+        let table = self.table(&reasons(shown));
+        let update = std::env::var_os("UPDATE").is_some();
+        if update {
+            fs::write(&path, format!("{before}{START}{table}{END}{after}")).expect("written");
+        }
+        let shown = if update { table.as_str() } else { shown };
+        let lines = |text: &str| text.lines().map(str::to_owned).collect::<BTreeSet<_>>();
+        let (shown, found) = (lines(shown), lines(&table));
+        let unlisted: Vec<_> = found.difference(&shown).collect();
+        let gone: Vec<_> = shown.difference(&found).collect();
+        assert!(
+            unlisted.is_empty() && gone.is_empty() && !table.contains(NO_REASON),
+            "docs/debezium-differences.md does not say what was found (UPDATE=1 writes it).\nFound, and not \\
+             listed so: {unlisted:#?}\nListed, and not found so: {gone:#?}"
+        );
+    }
+
+    fn table(&self, reasons: &BTreeMap<String, String>) -> String {
+        let mut lines = vec![
+            "| Where | `compat` | Debezium → Distributary | Reason |".to_owned(),
+            "|---|---|---|---|".to_owned(),
+        ];
+        for (place, modes) in &self.found {
+            // Said once where the snapshot differs as the stream does.
+            let stream = place.strip_suffix(SNAPSHOT).and_then(|stream| self.found.get(stream));
+            if stream == Some(modes) {
+                continue;
+            }
+            let of = |mode: Mode| modes.get(&mode);
+            let rows = match (of(Mode::Lossless), of(Mode::Strict)) {
+                (Some(lossless), Some(strict)) if lossless == strict => vec![("both", lossless)],
+                (lossless, strict) => {
+                    let lossless = lossless.map(|pairs| ("lossless", pairs));
+                    lossless.into_iter().chain(strict.map(|pairs| ("strict", pairs))).collect()
+                }
+            };
+            for (mode, pairs) in rows {
+                let pairs: Vec<_> =
+                    pairs.iter().map(|(theirs, ours)| format!("{theirs} → {ours}")).collect();
+                let reason = reasons.get(&format!("{place} | {mode}"));
+                let reason = reason.map_or(NO_REASON, String::as_str);
+                lines.push(format!("| {place} | {mode} | {} | {reason} |", pairs.join("<br>")));
+            }
+        }
+        lines.join("\n")
+    }
+}
+
+const NO_REASON: &str = "no reason given";
+
+/// The reasons of a table, by place and mode.
+fn reasons(table: &str) -> BTreeMap<String, String> {
+    let row = |line: &str| {
+        // A `|` in a cell is escaped, so that these are cells.
+        let cells: Vec<_> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [place, mode, _, reason] = cells[..] else { return None };
+        Some((format!("{place} | {mode}"), reason.to_owned()))
+    };
+    table.lines().skip(2).filter_map(row).collect()
+}
+
+struct Walk<'a> {
+    differences: &'a mut Differences,
+    mode: Mode,
+    /// What is said of the place.
+    suffix: &'static str,
+}
+
+impl Walk<'_> {
+    fn note(&mut self, place: &str, theirs: String, ours: String) {
+        let place = format!("{place}{}", self.suffix);
+        self.differences.note(place, self.mode, (theirs, ours));
+    }
+
+    fn headers(&mut self, theirs: &Record, ours: &Record) {
+        let names = |record: &Record| {
+            record.headers.iter().map(|(name, _)| name.clone()).collect::<BTreeSet<_>>()
+        };
+        for name in &(&names(theirs) | &names(ours)) {
+            let (theirs, ours) = (theirs.header(name), ours.header(name));
+            // Values that are the run's own.
+            let shown =
+                |value: &Option<String>| value.as_ref().map_or(ABSENT, |_| "written").to_owned();
+            if theirs.is_some() != ours.is_some() {
+                self.note(&format!("header `{name}`"), shown(&theirs), shown(&ours));
+            } else if theirs != ours {
+                self.note(
+                    &format!("header `{name}`"),
+                    code(theirs.as_deref()),
+                    code(ours.as_deref()),
+                );
+            }
+        }
+    }
+
+    fn envelope(&mut self, theirs: &Value, ours: &Value) {
+        let (Some(theirs), Some(ours)) = (theirs.as_object(), ours.as_object()) else {
+            self.values("value", theirs, ours);
+            return;
+        };
+        for name in theirs.keys().chain(ours.keys().filter(|name| !theirs.contains_key(*name))) {
+            let none = Value::Null;
+            let (theirs, ours) =
+                (theirs.get(name).unwrap_or(&none), ours.get(name).unwrap_or(&none));
+            match name.as_str() {
+                // When each of the two handled the event.
+                "ts_ms" | "ts_us" | "ts_ns" => assert!(theirs.is_i64() && ours.is_i64()),
+                "before" | "after" => self.row(theirs, ours),
+                "source" => self.source(theirs, ours),
+                name => self.values(name, theirs, ours),
+            }
+        }
+    }
+
+    fn row(&mut self, theirs: &Value, ours: &Value) {
+        let (Some(theirs), Some(ours)) = (theirs.as_object(), ours.as_object()) else {
+            self.values("row", theirs, ours);
+            return;
+        };
+        for (name, value) in ours {
+            match theirs.get(name) {
+                Some(theirs) if value == theirs => {}
+                Some(theirs) => {
+                    self.note(
+                        &kind(name),
+                        code(Some(&theirs.to_string())),
+                        code(Some(&value.to_string())),
+                    );
+                }
+                None => self.note(&kind(name), ABSENT.into(), "written".into()),
+            }
+        }
+        for name in theirs.keys().filter(|name| !ours.contains_key(*name)) {
+            self.note(&kind(name), "written".into(), ABSENT.into());
+        }
+    }
+
+    fn source(&mut self, theirs: &Value, ours: &Value) {
+        for (name, value) in theirs.as_object().expect("a source") {
+            let place = format!("`source.{name}`");
+            match ours.get(name) {
+                None => self.note(&place, "written".into(), ABSENT.into()),
+                Some(ours) if ours == value => {}
+                Some(_) if name == "version" => {
+                    self.note(&place, "its version".into(), "our version".into());
+                }
+                Some(Value::Null) => self.note(&place, "written".into(), "`null`".into()),
+                Some(_) if !self.suffix.is_empty() && OF_SNAPSHOT.contains(&name.as_str()) => {
+                    self.note(&place, "of its snapshot".into(), "of our snapshot".into());
+                }
+                Some(ours) => {
+                    self.note(
+                        &place,
+                        code(Some(&value.to_string())),
+                        code(Some(&ours.to_string())),
+                    );
+                }
+            }
+        }
+        let more = ours.as_object().expect("a source").keys();
+        for name in more.filter(|name| theirs.get(name.as_str()).is_none()) {
+            self.note(&format!("`source.{name}`"), ABSENT.into(), "written".into());
+        }
+    }
+
+    /// Members of schemas, and whatever else is compared whole. Fields of a schema are known by their names.
+    fn values(&mut self, place: &str, theirs: &Value, ours: &Value) {
+        let field = |value: &Value| value.get("field").and_then(Value::as_str).map(str::to_owned);
+        match (theirs, ours) {
+            _ if theirs == ours => {}
+            (Value::Object(theirs), Value::Object(ours)) => {
+                for (name, value) in theirs {
+                    let deeper =
+                        if name == "fields" { place.into() } else { format!("{place}, {name}") };
+                    match ours.get(name) {
+                        Some(ours) => self.values(&deeper, value, ours),
+                        None => self.note(&deeper, code(Some(&value.to_string())), ABSENT.into()),
+                    }
+                }
+                for (name, value) in ours.iter().filter(|(name, _)| !theirs.contains_key(*name)) {
+                    let deeper = format!("{place}, {name}");
+                    self.note(&deeper, ABSENT.into(), code(Some(&value.to_string())));
+                }
+            }
+            (Value::Array(theirs), Value::Array(ours))
+                if ours.iter().any(|it| field(it).is_some()) =>
+            {
+                let names =
+                    |fields: &[Value]| fields.iter().filter_map(field).collect::<BTreeSet<_>>();
+                for name in &(&names(theirs) | &names(ours)) {
+                    let of = |fields: &[Value]| {
+                        fields.iter().find(|it| field(it).as_ref() == Some(name)).cloned()
+                    };
+                    // Both rows of the envelope have the same fields.
+                    let deeper = match name.as_str() {
+                        "before" | "after" => place.to_owned(),
+                        "source" => format!("{place} of `source`"),
+                        name => format!("{place} of {}", kind(name)),
+                    };
+                    match (of(theirs), of(ours)) {
+                        (Some(theirs), Some(ours)) => self.values(&deeper, &theirs, &ours),
+                        (theirs, ours) => self.note(&deeper, schema(theirs), schema(ours)),
+                    }
+                }
+            }
+            _ => self.note(place, code(Some(&theirs.to_string())), code(Some(&ours.to_string()))),
+        }
+    }
+}
+
+/// A type and the name of its schema, which is what readers go by.
+fn schema(field: Option<Value>) -> String {
+    let Some(field) = field else { return ABSENT.into() };
+    let text = |name: &str| field.get(name).and_then(Value::as_str);
+    match (text("type"), text("name")) {
+        (Some(type_), Some(name)) => format!("`{type_}`, `{name}`"),
+        (type_, _) => code(type_),
+    }
+}
+
+/// The columns of the table of many types are named after them.
+fn kind(column: &str) -> String {
+    format!("`{}`", column.strip_prefix("a_").unwrap_or(column))
+}
+
+fn code(text: Option<&str>) -> String {
+    let Some(text) = text else { return ABSENT.into() };
+    let cut: String = text.chars().take(TEXT_MAX).collect();
+    let more = if cut.len() < text.len() { "…" } else { "" };
+    format!("`{}{more}`", cut.replace('|', "\\|"))
+}
