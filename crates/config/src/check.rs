@@ -199,7 +199,6 @@ impl Task {
             settings.into_iter().map(|(path, _)| problem(path, not_yet)).collect();
         for (index, object) in self.objects.iter().enumerate() {
             let keys = [
-                ("where", object.condition.as_ref().is_some_and(|text| !text.is_empty())),
                 ("columns", object.columns.is_some()),
                 ("transform", object.transform.as_ref().is_some_and(|text| !text.is_empty())),
                 ("name_case", object.name_case != NameCase::Source),

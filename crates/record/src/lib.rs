@@ -2,10 +2,12 @@
 //!
 //! * [`selection`]: which tables; [`naming`]: which topic.
 //! * [`plan`]: everything that is decided once per table version.
+//! * `filter`: which rows, by `objects[].where`.
 //! * [`route`]: a change → its pieces: lane, partition, part. [`partition`] and [`lane`] are the hashes.
 //! * [`encode`]: a piece → [`Record`]s; [`schema`]: what they are framed with.
 
 pub mod encode;
+mod filter;
 mod identifier;
 mod json;
 pub mod lane;
@@ -18,4 +20,5 @@ mod row;
 pub mod schema;
 pub mod selection;
 
+pub use filter::FilterError;
 pub use record::Record;

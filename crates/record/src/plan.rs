@@ -2,6 +2,7 @@
 
 use crate::encode::debezium::{Columns, adjust};
 use crate::encode::{Codec, Template};
+use crate::filter::{Condition, Filter, FilterError};
 use crate::naming::{Names, NamingError, TopicPattern};
 use crate::schema::Schemas;
 use crate::{lane, partition};
@@ -37,6 +38,7 @@ struct ObjectPlan {
     topic: Option<TopicPattern>,
     partition_key: Vec<Box<str>>,
     operations: Operations,
+    condition: Option<Condition>,
 }
 
 /// Which operations an object asks for.
@@ -47,6 +49,18 @@ pub(crate) struct Operations {
     pub(crate) update: bool,
     pub(crate) delete: bool,
     pub(crate) truncate: bool,
+}
+
+impl Operations {
+    pub(crate) fn contain(self, operation: wal::Operation) -> bool {
+        match operation {
+            wal::Operation::Read => true,
+            wal::Operation::Insert => self.insert,
+            wal::Operation::Update => self.update,
+            wal::Operation::Delete => self.delete,
+            wal::Operation::Truncate => self.truncate,
+        }
+    }
 }
 
 /// The task or a table cannot be planned as it was asked.
@@ -83,6 +97,16 @@ pub enum PlanError {
         other: Box<str>,
         name: Box<str>,
     },
+    #[error("objects[{object}].where: {cause}")]
+    Condition { object: usize, cause: FilterError },
+    #[error("{schema}.{table}: objects[{object}].where: {cause}")]
+    Filter { schema: Box<str>, table: Box<str>, object: usize, cause: FilterError },
+    #[error(
+        "{schema}.{table}: `where` asks for `{column}`, which is not part of the replica identity, so \
+         updates and deletes could not be judged; run ALTER TABLE … REPLICA IDENTITY FULL, or keep \
+         updates and deletes out of `operations`"
+    )]
+    FilterNotInIdentity { schema: Box<str>, table: Box<str>, column: Box<str> },
     #[error("topic `{topic}` has {partitions} partitions; it needs at least one")]
     Partitions { topic: Box<str>, partitions: i32 },
     #[error("a task has 1 to 64 lanes, not {lanes}")]
@@ -102,6 +126,8 @@ pub struct TablePlan {
     key: Box<[usize]>,
     pub(crate) policy: Policy,
     pub(crate) operations: Operations,
+    /// Which rows are wanted; `None`: all.
+    pub(crate) filter: Option<Filter>,
     /// A changed key is a deletion and a creation also where both have one partition.
     pub(crate) splits_key_changes: bool,
     /// What is hashed, and Debezium's rows.
@@ -126,7 +152,8 @@ impl TaskPlan {
     pub fn new(task: &config::Task, database: &str) -> Result<Self, PlanError> {
         let sink = &task.sink;
         let codec = Codec::of(sink.format).ok_or_else(|| PlanError::Format(sink.format.word()))?;
-        let objects = task.objects.iter().map(ObjectPlan::new).collect::<Result<_, _>>()?;
+        let objects = task.objects.iter().enumerate().map(ObjectPlan::new);
+        let objects = objects.collect::<Result<_, _>>()?;
         Ok(Self {
             task: task.task.as_str().into(),
             database: database.into(),
@@ -191,6 +218,27 @@ impl TaskPlan {
         })
     }
 
+    /// The condition of the object, for the rows of this table version.
+    fn filter(&self, table: &Table, object: usize) -> Result<Option<Filter>, PlanError> {
+        let ObjectPlan { condition, operations, .. } = &self.objects[object];
+        let Some(condition) = condition else { return Ok(None) };
+        let (schema, name) = (|| table.schema.clone(), || table.name.clone());
+        let filter = condition.of(table).map_err(|cause| PlanError::Filter {
+            schema: schema(),
+            table: name(),
+            object,
+            cause,
+        })?;
+        let needs_identity = (operations.update || operations.delete)
+            && matches!(table.identity, ReplicaIdentity::Default | ReplicaIdentity::Index);
+        let unknown = |&&index: &&usize| needs_identity && !table.columns[index].in_identity;
+        if let Some(&index) = filter.columns().iter().find(unknown) {
+            let column = table.columns[index].name.clone();
+            return Err(PlanError::FilterNotInIdentity { schema: schema(), table: name(), column });
+        }
+        Ok(Some(filter))
+    }
+
     fn chosen(&self, table: &Table, object: usize) -> Result<Box<[usize]>, PlanError> {
         let ObjectPlan { partition_key, operations, .. } = &self.objects[object];
         let needs_identity = (operations.update || operations.delete)
@@ -212,7 +260,10 @@ impl TaskPlan {
 }
 
 impl ObjectPlan {
-    fn new(object: &config::Object) -> Result<Self, NamingError> {
+    fn new((index, object): (usize, &config::Object)) -> Result<Self, PlanError> {
+        let condition = object.condition.as_deref().filter(|text| !text.trim().is_empty());
+        let condition = condition.map(Condition::parse).transpose();
+        let refused = |cause| PlanError::Condition { object: index, cause };
         let chosen = |operation| {
             object.operations.as_ref().is_none_or(|operations| operations.contains(&operation))
         };
@@ -225,6 +276,7 @@ impl ObjectPlan {
                 delete: chosen(config::Operation::Delete),
                 truncate: chosen(config::Operation::Truncate),
             },
+            condition: condition.map_err(refused)?,
         })
     }
 }
@@ -253,6 +305,7 @@ impl TablePlan {
         let policy = task.policy(&table, &key, object, partitions)?;
         let mut operations = task.objects[object].operations;
         operations.truncate &= task.options.truncate && task.codec.has_truncate();
+        let filter = task.filter(&table, object)?;
         let template = Template::new(&table, &key, &topic, task);
         let lanes = (0..partitions).map(|partition| lane::lane(&topic, partition, lanes)).collect();
         Ok(Self {
@@ -262,6 +315,7 @@ impl TablePlan {
             lanes,
             policy,
             operations,
+            filter,
             splits_key_changes: task.codec.is_debezium(),
             columns: Columns::new(&table, task),
             template,
@@ -280,6 +334,19 @@ impl TablePlan {
     #[must_use]
     pub fn schemas(&self) -> Option<&Schemas> {
         self.template.schemas()
+    }
+
+    /// The condition of `where` as SQL for a query of the table; `None`: all rows are wanted.
+    #[must_use]
+    pub fn condition(&self) -> Option<&str> {
+        self.filter.as_ref().map(Filter::sql)
+    }
+
+    /// Columns whose texts the condition compares for equality of bytes, which is what the server does
+    /// only under a deterministic collation.
+    pub fn collated(&self) -> impl Iterator<Item = &str> {
+        let columns = self.filter.iter().flat_map(|filter| filter.collated());
+        columns.filter_map(|&index| self.table.columns.get(index)).map(|column| &*column.name)
     }
 
     /// Index into the task's `objects`.

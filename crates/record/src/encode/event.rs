@@ -96,6 +96,11 @@ impl<'a> Event<'a> {
             (Operation::Update, Part::KeyChangeCreate) => {
                 Self { other_key: keyed(before), part: Some(2), ..with(Action::Insert) }
             }
+            // The row as it is: that it was there before says nothing to readers who never saw it.
+            (Operation::Update, Part::Enters) => with(Action::Insert),
+            (Operation::Update, Part::Leaves) => deleted,
+            // `Encoder::encode` refuses it before.
+            (Operation::Update, Part::Unjudged) => return None,
             (Operation::Delete, _) => deleted,
             (Operation::Truncate, _) => {
                 let several = 1 < plan.partitions();

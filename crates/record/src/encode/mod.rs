@@ -10,8 +10,8 @@ mod array;
 mod avro;
 mod bytea;
 mod canal;
-mod civil;
-mod clock;
+pub(crate) mod civil;
+pub(crate) mod clock;
 mod codec;
 pub(crate) mod debezium;
 mod dts;
@@ -29,7 +29,7 @@ pub(crate) use error::{RowError, ValueError};
 
 use crate::Record;
 use crate::plan::{TablePlan, TaskPlan};
-use crate::route::Piece;
+use crate::route::{Part, Piece};
 use crate::schema::{Ids, Schemas};
 use codec::FormatEncoder;
 use event::Event;
@@ -127,6 +127,9 @@ impl Encoder {
         now_us: i64,
         sink: &mut dyn FnMut(Record<'_>) -> Result<(), E>,
     ) -> Result<(), EncodeError<E>> {
+        if piece.part == Part::Unjudged {
+            return Err(EncodeError::unjudged(plan));
+        }
         let event = Event::of(plan, batch, piece, self.tombstones)
             .ok_or(EncodeError::NoSuchChange { change: piece.change })?;
         if self.transaction.as_ref() != Some(event.transaction) {
