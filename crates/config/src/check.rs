@@ -2,7 +2,7 @@
 
 use crate::pattern::TablePattern;
 use crate::task::{
-    Acks, Choice, Delivery, NameCase, NewPartitions, Object, OnDivergence, OnExpiry, Oversize,
+    Acks, Choice, Delivery, NewPartitions, Object, OnDivergence, OnExpiry, Oversize,
     Switch, Task, Unrepresentable, Wire,
 };
 use crate::{DdlCapture, OnIncompatible, Problem};
@@ -189,7 +189,10 @@ impl Task {
             ("sink.oversize", sink.oversize != Oversize::Fail),
             ("sink.unrepresentable", sink.unrepresentable == Unrepresentable::DeadLetter),
             ("retry.on_expiry", self.retry.on_expiry != OnExpiry::Keep),
-            ("throttle", self.throttle != crate::Throttles::default()),
+            (
+                "throttle.snapshot",
+                self.throttle.snapshot != crate::SnapshotThrottle::default(),
+            ),
             ("alerts", self.alerts.is_some()),
             ("compat.dts_ddl", self.compat.dts_ddl),
         ];
@@ -199,9 +202,8 @@ impl Task {
             settings.into_iter().map(|(path, _)| problem(path, not_yet)).collect();
         for (index, object) in self.objects.iter().enumerate() {
             let keys = [
-                ("columns", object.columns.is_some()),
+                ("columns.mask", object.columns.as_ref().is_some_and(|it| !it.mask.is_empty())),
                 ("transform", object.transform.as_ref().is_some_and(|text| !text.is_empty())),
-                ("name_case", object.name_case != NameCase::Source),
             ];
             for (key, _) in keys.into_iter().filter(|(_, used)| *used) {
                 found.push(problem(&format!("objects[{index}].{key}"), not_yet));

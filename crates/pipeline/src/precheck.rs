@@ -156,6 +156,11 @@ async fn plans(
         let Some(object) = selection.selected(&table.schema, &table.name) else { continue };
         let partitions = task.objects[object].partitions.unwrap_or(task.sink.partitions);
         let table = as_captured(table, task.source.replica_identity);
+        let missing = plan.missing_columns(object, &table);
+        if !missing.is_empty() {
+            let (schema, name, missing) = (&table.schema, &table.name, missing.join("`, `"));
+            wrong.push(format!("{schema}.{name}: objects[{object}].columns: no column `{missing}`"));
+        }
         match TablePlan::new(table.into(), plan, object, partitions, task.lanes.0) {
             Ok(plan) => {
                 let own = plan.schemas().into_iter();

@@ -14,6 +14,7 @@ pub mod lane;
 pub mod naming;
 pub mod partition;
 pub mod plan;
+mod projection;
 pub mod record;
 pub mod route;
 mod row;
@@ -21,4 +22,5 @@ pub mod schema;
 pub mod selection;
 
 pub use filter::FilterError;
+pub use projection::ProjectionError;
 pub use record::Record;

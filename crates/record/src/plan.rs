@@ -4,6 +4,7 @@ use crate::encode::debezium::{Columns, adjust};
 use crate::encode::{Codec, Template};
 use crate::filter::{Condition, Filter, FilterError};
 use crate::naming::{Names, NamingError, TopicPattern};
+use crate::projection::{Projection, ProjectionError, Rules};
 use crate::schema::Schemas;
 use crate::{lane, partition};
 use config::{FormatOptions, Hash, NameAdjustment, Partitioning, Subject, Unrepresentable};
@@ -39,6 +40,7 @@ struct ObjectPlan {
     partition_key: Vec<Box<str>>,
     operations: Operations,
     condition: Option<Condition>,
+    rules: Rules,
 }
 
 /// Which operations an object asks for.
@@ -97,6 +99,10 @@ pub enum PlanError {
         other: Box<str>,
         name: Box<str>,
     },
+    #[error("objects[{object}]: {cause}")]
+    Rules { object: usize, cause: ProjectionError },
+    #[error("{schema}.{table}: objects[{object}]: {cause}")]
+    Projection { schema: Box<str>, table: Box<str>, object: usize, cause: ProjectionError },
     #[error("objects[{object}].where: {cause}")]
     Condition { object: usize, cause: FilterError },
     #[error("{schema}.{table}: objects[{object}].where: {cause}")]
@@ -122,16 +128,20 @@ pub struct TablePlan {
     partitions: i32,
     /// Lane of each partition.
     lanes: Box<[u8]>,
-    /// Columns of the message key.
+    /// Columns of the message key, as they are sent.
     key: Box<[usize]>,
+    /// How rows look in records; `None`: as they are sent.
+    pub(crate) projection: Option<Projection>,
     pub(crate) policy: Policy,
     pub(crate) operations: Operations,
     /// Which rows are wanted; `None`: all.
     pub(crate) filter: Option<Filter>,
     /// A changed key is a deletion and a creation also where both have one partition.
     pub(crate) splits_key_changes: bool,
-    /// What is hashed, and Debezium's rows.
+    /// Debezium's rows.
     pub(crate) columns: Columns,
+    /// What is hashed, where that are not the columns of the rows.
+    hashed: Option<Columns>,
     pub(crate) template: Template,
 }
 
@@ -188,7 +198,9 @@ impl TaskPlan {
     /// When the object does not exist or the name would be no topic.
     pub fn topic(&self, object: usize, schema: &str, table: &str) -> Result<Box<str>, PlanError> {
         let own = self.objects.get(object).ok_or(PlanError::ObjectMissing { object })?;
-        let names = Names { task: &self.task, database: &self.database, schema, table };
+        let (schema, table) = (own.rules.cased(schema), own.rules.cased(table));
+        let names =
+            Names { task: &self.task, database: &self.database, schema: &schema, table: &table };
         Ok(own.topic.as_ref().unwrap_or(&self.topic).topic(names)?)
     }
 
@@ -239,6 +251,27 @@ impl TaskPlan {
         Ok(Some(filter))
     }
 
+    fn projection(
+        &self,
+        table: &Table,
+        key: &[usize],
+        object: usize,
+    ) -> Result<Option<Projection>, PlanError> {
+        self.objects[object].rules.of(table, key).map_err(|cause| PlanError::Projection {
+            schema: table.schema.clone(),
+            table: table.name.clone(),
+            object,
+            cause,
+        })
+    }
+
+    /// Columns that the object's rules name and the table does not have. Once a task runs that is no
+    /// reason to stop: a column that is left out may be dropped.
+    #[must_use]
+    pub fn missing_columns(&self, object: usize, table: &Table) -> Vec<&str> {
+        self.objects.get(object).map_or_else(Vec::new, |it| it.rules.missing(table))
+    }
+
     fn chosen(&self, table: &Table, object: usize) -> Result<Box<[usize]>, PlanError> {
         let ObjectPlan { partition_key, operations, .. } = &self.objects[object];
         let needs_identity = (operations.update || operations.delete)
@@ -277,6 +310,8 @@ impl ObjectPlan {
                 truncate: chosen(config::Operation::Truncate),
             },
             condition: condition.map_err(refused)?,
+            rules: Rules::new(object)
+                .map_err(|cause| PlanError::Rules { object: index, cause })?,
         })
     }
 }
@@ -300,13 +335,17 @@ impl TablePlan {
         if !(1..=64).contains(&lanes) {
             return Err(PlanError::Lanes { lanes });
         }
-        check_names(&table, task)?;
         let key = message_key(&table);
+        let projection = task.projection(&table, &key, object)?;
+        let view = projection.as_ref().map_or(&table, |it| &it.view);
+        check_names(view, task)?;
         let policy = task.policy(&table, &key, object, partitions)?;
         let mut operations = task.objects[object].operations;
         operations.truncate &= task.options.truncate && task.codec.has_truncate();
         let filter = task.filter(&table, object)?;
-        let template = Template::new(&table, &key, &topic, task);
+        let shown = projection.as_ref().map_or(&key, |it| &it.key);
+        let template = Template::new(view, shown, &topic, task);
+        let hashed = projection.as_ref().map(|it| Columns::new(&it.renamed, task));
         let lanes = (0..partitions).map(|partition| lane::lane(&topic, partition, lanes)).collect();
         Ok(Self {
             object,
@@ -317,16 +356,25 @@ impl TablePlan {
             operations,
             filter,
             splits_key_changes: task.codec.is_debezium(),
-            columns: Columns::new(&table, task),
+            columns: Columns::new(view, task),
+            hashed,
+            projection,
             template,
             key: key.into(),
             table,
         })
     }
 
+    /// The table as its rows are sent.
     #[must_use]
     pub fn table(&self) -> &Arc<Table> {
         &self.table
+    }
+
+    /// The table as records show it.
+    #[must_use]
+    pub fn view(&self) -> &Arc<Table> {
+        self.projection.as_ref().map_or(&self.table, |it| &it.view)
     }
 
     /// The schemas that a registry must have taken before the first row is encoded; `None`: the format
@@ -366,10 +414,20 @@ impl TablePlan {
         self.partitions
     }
 
-    /// Columns of the message key, as indexes; empty: the key is null.
+    /// Columns of the message key, as indexes into those of [`Self::view`]; empty: the key is null.
     #[must_use]
     pub fn key(&self) -> &[usize] {
+        self.projection.as_ref().map_or(&self.key, |it| &it.key)
+    }
+
+    /// The same columns, as indexes into those of [`Self::table`].
+    pub(crate) fn sent_key(&self) -> &[usize] {
         &self.key
+    }
+
+    /// What is hashed of a row, as it is sent.
+    pub(crate) fn hashed(&self) -> &Columns {
+        self.hashed.as_ref().unwrap_or(&self.columns)
     }
 
     /// Lane that owns a partition of the topic.

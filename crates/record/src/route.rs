@@ -100,7 +100,7 @@ impl TablePlan {
     ) {
         let after = self.partition(new, old, scratch);
         let (Some(known), Some(row)) = (old, new) else { return send(after, Part::Whole) };
-        let sent_other = differs(self.key(), change.old, known, row);
+        let sent_other = differs(self.sent_key(), change.old, known, row);
         let split = if sent_other || self.hashes_more_than_key() {
             let before = self.partition(Some(known), Some(row), scratch);
             let mut is_split =
@@ -126,15 +126,15 @@ impl TablePlan {
         key.clear();
         other_key.clear();
         let (before, after) = (Row::new(before, Some(after)), Row::new(after, Some(before)));
-        self.columns.hashed(self.key(), &before, work, key);
-        self.columns.hashed(self.key(), &after, work, other_key);
+        self.hashed().hashed(self.sent_key(), &before, work, key);
+        self.hashed().hashed(self.sent_key(), &after, work, other_key);
         key != other_key
     }
 
     fn hashes_more_than_key(&self) -> bool {
         match &self.policy {
             Policy::Fixed(_) => false,
-            Policy::Murmur2(columns) | Policy::Java(columns) => **columns != *self.key(),
+            Policy::Murmur2(columns) | Policy::Java(columns) => **columns != *self.sent_key(),
         }
     }
 
@@ -150,7 +150,7 @@ impl TablePlan {
             Policy::Fixed(partition) => *partition,
             Policy::Murmur2(columns) => {
                 scratch.key.clear();
-                self.columns.hashed(columns, &row, &mut scratch.work, &mut scratch.key);
+                self.hashed().hashed(columns, &row, &mut scratch.work, &mut scratch.key);
                 partition::of_murmur2(partition::murmur2(&scratch.key), self.partitions())
             }
             Policy::Java(columns) => {

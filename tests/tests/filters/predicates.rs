@@ -125,7 +125,8 @@ fn atom(rng: &mut SmallRng) -> String {
         }
         6 => {
             let right = one(rng, &["'1.1'", "'0'", "'-1'", "f4", "f8", "i4", "i8", "n2"]);
-            compared(rng, one(rng, &["f4", "f8"]), right, "'0.5'")
+            let left = one(rng, &["f4", "f8"]);
+            compared(rng, left, right, "'0.5'")
         }
         7 => format!("{} {same} {}", one(rng, &["s", "v"]), text(rng)),
         8 => format!("{} {not}IN ({}, {})", one(rng, &["s", "v", "c"]), text(rng), text(rng)),
@@ -145,14 +146,18 @@ fn atom(rng: &mut SmallRng) -> String {
             let right = one(rng, &["'2024-02-29'", "DATE '1999-12-31'", "ts", "d", "'infinity'",
                 "TIMESTAMP '2024-02-29 12:00:00.5'"]);
             let low = one(rng, &["'1999-12-31'", "'-infinity'"]);
-            compared(rng, one(rng, &["d", "ts"]), right, low)
+            let left = one(rng, &["d", "ts"]);
+            compared(rng, left, right, low)
         }
         15 => {
             let right = one(rng, &["'2024-02-29 10:00:00Z'", "tz", "'infinity'",
                 "TIMESTAMPTZ '2024-02-29 14:00:00+02:00'"]);
             compared(rng, "tz", right, "'1883-01-01 00:00:00+00'")
         }
-        16 => compared(rng, "tm", one(rng, &["'12:34:56.789'", "TIME '24:00:00'"]), "'00:00:01'"),
+        16 => {
+            let right = one(rng, &["'12:34:56.789'", "TIME '24:00:00'"]);
+            compared(rng, "tm", right, "'00:00:01'")
+        }
         17 => {
             let right = one(rng, &["'5B30857F-0bfa-48b5-ac0b-5c64e28078d1'", "u"]);
             compared(rng, "u", right, "'00000000-0000-0000-0000-000000000000'")

@@ -84,7 +84,7 @@ impl<E> EncodeError<E> {
     }
 
     pub(super) fn value(plan: &TablePlan, RowError { column, error }: RowError) -> Self {
-        let columns = &plan.table().columns;
+        let columns = &plan.view().columns;
         let column = columns.get(column).map_or("?", |column| &column.name).into();
         let table = table_name(plan);
         match error {

@@ -32,7 +32,7 @@ use crate::plan::{TablePlan, TaskPlan};
 use crate::route::{Part, Piece};
 use crate::schema::{Ids, Schemas};
 use codec::FormatEncoder;
-use event::Event;
+use event::{Event, Projected};
 use headers::Marks;
 use wal::{ChangeBatch, Transaction};
 
@@ -95,6 +95,7 @@ pub struct Encoder {
     marks: Marks,
     transaction: Option<Transaction>,
     now_us: Option<i64>,
+    projected: Projected,
     rendered: Rendered,
     format: FormatEncoder,
 }
@@ -108,6 +109,7 @@ impl Encoder {
             marks: Marks::new(&task.task, task.headers),
             transaction: None,
             now_us: None,
+            projected: Projected::default(),
             rendered: Rendered::default(),
             format: FormatEncoder::new(task),
         }
@@ -130,8 +132,10 @@ impl Encoder {
         if piece.part == Part::Unjudged {
             return Err(EncodeError::unjudged(plan));
         }
-        let event = Event::of(plan, batch, piece, self.tombstones)
-            .ok_or(EncodeError::NoSuchChange { change: piece.change })?;
+        let no_such_change = || EncodeError::NoSuchChange { change: piece.change };
+        let rows = self.projected.tuples(plan, batch, piece).ok_or_else(no_such_change)?;
+        let event = Event::of(plan, batch, piece, rows, self.tombstones);
+        let event = event.ok_or_else(no_such_change)?;
         if self.transaction.as_ref() != Some(event.transaction) {
             self.transaction = Some(*event.transaction);
             self.marks.begin(event.transaction);
