@@ -159,7 +159,8 @@ async fn plans(
         let missing = plan.missing_columns(object, &table);
         if !missing.is_empty() {
             let (schema, name, missing) = (&table.schema, &table.name, missing.join("`, `"));
-            wrong.push(format!("{schema}.{name}: objects[{object}].columns: no column `{missing}`"));
+            wrong
+                .push(format!("{schema}.{name}: objects[{object}].columns: no column `{missing}`"));
         }
         match TablePlan::new(table.into(), plan, object, partitions, task.lanes.0) {
             Ok(plan) => {
@@ -186,15 +187,13 @@ async fn plans(
 }
 
 /// What the server has against the condition of `where`, which is judged here.
-async fn condition(
-    session: &Session,
-    plan: &TablePlan,
-) -> Result<Option<String>, postgres::Error> {
+async fn condition(session: &Session, plan: &TablePlan) -> Result<Option<String>, postgres::Error> {
     let Some(condition) = plan.condition() else { return Ok(None) };
     let table = plan.table();
     let columns: Vec<&str> = plan.collated().collect();
     let found = session.condition_problem(&table.schema, &table.name, condition, &columns).await?;
-    let place = |text| format!("{}.{}: objects[{}].where: {text}", table.schema, table.name, plan.object());
+    let place =
+        |text| format!("{}.{}: objects[{}].where: {text}", table.schema, table.name, plan.object());
     Ok(found.map(place))
 }
 

@@ -310,8 +310,7 @@ impl ObjectPlan {
                 truncate: chosen(config::Operation::Truncate),
             },
             condition: condition.map_err(refused)?,
-            rules: Rules::new(object)
-                .map_err(|cause| PlanError::Rules { object: index, cause })?,
+            rules: Rules::new(object).map_err(|cause| PlanError::Rules { object: index, cause })?,
         })
     }
 }

@@ -1,8 +1,8 @@
 //! What a row looks like in records: which columns, under which names, and what is added. Decided once per
 //! table version; encoders see the [`Projection::view`] and tuples of it, and nothing of this.
 
-use crate::encode::clock;
 use crate::encode::civil::Civil;
+use crate::encode::clock;
 use config::NameCase;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -170,11 +170,8 @@ impl Rules {
             return Err(ProjectionError::Names { name: pair[0].into() });
         }
         let key = key.iter().filter_map(place).collect();
-        let view = Table {
-            key: table.key.iter().filter_map(place).collect(),
-            columns,
-            ..renamed.clone()
-        };
+        let view =
+            Table { key: table.key.iter().filter_map(place).collect(), columns, ..renamed.clone() };
         let (view, renamed) = (view.into(), renamed.into());
         Ok(Some(Projection { view, renamed, key, values: values.into() }))
     }
@@ -204,7 +201,9 @@ impl Added {
             _ if text.parse::<i64>().is_ok() && is_number(digits) => {
                 Self::Constant(text.into(), Of::Integer)
             }
-            _ if is_number(whole) && is_number(fraction) => Self::Constant(text.into(), Of::Numeric),
+            _ if is_number(whole) && is_number(fraction) => {
+                Self::Constant(text.into(), Of::Numeric)
+            }
             _ => return None,
         })
     }

@@ -3,7 +3,9 @@
 mod scene;
 
 use record::plan::PlanError;
-use scene::{Did, Null, Sent, Unchanged, Value, batch, encode, encode_binary, orders, plan, transaction, v};
+use scene::{
+    Did, Null, Sent, Unchanged, Value, batch, encode, encode_binary, orders, plan, transaction, v,
+};
 use serde_json::json;
 use wal::table::ReplicaIdentity::{Default, Full};
 
@@ -48,9 +50,13 @@ fn every_format_shows_the_same_columns() {
     for format in ["debezium-json", "canal-json", "maxwell-json", "shareplex-json"] {
         let sent = sent(&format!("format: {format}"), rules, &[Did::Insert(&ROW)]);
         let text = sent[0].value.as_deref().expect("a value");
-        for (word, is_there) in
-            [("\"amount\"", true), ("\"origin\"", true), ("shop", true), ("\"note\"", false), ("\"total\"", false)]
-        {
+        for (word, is_there) in [
+            ("\"amount\"", true),
+            ("\"origin\"", true),
+            ("shop", true),
+            ("\"note\"", false),
+            ("\"total\"", false),
+        ] {
             assert_eq!(text.contains(word), is_there, "{format}: {word} in {text}");
         }
         assert!(!text.contains("first"), "{format}: {text}");
@@ -70,11 +76,18 @@ fn every_format_shows_the_same_columns() {
 
 #[test]
 fn names_take_the_case_that_was_asked_for() {
-    let sent = sent("topic: \"{schema}.{table}\"", "name_case: upper", &[Did::Insert(&ROW), Did::Truncate]);
+    let sent = sent(
+        "topic: \"{schema}.{table}\"",
+        "name_case: upper",
+        &[Did::Insert(&ROW), Did::Truncate],
+    );
     assert_eq!(sent[0].topic, "SHOP.ORDERS");
     assert_eq!(sent[0].key.as_deref(), Some("{\"ID\":1001}"));
     let event = sent[0].json();
-    assert_eq!((&event["source"]["table"], &event["after"]["NOTE"]), (&json!("ORDERS"), &json!("first")));
+    assert_eq!(
+        (&event["source"]["table"], &event["after"]["NOTE"]),
+        (&json!("ORDERS"), &json!("first"))
+    );
     assert_eq!(sent[1].json()["source"]["schema"], "SHOP");
 }
 
@@ -94,7 +107,9 @@ fn what_would_confuse_readers_is_refused() {
     let refused = |object: &str| plan(&orders(Full), "", object, 1).map(drop).expect_err("refused");
     let text = |object: &str| refused(object).to_string();
     assert!(text("columns: {exclude: [id]}").contains("`id` is part of the message key"));
-    assert!(text("columns: {rename: {note: total}}").contains("two columns would be called `total`"));
+    assert!(
+        text("columns: {rename: {note: total}}").contains("two columns would be called `total`")
+    );
     assert!(text("columns: {add: {note: \"'x'\"}}").contains("two columns would be called `note`"));
     assert!(matches!(refused("columns: {add: {x: now()}}"), PlanError::Rules { object: 0, .. }));
     let (task, _) = plan(&orders(Full), "", "columns: {exclude: [gone], rename: {lost: x}}", 1)

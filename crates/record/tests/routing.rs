@@ -323,8 +323,10 @@ fn an_update_that_enters_or_leaves_the_filter_is_a_creation_or_a_deletion() {
 
     let (task, plan) = plan(&table, "", "where: \"total > 100\"", 1).expect("a plan");
     let changes = [Did::UpdateRow(&low, &high), Did::UpdateRow(&more, &low)];
-    let sent = scene::encode(&task, &plan, &batch(&table, transaction(), &changes)).expect("encodes");
-    let ops: Vec<_> = sent.iter().map(|it| it.value.as_ref().map(|_| it.json()["op"].clone())).collect();
+    let sent =
+        scene::encode(&task, &plan, &batch(&table, transaction(), &changes)).expect("encodes");
+    let ops: Vec<_> =
+        sent.iter().map(|it| it.value.as_ref().map(|_| it.json()["op"].clone())).collect();
     assert_eq!(ops, [Some("c".into()), Some("d".into()), None]);
     assert_eq!(sent[0].json()["after"]["note"], "x");
 }

@@ -30,7 +30,11 @@ impl ConstantType {
 }
 
 /// A quoted constant, compared with a column of this type.
-pub(super) fn of_type(type_: &Type, reading: Reading, text: &str) -> Result<Value<'static>, FilterError> {
+pub(super) fn of_type(
+    type_: &Type,
+    reading: Reading,
+    text: &str,
+) -> Result<Value<'static>, FilterError> {
     if reading == Reading::Label && !has_label(type_, text) {
         let text = format!("'{text}' is no label of {}.{}", type_.schema, type_.name);
         return Err(FilterError::syntax(text));
@@ -78,9 +82,7 @@ pub(super) fn quoted(reading: Reading, text: &str) -> Result<Value<'static>, Fil
             let number = || text.parse::<f64>().ok().filter(fits);
             (float(text).then(number).flatten().map(Value::Float), "digits with one point")
         }
-        Reading::Text | Reading::Label => {
-            (Some(Value::Text(bytes.to_vec().into())), "a text")
-        }
+        Reading::Text | Reading::Label => (Some(Value::Text(bytes.to_vec().into())), "a text"),
         Reading::Padded => (Some(Value::Text(trimmed(bytes).to_vec().into())), "a text"),
         Reading::Date => (infinite(text).or_else(|| date(bytes)), "'2024-01-31'"),
         Reading::Timestamp => (
@@ -91,9 +93,7 @@ pub(super) fn quoted(reading: Reading, text: &str) -> Result<Value<'static>, Fil
             (infinite(text).or_else(|| moment(bytes, true)), "'2024-01-31 23:59:59+00'")
         }
         Reading::Time => (time(bytes).map(|time| Value::Moment(time.into())), "'23:59:59'"),
-        Reading::Uuid => {
-            (uuid(bytes).map(Value::Uuid), "'5b30857f-0bfa-48b5-ac0b-5c64e28078d1'")
-        }
+        Reading::Uuid => (uuid(bytes).map(Value::Uuid), "'5b30857f-0bfa-48b5-ac0b-5c64e28078d1'"),
     };
     value.ok_or_else(|| {
         FilterError::syntax(format!("'{text}' is not taken as a constant there; write {form}"))

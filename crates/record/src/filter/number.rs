@@ -120,7 +120,13 @@ impl Number {
                 num_bigint::Sign::NoSign => 0,
                 num_bigint::Sign::Plus => 1,
             },
-            Self::Infinite(positive) => if *positive { 1 } else { -1 },
+            Self::Infinite(positive) => {
+                if *positive {
+                    1
+                } else {
+                    -1
+                }
+            }
             Self::NaN => 0,
         }
     }

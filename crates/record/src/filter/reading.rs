@@ -93,7 +93,9 @@ impl Reading {
                 b"f" => Value::Bool(false),
                 _ => return None,
             },
-            Self::Integer(_) => Value::Number(Number::Small(utf8()?.parse::<i64>().ok()?.into(), 0)),
+            Self::Integer(_) => {
+                Value::Number(Number::Small(utf8()?.parse::<i64>().ok()?.into(), 0))
+            }
             Self::Numeric => Value::Number(Number::parse(text)?),
             Self::Float4 => Value::Float(utf8()?.parse::<f32>().ok()?.into()),
             Self::Float8 => Value::Float(utf8()?.parse().ok()?),

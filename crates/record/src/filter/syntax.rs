@@ -366,9 +366,6 @@ impl Parser<'_> {
     }
 }
 
-fn alone(
-    mut all: Vec<Expression>,
-    join: impl FnOnce(Vec<Expression>) -> Expression,
-) -> Expression {
+fn alone(mut all: Vec<Expression>, join: impl FnOnce(Vec<Expression>) -> Expression) -> Expression {
     if all.len() == 1 { all.swap_remove(0) } else { join(all) }
 }

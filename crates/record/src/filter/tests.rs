@@ -113,7 +113,8 @@ fn conditions_say_what_sql_says() {
 
 #[test]
 fn unknown_is_not_true() {
-    let unknown = ["id = NULL", "id <> NULL", "not id = NULL", "id not in (1, NULL)", "NULL and id = 7"];
+    let unknown =
+        ["id = NULL", "id <> NULL", "not id = NULL", "id not in (1, NULL)", "NULL and id = 7"];
     for text in unknown {
         assert!(!judge(text), "{text}");
         assert!(judge(&format!("({text}) is unknown")), "{text}");
