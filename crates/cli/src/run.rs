@@ -15,6 +15,7 @@ use crate::output::Output;
 use crate::spec::Spec;
 use crate::{report, spec, system};
 use config::precheck::State;
+use pipeline::alerts::Alerts;
 use pipeline::{Options, Progress};
 use std::io;
 use std::sync::Arc;
@@ -47,12 +48,23 @@ async fn live(arguments: &Run, spec: Spec, output: Output, console: &Console) ->
         until_caught_up: arguments.until_caught_up,
         reseed: arguments.reseed,
         release: arguments.release,
+        recover: false,
         folder: spec.folder,
     };
     let (task, progress) = (Arc::new(spec.task), Arc::new(Progress::default()));
     info!(task = task.task, version = env!("CARGO_PKG_VERSION"), "task starts");
     let watching = actix_rt::spawn(status::watch(Arc::clone(&progress), console.clone(), output));
+    let alerts = match Alerts::start(&task, &options.folder, &progress) {
+        Ok(alerts) => alerts,
+        Err(error) => {
+            report::error(output, &error, "correct the setting, or leave `alerts` out");
+            return Ok(Exit::Wrong);
+        }
+    };
     let outcome = pipeline::run(Arc::clone(&task), options, Arc::clone(&progress), stop).await;
+    if let Some(alerts) = alerts {
+        alerts.finish(&outcome).await;
+    }
     watching.abort();
     // The bar goes with it before the last words.
     drop(watching.await);

@@ -2,8 +2,8 @@
 
 use crate::pattern::TablePattern;
 use crate::task::{
-    Acks, Choice, Delivery, NameCase, NewPartitions, Object, OnDivergence, OnExpiry, Oversize,
-    Switch, Task, Unrepresentable, Wire,
+    Acks, Choice, Delivery, NewPartitions, Object, OnDivergence, Oversize, Switch, Task,
+    Unrepresentable, Wire,
 };
 use crate::{DdlCapture, OnIncompatible, Problem};
 use std::time::Duration;
@@ -68,6 +68,9 @@ impl Task {
         self.check_source(&mut found);
         self.check_sink(&mut found);
         self.check_retry(&mut found);
+        if self.alerts.as_ref().is_some_and(|alerts| alerts.webhook.is_none()) {
+            found.push(problem("alerts.webhook", "is required, e.g. ${env:ALERTS_URL}"));
+        }
         if !self.sync.snapshot && !self.sync.incremental {
             found.push(problem("sync", "nothing to do: switch on `snapshot` or `incremental`"));
         }
@@ -188,9 +191,7 @@ impl Task {
             ("sink.new_partitions", sink.new_partitions != NewPartitions::Pin),
             ("sink.oversize", sink.oversize != Oversize::Fail),
             ("sink.unrepresentable", sink.unrepresentable == Unrepresentable::DeadLetter),
-            ("retry.on_expiry", self.retry.on_expiry != OnExpiry::Keep),
-            ("throttle", self.throttle != crate::Throttles::default()),
-            ("alerts", self.alerts.is_some()),
+            ("throttle.snapshot", self.throttle.snapshot != crate::SnapshotThrottle::default()),
             ("compat.dts_ddl", self.compat.dts_ddl),
         ];
         settings.retain(|(_, used)| *used);
@@ -199,10 +200,8 @@ impl Task {
             settings.into_iter().map(|(path, _)| problem(path, not_yet)).collect();
         for (index, object) in self.objects.iter().enumerate() {
             let keys = [
-                ("where", object.condition.as_ref().is_some_and(|text| !text.is_empty())),
-                ("columns", object.columns.is_some()),
+                ("columns.mask", object.columns.as_ref().is_some_and(|it| !it.mask.is_empty())),
                 ("transform", object.transform.as_ref().is_some_and(|text| !text.is_empty())),
-                ("name_case", object.name_case != NameCase::Source),
             ];
             for (key, _) in keys.into_iter().filter(|(_, used)| *used) {
                 found.push(problem(&format!("objects[{index}].{key}"), not_yet));

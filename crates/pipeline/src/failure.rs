@@ -111,7 +111,8 @@ impl From<record::encode::EncodeError<kafka::Error>> for Failure {
             EncodeError::NotUtf8 { .. }
             | EncodeError::Malformed { .. }
             | EncodeError::Unrepresentable { .. }
-            | EncodeError::Binary { .. } => FailureClass::Poison,
+            | EncodeError::Binary { .. }
+            | EncodeError::Unjudged { .. } => FailureClass::Poison,
             EncodeError::NoSuchChange { .. }
             | EncodeError::Unregistered { .. }
             | EncodeError::OtherFormat { .. } => FailureClass::Transient,

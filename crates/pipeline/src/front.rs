@@ -99,7 +99,7 @@ impl Context<'_> {
         let core = wal::decoder::Decoder::new(wal::decoder::Options::default());
         let decoder = Decoder::new(core, describe, decoded, learned, line).start();
         let from = match start(UpstreamStage::Reader, &places.reader) {
-            None => ReadFrom::Here(open.stream(settings), self.budget.clone()),
+            None => ReadFrom::Here(open.stream(settings), self.budget.clone(), open.limits()),
             Some(start) => ReadFrom::Elsewhere(start),
         };
         let parts = SourceParts {

@@ -10,6 +10,7 @@
 //! * [`mod@precheck`], [`mod@objects`], [`mod@tail`]: what looks without writing. [`progress`], [`rate`]: figures.
 
 pub mod acknowledger;
+pub mod alerts;
 pub mod batch;
 pub mod capture;
 pub mod commit;

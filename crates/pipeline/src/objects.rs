@@ -83,7 +83,7 @@ async fn partitions(
 }
 
 fn row(reading: &Reading, table: &Table, plan: &TablePlan, topic_exists: bool) -> ObjectRow {
-    let key = plan.key().iter().map(|&index| table.columns[index].name.to_string()).collect();
+    let key = plan.key().iter().map(|&index| plan.view().columns[index].name.to_string()).collect();
     let mut notes = Vec::new();
     if plan.key().is_empty() {
         notes.push("no key: records have a null key".to_owned());

@@ -156,10 +156,21 @@ async fn plans(
         let Some(object) = selection.selected(&table.schema, &table.name) else { continue };
         let partitions = task.objects[object].partitions.unwrap_or(task.sink.partitions);
         let table = as_captured(table, task.source.replica_identity);
+        let missing = plan.missing_columns(object, &table);
+        if !missing.is_empty() {
+            let (schema, name, missing) = (&table.schema, &table.name, missing.join("`, `"));
+            wrong
+                .push(format!("{schema}.{name}: objects[{object}].columns: no column `{missing}`"));
+        }
         match TablePlan::new(table.into(), plan, object, partitions, task.lanes.0) {
-            Ok(plan) => schemas.extend(
-                plan.schemas().into_iter().flat_map(|it| it.key.iter().chain([&it.value]).cloned()),
-            ),
+            Ok(plan) => {
+                let own = plan.schemas().into_iter();
+                schemas.extend(own.flat_map(|it| it.key.iter().chain([&it.value]).cloned()));
+                match condition(session, &plan).await {
+                    Ok(refused) => wrong.extend(refused),
+                    Err(error) => return (postgres::precheck::refused(NAME, &error), schemas),
+                }
+            }
             Err(error) => wrong.push(error.to_string()),
         }
     }
@@ -173,6 +184,17 @@ async fn plans(
     }
     let remedy = "correct the object of the spec, or the table";
     (Item::fail(NAME, wrong.join("\n"), remedy), schemas)
+}
+
+/// What the server has against the condition of `where`, which is judged here.
+async fn condition(session: &Session, plan: &TablePlan) -> Result<Option<String>, postgres::Error> {
+    let Some(condition) = plan.condition() else { return Ok(None) };
+    let table = plan.table();
+    let columns: Vec<&str> = plan.collated().collect();
+    let found = session.condition_problem(&table.schema, &table.name, condition, &columns).await?;
+    let place =
+        |text| format!("{}.{}: objects[{}].where: {text}", table.schema, table.name, plan.object());
+    Ok(found.map(place))
 }
 
 /// Topics that the tables would need. Two tables may share one: the first decides its partitions.

@@ -3,7 +3,7 @@
 //! In:    bytes of the replication connection; the confirmed position.
 //! Out:   [`WalBatch`] to the decoder; status to the server.
 //! Holds: the connection, at most one batch that is not yet paid for.
-//! Never: stops reporting while it waits for credit; confirms above what it has received.
+//! Never: stops reporting while it waits for credit or its throttle; confirms above what it has received.
 
 use crate::batch::WalBatch;
 use crate::failure::Failure;
@@ -17,7 +17,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use supervision::{Budget, Credit, Lifeline};
+use supervision::{Budget, Credit, Lifeline, Limits, Throttle};
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use tracing::info;
@@ -70,6 +70,8 @@ pub struct Obey(pub Order);
 pub struct Parts {
     pub open: OpenStream,
     pub budget: Budget,
+    /// Of what is read in a second: rows, and bytes of the stream.
+    pub limits: Limits,
     pub confirmed: watch::Receiver<Lsn>,
     pub decoder: Recipient<WalBatch>,
     /// Ask for keepalives often: somebody waits for the position.
@@ -130,6 +132,7 @@ async fn run(parts: &mut Parts, mut orders: watch::Receiver<Order>) -> Result<()
     let mut status_due = ticks(stream.status_interval(), parts.eager);
     let mut received = Lsn::ZERO;
     let mut unpaid: Option<Bytes> = None;
+    let mut throttle = Throttle::new(parts.limits);
     loop {
         let order = *orders.borrow_and_update();
         if order == Order::Close {
@@ -141,7 +144,7 @@ async fn run(parts: &mut Parts, mut orders: watch::Receiver<Order>) -> Result<()
             changed = orders.changed() => changed.map_or(Wake::StatusDue, |()| Wake::Ordered),
             _ = status_due.tick() => Wake::StatusDue,
             Ok(()) = parts.confirmed.changed() => Wake::StatusDue,
-            wake = read_or_pay(stream.as_mut(), &parts.budget, &mut unpaid), if order == Order::Read => wake?,
+            wake = read_or_pay(stream.as_mut(), &parts.budget, &mut throttle, &mut unpaid), if order == Order::Read => wake?,
         };
         match wake {
             Wake::Ordered => {}
@@ -173,15 +176,31 @@ fn ticks(interval: Duration, eager: bool) -> Interval {
     ticks
 }
 
-/// Cancel-safe: what was read stays in `unpaid` until it is paid for.
+/// Cancel-safe: what was read stays in `unpaid` until it is paid for. Under a throttle it goes on in parts,
+/// each when its turn comes.
 async fn read_or_pay(
     stream: &mut dyn WalStream,
     budget: &Budget,
+    throttle: &mut Throttle,
     unpaid: &mut Option<Bytes>,
 ) -> Result<Wake, Failure> {
-    let Some(bytes) = unpaid.as_ref().map(Bytes::len) else {
+    let Some(waiting) = unpaid.as_mut() else {
         return stream.read().await.map(Wake::Received);
     };
+    if !throttle.is_active() {
+        let credit = budget.take(waiting.len()).await;
+        return Ok(Wake::Paid(unpaid.take().unwrap_or_default(), credit));
+    }
+    if let Some(at) = throttle.ready_at() {
+        tokio::time::sleep_until(at.into()).await;
+    }
+    let (rows_max, bytes_max) = throttle.slice();
+    let (bytes, rows) = wal::frame::part(waiting, rows_max, bytes_max);
     let credit = budget.take(bytes).await;
-    Ok(Wake::Paid(unpaid.take().unwrap_or_default(), credit))
+    let part = waiting.split_to(bytes);
+    throttle.passed(Instant::now().into_std(), rows, bytes as u64);
+    if waiting.is_empty() {
+        *unpaid = None;
+    }
+    Ok(Wake::Paid(part, credit))
 }

@@ -164,7 +164,7 @@ async fn read_table(
     debug!(schema = %table.schema, table = %table.name, "reading table");
     let mut batch = SnapshotBatch::new(Arc::clone(table), *lsn, *time, 0);
     let mut rows = 0u64;
-    let mut lines = pin!(reader.read(table, readable).await?);
+    let mut lines = pin!(reader.read(table, readable, source.plan.condition()).await?);
     while let Some(data) = lines.next().await {
         for line in data?.split_inclusive(|&byte| byte == b'\n') {
             batch.push(line)?;

@@ -50,6 +50,8 @@ pub struct Options {
     pub reseed: bool,
     /// At the end remove slot, publication and internal topics; data topics stay.
     pub release: bool,
+    /// A task that has been given up is begun again, for `retry.recover_for` (P68).
+    pub recover: bool,
     /// What paths of the spec are relative to.
     pub folder: PathBuf,
 }
@@ -98,20 +100,83 @@ pub async fn run_on(
     stop: CancellationToken,
     hosts: Rc<dyn Hosts>,
 ) -> Outcome {
-    let mut opening = match Opening::new(spec, options, progress, stop, hosts) {
-        Ok(opening) => opening,
-        Err(failure) => return parked(failure),
-    };
+    let mut options = options;
+    let mut recovery = Recovery::new(&spec.retry);
     loop {
-        let mut task = match opening.task().await {
-            Ok(task) => task,
-            Err(outcome) => return outcome,
+        let (spec, progress) = (Arc::clone(&spec), Arc::clone(&progress));
+        let (stop, hosts) = (stop.clone(), Rc::clone(&hosts));
+        let opening = Opening::new(
+            Arc::clone(&spec),
+            options.clone(),
+            Arc::clone(&progress),
+            stop.clone(),
+            hosts,
+        );
+        let mut opening = match opening {
+            Ok(opening) => opening,
+            Err(failure) => return parked(failure),
         };
-        if let Some(outcome) = task.live().await {
+        let outcome = opening.live().await;
+        let Outcome::Failed { cause } = &outcome else { return outcome };
+        if options.release {
             return outcome;
         }
-        // What was asked for once is done, and the rest is read anew.
-        opening.options = task.options;
+        if spec.retry.on_expiry == config::OnExpiry::DropSlot {
+            return opening.expire(cause).await;
+        }
+        let began = Instant::now();
+        let Some(pause) = recovery.next(began).filter(|_| options.recover) else { return outcome };
+        let cause =
+            format!("has failed and is begun again after a pause (`retry.recover_for`): {cause}");
+        warn!(cause, pause_s = pause.as_secs(), "given up for now");
+        let (since, until) = (recovery.first.unwrap_or(began), recovery.until(began));
+        let trouble = Trouble { cause, retries: recovery.count, since, until };
+        progress.troubled(Some(trouble));
+        tokio::select! {
+            () = stop.cancelled() => return Outcome::Stopped { retained_bytes: None },
+            () = tokio::time::sleep(pause) => {}
+        }
+        options = opening.options;
+    }
+}
+
+/// Between two attempts to begin a failed task again.
+const RECOVERY_PAUSE: Duration = Duration::from_secs(300);
+
+/// Attempts to begin a task again that has been given up (P68). Pure.
+struct Recovery {
+    recover_for: Duration,
+    first: Option<Instant>,
+    last: Option<Instant>,
+    count: u32,
+    window: Duration,
+}
+
+impl Recovery {
+    fn new(retry: &config::Retry) -> Self {
+        let window = retry.connection.0.max(retry.other.0);
+        Self { recover_for: retry.recover_for.0, first: None, last: None, count: 0, window }
+    }
+
+    /// When it is over.
+    fn until(&self, now: Instant) -> Instant {
+        let first = self.first.unwrap_or(now);
+        first.checked_add(self.recover_for).unwrap_or(now)
+    }
+
+    /// How long to wait before the next attempt; `None`: it is over. Who has run for longer than it would
+    /// have taken to give up has recovered.
+    fn next(&mut self, now: Instant) -> Option<Duration> {
+        let pause = RECOVERY_PAUSE;
+        let has_run =
+            |last: Instant| 2 * (self.window + pause) < now.saturating_duration_since(last);
+        if self.last.is_some_and(has_run) {
+            (self.first, self.count) = (None, 0);
+        }
+        let first = *self.first.get_or_insert(now);
+        self.last = Some(now);
+        self.count += 1;
+        (now.saturating_duration_since(first) + pause <= self.recover_for).then_some(pause)
     }
 }
 
@@ -217,6 +282,41 @@ impl Opening {
             .map_err(|error| Failure::fatal(error.to_string()))?;
         let retries = Retries::new(&spec.retry);
         Ok(Self { spec, options, progress, stop, postgres, kafka, names, retries, hosts })
+    }
+
+    /// Until the task ends: one spec after the other.
+    async fn live(&mut self) -> Outcome {
+        loop {
+            let mut task = match self.task().await {
+                Ok(task) => task,
+                Err(outcome) => return outcome,
+            };
+            let outcome = task.live().await;
+            // What was asked for once is done, and the rest is read anew.
+            self.options = task.options;
+            if let Some(outcome) = outcome {
+                return outcome;
+            }
+        }
+    }
+
+    /// `retry.on_expiry: drop-slot`: the server is not to keep WAL for a task that is not tried again.
+    async fn expire(&self, cause: &str) -> Outcome {
+        let name = slot_name(&self.spec);
+        let dropped = async {
+            let session = Session::connect(&self.postgres).await?;
+            drop_slot(&session, &self.postgres, &name).await
+        };
+        match dropped.await {
+            Ok(()) => Outcome::Parked {
+                cause: format!("{cause}; its slot was dropped (`retry.on_expiry`)"),
+                remedy: "mend the cause, then begin again with a new snapshot (--reseed)".into(),
+            },
+            Err(failure) => {
+                let kept = format!("the slot `{name}` could not be dropped: {failure}");
+                Outcome::Failed { cause: format!("{cause}; {kept}") }
+            }
+        }
     }
 
     /// Opens the task, again and again where that may pass.
@@ -570,11 +670,54 @@ impl Task {
     }
 
     async fn drop_slot(&self, session: &Session) -> Result<(), Failure> {
-        let Some(slot) = session.slot(&self.slot_name).await? else { return Ok(()) };
-        if slot.active_pid.is_some() {
-            let application = self.postgres.application_name();
-            session.end_stale_walsender(&self.slot_name, application).await?;
-        }
-        Ok(session.drop_slot(&self.slot_name).await?)
+        drop_slot(session, &self.postgres, &self.slot_name).await
+    }
+}
+
+async fn drop_slot(
+    session: &Session,
+    settings: &postgres::settings::Settings,
+    name: &str,
+) -> Result<(), Failure> {
+    let Some(slot) = session.slot(name).await? else { return Ok(()) };
+    if slot.active_pid.is_some() {
+        session.end_stale_walsender(name, settings.application_name()).await?;
+    }
+    Ok(session.drop_slot(name).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recovery(recover_for: u64) -> Recovery {
+        let mut retry = config::Retry::default();
+        retry.recover_for.0 = Duration::from_secs(recover_for);
+        retry.connection.0 = Duration::from_secs(600);
+        Recovery::new(&retry)
+    }
+
+    #[test]
+    fn a_failed_task_is_begun_again_for_as_long_as_the_spec_says() {
+        let (mut recovery, start) = (recovery(7200), Instant::now());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        // Each attempt takes its window, then comes the pause.
+        let tried: Vec<_> = (0..9).map(|it| recovery.next(after(900 * it)).is_some()).collect();
+        assert_eq!(tried, [true, true, true, true, true, true, true, true, false]);
+        assert_eq!(recovery.next(after(900 * 9)), None, "it is over");
+    }
+
+    #[test]
+    fn who_has_run_for_long_begins_anew() {
+        let (mut recovery, start) = (recovery(1000), Instant::now());
+        assert!(recovery.next(start).is_some());
+        assert_eq!(recovery.next(start + Duration::from_secs(900)), None);
+        assert!(recovery.next(start + Duration::from_secs(100_000)).is_some());
+        assert_eq!(recovery.count, 1);
+    }
+
+    #[test]
+    fn without_recovery_a_failed_task_is_left_alone() {
+        assert_eq!(recovery(0).next(Instant::now()), None);
     }
 }

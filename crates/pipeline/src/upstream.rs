@@ -105,6 +105,13 @@ pub struct OpenStage {
 }
 
 impl OpenStage {
+    /// How much its reader may read in a second.
+    #[must_use]
+    pub fn limits(&self) -> supervision::Limits {
+        let throttle = &self.spec.throttle.incremental;
+        supervision::Limits { rows: throttle.rows, bytes: throttle.bytes.0 }
+    }
+
     /// The stream that its reader reads.
     #[must_use]
     pub fn stream(&self, settings: Settings) -> OpenStream {
@@ -145,7 +152,7 @@ pub(crate) enum Source {
 
 /// How to begin a [`Source`] of WAL.
 pub(crate) enum ReadFrom {
-    Here(OpenStream, Budget),
+    Here(OpenStream, Budget, supervision::Limits),
     Elsewhere(Start),
 }
 
@@ -162,9 +169,17 @@ impl Source {
     pub(crate) fn begin(from: ReadFrom, parts: SourceParts) -> Self {
         let SourceParts { confirmed, decoder, eager, progress, lifeline } = parts;
         match from {
-            ReadFrom::Here(open, budget) => {
-                let parts =
-                    reader::Parts { open, budget, confirmed, decoder, eager, progress, lifeline };
+            ReadFrom::Here(open, budget, limits) => {
+                let parts = reader::Parts {
+                    open,
+                    budget,
+                    limits,
+                    confirmed,
+                    decoder,
+                    eager,
+                    progress,
+                    lifeline,
+                };
                 Self::Here(Reader::new(parts).start())
             }
             ReadFrom::Elsewhere(start) => {

@@ -11,7 +11,7 @@ use pipeline::progress::Progress;
 use pipeline::reader::{Answer, Obey, Order, Parts, Reader, Received, WalStream};
 use std::sync::Arc;
 use std::time::Duration;
-use supervision::{Budget, Lifeline, Stage, StageFailed};
+use supervision::{Budget, Lifeline, Limits, Stage, StageFailed};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 use wal::Lsn;
@@ -61,6 +61,10 @@ struct Bench {
 }
 
 fn bench(credit_bytes: u32) -> Bench {
+    throttled(credit_bytes, Limits::default())
+}
+
+fn throttled(credit_bytes: u32, limits: Limits) -> Bench {
     let (server, incoming) = unbounded_channel();
     let (report_sender, reports) = unbounded_channel();
     let (close_sender, closed) = unbounded_channel();
@@ -76,6 +80,7 @@ fn bench(credit_bytes: u32) -> Bench {
     let reader = Reader::new(Parts {
         open: Box::new(open),
         budget: Budget::new(credit_bytes),
+        limits,
         confirmed: watched,
         decoder,
         eager: false,
@@ -147,4 +152,45 @@ async fn a_lost_connection_ends_the_generation() {
     let failed = bench.failed.recv().await.expect("a report");
     assert_eq!((failed.generation, failed.stage), (3, Stage::Reader));
     assert_eq!(failed.cause, "connection closed");
+}
+
+/// A message of the stream that holds one inserted row.
+fn row() -> Vec<u8> {
+    let body = [b"w".as_slice(), &[0; 24], b"I", &[7; 73]].concat();
+    let length = u32::try_from(body.len() + 4).expect("short").to_be_bytes();
+    [b"d".as_slice(), &length, &body].concat()
+}
+
+async fn rows_in_ten_seconds(limits: Limits) -> usize {
+    let mut bench = throttled(1 << 30, limits);
+    // The first answers come while it waits.
+    let bytes = Bytes::from(row().repeat(20_000));
+    for _ in 0..10 {
+        let (bytes, reply_requested) = (bytes.clone(), true);
+        let received = Received { bytes, server_end: Lsn(10), reply_requested };
+        bench.server.send(Ok(received)).expect("read");
+    }
+    let end = tokio::time::Instant::now() + Duration::from_secs(10);
+    let mut rows = 0;
+    while let Ok(batch) = tokio::time::timeout_at(end, bench.batches.recv()).await {
+        let bytes = batch.expect("a batch").bytes;
+        assert_eq!(bytes.len() % row().len(), 0, "a message was cut");
+        rows += bytes.len() / row().len();
+    }
+    assert!(bench.reports.try_recv().is_ok(), "the server was not answered");
+    rows
+}
+
+#[actix_rt::test]
+async fn a_throttle_is_exact_and_leaves_the_server_no_question_unanswered() {
+    tokio::time::pause();
+    for (limits, expected) in [
+        (Limits { rows: 7, bytes: 0 }, 70),
+        (Limits { rows: 1000, bytes: 0 }, 10_000),
+        (Limits { rows: 0, bytes: 104 * 5000 }, 50_000),
+        (Limits { rows: 500, bytes: 104 * 5000 }, 5000),
+    ] {
+        let rows = rows_in_ten_seconds(limits).await;
+        assert!(20 * rows.abs_diff(expected) <= expected, "{rows} rows, not {expected}");
+    }
 }

@@ -5,6 +5,7 @@
 
 mod columns;
 mod complete;
+mod condition;
 mod constants;
 mod default;
 mod memory;

@@ -80,7 +80,7 @@ impl SnapshotReader {
 
     /// Reads all rows, with the columns of `table` in their order. Items are whole rows in the text
     /// format of COPY, each with its line feed. A stream that is dropped early costs what is left
-    /// of it.
+    /// of it. `condition`: SQL of the rows that are wanted, with its names in quotes.
     ///
     /// # Errors
     /// [`Error::TableRewritten`] when the snapshot does not show the table's rows any more;
@@ -89,11 +89,14 @@ impl SnapshotReader {
         &mut self,
         table: &Table,
         readable: &Readable,
+        condition: Option<&str>,
     ) -> Result<impl Stream<Item = Result<Bytes, Error>> + use<>, Error> {
         self.lock(readable).await?;
         self.check(readable).await?;
         let names = identifiers(table.columns.iter().map(|column| &*column.name))?;
-        let statement = format!("COPY (SELECT {names} FROM {}) TO STDOUT", readable.relation()?);
+        let wanted = condition.map(|it| format!(" WHERE {it}")).unwrap_or_default();
+        let relation = readable.relation()?;
+        let statement = format!("COPY (SELECT {names} FROM {relation}{wanted}) TO STDOUT");
         let rows = self
             .session
             .client()

@@ -19,12 +19,16 @@ const QUOTED_WORDS: &str = " all analyse analyze and any array as asc asymmetric
     using values varchar variadic verbose when where window with xmlattributes xmlconcat xmlelement \
     xmlexists xmlforest xmlnamespaces xmlparse xmlpi xmlroot xmlserialize xmltable ";
 
+/// Whether SQL reads the word, in small letters, as something else than a name.
+pub(crate) fn is_word(name: &str) -> bool {
+    QUOTED_WORDS.contains(&format!(" {name} "))
+}
+
 /// Writes an identifier, in quotes where SQL would not read it as it is.
 pub(crate) fn write(name: &str, out: &mut String) {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
     let starts = name.starts_with(|first: char| first.is_ascii_lowercase() || first == '_');
-    let is_word = || QUOTED_WORDS.contains(&format!(" {name} "));
-    if starts && name.bytes().all(plain) && !is_word() {
+    if starts && name.bytes().all(plain) && !is_word(name) {
         out.push_str(name);
         return;
     }

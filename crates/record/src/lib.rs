@@ -2,20 +2,25 @@
 //!
 //! * [`selection`]: which tables; [`naming`]: which topic.
 //! * [`plan`]: everything that is decided once per table version.
+//! * `filter`: which rows, by `objects[].where`.
 //! * [`route`]: a change → its pieces: lane, partition, part. [`partition`] and [`lane`] are the hashes.
 //! * [`encode`]: a piece → [`Record`]s; [`schema`]: what they are framed with.
 
 pub mod encode;
+mod filter;
 mod identifier;
 mod json;
 pub mod lane;
 pub mod naming;
 pub mod partition;
 pub mod plan;
+mod projection;
 pub mod record;
 pub mod route;
 mod row;
 pub mod schema;
 pub mod selection;
 
+pub use filter::FilterError;
+pub use projection::ProjectionError;
 pub use record::Record;

@@ -2,7 +2,9 @@
 
 use crate::encode::debezium::{Columns, adjust};
 use crate::encode::{Codec, Template};
+use crate::filter::{Condition, Filter, FilterError};
 use crate::naming::{Names, NamingError, TopicPattern};
+use crate::projection::{Projection, ProjectionError, Rules};
 use crate::schema::Schemas;
 use crate::{lane, partition};
 use config::{FormatOptions, Hash, NameAdjustment, Partitioning, Subject, Unrepresentable};
@@ -37,6 +39,8 @@ struct ObjectPlan {
     topic: Option<TopicPattern>,
     partition_key: Vec<Box<str>>,
     operations: Operations,
+    condition: Option<Condition>,
+    rules: Rules,
 }
 
 /// Which operations an object asks for.
@@ -47,6 +51,18 @@ pub(crate) struct Operations {
     pub(crate) update: bool,
     pub(crate) delete: bool,
     pub(crate) truncate: bool,
+}
+
+impl Operations {
+    pub(crate) fn contain(self, operation: wal::Operation) -> bool {
+        match operation {
+            wal::Operation::Read => true,
+            wal::Operation::Insert => self.insert,
+            wal::Operation::Update => self.update,
+            wal::Operation::Delete => self.delete,
+            wal::Operation::Truncate => self.truncate,
+        }
+    }
 }
 
 /// The task or a table cannot be planned as it was asked.
@@ -83,6 +99,20 @@ pub enum PlanError {
         other: Box<str>,
         name: Box<str>,
     },
+    #[error("objects[{object}]: {cause}")]
+    Rules { object: usize, cause: ProjectionError },
+    #[error("{schema}.{table}: objects[{object}]: {cause}")]
+    Projection { schema: Box<str>, table: Box<str>, object: usize, cause: ProjectionError },
+    #[error("objects[{object}].where: {cause}")]
+    Condition { object: usize, cause: FilterError },
+    #[error("{schema}.{table}: objects[{object}].where: {cause}")]
+    Filter { schema: Box<str>, table: Box<str>, object: usize, cause: FilterError },
+    #[error(
+        "{schema}.{table}: `where` asks for `{column}`, which is not part of the replica identity, so \
+         updates and deletes could not be judged; run ALTER TABLE … REPLICA IDENTITY FULL, or keep \
+         updates and deletes out of `operations`"
+    )]
+    FilterNotInIdentity { schema: Box<str>, table: Box<str>, column: Box<str> },
     #[error("topic `{topic}` has {partitions} partitions; it needs at least one")]
     Partitions { topic: Box<str>, partitions: i32 },
     #[error("a task has 1 to 64 lanes, not {lanes}")]
@@ -98,14 +128,20 @@ pub struct TablePlan {
     partitions: i32,
     /// Lane of each partition.
     lanes: Box<[u8]>,
-    /// Columns of the message key.
+    /// Columns of the message key, as they are sent.
     key: Box<[usize]>,
+    /// How rows look in records; `None`: as they are sent.
+    pub(crate) projection: Option<Projection>,
     pub(crate) policy: Policy,
     pub(crate) operations: Operations,
+    /// Which rows are wanted; `None`: all.
+    pub(crate) filter: Option<Filter>,
     /// A changed key is a deletion and a creation also where both have one partition.
     pub(crate) splits_key_changes: bool,
-    /// What is hashed, and Debezium's rows.
+    /// Debezium's rows.
     pub(crate) columns: Columns,
+    /// What is hashed, where that are not the columns of the rows.
+    hashed: Option<Columns>,
     pub(crate) template: Template,
 }
 
@@ -126,7 +162,8 @@ impl TaskPlan {
     pub fn new(task: &config::Task, database: &str) -> Result<Self, PlanError> {
         let sink = &task.sink;
         let codec = Codec::of(sink.format).ok_or_else(|| PlanError::Format(sink.format.word()))?;
-        let objects = task.objects.iter().map(ObjectPlan::new).collect::<Result<_, _>>()?;
+        let objects = task.objects.iter().enumerate().map(ObjectPlan::new);
+        let objects = objects.collect::<Result<_, _>>()?;
         Ok(Self {
             task: task.task.as_str().into(),
             database: database.into(),
@@ -161,7 +198,9 @@ impl TaskPlan {
     /// When the object does not exist or the name would be no topic.
     pub fn topic(&self, object: usize, schema: &str, table: &str) -> Result<Box<str>, PlanError> {
         let own = self.objects.get(object).ok_or(PlanError::ObjectMissing { object })?;
-        let names = Names { task: &self.task, database: &self.database, schema, table };
+        let (schema, table) = (own.rules.cased(schema), own.rules.cased(table));
+        let names =
+            Names { task: &self.task, database: &self.database, schema: &schema, table: &table };
         Ok(own.topic.as_ref().unwrap_or(&self.topic).topic(names)?)
     }
 
@@ -191,6 +230,48 @@ impl TaskPlan {
         })
     }
 
+    /// The condition of the object, for the rows of this table version.
+    fn filter(&self, table: &Table, object: usize) -> Result<Option<Filter>, PlanError> {
+        let ObjectPlan { condition, operations, .. } = &self.objects[object];
+        let Some(condition) = condition else { return Ok(None) };
+        let (schema, name) = (|| table.schema.clone(), || table.name.clone());
+        let filter = condition.of(table).map_err(|cause| PlanError::Filter {
+            schema: schema(),
+            table: name(),
+            object,
+            cause,
+        })?;
+        let needs_identity = (operations.update || operations.delete)
+            && matches!(table.identity, ReplicaIdentity::Default | ReplicaIdentity::Index);
+        let unknown = |&&index: &&usize| needs_identity && !table.columns[index].in_identity;
+        if let Some(&index) = filter.columns().iter().find(unknown) {
+            let column = table.columns[index].name.clone();
+            return Err(PlanError::FilterNotInIdentity { schema: schema(), table: name(), column });
+        }
+        Ok(Some(filter))
+    }
+
+    fn projection(
+        &self,
+        table: &Table,
+        key: &[usize],
+        object: usize,
+    ) -> Result<Option<Projection>, PlanError> {
+        self.objects[object].rules.of(table, key).map_err(|cause| PlanError::Projection {
+            schema: table.schema.clone(),
+            table: table.name.clone(),
+            object,
+            cause,
+        })
+    }
+
+    /// Columns that the object's rules name and the table does not have. Once a task runs that is no
+    /// reason to stop: a column that is left out may be dropped.
+    #[must_use]
+    pub fn missing_columns(&self, object: usize, table: &Table) -> Vec<&str> {
+        self.objects.get(object).map_or_else(Vec::new, |it| it.rules.missing(table))
+    }
+
     fn chosen(&self, table: &Table, object: usize) -> Result<Box<[usize]>, PlanError> {
         let ObjectPlan { partition_key, operations, .. } = &self.objects[object];
         let needs_identity = (operations.update || operations.delete)
@@ -212,7 +293,10 @@ impl TaskPlan {
 }
 
 impl ObjectPlan {
-    fn new(object: &config::Object) -> Result<Self, NamingError> {
+    fn new((index, object): (usize, &config::Object)) -> Result<Self, PlanError> {
+        let condition = object.condition.as_deref().filter(|text| !text.trim().is_empty());
+        let condition = condition.map(Condition::parse).transpose();
+        let refused = |cause| PlanError::Condition { object: index, cause };
         let chosen = |operation| {
             object.operations.as_ref().is_none_or(|operations| operations.contains(&operation))
         };
@@ -225,6 +309,8 @@ impl ObjectPlan {
                 delete: chosen(config::Operation::Delete),
                 truncate: chosen(config::Operation::Truncate),
             },
+            condition: condition.map_err(refused)?,
+            rules: Rules::new(object).map_err(|cause| PlanError::Rules { object: index, cause })?,
         })
     }
 }
@@ -248,12 +334,17 @@ impl TablePlan {
         if !(1..=64).contains(&lanes) {
             return Err(PlanError::Lanes { lanes });
         }
-        check_names(&table, task)?;
         let key = message_key(&table);
+        let projection = task.projection(&table, &key, object)?;
+        let view = projection.as_ref().map_or(&table, |it| &it.view);
+        check_names(view, task)?;
         let policy = task.policy(&table, &key, object, partitions)?;
         let mut operations = task.objects[object].operations;
         operations.truncate &= task.options.truncate && task.codec.has_truncate();
-        let template = Template::new(&table, &key, &topic, task);
+        let filter = task.filter(&table, object)?;
+        let shown = projection.as_ref().map_or(&key, |it| &it.key);
+        let template = Template::new(view, shown, &topic, task);
+        let hashed = projection.as_ref().map(|it| Columns::new(&it.renamed, task));
         let lanes = (0..partitions).map(|partition| lane::lane(&topic, partition, lanes)).collect();
         Ok(Self {
             object,
@@ -262,17 +353,27 @@ impl TablePlan {
             lanes,
             policy,
             operations,
+            filter,
             splits_key_changes: task.codec.is_debezium(),
-            columns: Columns::new(&table, task),
+            columns: Columns::new(view, task),
+            hashed,
+            projection,
             template,
             key: key.into(),
             table,
         })
     }
 
+    /// The table as its rows are sent.
     #[must_use]
     pub fn table(&self) -> &Arc<Table> {
         &self.table
+    }
+
+    /// The table as records show it.
+    #[must_use]
+    pub fn view(&self) -> &Arc<Table> {
+        self.projection.as_ref().map_or(&self.table, |it| &it.view)
     }
 
     /// The schemas that a registry must have taken before the first row is encoded; `None`: the format
@@ -280,6 +381,19 @@ impl TablePlan {
     #[must_use]
     pub fn schemas(&self) -> Option<&Schemas> {
         self.template.schemas()
+    }
+
+    /// The condition of `where` as SQL for a query of the table; `None`: all rows are wanted.
+    #[must_use]
+    pub fn condition(&self) -> Option<&str> {
+        self.filter.as_ref().map(Filter::sql)
+    }
+
+    /// Columns whose texts the condition compares for equality of bytes, which is what the server does
+    /// only under a deterministic collation.
+    pub fn collated(&self) -> impl Iterator<Item = &str> {
+        let columns = self.filter.iter().flat_map(|filter| filter.collated());
+        columns.filter_map(|&index| self.table.columns.get(index)).map(|column| &*column.name)
     }
 
     /// Index into the task's `objects`.
@@ -299,10 +413,20 @@ impl TablePlan {
         self.partitions
     }
 
-    /// Columns of the message key, as indexes; empty: the key is null.
+    /// Columns of the message key, as indexes into those of [`Self::view`]; empty: the key is null.
     #[must_use]
     pub fn key(&self) -> &[usize] {
+        self.projection.as_ref().map_or(&self.key, |it| &it.key)
+    }
+
+    /// The same columns, as indexes into those of [`Self::table`].
+    pub(crate) fn sent_key(&self) -> &[usize] {
         &self.key
+    }
+
+    /// What is hashed of a row, as it is sent.
+    pub(crate) fn hashed(&self) -> &Columns {
+        self.hashed.as_ref().unwrap_or(&self.columns)
     }
 
     /// Lane that owns a partition of the topic.

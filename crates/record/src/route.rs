@@ -3,6 +3,7 @@
 //! Routing depends on WAL content and plan only, so every life of the front comes to the same result.
 
 use crate::encode::debezium::Work;
+use crate::filter::{Filter, Unjudged};
 use crate::partition;
 use crate::plan::{Policy, TablePlan};
 use crate::row::Row;
@@ -27,6 +28,12 @@ pub enum Part {
     KeyChangeDelete,
     /// The row under its new key.
     KeyChangeCreate,
+    /// An UPDATE after which the object's condition is true, and was not before: a creation.
+    Enters,
+    /// An UPDATE after which the object's condition is no longer true: a deletion.
+    Leaves,
+    /// What the condition asks for cannot be read. Whoever encodes it fails: nothing is left out in silence.
+    Unjudged,
 }
 
 /// Buffers that [`TablePlan::route`] uses again and again.
@@ -41,7 +48,8 @@ impl TablePlan {
     /// Emits the pieces of one change, in the order in which they must be written.
     ///
     /// Operations that the object does not ask for emit nothing; TRUNCATE goes to every partition;
-    /// an UPDATE of the key is a deletion and a creation, each in its key's partition.
+    /// an UPDATE of the key is a deletion and a creation, each in its key's partition. Of rows for which
+    /// the object's condition is not true nothing is emitted.
     pub fn route(
         &self,
         batch: &ChangeBatch,
@@ -50,26 +58,35 @@ impl TablePlan {
         emit: &mut impl FnMut(Piece),
     ) {
         let Some(change) = batch.changes.get(change_index as usize) else { return };
+        if !self.operations.contain(change.operation) {
+            return;
+        }
         let mut send = |partition: i32, part: Part| {
             emit(Piece { change: change_index, lane: self.lane(partition), partition, part });
         };
         let old = change.old.map(|old| batch.tuple(old.span()));
         let new = change.new.map(|new| batch.tuple(new));
+        let part = match &self.filter {
+            None => Part::Whole,
+            Some(filter) => match judged(filter, change.operation, old, new) {
+                Ok(Some(part)) => part,
+                Ok(None) => return,
+                Err(Unjudged { .. }) => return send(0, Part::Unjudged),
+            },
+        };
         match change.operation {
-            Operation::Read => send(self.partition(new, None, scratch), Part::Whole),
-            Operation::Insert if self.operations.insert => {
-                send(self.partition(new, None, scratch), Part::Whole);
+            Operation::Read | Operation::Insert => send(self.partition(new, None, scratch), part),
+            Operation::Delete => send(self.partition(old, None, scratch), part),
+            Operation::Update if part == Part::Enters => {
+                send(self.partition(new, old, scratch), part);
             }
-            Operation::Delete if self.operations.delete => {
-                send(self.partition(old, None, scratch), Part::Whole);
+            Operation::Update if part == Part::Leaves => {
+                send(self.partition(old, new, scratch), part);
             }
-            Operation::Update if self.operations.update => {
-                self.route_update(change, old, new, scratch, &mut send);
+            Operation::Update => self.route_update(change, old, new, scratch, &mut send),
+            Operation::Truncate => {
+                (0..self.partitions()).for_each(|partition| send(partition, part));
             }
-            Operation::Truncate if self.operations.truncate => {
-                (0..self.partitions()).for_each(|partition| send(partition, Part::Whole));
-            }
-            Operation::Insert | Operation::Delete | Operation::Update | Operation::Truncate => {}
         }
     }
 
@@ -83,7 +100,7 @@ impl TablePlan {
     ) {
         let after = self.partition(new, old, scratch);
         let (Some(known), Some(row)) = (old, new) else { return send(after, Part::Whole) };
-        let sent_other = differs(self.key(), change.old, known, row);
+        let sent_other = differs(self.sent_key(), change.old, known, row);
         let split = if sent_other || self.hashes_more_than_key() {
             let before = self.partition(Some(known), Some(row), scratch);
             let mut is_split =
@@ -109,15 +126,15 @@ impl TablePlan {
         key.clear();
         other_key.clear();
         let (before, after) = (Row::new(before, Some(after)), Row::new(after, Some(before)));
-        self.columns.hashed(self.key(), &before, work, key);
-        self.columns.hashed(self.key(), &after, work, other_key);
+        self.hashed().hashed(self.sent_key(), &before, work, key);
+        self.hashed().hashed(self.sent_key(), &after, work, other_key);
         key != other_key
     }
 
     fn hashes_more_than_key(&self) -> bool {
         match &self.policy {
             Policy::Fixed(_) => false,
-            Policy::Murmur2(columns) | Policy::Java(columns) => **columns != *self.key(),
+            Policy::Murmur2(columns) | Policy::Java(columns) => **columns != *self.sent_key(),
         }
     }
 
@@ -133,7 +150,7 @@ impl TablePlan {
             Policy::Fixed(partition) => *partition,
             Policy::Murmur2(columns) => {
                 scratch.key.clear();
-                self.columns.hashed(columns, &row, &mut scratch.work, &mut scratch.key);
+                self.hashed().hashed(columns, &row, &mut scratch.work, &mut scratch.key);
                 partition::of_murmur2(partition::murmur2(&scratch.key), self.partitions())
             }
             Policy::Java(columns) => {
@@ -148,6 +165,31 @@ impl TablePlan {
             }
         }
     }
+}
+
+/// Which part of a change the condition wants; `None`: nothing. Where no old row was sent, nothing that the
+/// condition asks for has changed: it is part of the replica identity.
+fn judged(
+    filter: &Filter,
+    operation: Operation,
+    old: Option<Tuple<'_>>,
+    new: Option<Tuple<'_>>,
+) -> Result<Option<Part>, Unjudged> {
+    let judge = |sent: Option<Tuple<'_>>, other| match sent {
+        Some(sent) => filter.judge(&Row::new(sent, other)),
+        None => Ok(false),
+    };
+    let is_wanted = match operation {
+        Operation::Truncate => true,
+        Operation::Read | Operation::Insert => judge(new, None)?,
+        Operation::Delete => judge(old, None)?,
+        Operation::Update => match (judge(old.or(new), new)?, judge(new, old)?) {
+            (false, true) => return Ok(Some(Part::Enters)),
+            (true, false) => return Ok(Some(Part::Leaves)),
+            (_, after) => after,
+        },
+    };
+    Ok(is_wanted.then_some(Part::Whole))
 }
 
 /// Whether another key was sent. "Not sent" is "not changed" (design.md, server fact 18); null in a key

@@ -289,3 +289,73 @@ fn what_cannot_be_planned_is_refused() {
     assert!(matches!(refusal(0, 1, 0), PlanError::Lanes { lanes: 0 }));
     assert!(matches!(refusal(0, 1, 65), PlanError::Lanes { lanes: 65 }));
 }
+
+#[test]
+fn an_update_that_enters_or_leaves_the_filter_is_a_creation_or_a_deletion() {
+    let (low, high) = ([v("1"), v("x"), v("1.00"), Null], [v("1"), Unchanged, v("200"), Null]);
+    let (more, moved) = ([v("1"), v("x"), v("300"), Null], [v("2"), v("x"), v("300"), Null]);
+    let changes = [
+        Did::Insert(&low),
+        Did::Read(&low),
+        Did::Read(&more),
+        Did::UpdateRow(&low, &low),
+        Did::UpdateRow(&low, &high),
+        Did::UpdateRow(&more, &more),
+        Did::UpdateRow(&more, &moved),
+        Did::UpdateRow(&more, &low),
+        Did::DeleteRow(&low),
+        Did::DeleteRow(&more),
+    ];
+    let (one, two) = (by_murmur2(r#"{"id":1}"#), by_murmur2(r#"{"id":2}"#));
+    let expected = [
+        (one, Part::Whole),
+        (one, Part::Enters),
+        (one, Part::Whole),
+        (one, Part::KeyChangeDelete),
+        (two, Part::KeyChangeCreate),
+        (one, Part::Leaves),
+        (one, Part::Whole),
+    ];
+    let table = orders(Full);
+    assert_eq!(pieces(&table, "", "where: \"total > 100\"", &changes), expected);
+    let inserts = "where: \"total > 100\", operations: [insert]";
+    assert_eq!(pieces(&table, "", inserts, &changes), [(one, Part::Whole)]);
+
+    let (task, plan) = plan(&table, "", "where: \"total > 100\"", 1).expect("a plan");
+    let changes = [Did::UpdateRow(&low, &high), Did::UpdateRow(&more, &low)];
+    let sent =
+        scene::encode(&task, &plan, &batch(&table, transaction(), &changes)).expect("encodes");
+    let ops: Vec<_> =
+        sent.iter().map(|it| it.value.as_ref().map(|_| it.json()["op"].clone())).collect();
+    assert_eq!(ops, [Some("c".into()), Some("d".into()), None]);
+    assert_eq!(sent[0].json()["after"]["note"], "x");
+}
+
+#[test]
+fn a_filter_asks_only_for_what_old_rows_have() {
+    let refused = |identity, object: &str| plan(&orders(identity), "", object, 1).map(drop);
+    let object = "where: \"total > 100\"";
+    let missing = PlanError::FilterNotInIdentity {
+        schema: "shop".into(),
+        table: "orders".into(),
+        column: "total".into(),
+    };
+    assert_eq!(refused(Default, object), Err(missing));
+    assert_eq!(refused(Default, "where: \"id > 100\""), Ok(()));
+    assert_eq!(refused(Default, "where: \"total > 100\", operations: [insert]"), Ok(()));
+    assert_eq!(refused(Full, object), Ok(()));
+    let unknown = refused(Full, "where: \"gone > 100\"").expect_err("refused").to_string();
+    assert!(unknown.starts_with("shop.orders: objects[0].where: shop.orders has no column `gone`"));
+    let broken = refused(Full, "where: \"total >\"").expect_err("refused").to_string();
+    assert!(broken.starts_with("objects[0].where: something is missing at the end"), "{broken}");
+}
+
+#[test]
+fn what_a_filter_cannot_judge_ends_the_lane() {
+    let table = orders(Full);
+    let (task, plan) = plan(&table, "", "where: \"total > 100\"", 1).expect("a plan");
+    let wrong = [v("1"), v("x"), v("much"), Null];
+    let batch = batch(&table, transaction(), &[Did::Insert(&wrong)]);
+    let error = scene::encode(&task, &plan, &batch).expect_err("refused").to_string();
+    assert!(error.starts_with("shop.orders: `where` of its object asks for a value"), "{error}");
+}

@@ -8,8 +8,10 @@ pub mod class;
 pub mod credit;
 pub mod lifeline;
 pub mod restart;
+pub mod throttle;
 
 pub use class::FailureClass;
 pub use credit::{Budget, Credit, Lent, TellLender};
 pub use lifeline::{Lifeline, Stage, StageFailed};
 pub use restart::{FailureLog, RestartPolicy, Verdict};
+pub use throttle::{Limits, Throttle};

@@ -129,6 +129,29 @@ impl Iterator for Frames<'_> {
     }
 }
 
+/// The longest start of a buffer of whole CopyData messages with at most so many bytes and rows, but
+/// one message at least: its bytes, and the rows in it (inserted, updated, deleted). The rest of a buffer
+/// that is none counts to the first part: whoever decodes it will say so.
+#[must_use]
+pub fn part(buffer: &[u8], rows_max: u64, bytes_max: u64) -> (usize, u64) {
+    let (mut frames, mut end, mut rows) = (Frames::new(buffer), 0, 0);
+    while let Some(frame) = frames.next() {
+        let is_row = match frame {
+            Ok(Frame::XLogData { payload, .. }) => {
+                matches!(buffer.get(payload.start), Some(b'I' | b'U' | b'D'))
+            }
+            Ok(Frame::Keepalive { .. }) => false,
+            Err(_) => return (buffer.len(), rows),
+        };
+        let next = frames.offset();
+        if end != 0 && (rows_max < rows + u64::from(is_row) || bytes_max < next as u64) {
+            break;
+        }
+        (end, rows) = (next, rows + u64::from(is_row));
+    }
+    (end, rows)
+}
+
 /// What a receive buffer holds, as [`scan`] found it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Scan {

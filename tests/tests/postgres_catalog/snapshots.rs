@@ -49,7 +49,7 @@ fn read(
     readable: &Readable,
 ) -> Result<Vec<String>, Error> {
     ground.wait(async {
-        let rows: Vec<_> = reader.read(table, readable).await?.try_collect().await?;
+        let rows: Vec<_> = reader.read(table, readable, None).await?.try_collect().await?;
         let lines = rows.iter().flat_map(|rows| rows.split_inclusive(|&byte| byte == b'\n'));
         Ok(lines.map(|line| String::from_utf8(line.to_vec()).expect("text")).collect())
     })
@@ -193,7 +193,7 @@ fn readers_share_a_snapshot_and_an_early_end_does_no_harm() {
     let (a, b) = (readable(&mut ground, "a", true), readable(&mut ground, "b", true));
     let (a_columns, b_columns) = (table(&ground, &a), table(&ground, &b));
     ground.wait(async {
-        let mut rows = std::pin::pin!(one.read(&a_columns, &a).await.unwrap());
+        let mut rows = std::pin::pin!(one.read(&a_columns, &a, None).await.unwrap());
         assert!(rows.try_next().await.unwrap().is_some());
     });
     assert_eq!(read(&ground, &mut one, &b_columns, &b).unwrap(), ["1\n"]);

@@ -3,6 +3,7 @@
 use super::Context;
 use super::hosts::Placed;
 use crate::task_state::TaskState;
+use pipeline::alerts::Alerts;
 use pipeline::precheck::Unfit;
 use pipeline::rate::Rate;
 use pipeline::{Options, Outcome, Progress};
@@ -82,6 +83,7 @@ impl Runner {
             until_caught_up: false,
             reseed,
             release: runner.wanted.release,
+            recover: true,
             folder: context.secrets_dir.clone(),
         };
         let name = format!("task {}", spec.task);
@@ -116,6 +118,17 @@ impl Runner {
             self.say(state, cause, "correct the spec and apply it again");
             return;
         }
+        let alerts = if release {
+            None
+        } else {
+            match Alerts::start(&spec, folder, &self.progress) {
+                Ok(alerts) => alerts,
+                Err(error) => {
+                    let remedy = "correct the setting, or leave `alerts` out";
+                    return self.say(TaskState::PrecheckFailed, error, remedy);
+                }
+            }
+        };
         if !release && !proven {
             let passed = tokio::select! {
                 passed = pipeline::precheck::pass(&spec, folder, &self.progress) => passed,
@@ -130,7 +143,12 @@ impl Runner {
                     self.say(TaskState::PrecheckFailed, cause, &remedies.join("; "));
                     return;
                 }
-                Err(Unfit::GaveUp(outcome)) => return self.ended_with(outcome),
+                Err(Unfit::GaveUp(outcome)) => {
+                    if let Some(alerts) = alerts {
+                        alerts.finish(&outcome).await;
+                    }
+                    return self.ended_with(outcome);
+                }
             }
         }
         let name = spec.task.clone();
@@ -144,6 +162,9 @@ impl Runner {
         info!(task = name, "front starts");
         let outcome = pipeline::run_on(Arc::new(spec), options, progress, stop, hosts).await;
         info!(task = name, ?outcome, "front ended");
+        if let Some(alerts) = alerts {
+            alerts.finish(&outcome).await;
+        }
         if release { self.released_with(outcome) } else { self.ended_with(outcome) }
     }
 

@@ -80,6 +80,9 @@ impl Receiver {
                     wire::Part::Whole => Part::Whole,
                     wire::Part::KeyChangeDelete => Part::KeyChangeDelete,
                     wire::Part::KeyChangeCreate => Part::KeyChangeCreate,
+                    wire::Part::Enters => Part::Enters,
+                    wire::Part::Leaves => Part::Leaves,
+                    wire::Part::Unjudged => Part::Unjudged,
                 },
             })
         };

@@ -98,6 +98,9 @@ impl Sender {
                     Part::Whole => wire::Part::Whole,
                     Part::KeyChangeDelete => wire::Part::KeyChangeDelete,
                     Part::KeyChangeCreate => wire::Part::KeyChangeCreate,
+                    Part::Enters => wire::Part::Enters,
+                    Part::Leaves => wire::Part::Leaves,
+                    Part::Unjudged => wire::Part::Unjudged,
                 },
             });
         }

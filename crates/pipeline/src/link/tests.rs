@@ -136,9 +136,16 @@ pub(super) fn batch(
         let own =
             (0..PARTITIONS).find(|&it| plans[index % 2].lane(it) == lane).expect("a partition");
         if of_lane % LANES == lane {
-            let part = [Part::Whole, Part::KeyChangeDelete, Part::KeyChangeCreate];
+            let part = [
+                Part::Whole,
+                Part::KeyChangeDelete,
+                Part::KeyChangeCreate,
+                Part::Enters,
+                Part::Leaves,
+                Part::Unjudged,
+            ];
             let change = u32::try_from(index).expect("few");
-            let part = part[usize::from(kind % 3)];
+            let part = part[usize::from(kind % 6)];
             pieces.push(Piece { change, lane, partition: own, part });
         }
     }

@@ -69,6 +69,9 @@ pub(super) enum Part {
     Whole,
     KeyChangeDelete,
     KeyChangeCreate,
+    Enters,
+    Leaves,
+    Unjudged,
 }
 
 /// A table version and the pinned partitions of its topic.

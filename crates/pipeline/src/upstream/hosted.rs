@@ -47,7 +47,8 @@ pub fn host(
 ) -> Result<UnboundedSender<Order>, Failure> {
     let from = match reader {
         ReaderHost::Here(budget) => {
-            ReadFrom::Here(open.stream(Settings::new(&open.spec, folder)?), budget)
+            let stream = open.stream(Settings::new(&open.spec, folder)?);
+            ReadFrom::Here(stream, budget, open.limits())
         }
         ReaderHost::Elsewhere(start) => ReadFrom::Elsewhere(start),
     };

@@ -4,14 +4,14 @@ use crate::json;
 
 /// A day of the proleptic Gregorian calendar; year 0 is 1 BC.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Civil {
-    pub(super) year: i64,
-    pub(super) month: i64,
-    pub(super) day: i64,
+pub(crate) struct Civil {
+    pub(crate) year: i64,
+    pub(crate) month: i64,
+    pub(crate) day: i64,
 }
 
 impl Civil {
-    pub(super) fn parse(text: &[u8], bc: bool) -> Option<(Self, &[u8])> {
+    pub(crate) fn parse(text: &[u8], bc: bool) -> Option<(Self, &[u8])> {
         let (year, rest) = digits(text, 4, 7)?;
         let (month, rest) = digits(rest.strip_prefix(b"-")?, 2, 2)?;
         let (day, rest) = digits(rest.strip_prefix(b"-")?, 2, 2)?;
@@ -19,12 +19,12 @@ impl Civil {
         civil.is_valid().then_some((civil, rest))
     }
 
-    pub(super) fn is_valid(self) -> bool {
+    pub(crate) fn is_valid(self) -> bool {
         (1..=12).contains(&self.month) && (1..=31).contains(&self.day)
     }
 
     /// Days since 1970-01-01. Years are counted from March, so that the leap day comes last.
-    pub(super) fn days(self) -> i64 {
+    pub(crate) fn days(self) -> i64 {
         let year = self.year - i64::from(self.month <= 2);
         let (cycle, year_of_cycle) = (year.div_euclid(400), year.rem_euclid(400));
         let day_of_year = (153 * ((self.month + 9) % 12) + 2) / 5 + self.day - 1;
@@ -33,7 +33,7 @@ impl Civil {
         cycle * 146_097 + day_of_cycle - 719_468
     }
 
-    pub(super) fn of_days(days: i64) -> Self {
+    pub(crate) fn of_days(days: i64) -> Self {
         let shifted = days + 719_468;
         let (cycle, day_of_cycle) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
         let leaps = day_of_cycle / 1460 - day_of_cycle / 36_524 + day_of_cycle / 146_096;
@@ -47,7 +47,7 @@ impl Civil {
     }
 
     /// Java's `ISO_LOCAL_DATE`: four digits at least, `+` before more, year 0 for 1 BC.
-    pub(super) fn write(self, out: &mut Vec<u8>) {
+    pub(crate) fn write(self, out: &mut Vec<u8>) {
         let Self { year, month, day } = self;
         if year < 0 {
             out.push(b'-');
@@ -74,7 +74,7 @@ impl Civil {
 }
 
 /// Takes `min` to `max` digits off the front.
-pub(super) fn digits(text: &[u8], min: usize, max: usize) -> Option<(i64, &[u8])> {
+pub(crate) fn digits(text: &[u8], min: usize, max: usize) -> Option<(i64, &[u8])> {
     let count = text.iter().take(max).take_while(|byte| byte.is_ascii_digit()).count();
     if count < min {
         return None;

@@ -3,11 +3,11 @@
 use super::ValueError;
 use super::civil::{Civil, digits};
 
-pub(super) const HOUR_US: i64 = 3_600_000_000;
-pub(super) const DAY_US: i64 = 24 * HOUR_US;
+pub(crate) const HOUR_US: i64 = 3_600_000_000;
+pub(crate) const DAY_US: i64 = 24 * HOUR_US;
 
 /// `Some(true)`: infinity; `Some(false)`: -infinity.
-pub(super) fn infinite(text: &[u8]) -> Option<bool> {
+pub(crate) fn infinite(text: &[u8]) -> Option<bool> {
     match text {
         b"infinity" => Some(true),
         b"-infinity" => Some(false),
@@ -18,7 +18,7 @@ pub(super) fn infinite(text: &[u8]) -> Option<bool> {
 /// The form of nearly all timestamps.
 const FORM: &[u8; 19] = b"0000-00-00 00:00:00";
 
-pub(super) fn has_form(text: &[u8; 19]) -> bool {
+pub(crate) fn has_form(text: &[u8; 19]) -> bool {
     let fits = |(byte, form): (&u8, &u8)| match form {
         b'0' => byte.is_ascii_digit(),
         sign => byte == sign,
@@ -27,28 +27,28 @@ pub(super) fn has_form(text: &[u8; 19]) -> bool {
 }
 
 /// Splits off the era.
-pub(super) fn era(text: &[u8]) -> (&[u8], bool) {
+pub(crate) fn era(text: &[u8]) -> (&[u8], bool) {
     text.strip_suffix(b" BC").map_or((text, false), |text| (text, true))
 }
 
 /// The day of a date that is not infinite.
-pub(super) fn day(text: &[u8]) -> Result<Civil, ValueError> {
+pub(crate) fn day(text: &[u8]) -> Result<Civil, ValueError> {
     let (text, bc) = era(text);
     whole(Civil::parse(text, bc))
 }
 
 /// Microseconds since midnight.
-pub(super) fn time_of_day(text: &[u8]) -> Result<i64, ValueError> {
+pub(crate) fn time_of_day(text: &[u8]) -> Result<i64, ValueError> {
     whole(clock(text))
 }
 
 /// Day and microseconds of the day of a timestamp without time zone that is not infinite.
-pub(super) fn day_and_time(text: &[u8]) -> Result<(Civil, i64), ValueError> {
+pub(crate) fn day_and_time(text: &[u8]) -> Result<(Civil, i64), ValueError> {
     whole(moment(text).map(|(day, micros, rest)| ((day, micros), rest)))
 }
 
 /// As [`day_and_time`], of a timestamp with time zone, in UTC.
-pub(super) fn day_and_time_utc(text: &[u8]) -> Result<(Civil, i64), ValueError> {
+pub(crate) fn day_and_time_utc(text: &[u8]) -> Result<(Civil, i64), ValueError> {
     let (day, micros, rest) = moment(text).ok_or(ValueError::Malformed)?;
     let offset = offset(rest).ok_or(ValueError::Malformed)?;
     if offset == 0 {
@@ -68,7 +68,7 @@ fn whole<T>(taken: Option<(T, &[u8])>) -> Result<T, ValueError> {
 }
 
 /// Day, microseconds of the day, and what follows.
-pub(super) fn moment(text: &[u8]) -> Option<(Civil, i64, &[u8])> {
+pub(crate) fn moment(text: &[u8]) -> Option<(Civil, i64, &[u8])> {
     if let Some((head, rest)) = text.split_first_chunk::<19>()
         && has_form(head)
         && !rest.ends_with(b" BC")
@@ -87,14 +87,14 @@ pub(super) fn moment(text: &[u8]) -> Option<(Civil, i64, &[u8])> {
 }
 
 /// `hh:mm:ss[.ffffff]` of a day → microseconds and what follows.
-pub(super) fn clock(text: &[u8]) -> Option<(i64, &[u8])> {
+pub(crate) fn clock(text: &[u8]) -> Option<(i64, &[u8])> {
     let (micros, rest) = hours(text)?;
     let micros = i64::try_from(micros).ok()?;
     (micros < 25 * HOUR_US).then_some((micros, rest))
 }
 
 /// As [`clock`], of as many hours as an interval has.
-pub(super) fn hours(text: &[u8]) -> Option<(i128, &[u8])> {
+pub(crate) fn hours(text: &[u8]) -> Option<(i128, &[u8])> {
     let (hours, rest) = digits(text, 2, 10)?;
     let (minutes, rest) = digits(rest.strip_prefix(b":")?, 2, 2)?;
     let (seconds, rest) = digits(rest.strip_prefix(b":")?, 2, 2)?;
@@ -115,7 +115,7 @@ fn fraction(text: &[u8]) -> Option<(i64, &[u8])> {
 }
 
 /// `+hh[:mm[:ss]]` → microseconds east of UTC.
-pub(super) fn offset(text: &[u8]) -> Option<i64> {
+pub(crate) fn offset(text: &[u8]) -> Option<i64> {
     let (sign, text) = match text {
         [b'+', text @ ..] => (1, text),
         [b'-', text @ ..] => (-1, text),
@@ -135,7 +135,7 @@ pub(super) fn offset(text: &[u8]) -> Option<i64> {
 }
 
 /// Writes `hh:mm:ss` and the fraction: so many digits, or without trailing zeros.
-pub(super) fn write_clock(micros: i64, width: Option<u8>, out: &mut Vec<u8>) {
+pub(crate) fn write_clock(micros: i64, width: Option<u8>, out: &mut Vec<u8>) {
     let seconds = micros / 1_000_000;
     let mut text = *b"00:00:00.000000";
     let mut put = |at: usize, number: i64| {

@@ -29,6 +29,12 @@ pub enum EncodeError<E> {
         "the registry has not taken the schemas of {table} before its first row: a fault of the lane"
     )]
     Unregistered { table: Box<str> },
+    #[error(
+        "{table}: `where` of its object asks for a value that the server did not send, or that is none of \
+         its column's type; set the table's REPLICA IDENTITY to FULL, and check that nothing changes the \
+         settings of the replication session"
+    )]
+    Unjudged { table: Box<str> },
     #[error("piece names change {change}, which its batch does not have: a fault of the router")]
     NoSuchChange { change: u32 },
     #[error("{table} was planned for another format than the lane writes: a fault of the planner")]
@@ -69,12 +75,16 @@ impl<E> EncodeError<E> {
         Self::Unregistered { table: table_name(plan) }
     }
 
+    pub(super) fn unjudged(plan: &TablePlan) -> Self {
+        Self::Unjudged { table: table_name(plan) }
+    }
+
     pub(super) fn other_format(plan: &TablePlan) -> Self {
         Self::OtherFormat { table: table_name(plan) }
     }
 
     pub(super) fn value(plan: &TablePlan, RowError { column, error }: RowError) -> Self {
-        let columns = &plan.table().columns;
+        let columns = &plan.view().columns;
         let column = columns.get(column).map_or("?", |column| &column.name).into();
         let table = table_name(plan);
         match error {

@@ -1,10 +1,11 @@
 //! What one piece of a change says, whatever the format: action, rows, key, number of its record.
 
 use crate::plan::TablePlan;
+use crate::projection::Moment;
 use crate::route::{Part, Piece};
 use crate::row::Row;
 use wal::change::Old;
-use wal::{Change, ChangeBatch, Operation, Transaction};
+use wal::{Change, ChangeBatch, Operation, Transaction, Tuple};
 
 /// What a record says of its row.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -15,6 +16,72 @@ pub(crate) enum Action {
     Update,
     Delete,
     Truncate,
+}
+
+impl Action {
+    /// What a piece of a change is for its reader.
+    fn of(operation: Operation, part: Part) -> Self {
+        match (operation, part) {
+            (Operation::Read, _) => Self::Read,
+            (Operation::Update, Part::KeyChangeDelete | Part::Leaves) | (Operation::Delete, _) => {
+                Self::Delete
+            }
+            (Operation::Update, Part::KeyChangeCreate | Part::Enters) | (Operation::Insert, _) => {
+                Self::Insert
+            }
+            (Operation::Update, Part::Whole | Part::Unjudged) => Self::Update,
+            (Operation::Truncate, _) => Self::Truncate,
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Insert => "insert",
+            Self::Update => "update",
+            Self::Delete => "delete",
+            Self::Truncate => "truncate",
+        }
+    }
+}
+
+/// The rows of a change.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tuples<'a> {
+    pub(crate) old: Option<Tuple<'a>>,
+    pub(crate) new: Option<Tuple<'a>>,
+}
+
+/// Tuples of what records show, used again and again.
+#[derive(Debug, Default)]
+pub(crate) struct Projected {
+    old: Vec<u8>,
+    new: Vec<u8>,
+}
+
+impl Projected {
+    /// The rows of a piece's change, as records show them; `None`: its batch does not have the change.
+    pub(crate) fn tuples<'a>(
+        &'a mut self,
+        plan: &TablePlan,
+        batch: &'a ChangeBatch,
+        piece: &Piece,
+    ) -> Option<Tuples<'a>> {
+        let change = batch.changes.get(piece.change as usize)?;
+        let (old, new) = (change.old.map(Old::span), change.new);
+        let (old, new) = (old.map(|it| batch.tuple(it)), new.map(|it| batch.tuple(it)));
+        let Some(projection) = &plan.projection else { return Some(Tuples { old, new }) };
+        let transaction = batch.transactions.get(change.transaction as usize)?;
+        let operation = Action::of(change.operation, piece.part).word();
+        let moment = Moment { transaction, operation };
+        let Self { old: old_bytes, new: new_bytes } = self;
+        let project = |sent: Option<Tuple<'_>>, bytes: &'a mut Vec<u8>| {
+            let sent = sent?;
+            projection.apply(sent, moment, bytes);
+            Some(Tuple::trusted(bytes))
+        };
+        Some(Tuples { old: project(old, old_bytes), new: project(new, new_bytes) })
+    }
 }
 
 /// One record to be written, and the tombstone that may follow it.
@@ -48,22 +115,22 @@ pub(crate) fn commit_us(transaction: &Transaction) -> i64 {
 }
 
 impl<'a> Event<'a> {
-    /// What a piece says; `None`: its batch does not have the change. `tombstones`: one follows each
-    /// deletion.
+    /// What a piece says; `None`: its batch does not have the change. `rows`: the old and the new one as
+    /// records show them; `tombstones`: one follows each deletion.
     pub(crate) fn of(
         plan: &TablePlan,
         batch: &'a ChangeBatch,
         piece: &Piece,
+        rows: Tuples<'a>,
         tombstones: bool,
     ) -> Option<Self> {
         let change = batch.changes.get(piece.change as usize)?;
         let transaction = batch.transactions.get(change.transaction as usize)?;
-        let new = change.new.map(|new| batch.tuple(new));
-        let old = change.old.map(|old| batch.tuple(old.span()));
+        let Tuples { old, new } = rows;
         let after = new.map(|new| Row::new(new, old));
-        let before = change.old.map(|logged| match logged {
-            Old::Row(span) => Row::new(batch.tuple(span), new),
-            Old::Key(span) => Row::key(batch.tuple(span), new),
+        let before = change.old.zip(old).map(|(logged, old)| match logged {
+            Old::Row(_) => Row::new(old, new),
+            Old::Key(_) => Row::key(old, new),
         });
         let keyed = |row: Option<Row<'a>>| row.filter(|_| !plan.key().is_empty());
         let with = |action| Self {
@@ -96,6 +163,11 @@ impl<'a> Event<'a> {
             (Operation::Update, Part::KeyChangeCreate) => {
                 Self { other_key: keyed(before), part: Some(2), ..with(Action::Insert) }
             }
+            // The row as it is: that it was there before says nothing to readers who never saw it.
+            (Operation::Update, Part::Enters) => with(Action::Insert),
+            (Operation::Update, Part::Leaves) => deleted,
+            // `Encoder::encode` refuses it before.
+            (Operation::Update, Part::Unjudged) => return None,
             (Operation::Delete, _) => deleted,
             (Operation::Truncate, _) => {
                 let several = 1 < plan.partitions();

@@ -10,8 +10,8 @@ mod array;
 mod avro;
 mod bytea;
 mod canal;
-mod civil;
-mod clock;
+pub(crate) mod civil;
+pub(crate) mod clock;
 mod codec;
 pub(crate) mod debezium;
 mod dts;
@@ -29,10 +29,10 @@ pub(crate) use error::{RowError, ValueError};
 
 use crate::Record;
 use crate::plan::{TablePlan, TaskPlan};
-use crate::route::Piece;
+use crate::route::{Part, Piece};
 use crate::schema::{Ids, Schemas};
 use codec::FormatEncoder;
-use event::Event;
+use event::{Event, Projected};
 use headers::Marks;
 use wal::{ChangeBatch, Transaction};
 
@@ -94,6 +94,7 @@ pub struct Encoder {
     marks: Marks,
     transaction: Option<Transaction>,
     now_us: Option<i64>,
+    projected: Projected,
     rendered: Rendered,
     format: FormatEncoder,
 }
@@ -107,6 +108,7 @@ impl Encoder {
             marks: Marks::new(&task.task, task.headers),
             transaction: None,
             now_us: None,
+            projected: Projected::default(),
             rendered: Rendered::default(),
             format: FormatEncoder::new(task),
         }
@@ -126,8 +128,13 @@ impl Encoder {
         now_us: i64,
         sink: &mut dyn FnMut(Record<'_>) -> Result<(), E>,
     ) -> Result<(), EncodeError<E>> {
-        let event = Event::of(plan, batch, piece, self.tombstones)
-            .ok_or(EncodeError::NoSuchChange { change: piece.change })?;
+        if piece.part == Part::Unjudged {
+            return Err(EncodeError::unjudged(plan));
+        }
+        let no_such_change = || EncodeError::NoSuchChange { change: piece.change };
+        let rows = self.projected.tuples(plan, batch, piece).ok_or_else(no_such_change)?;
+        let event = Event::of(plan, batch, piece, rows, self.tombstones);
+        let event = event.ok_or_else(no_such_change)?;
         if self.transaction.as_ref() != Some(event.transaction) {
             self.transaction = Some(*event.transaction);
             self.marks.begin(event.transaction);

@@ -1,0 +1,297 @@
+//! Alerts: a task fails, is late, or is well again. [`Watch`] decides, and is told the time; [`Alerts`] looks at the
+//! task's figures and posts what it says to `alerts.webhook`.
+
+use crate::Outcome;
+use crate::progress::{LaneState, Progress};
+use config::Secret;
+use serde::Serialize;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use telemetry::webhook::Webhook;
+
+/// How often the figures are looked at.
+const LOOK: Duration = Duration::from_millis(500);
+/// What passes within this is no alert, and what is well for less has not recovered.
+const LASTING: Duration = Duration::from_secs(5);
+/// One thing alerts no more often than this, however often it comes and goes.
+const REPEATED_MIN: Duration = Duration::from_secs(300);
+/// How long the last alerts may take once the task has ended.
+const FINISH_MAX: Duration = Duration::from_secs(8);
+
+/// What an alert is about.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Event {
+    /// The task does not run: it is tried again, or has been given up.
+    Failure,
+    Recovered,
+    /// Changes are later than `alerts.latency`.
+    Latency,
+    LatencyRecovered,
+}
+
+/// What is seen of a task.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Seen {
+    /// What is being tried again.
+    pub trouble: Option<String>,
+    /// From the commit of the newest durable change until now; zero: nothing waits.
+    pub latency: Duration,
+}
+
+/// Decides when to alert. Pure.
+#[derive(Debug)]
+pub struct Watch {
+    latency_max: Option<Duration>,
+    failing: Condition,
+    late: Condition,
+}
+
+/// Something that is well or not, with a memory against flapping.
+#[derive(Debug, Default)]
+struct Condition {
+    is_raised: bool,
+    /// Since when it is other than what was said last.
+    since: Option<Instant>,
+    raised_at: Option<Instant>,
+}
+
+impl Watch {
+    /// `latency_max`: `alerts.latency`.
+    #[must_use]
+    pub fn new(latency_max: Option<Duration>) -> Self {
+        Self { latency_max, failing: Condition::default(), late: Condition::default() }
+    }
+
+    /// What is to be said after a look.
+    pub fn look(&mut self, now: Instant, seen: &Seen) -> Vec<Event> {
+        let failing = self.failing.look(now, seen.trouble.is_some());
+        let is_late = self.latency_max.is_some_and(|max| max < seen.latency);
+        let late = self.late.look(now, is_late);
+        let failing = failing.map(|raised| if raised { Event::Failure } else { Event::Recovered });
+        let late = late.map(|raised| if raised { Event::Latency } else { Event::LatencyRecovered });
+        failing.into_iter().chain(late).collect()
+    }
+}
+
+impl Condition {
+    /// `true`: it is to be raised; `false`: it is over.
+    fn look(&mut self, now: Instant, is_bad: bool) -> Option<bool> {
+        if is_bad == self.is_raised {
+            self.since = None;
+            return None;
+        }
+        let since = *self.since.get_or_insert(now);
+        let is_early = is_bad
+            && self.raised_at.is_some_and(|at| now.saturating_duration_since(at) < REPEATED_MIN);
+        if now.saturating_duration_since(since) < LASTING || is_early {
+            return None;
+        }
+        self.since = None;
+        self.is_raised = is_bad;
+        if is_bad {
+            self.raised_at = Some(now);
+        }
+        Some(is_bad)
+    }
+}
+
+/// What is posted.
+#[derive(Debug, Serialize)]
+struct Message<'a> {
+    task: &'a str,
+    event: Event,
+    /// `retrying`, `running`, or how the task has ended: `failed`, `parked`.
+    state: &'a str,
+    cause: &'a str,
+    remedy: &'a str,
+    latency_ms: u64,
+    /// `alerts.latency`.
+    latency_ms_max: Option<u64>,
+    /// Milliseconds since 1970.
+    time_ms: u64,
+}
+
+/// Looks at a task while it runs, and posts what is to be known.
+pub struct Alerts {
+    poster: Arc<Poster>,
+    looking: tokio::task::JoinHandle<()>,
+}
+
+struct Poster {
+    task: String,
+    latency_max: Option<Duration>,
+    webhook: Webhook,
+}
+
+impl Alerts {
+    /// Begins to look; `None`: the spec asks for no alerts. `folder`: what paths of secrets are relative to.
+    /// Needs an actix system on this thread.
+    ///
+    /// # Errors
+    /// When the webhook's secret cannot be had, or is no address. Says nothing of its value.
+    pub fn start(
+        spec: &config::Task,
+        folder: &Path,
+        progress: &Arc<Progress>,
+    ) -> Result<Option<Self>, String> {
+        let Some(alerts) = &spec.alerts else { return Ok(None) };
+        let Some(webhook) = &alerts.webhook else { return Ok(None) };
+        let webhook = begin(webhook, folder).map_err(|error| format!("alerts.webhook: {error}"))?;
+        let latency_max = alerts.latency.map(|span| span.0);
+        let poster = Arc::new(Poster { task: spec.task.clone(), latency_max, webhook });
+        let looking = actix_rt::spawn(look(Arc::clone(&poster), Arc::clone(progress)));
+        Ok(Some(Self { poster, looking }))
+    }
+
+    /// The task has ended. Waits a little until what is to be known has been posted.
+    pub async fn finish(self, outcome: &Outcome) {
+        let Self { poster, looking } = self;
+        looking.abort();
+        drop(looking.await);
+        match outcome {
+            Outcome::Parked { cause, remedy } => {
+                poster.post(Event::Failure, "parked", cause, remedy, Duration::ZERO);
+            }
+            Outcome::Failed { cause } => {
+                let remedy = "see the cause, then start the task again";
+                poster.post(Event::Failure, "failed", cause, remedy, Duration::ZERO);
+            }
+            // Where another process has taken over, that one speaks.
+            Outcome::CaughtUp
+            | Outcome::Stopped { .. }
+            | Outcome::Released
+            | Outcome::Overtaken { .. } => {}
+        }
+        if let Some(Poster { webhook, .. }) = Arc::into_inner(poster) {
+            // It ends by itself within its patience.
+            drop(tokio::task::spawn_blocking(move || webhook.finish(FINISH_MAX)).await);
+        }
+    }
+}
+
+fn begin(webhook: &Secret, folder: &Path) -> Result<Webhook, String> {
+    let url = webhook.resolve(folder).map_err(|error| error.to_string())?;
+    Webhook::start(url).map_err(|error| error.to_string())
+}
+
+async fn look(poster: Arc<Poster>, progress: Arc<Progress>) {
+    let (mut watch, mut caught_up) = (Watch::new(poster.latency_max), Instant::now());
+    let mut due = tokio::time::interval(LOOK);
+    due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        due.tick().await;
+        let now = Instant::now();
+        let seen =
+            Seen { trouble: trouble(&progress), latency: latency(&progress, now, &mut caught_up) };
+        for event in watch.look(now, &seen) {
+            let cause = seen.trouble.as_deref().unwrap_or_default();
+            let (state, remedy) = match event {
+                Event::Failure => ("retrying", "it is tried again, as `retry` of the spec says"),
+                Event::Latency => ("running", "see the rates and retries in the task's status"),
+                Event::Recovered | Event::LatencyRecovered => ("running", ""),
+            };
+            poster.post(event, state, cause, remedy, seen.latency);
+        }
+    }
+}
+
+/// What is being tried again: the front, or a lane.
+fn trouble(progress: &Progress) -> Option<String> {
+    if let Some(trouble) = progress.trouble() {
+        return Some(trouble.cause);
+    }
+    let retrying = |lane: &_| matches!(lane, LaneState::Retrying);
+    let lane = progress.lanes().iter().position(|lane| retrying(&lane.state))?;
+    Some(format!("lane {lane} has failed and is opened again; the log says why"))
+}
+
+/// How late the newest durable change is. After a time without changes that is not the age of the last
+/// one, but at most the time since everything was durable.
+fn latency(progress: &Progress, now: Instant, caught_up: &mut Instant) -> Duration {
+    use std::sync::atomic::Ordering::Relaxed;
+    let newest_us = progress.durable_commit_time_us.load(Relaxed);
+    if newest_us == 0 || progress.server_end() <= progress.watermark() {
+        *caught_up = now;
+        return Duration::ZERO;
+    }
+    let age = since_1970().saturating_sub(Duration::from_micros(newest_us));
+    age.min(now.saturating_duration_since(*caught_up))
+}
+
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+impl Poster {
+    fn post(&self, event: Event, state: &str, cause: &str, remedy: &str, latency: Duration) {
+        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let message = Message {
+            task: &self.task,
+            event,
+            state,
+            cause,
+            remedy,
+            latency_ms: ms(latency),
+            latency_ms_max: self.latency_max.map(ms),
+            time_ms: ms(since_1970()),
+        };
+        match serde_json::to_string(&message) {
+            Ok(text) => self.webhook.send(text),
+            Err(error) => tracing::warn!(%error, "alert left out"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is said, second by second, of a task that is seen so.
+    fn said(watch: &mut Watch, start: Instant, seen: &[(u64, Seen)]) -> Vec<(u64, Event)> {
+        let mut said = Vec::new();
+        for (second, seen) in seen {
+            let events = watch.look(start + Duration::from_secs(*second), seen);
+            said.extend(events.into_iter().map(|event| (*second, event)));
+        }
+        said
+    }
+
+    fn failing(is_failing: bool) -> Seen {
+        Seen { trouble: is_failing.then(|| "gone".into()), ..Seen::default() }
+    }
+
+    #[test]
+    fn what_lasts_is_said_once_and_so_is_its_end() {
+        let seen: Vec<_> = (0..60).map(|it| (it, failing((10..40).contains(&it)))).collect();
+        let mut watch = Watch::new(None);
+        let expected = [(15, Event::Failure), (45, Event::Recovered)];
+        assert_eq!(said(&mut watch, Instant::now(), &seen), expected);
+    }
+
+    #[test]
+    fn what_passes_at_once_is_not_said() {
+        let seen: Vec<_> = (0..600).map(|it| (it, failing(it % 8 < 4))).collect();
+        assert_eq!(said(&mut Watch::new(None), Instant::now(), &seen), []);
+    }
+
+    #[test]
+    fn what_comes_and_goes_is_not_said_each_time() {
+        let seen: Vec<_> = (0..1200).map(|it| (it, failing(it % 20 < 10))).collect();
+        let said = said(&mut Watch::new(None), Instant::now(), &seen);
+        let raised: Vec<_> = said.iter().filter(|(_, event)| *event == Event::Failure).collect();
+        assert_eq!(raised.len(), 4, "{said:?}");
+        assert!(raised.windows(2).all(|pair| 300 <= pair[1].0 - pair[0].0), "{said:?}");
+    }
+
+    #[test]
+    fn a_latency_above_the_limit_is_said_and_its_end() {
+        let late = |seconds| Seen { latency: Duration::from_secs(seconds), ..Seen::default() };
+        let seen: Vec<_> = (0..60).map(|it| (it, late(if it < 30 { 31 } else { 30 }))).collect();
+        let mut watch = Watch::new(Some(Duration::from_secs(30)));
+        let expected = [(5, Event::Latency), (35, Event::LatencyRecovered)];
+        assert_eq!(said(&mut watch, Instant::now(), &seen), expected);
+        assert_eq!(said(&mut Watch::new(None), Instant::now(), &seen), []);
+    }
+}
