@@ -107,15 +107,14 @@ fn rows(sql: &mut Sql, table: &Arc<Table>, binary: bool) -> ChangeBatch {
 }
 
 fn plan(table: &Arc<Table>, condition: &str) -> TablePlan {
-    let mut task = config::Task::default();
-    task.task = "filters".into();
     let object = config::Object {
         table: "public.t".into(),
         condition: Some(condition.into()),
         operations: Some(vec![config::Operation::Insert]),
         ..config::Object::default()
     };
-    task.objects.push(object);
+    let task =
+        config::Task { task: "filters".into(), objects: vec![object], ..config::Task::default() };
     let plan =
         TaskPlan::new(&task, "d").and_then(|it| TablePlan::new(Arc::clone(table), &it, 0, 1, 1));
     plan.unwrap_or_else(|error| panic!("{condition}\n{error}"))

@@ -6,6 +6,7 @@ use crate::progress::{LaneState, Progress};
 use config::Secret;
 use serde::Serialize;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use telemetry::webhook::Webhook;
@@ -115,7 +116,7 @@ struct Message<'a> {
 
 /// Looks at a task while it runs, and posts what is to be known.
 pub struct Alerts {
-    poster: Arc<Poster>,
+    poster: Rc<Poster>,
     looking: tokio::task::JoinHandle<()>,
 }
 
@@ -140,8 +141,8 @@ impl Alerts {
         let Some(webhook) = &alerts.webhook else { return Ok(None) };
         let webhook = begin(webhook, folder).map_err(|error| format!("alerts.webhook: {error}"))?;
         let latency_max = alerts.latency.map(|span| span.0);
-        let poster = Arc::new(Poster { task: spec.task.clone(), latency_max, webhook });
-        let looking = actix_rt::spawn(look(Arc::clone(&poster), Arc::clone(progress)));
+        let poster = Rc::new(Poster { task: spec.task.clone(), latency_max, webhook });
+        let looking = actix_rt::spawn(look(Rc::clone(&poster), Arc::clone(progress)));
         Ok(Some(Self { poster, looking }))
     }
 
@@ -164,7 +165,7 @@ impl Alerts {
             | Outcome::Released
             | Outcome::Overtaken { .. } => {}
         }
-        if let Some(Poster { webhook, .. }) = Arc::into_inner(poster) {
+        if let Some(Poster { webhook, .. }) = Rc::into_inner(poster) {
             // It ends by itself within its patience.
             drop(tokio::task::spawn_blocking(move || webhook.finish(FINISH_MAX)).await);
         }
@@ -176,7 +177,7 @@ fn begin(webhook: &Secret, folder: &Path) -> Result<Webhook, String> {
     Webhook::start(url).map_err(|error| error.to_string())
 }
 
-async fn look(poster: Arc<Poster>, progress: Arc<Progress>) {
+async fn look(poster: Rc<Poster>, progress: Arc<Progress>) {
     let (mut watch, mut caught_up) = (Watch::new(poster.latency_max), Instant::now());
     let mut due = tokio::time::interval(LOOK);
     due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

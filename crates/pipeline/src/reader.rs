@@ -194,7 +194,7 @@ async fn read_or_pay(
     if let Some(at) = throttle.ready_at() {
         tokio::time::sleep_until(at.into()).await;
     }
-    let (rows_max, bytes_max) = throttle.slice();
+    let (rows_max, bytes_max) = throttle.slice(Instant::now().into_std());
     let (bytes, rows) = wal::frame::part(waiting, rows_max, bytes_max);
     let credit = budget.take(bytes).await;
     let part = waiting.split_to(bytes);

@@ -392,7 +392,7 @@ impl TablePlan {
     /// Columns whose texts the condition compares for equality of bytes, which is what the server does
     /// only under a deterministic collation.
     pub fn collated(&self) -> impl Iterator<Item = &str> {
-        let columns = self.filter.iter().flat_map(|filter| filter.collated());
+        let columns = self.filter.iter().flat_map(Filter::collated);
         columns.filter_map(|&index| self.table.columns.get(index)).map(|column| &*column.name)
     }
 

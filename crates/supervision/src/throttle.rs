@@ -47,14 +47,21 @@ impl Throttle {
         self.limits != Limits::default()
     }
 
-    /// Rows and bytes that should pass at once, at most; one row always may.
+    /// Rows and bytes that should pass at once, at most; one row always may. Who comes late may take what it
+    /// has missed, so that a slow caller is no slower than its limit.
     #[must_use]
-    pub fn slice(&self) -> (u64, u64) {
-        let slice = |per_second| match per_second {
-            0 => u64::MAX,
-            per_second => (per_second / SLICES_PER_SECOND).max(1),
+    pub fn slice(&self, now: Instant) -> (u64, u64) {
+        let slice = |schedule: Schedule, per_second: u64| {
+            if per_second == 0 {
+                return u64::MAX;
+            }
+            let late =
+                schedule.0.map_or(Duration::ZERO, |turn| now.saturating_duration_since(turn));
+            let missed = u128::from(per_second) * late.min(SLACK).as_millis() / 1000;
+            let missed = u64::try_from(missed).unwrap_or(u64::MAX);
+            (per_second / SLICES_PER_SECOND).saturating_add(missed).max(1)
         };
-        (slice(self.limits.rows), slice(self.limits.bytes))
+        (slice(self.rows, self.limits.rows), slice(self.bytes, self.limits.bytes))
     }
 
     /// When the next may pass; `None`: at once.
@@ -96,7 +103,7 @@ mod tests {
         let end = start + Duration::from_secs(10);
         let (mut throttle, mut now, mut rows, mut turn) = (Throttle::new(limits), start, 0, 0);
         while now < end {
-            let (rows_max, bytes_max) = throttle.slice();
+            let (rows_max, bytes_max) = throttle.slice(now);
             let slice = rows_max.min(bytes_max / row_bytes).clamp(1, 1 << 40);
             throttle.passed(now, slice, slice * row_bytes);
             rows += slice;

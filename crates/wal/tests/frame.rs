@@ -7,7 +7,7 @@ use encode::{backend, copy_data, join, keepalive, xlog_data};
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
 use wal::Lsn;
-use wal::frame::{Error, Frame, Frames, OtherKind, Scan, scan};
+use wal::frame::{Error, Frame, Frames, OtherKind, Scan, part, scan};
 
 #[track_caller]
 fn check_scan(bytes: &[u8], expected: Expect) {
@@ -184,5 +184,25 @@ proptest! {
             payloads.into_iter().map(|(lsn, payload)| (Lsn(u64::from(lsn)), payload)).collect();
         prop_assert_eq!(found, sent);
         prop_assert!(buffer.is_empty());
+    }
+}
+
+proptest! {
+    #[test]
+    fn parts_are_whole_messages_within_their_limits(
+        messages in prop::collection::vec((prop::sample::select(vec![b'I', b'U', b'D', b'B']), 0..60usize), 1..40),
+        rows_max in 1u64..5, bytes_max in 1u64..300,
+    ) {
+        let message = |&(tag, length): &(u8, usize)| xlog_data(7, &[&[tag], vec![9; length].as_slice()].concat());
+        let bytes: Vec<u8> = messages.iter().flat_map(message).collect();
+        let (mut rest, mut rows_all) = (bytes.as_slice(), 0);
+        while !rest.is_empty() {
+            let (end, rows) = part(rest, rows_max, bytes_max);
+            let taken = Frames::new(&rest[..end]).collect::<Result<Vec<_>, _>>().unwrap();
+            prop_assert!(taken.len() == 1 || (rows <= rows_max && end as u64 <= bytes_max));
+            rows_all += rows;
+            rest = &rest[end..];
+        }
+        prop_assert_eq!(rows_all, messages.iter().filter(|(tag, _)| *tag != b'B').count() as u64);
     }
 }

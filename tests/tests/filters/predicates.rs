@@ -178,10 +178,17 @@ fn exact(rng: &mut SmallRng) -> String {
 }
 
 fn atom(rng: &mut SmallRng) -> String {
+    match rng.random_range(0..20) {
+        kind @ 0..7 => of_numbers(rng, kind),
+        kind @ 7..13 => of_texts(rng, kind),
+        kind => of_others(rng, kind),
+    }
+}
+
+fn of_numbers(rng: &mut SmallRng, kind: u32) -> String {
     let not = one(rng, &["", "NOT "]);
     let op = comparison(rng);
-    let same = one(rng, &["=", "<>", "IS DISTINCT FROM", "IS NOT DISTINCT FROM"]);
-    match rng.random_range(0..20) {
+    match kind {
         0 | 1 => {
             let (left, right, low) = (exact(rng), number(rng), number(rng));
             compared(rng, &left, &right, &low)
@@ -202,11 +209,18 @@ fn atom(rng: &mut SmallRng) -> String {
             let (left, right, low) = (one(rng, &["f4", "f8"]), number(rng), number(rng));
             compared(rng, left, &right, &low)
         }
-        6 => {
+        _ => {
             let right = one(rng, &["'1.1'", "'0'", "'-1'", "f4", "f8", "i4", "i8", "n2"]);
             let left = one(rng, &["f4", "f8"]);
             compared(rng, left, right, "'0.5'")
         }
+    }
+}
+
+fn of_texts(rng: &mut SmallRng, kind: u32) -> String {
+    let not = one(rng, &["", "NOT "]);
+    let same = one(rng, SAME);
+    match kind {
         7 => format!("{} {same} {}", one(rng, &["s", "v"]), text(rng)),
         8 => format!("{} {not}IN ({}, {})", one(rng, &["s", "v", "c"]), text(rng), text(rng)),
         9 => {
@@ -220,7 +234,14 @@ fn atom(rng: &mut SmallRng) -> String {
             compared(rng, &format!("{left} COLLATE \"C\""), &right, &low)
         }
         11 => format!("c {same} {}", one(rng, &["'a'", "'ab   '", "''", "'Öl'"])),
-        12 => format!("{} {same} {}", one(rng, &["s", "v"]), one(rng, &["s", "v"])),
+        _ => format!("{} {same} {}", one(rng, &["s", "v"]), one(rng, &["s", "v"])),
+    }
+}
+
+fn of_others(rng: &mut SmallRng, kind: u32) -> String {
+    let not = one(rng, &["", "NOT "]);
+    let same = one(rng, SAME);
+    match kind {
         13 => one(rng, &["b", "b = true", "b <> FALSE", "b IS NOT NULL", "b = 'f'", "b = b"])
             .to_owned(),
         14 => {
@@ -266,6 +287,8 @@ fn atom(rng: &mut SmallRng) -> String {
         }
     }
 }
+
+const SAME: &[&str] = &["=", "<>", "IS DISTINCT FROM", "IS NOT DISTINCT FROM"];
 
 fn text(rng: &mut SmallRng) -> String {
     literal(one(rng, &["", "a", "A", "ab", "ab  ", "ä", "it's", "a\\b", "Öl", "b"]))

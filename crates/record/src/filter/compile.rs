@@ -131,10 +131,10 @@ impl Compiler<'_> {
             | Expression::Negate(_)
             | Expression::Arithmetic(..) => {
                 let Typed { operand, family, sql, .. } = self.value(expression)?;
-                match family {
-                    Family::Bool | Family::Null => (Test::Value(operand), sql),
-                    _ => return refuse(format!("{sql} is neither true nor false: compare it")),
+                if !matches!(family, Family::Bool | Family::Null) {
+                    return refuse(format!("{sql} is neither true nor false: compare it"));
                 }
+                (Test::Value(operand), sql)
             }
         })
     }
@@ -257,9 +257,10 @@ impl Compiler<'_> {
                 typed.sql
             ));
         }
-        let sql = match expression {
-            Expression::Arithmetic(..) | Expression::Negate(_) => typed.sql.clone(),
-            _ => format!("CAST({} AS pg_catalog.numeric)", typed.sql),
+        let sql = if matches!(expression, Expression::Arithmetic(..)) {
+            typed.sql.clone()
+        } else {
+            format!("CAST({} AS pg_catalog.numeric)", typed.sql)
         };
         Ok(Typed { sql, ..typed })
     }
@@ -342,12 +343,11 @@ impl Compiler<'_> {
 
     /// Texts are equal where their bytes are, and have one order under COLLATE "C" only.
     fn check_text(&mut self, shown: &Typed, sides: &[&Typed], ordered: bool) -> Result<()> {
-        match shown.family {
-            Family::Text | Family::Padded => {}
-            Family::Label(_) if ordered => {
-                return refuse(format!("{}: labels of an enum have no order here", shown.sql));
-            }
-            _ => return Ok(()),
+        if ordered && matches!(shown.family, Family::Label(_)) {
+            return refuse(format!("{}: labels of an enum have no order here", shown.sql));
+        }
+        if !matches!(shown.family, Family::Text | Family::Padded) {
+            return Ok(());
         }
         if sides.iter().any(|side| side.is_c) {
             return Ok(());
@@ -450,10 +450,10 @@ impl Operand {
     fn constant(self) -> Option<Value<'static>> {
         Some(match self {
             Self::Constant(value) => value?,
-            Self::Negate(inner) => match inner.constant()? {
-                Value::Number(number) => Value::Number(number.negate()),
-                _ => return None,
-            },
+            Self::Negate(inner) => {
+                let Value::Number(number) = inner.constant()? else { return None };
+                Value::Number(number.negate())
+            }
             Self::Arithmetic(operator, left, right) => {
                 let (Value::Number(left), Value::Number(right)) =
                     (left.constant()?, right.constant()?)

@@ -41,7 +41,10 @@ pub(super) enum Operand {
 impl Test {
     pub(super) fn evaluate(&self, row: &Row<'_>) -> Result<Option<bool>, Unjudged> {
         Ok(match self {
-            Self::Value(operand) => truth(operand.evaluate(row)?),
+            Self::Value(operand) => match operand.evaluate(row)? {
+                Some(Value::Bool(truth)) => Some(truth),
+                Some(_) | None => None,
+            },
             Self::Compare(comparison, left, right) => {
                 match (left.evaluate(row)?, right.evaluate(row)?) {
                     (Some(left), Some(right)) => Some(comparison.holds(order(&left, &right))),
@@ -89,13 +92,6 @@ fn all(tests: &[Test], row: &Row<'_>, decisive: bool) -> Result<Option<bool>, Un
         }
     }
     Ok(result)
-}
-
-fn truth(value: Option<Value<'_>>) -> Option<bool> {
-    match value {
-        Some(Value::Bool(truth)) => Some(truth),
-        _ => None,
-    }
 }
 
 impl Operand {
