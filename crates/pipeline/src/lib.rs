@@ -6,7 +6,7 @@
 //!   [`lanes`], what follows a [`failure`].
 //! * [`hosts`]: where stages and lanes run; [`upstream`]: the stages before the router, here or elsewhere; [`link`]:
 //!   what stages on different nodes hand to each other, as bytes.
-//! * [`chunk`]: reading tables while the stream runs.
+//! * [`chunk`], [`copying`]: reading tables while the stream runs.
 //! * [`capture`]: which tables are published and read; [`planner`]: their topics, pins and plans.
 //! * [`mod@precheck`], [`mod@objects`], [`mod@tail`]: what looks without writing. [`progress`], [`rate`]: figures.
 
@@ -15,6 +15,7 @@ pub mod batch;
 pub mod capture;
 pub mod chunk;
 pub mod commit;
+pub mod copying;
 pub mod decoder;
 pub mod describe;
 pub mod failure;

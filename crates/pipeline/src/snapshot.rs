@@ -53,6 +53,8 @@ pub struct Parts {
     /// When the snapshot was taken, microseconds since 2000-01-01 00:00 UTC.
     pub time: i64,
     pub sources: Vec<Source>,
+    /// Tables that are read later, beside the stream: only the truncate comes here.
+    pub beside: Vec<Source>,
     /// Rows of an earlier, interrupted snapshot may be in the topics: a truncate comes first.
     pub again: bool,
     /// Connections that read at the same time.
@@ -126,12 +128,15 @@ async fn run(mut parts: Parts) {
 }
 
 async fn read_all(shared: &Rc<Shared>, parallel: usize) -> Result<(), Failure> {
-    for source in shared.waiting.borrow().iter() {
+    for source in shared.waiting.borrow().iter().chain(&shared.parts.beside) {
         let (table, plan) = (Arc::clone(&source.table), Some(Arc::clone(&source.plan)));
         shared.parts.router.do_send(TableLearned { table, plan });
     }
     if shared.parts.again {
-        let tables = shared.waiting.borrow().iter().map(|it| Arc::clone(&it.table)).collect();
+        let waiting = shared.waiting.borrow();
+        let all = waiting.iter().chain(&shared.parts.beside);
+        let tables = all.map(|it| Arc::clone(&it.table)).collect();
+        drop(waiting);
         shared.send(truncates(tables, &shared.parts)).await;
     }
     future::try_join_all((0..parallel).map(|_| read_tables(shared))).await?;

@@ -21,7 +21,7 @@ pub mod tuple;
 pub mod types;
 pub mod visibility;
 
-pub use change::{Change, ChangeBatch, LogicalMessage, Operation, Transaction};
+pub use change::{Change, ChangeBatch, Chunk, LogicalMessage, Operation, Transaction};
 pub use lsn::Lsn;
 pub use position::Position;
 pub use table::{Column, Table};

@@ -27,9 +27,12 @@ pub struct Record {
     pub v: u32,
     pub schema: String,
     pub table: String,
+    /// Without what inherits from it.
+    pub only: bool,
     /// Columns of the key, in its order.
     pub key: Vec<Box<str>>,
-    /// Files of the table and its partitions when reading began: others mean that it was rewritten.
+    /// Files of the table and its partitions when reading began: others mean that it was rewritten. Empty:
+    /// reading has not begun.
     pub files: String,
     /// What is not cut yet.
     pub tail: Option<Range>,
@@ -43,6 +46,28 @@ pub struct Record {
     pub rows: u64,
     pub bytes: u64,
     pub done: bool,
+}
+
+impl Record {
+    /// Of a table that is to be copied.
+    #[must_use]
+    pub fn waiting(schema: &str, table: &str, only: bool) -> Self {
+        Self {
+            v: VERSION,
+            schema: schema.into(),
+            table: table.into(),
+            only,
+            key: Vec::new(),
+            files: String::new(),
+            tail: None,
+            segments: Vec::new(),
+            chunks: BTreeMap::new(),
+            next: 1,
+            rows: 0,
+            bytes: 0,
+            done: false,
+        }
+    }
 }
 
 /// What a connection is to do next.
@@ -64,41 +89,16 @@ pub struct Copy {
     taken: Vec<Range>,
     cutting: bool,
     redo: VecDeque<u64>,
+    /// Times that it was begun: what belongs to an older one does not count.
+    epoch: u64,
 }
 
 impl Copy {
-    /// A table whose last key is `last`; `None`: it is empty. `next`: number of its first chunk.
-    #[must_use]
-    pub fn new(
-        (schema, table): (&str, &str),
-        key: Vec<Box<str>>,
-        files: String,
-        last: Option<Key>,
-        next: u64,
-    ) -> Self {
-        let done = last.is_none();
-        let record = Record {
-            v: VERSION,
-            schema: schema.into(),
-            table: table.into(),
-            key,
-            files,
-            tail: last.map(|upto| Range { after: None, upto }),
-            segments: Vec::new(),
-            chunks: BTreeMap::new(),
-            next,
-            rows: 0,
-            bytes: 0,
-            done,
-        };
-        Self { record, taken: Vec::new(), cutting: false, redo: VecDeque::new() }
-    }
-
     /// Goes on where a crash has left it.
     #[must_use]
     pub fn restored(record: Record) -> Self {
         let redo = record.chunks.keys().copied().collect();
-        Self { record, taken: Vec::new(), cutting: false, redo }
+        Self { record, taken: Vec::new(), cutting: false, redo, epoch: 0 }
     }
 
     /// What is to be durable before the next rows are emitted.
@@ -173,17 +173,52 @@ impl Copy {
             tail.is_none() && segments.is_empty() && self.taken.is_empty() && chunks.is_empty();
     }
 
-    /// The table was rewritten: everything is read again, under new numbers.
-    pub fn again(&mut self, files: String, last: Option<Key>) {
-        let Record { schema, table, key, next, rows, bytes, .. } = &self.record;
-        let (rows, bytes) = (*rows, *bytes);
-        *self = Self::new((schema, table), key.clone(), files, last, *next);
-        (self.record.rows, self.record.bytes) = (rows, bytes);
+    /// Reading begins, or begins again because the table was rewritten or has another key now: everything is
+    /// read, under new numbers. `last`: the last key; `None`: the table is empty.
+    pub fn begin(&mut self, key: Vec<Box<str>>, files: String, last: Option<Key>) {
+        let done = last.is_none();
+        let tail = last.map(|upto| Range { after: None, upto });
+        let (segments, chunks) = (Vec::new(), BTreeMap::new());
+        let record = self.record.clone();
+        self.record = Record { key, files, tail, segments, chunks, done, ..record };
+        self.taken.clear();
+        self.redo.clear();
+        self.cutting = false;
+        self.epoch += 1;
+    }
+
+    /// There is nothing to copy any more: the table is gone, or not selected.
+    pub fn give_up(&mut self) {
+        self.begin(Vec::new(), String::new(), None);
+    }
+
+    /// The rows of a chunk could not be merged: it is read again, under its number.
+    pub fn redo(&mut self, number: u64) {
+        if self.record.chunks.contains_key(&number) {
+            self.redo.push_back(number);
+        }
     }
 
     /// Numbers of the chunks that may not be durable in every lane.
     pub fn open(&self) -> impl Iterator<Item = u64> {
         self.record.chunks.keys().copied()
+    }
+
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Files of the table when reading began; empty: it has not.
+    #[must_use]
+    pub fn files(&self) -> &str {
+        &self.record.files
+    }
+
+    /// Columns of the key.
+    #[must_use]
+    pub fn key(&self) -> &[Box<str>] {
+        &self.record.key
     }
 
     #[must_use]
@@ -212,7 +247,9 @@ mod tests {
     }
 
     fn copy(last: u32) -> Copy {
-        Copy::new(("public", "t"), vec!["id".into()], "1".into(), (last != 0).then(|| key(last)), 1)
+        let mut copy = Copy::restored(Record::waiting("public", "t", true));
+        copy.begin(vec!["id".into()], "1".into(), (last != 0).then(|| key(last)));
+        copy
     }
 
     #[test]
@@ -262,7 +299,7 @@ mod tests {
         copy.cut(None);
         let Some(Work::Read(range)) = copy.take() else { panic!("a segment") };
         copy.read(&range, None, 10, 100);
-        copy.again("2".into(), Some(key(12)));
+        copy.begin(vec!["id".into()], "2".into(), Some(key(12)));
         assert!(!copy.is_done() && copy.open().next().is_none());
         assert_eq!((copy.record().next, copy.record().rows), (2, 10));
         copy.settled(1);
@@ -279,7 +316,7 @@ mod tests {
         copy.read(&range, Some(key(2)), 2, 20);
         let json = serde_json::to_string(&copy.record()).expect("JSON");
         let golden = concat!(
-            r#"{"v":1,"schema":"public","table":"t","key":["id"],"files":"1","#,
+            r#"{"v":1,"schema":"public","table":"t","only":true,"key":["id"],"files":"1","#,
             r#""tail":{"after":["5"],"upto":["9"]},"segments":[{"after":["2"],"upto":["5"]}],"#,
             r#""chunks":{"1":{"after":null,"upto":["2"]}},"next":2,"rows":2,"bytes":20,"#,
             r#""done":false}"#
@@ -360,7 +397,8 @@ mod tests {
                         copy.give_back(task);
                     }
                     Step::Settle => {
-                        if let Some(number) = copy.open().next() {
+                        let oldest = copy.open().next();
+                        if let Some(number) = oldest {
                             copy.settled(number);
                             durable = copy.record();
                         }

@@ -155,6 +155,10 @@ pub(super) fn batch(
             idle_until: Some(Lsn(900)),
             messages: Vec::new(),
             snapshot: Some("s1".into()),
+            chunk: Some(Arc::new(wal::Chunk {
+                name: "s1/7/2".into(),
+                open: vec!["s1/7/1".into(), "s1/7/2".into()],
+            })),
         }),
         plans: plans.iter().cloned().map(Some).collect(),
         pieces: pieces.into(),
