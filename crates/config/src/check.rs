@@ -3,7 +3,7 @@
 use crate::pattern::TablePattern;
 use crate::task::{
     Acks, Choice, Delivery, NameCase, NewPartitions, Object, OnDivergence, OnExpiry, Oversize,
-    Switch, Task, Unrepresentable, Wire,
+    StreamThrottle, Switch, Task, Unrepresentable, Wire,
 };
 use crate::{DdlCapture, OnIncompatible, Problem};
 use std::time::Duration;
@@ -189,7 +189,7 @@ impl Task {
             ("sink.oversize", sink.oversize != Oversize::Fail),
             ("sink.unrepresentable", sink.unrepresentable == Unrepresentable::DeadLetter),
             ("retry.on_expiry", self.retry.on_expiry != OnExpiry::Keep),
-            ("throttle", self.throttle != crate::Throttles::default()),
+            ("throttle.incremental", self.throttle.incremental != StreamThrottle::default()),
             ("alerts", self.alerts.is_some()),
             ("compat.dts_ddl", self.compat.dts_ddl),
         ];

@@ -11,7 +11,7 @@ mod read;
 use crate::batch::{ChunkRouted, Copied, Retire, RoutedBefore, Settled};
 use crate::chunk::copy::{Copy, Record, VERSION, Work};
 use crate::chunk::merge::Ticket;
-use crate::chunk::throttle::{Limits, Throttle};
+use crate::chunk::throttle::Throttle;
 use crate::failure::Failure;
 use crate::meta::Meta;
 use crate::planner::Planner;
@@ -145,7 +145,6 @@ impl Copying {
         progress.snapshot_rows.store(records().map(|it| it.rows).sum(), Relaxed);
         progress.snapshot_bytes.store(records().map(|it| it.bytes).sum(), Relaxed);
         let open = tables.iter().map(|it| it.copy.open().collect()).enumerate().collect();
-        let limits = Limits { queries: throttle.qps, rows: throttle.rows, bytes: throttle.bytes.0 };
         let bytes_max = u64::from(snapshot.parallel).max(1) * 2 * snapshot.chunk_bytes.0;
         let bytes_max = bytes_max.clamp(1 << 20, BUDGET_BYTES_MAX);
         let shared = Shared {
@@ -159,7 +158,7 @@ impl Copying {
             guardian,
             progress,
             budget: Budget::new(u32::try_from(bytes_max).unwrap_or(u32::MAX)),
-            throttle: RefCell::new(Throttle::new(limits, Instant::now())),
+            throttle: RefCell::new(Throttle::new(throttle.into(), Instant::now())),
             tables: RefCell::new(tables),
             emitted: RefCell::new(BTreeMap::new()),
             ticket: Cell::new(0),

@@ -11,10 +11,16 @@ pub struct Limits {
 }
 
 /// When the next chunk may be read. What was read is paid for afterwards, so a chunk of any size gets through.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Throttle {
     limits: Limits,
     due: Instant,
+}
+
+impl From<config::SnapshotThrottle> for Limits {
+    fn from(spec: config::SnapshotThrottle) -> Self {
+        Self { queries: spec.qps, rows: spec.rows, bytes: spec.bytes.0 }
+    }
 }
 
 impl Throttle {

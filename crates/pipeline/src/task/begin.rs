@@ -4,6 +4,7 @@ use super::{End, Task, events::Noted};
 use crate::capture::{Capture, Reading, Relation, capture};
 use crate::chunk::copy::Record;
 use crate::chunk::key::key_names;
+use crate::chunk::throttle::Throttle;
 use crate::failure::Failure;
 use crate::planner::Planner;
 use crate::snapshot;
@@ -19,7 +20,7 @@ use postgres::snapshot::{Readable, SnapshotReader};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tracing::{info, warn};
 use wal::{Lsn, Table};
 
@@ -295,6 +296,7 @@ impl Task {
             beside: if again { beside } else { Vec::new() },
             again,
             parallel: usize::from(self.spec.snapshot.parallel),
+            throttle: Throttle::new(self.spec.throttle.snapshot.into(), Instant::now()),
             budget: self.budget.clone(),
             router,
             guardian,
