@@ -394,9 +394,9 @@ pub struct Snapshot {
 #[serde(rename_all = "lowercase")]
 pub enum BesideStream {
     /// Large ones.
-    #[default]
     Auto,
     Always,
+    #[default]
     Never,
 }
 
@@ -406,7 +406,7 @@ impl Default for Snapshot {
             parallel: 4,
             chunk_rows: 8192,
             chunk_bytes: Bytes(8 << 20),
-            beside_stream: BesideStream::Auto,
+            beside_stream: BesideStream::Never,
         }
     }
 }

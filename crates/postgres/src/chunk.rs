@@ -228,7 +228,7 @@ impl ChunkReader {
         let names = identifiers(table.table.columns.iter().map(|column| &*column.name))?;
         let limit = rows_max.map(|rows| format!(" LIMIT {rows}")).unwrap_or_default();
         let statement = format!(
-            "COPY (SELECT {names} FROM {} WHERE {} ORDER BY {}{limit}) TO STDOUT",
+            "COPY (SELECT {names} FROM {} t WHERE {} ORDER BY {}{limit}) TO STDOUT",
             table.readable.relation()?,
             table.condition(between)?,
             table.order("")?
@@ -254,7 +254,7 @@ impl ChunkReader {
     /// When it cannot be read.
     pub async fn last(&self, table: &ChunkTable) -> Result<Option<Vec<Box<str>>>, Error> {
         let statement = format!(
-            "SELECT {} FROM {} ORDER BY {} LIMIT 1",
+            "SELECT {} FROM {} t ORDER BY {} LIMIT 1",
             table.key_as_text()?,
             table.readable.relation()?,
             table.order(" DESC")?
@@ -273,7 +273,7 @@ impl ChunkReader {
         rows: u64,
     ) -> Result<Option<Vec<Box<str>>>, Error> {
         let statement = format!(
-            "SELECT {} FROM {} WHERE {} ORDER BY {} OFFSET {} LIMIT 1",
+            "SELECT {} FROM {} t WHERE {} ORDER BY {} OFFSET {} LIMIT 1",
             table.key_as_text()?,
             table.readable.relation()?,
             table.condition(between)?,
@@ -338,8 +338,9 @@ impl ChunkTable {
         Ok(format!("ROW({names}) > ROW({}) AND {upto}", values(after)?))
     }
 
+    /// By the columns of the table: a bare name would mean the text that is selected under it.
     fn order(&self, direction: &str) -> Result<String, Error> {
-        let names = self.key.iter().map(|it| Ok(format!("{}{direction}", identifier(&it.name)?)));
+        let names = self.key.iter().map(|it| Ok(format!("t.{}{direction}", identifier(&it.name)?)));
         Ok(names.collect::<Result<Vec<_>, Error>>()?.join(", "))
     }
 
@@ -390,7 +391,7 @@ mod tests {
             "ROW(\"x y\", \"z\") > ROW('a''b'::bpchar, '1'::bpchar) AND \
              ROW(\"x y\", \"z\") <= ROW( E'c\\\\'::bpchar, '2'::bpchar)"
         );
-        assert_eq!(two.order(" DESC").expect("an order"), "\"x y\" DESC, \"z\" DESC");
+        assert_eq!(two.order(" DESC").expect("an order"), "t.\"x y\" DESC, t.\"z\" DESC");
         assert!(two.condition(Between { after: None, upto: &after[..1] }).is_err());
     }
 
