@@ -191,7 +191,6 @@ impl Task {
             ("sink.new_partitions", sink.new_partitions != NewPartitions::Pin),
             ("sink.oversize", sink.oversize != Oversize::Fail),
             ("sink.unrepresentable", sink.unrepresentable == Unrepresentable::DeadLetter),
-            ("throttle.snapshot", self.throttle.snapshot != crate::SnapshotThrottle::default()),
             ("compat.dts_ddl", self.compat.dts_ddl),
         ];
         settings.retain(|(_, used)| *used);

@@ -384,11 +384,30 @@ pub struct Snapshot {
     pub parallel: u16,
     pub chunk_rows: u32,
     pub chunk_bytes: Bytes,
+    /// Which tables are copied in chunks while the stream runs, where they have a key.
+    pub beside_stream: BesideStream,
+}
+
+/// Which tables are copied while the stream runs. The others are read before it, in one snapshot, and again
+/// from their beginning where that is interrupted.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BesideStream {
+    /// Large ones.
+    Auto,
+    Always,
+    #[default]
+    Never,
 }
 
 impl Default for Snapshot {
     fn default() -> Self {
-        Self { parallel: 4, chunk_rows: 8192, chunk_bytes: Bytes(8 << 20) }
+        Self {
+            parallel: 4,
+            chunk_rows: 8192,
+            chunk_bytes: Bytes(8 << 20),
+            beside_stream: BesideStream::Never,
+        }
     }
 }
 

@@ -78,6 +78,10 @@ impl LaneSink for IdempotentLane {
         self.producers.writer.pending()
     }
 
+    fn note_chunks(&mut self, chunks: &[String]) {
+        self.ledger.note_chunks(chunks);
+    }
+
     fn commit(&mut self, point: &CommitPoint) -> Result<Committed, Error> {
         let Self { producers, ledger } = self;
         producers.writer.usable()?;

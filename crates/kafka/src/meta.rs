@@ -20,6 +20,7 @@ const WATERMARK_KEY: &str = "w";
 const SNAPSHOT_KEY: &str = "snapshot";
 const REVISION_KEY: &str = "rev";
 const PIN_PREFIX: &str = "pin/";
+const PLAN_PREFIX: &str = "plan/";
 /// Partitions of a topic that is not pinned any more.
 const UNPINNED: i32 = 0;
 
@@ -64,6 +65,9 @@ pub struct MetaState {
     pub pins: BTreeMap<String, i32>,
     pub snapshot: Option<SnapshotState>,
     pub revision: Option<Revision>,
+    /// Tables that are copied while the stream runs, by snapshot and table: JSON, whose layout has a version
+    /// of its own.
+    pub plans: BTreeMap<String, String>,
 }
 
 /// What can be written to the meta lane.
@@ -77,6 +81,11 @@ pub enum MetaRecord {
     Snapshot(SnapshotState),
     /// Boxed: it holds the objects of a spec.
     Revision(Box<Revision>),
+    /// `None`: the table is copied.
+    Plan {
+        name: String,
+        json: Option<String>,
+    },
 }
 
 #[derive(Deserialize, Serialize)]
@@ -203,7 +212,7 @@ impl MetaLane {
             let (key, json) = record
                 .to_entry()
                 .map_err(|error| Error::from_json("writing the meta lane", &error))?;
-            Ok((key, Some(json)))
+            Ok((key, json))
         };
         let records: Vec<_> = records.iter().map(to_entry).collect::<Result<_, Error>>()?;
         match self.holder.write_beside(&records, others) {
@@ -226,8 +235,9 @@ impl<'a> Resolved<'a> {
 }
 
 impl MetaRecord {
-    fn to_entry(&self) -> Result<(String, Vec<u8>), serde_json::Error> {
-        Ok(match self {
+    /// Key and value; without a value the record is deleted.
+    fn to_entry(&self) -> Result<(String, Option<Vec<u8>>), serde_json::Error> {
+        let (key, json) = match self {
             Self::Watermark(watermark) => (WATERMARK_KEY.into(), serde_json::to_vec(watermark)?),
             Self::Pin { topic, partitions } => {
                 let pin = Pin { partitions: *partitions };
@@ -235,7 +245,12 @@ impl MetaRecord {
             }
             Self::Snapshot(state) => (SNAPSHOT_KEY.into(), serde_json::to_vec(state)?),
             Self::Revision(revision) => (REVISION_KEY.into(), serde_json::to_vec(revision)?),
-        })
+            Self::Plan { name, json } => {
+                let json = json.as_ref().map(|json| json.clone().into_bytes());
+                return Ok((format!("{PLAN_PREFIX}{name}"), json));
+            }
+        };
+        Ok((key, Some(json)))
     }
 }
 
@@ -268,6 +283,11 @@ impl MetaState {
             } else {
                 self.pins.insert(topic.to_owned(), partitions);
             }
+        } else if let Some(name) = entry.key.strip_prefix(PLAN_PREFIX)
+            && !entry.value.is_empty()
+        {
+            let json = String::from_utf8(entry.value.clone())?;
+            self.plans.insert(name.to_owned(), json);
         }
         Ok(())
     }
@@ -280,6 +300,8 @@ enum Unusable {
     Deleted,
     #[error("it is not readable: {0}")]
     Unreadable(#[from] serde_json::Error),
+    #[error("it is not readable: {0}")]
+    NotText(#[from] std::string::FromUtf8Error),
 }
 
 /// A list of `0/16B3748:3`.

@@ -42,6 +42,12 @@ impl Opened {
         self.checkpoint.as_ref().map_or(Position::ZERO, |it| it.pos)
     }
 
+    /// Chunks of snapshots that the lane holds.
+    #[must_use]
+    pub fn chunks(&self) -> Vec<String> {
+        self.checkpoint.as_ref().map(|it| it.snap.clone()).unwrap_or_default()
+    }
+
     #[must_use]
     pub fn end_lsn(&self) -> Lsn {
         self.checkpoint.as_ref().map_or(Lsn::ZERO, |it| it.end_lsn)
@@ -65,6 +71,9 @@ pub trait LaneSink: Send {
 
     /// Records sent and not yet acknowledged by the brokers.
     fn pending(&self) -> u64;
+
+    /// Chunks of snapshots that this checkpoint and the next ones name ([`Checkpoint::snap`]).
+    fn note_chunks(&mut self, chunks: &[String]);
 
     /// Makes everything sent so far durable, with its position.
     ///

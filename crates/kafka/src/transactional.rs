@@ -129,6 +129,8 @@ pub(crate) struct Ledger {
     term: i64,
     node: String,
     last: Option<Checkpoint>,
+    /// Chunks of snapshots that the next checkpoint names.
+    chunks: Vec<String>,
 }
 
 impl Ledger {
@@ -141,7 +143,8 @@ impl Ledger {
         last: Option<Checkpoint>,
     ) -> Self {
         let (task, seat) = (names.task().to_owned(), names.seat(lane));
-        Self { task, lane, seat, revision, term, node: settings.node().into(), last }
+        let chunks = last.as_ref().map(|it| it.snap.clone()).unwrap_or_default();
+        Self { task, lane, seat, revision, term, node: settings.node().into(), last, chunks }
     }
 
     /// The checkpoint after the records that `writer` has delivered, as JSON.
@@ -162,7 +165,7 @@ impl Ledger {
             end_lsn: point.end_lsn,
             complete: point.complete,
             sealed: point.sealed,
-            snap: Vec::new(),
+            snap: self.chunks.clone(),
             older_end: self.last.as_ref().map(|it| it.carried_ends(&ends)).unwrap_or_default(),
             prev_end: ends,
             node: self.node.clone(),
@@ -204,6 +207,10 @@ impl Ledger {
     /// The record of the checkpoint topic that holds a checkpoint.
     pub(crate) fn record<'a>(&'a self, json: &'a [u8]) -> Record<'a> {
         self.seat.record(CHECKPOINT_KEY, Some(json))
+    }
+
+    pub(crate) fn note_chunks(&mut self, chunks: &[String]) {
+        self.chunks = chunks.into();
     }
 
     /// The checkpoint is durable.
@@ -249,6 +256,10 @@ impl LaneSink for TransactionalLane {
 
     fn pending(&self) -> u64 {
         self.transactional.writer.pending()
+    }
+
+    fn note_chunks(&mut self, chunks: &[String]) {
+        self.ledger.note_chunks(chunks);
     }
 
     fn commit(&mut self, point: &CommitPoint) -> Result<Committed, Error> {

@@ -1,12 +1,14 @@
 //! What travels between the stages, and the credit that pays for it.
 
+use crate::chunk::merge::{Marked, Ticket};
 use actix::Message;
 use bytes::Bytes;
 use record::plan::TablePlan;
 use record::route::Piece;
 use std::sync::Arc;
 use supervision::Credit;
-use wal::{ChangeBatch, Lsn, Position, Table};
+use tokio::sync::oneshot;
+use wal::{ChangeBatch, Lsn, Position, Table, Visibility};
 
 /// Whole CopyData messages of the replication connection. Reader → Decoder.
 #[derive(Debug, Message)]
@@ -121,6 +123,75 @@ pub struct SnapshotRead {
     pub generation: u64,
     /// Number of batches that the router got.
     pub batches: u64,
+}
+
+/// The rows of a table are noted from now on, for a chunk whose snapshot is about to be taken. Chunks → Router.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct OpenWindow {
+    pub ticket: Ticket,
+    pub oid: u32,
+    /// Columns by which its rows are told apart.
+    pub key: Vec<Box<str>>,
+}
+
+/// The snapshot was taken. Chunks → Router.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct MarkWindow {
+    pub ticket: Ticket,
+    pub snapshot: Visibility,
+    /// The end of the WAL right after.
+    pub high: Lsn,
+    pub answer: oneshot::Sender<Marked>,
+}
+
+/// The rows of a chunk, whose range is written down. Chunks → Router.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct ChunkRead {
+    pub ticket: Ticket,
+    pub batch: ChangeBatch,
+    pub plan: Arc<TablePlan>,
+    pub credit: Credit,
+    pub answer: oneshot::Sender<ChunkRouted>,
+}
+
+/// What became of the rows of a chunk. Router → Chunks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ChunkRouted {
+    /// They are durable once batch `seq` is.
+    At {
+        seq: u64,
+        rows: u64,
+        /// The stream has told them.
+        left_out: u64,
+    },
+    /// Read the chunk again.
+    Again,
+}
+
+/// Transactions below this one may have been routed in an earlier life, and may not be visible yet.
+/// Chunks → Router.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct RoutedBefore(pub u32);
+
+/// The chunk is given up. Chunks → Router.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct CloseWindow(pub Ticket);
+
+/// Every batch up to this one is durable in every lane. Task → Chunks.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Settled(pub u64);
+
+/// Every table is copied. Chunks → Guardian.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Copied {
+    pub generation: u64,
 }
 
 /// The generation is over: end without a report. Task → Decoder, Router, Acknowledger, Snapshot.

@@ -1,7 +1,8 @@
 //! One life of the front: acknowledger, router, and what feeds the router.
 
 use crate::acknowledger::{self, Acknowledger, Flush, Positions, WriteWatermark};
-use crate::batch::{Advanced, Durable, LaneBatch, LaneReady, Retire, SnapshotRead};
+use crate::batch::{Advanced, Copied, Durable, LaneBatch, LaneReady, Retire, SnapshotRead};
+use crate::copying::{self, Copying};
 use crate::decoder::Decoder;
 use crate::describe::Describe;
 use crate::failure::Failure;
@@ -165,6 +166,20 @@ impl Context<'_> {
 }
 
 impl Front {
+    /// Reads tables while this front streams.
+    ///
+    /// # Errors
+    /// When what was written down of them cannot be read.
+    pub fn copy(
+        &self,
+        context: &Context<'_>,
+        make: impl FnOnce(Addr<Router>, Recipient<Copied>, Lifeline) -> copying::Parts,
+    ) -> Result<Addr<Copying>, Failure> {
+        let guardian = context.guardian.clone().recipient();
+        let parts = make(self.router.clone(), guardian, context.line(Stage::Snapshot));
+        Ok(Copying::new(parts)?.start())
+    }
+
     fn listeners(&self) -> [Recipient<Durable>; 2] {
         [self.router.clone().recipient(), self.acknowledger.clone().recipient()]
     }

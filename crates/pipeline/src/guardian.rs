@@ -1,10 +1,11 @@
 //! Guardian: hears of every failure, opening and advance, and passes it to the task's loop in order.
 //!
-//! In:    [`StageFailed`], [`LaneOpened`], [`LaneSealed`], [`LaneStopped`], [`Advanced`], [`SnapshotRead`].
+//! In:    [`StageFailed`], [`LaneOpened`], [`LaneSealed`], [`LaneStopped`], [`Advanced`], [`SnapshotRead`],
+//!        [`Copied`].
 //! Out:   [`News`], to whoever runs the task.
 //! Never: decides; that is [`crate::task`], which can await.
 
-use crate::batch::{Advanced, LaneOpened, LaneSealed, LaneStopped, SnapshotRead};
+use crate::batch::{Advanced, Copied, LaneOpened, LaneSealed, LaneStopped, SnapshotRead};
 use actix::{Actor, Context, Handler};
 use supervision::StageFailed;
 use tokio::sync::mpsc::UnboundedSender;
@@ -20,6 +21,7 @@ pub enum News {
     Hosts,
     Advanced(Advanced),
     SnapshotRead(SnapshotRead),
+    Copied(Copied),
     /// The delay before a lane is opened again has passed.
     LaneDue {
         lane: u8,
@@ -88,5 +90,13 @@ impl Handler<SnapshotRead> for Guardian {
 
     fn handle(&mut self, read: SnapshotRead, _: &mut Context<Self>) {
         self.pass(News::SnapshotRead(read));
+    }
+}
+
+impl Handler<Copied> for Guardian {
+    type Result = ();
+
+    fn handle(&mut self, copied: Copied, _: &mut Context<Self>) {
+        self.pass(News::Copied(copied));
     }
 }

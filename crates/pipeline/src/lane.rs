@@ -79,6 +79,8 @@ pub struct Lane {
     last: Option<(u64, u64)>,
     ends_transaction: bool,
     commit_time_us: u64,
+    /// Chunks of snapshots that the lane holds, as far as it may be asked to write them again.
+    chunks: Vec<String>,
 }
 
 impl Lane {
@@ -112,6 +114,7 @@ impl Lane {
             last: None,
             ends_transaction: true,
             commit_time_us: 0,
+            chunks: opened.chunks(),
         })
     }
 
@@ -128,6 +131,9 @@ impl Lane {
             return Ok(());
         }
         self.generation = batch.generation;
+        if let Some(chunk) = &batch.batch.chunk {
+            return self.write_chunk(batch, chunk, around);
+        }
         let held = self.accepted;
         let mut change_before = None;
         for piece in batch.pieces.iter() {
@@ -147,6 +153,33 @@ impl Lane {
         if let Some(end) = batch.batch.committed_end_lsn {
             self.end_lsn = self.end_lsn.max(end);
         }
+        if self.transaction.is_none() {
+            self.report(around);
+            return Ok(());
+        }
+        self.end_if_due(At::Batch { ends_transaction: batch.ends_transaction }, around)
+    }
+
+    /// A chunk stands where the stream is now and moves no position: what the lane holds of it, it knows
+    /// by the chunk's name. All its rows are in one transaction.
+    fn write_chunk(
+        &mut self,
+        batch: &LaneBatch,
+        chunk: &wal::Chunk,
+        around: &mut dyn Surroundings,
+    ) -> Result<(), Failure> {
+        if !self.chunks.contains(&chunk.name) {
+            // How late the stream is, a chunk does not tell.
+            let commit_time_us = self.commit_time_us;
+            for piece in batch.pieces.iter() {
+                self.produce(batch, piece, around)?;
+            }
+            self.commit_time_us = commit_time_us;
+            self.chunks.retain(|it| chunk.open.contains(it));
+            self.chunks.push(chunk.name.clone());
+            self.sink.note_chunks(&self.chunks);
+        }
+        self.last = Some((batch.generation, batch.seq));
         if self.transaction.is_none() {
             self.report(around);
             return Ok(());

@@ -6,6 +6,7 @@
 //!   [`lanes`], what follows a [`failure`].
 //! * [`hosts`]: where stages and lanes run; [`upstream`]: the stages before the router, here or elsewhere; [`link`]:
 //!   what stages on different nodes hand to each other, as bytes.
+//! * [`chunk`], [`copying`]: reading tables while the stream runs.
 //! * [`capture`]: which tables are published and read; [`planner`]: their topics, pins and plans.
 //! * [`mod@precheck`], [`mod@objects`], [`mod@tail`]: what looks without writing. [`progress`], [`rate`]: figures.
 
@@ -13,7 +14,9 @@ pub mod acknowledger;
 pub mod alerts;
 pub mod batch;
 pub mod capture;
+pub mod chunk;
 pub mod commit;
+pub mod copying;
 pub mod decoder;
 pub mod describe;
 pub mod failure;

@@ -3,11 +3,16 @@
 //! In:    [`TableLearned`] and [`Decoded`] in stream order; [`Durable`] from the lanes;
 //!        [`LaneReady`] when a lane has a new owner.
 //! Out:   [`LaneBatch`] per lane; [`Routed`] to the acknowledger.
+//!        Windows and rows of chunks, which wait here for their place.
 //! Holds: the plan of every table version; per lane, what is not yet durable, so that one
 //!        producer can be replaced alone.
 //! Never: looks into a value beyond the key columns; decides by anything but WAL content and plans.
 
-use crate::batch::{Decoded, Durable, LaneBatch, LaneReady, Retire, Routed, TableLearned};
+use crate::batch::{
+    ChunkRead, ChunkRouted, CloseWindow, Decoded, Durable, LaneBatch, LaneReady, MarkWindow,
+    OpenWindow, Retire, Routed, RoutedBefore, TableLearned,
+};
+use crate::chunk::merge::Verdict;
 use crate::routing::Routing;
 use actix::{Actor, ActorContext, Context, Handler, Recipient};
 use supervision::Lifeline;
@@ -21,6 +26,8 @@ pub struct Router {
     /// `None` while a lane has no open owner: its parts are retained.
     producers: Vec<Option<Recipient<LaneBatch>>>,
     acknowledger: Recipient<Routed>,
+    /// Chunks whose place has not come.
+    waiting: Vec<ChunkRead>,
     lifeline: Lifeline,
 }
 
@@ -36,7 +43,32 @@ impl Router {
         lifeline: Lifeline,
     ) -> Self {
         let routing = Routing::new(generation, producers.len()).until(end);
-        Self { routing, producers, acknowledger, lifeline }
+        Self { routing, producers, acknowledger, waiting: Vec::new(), lifeline }
+    }
+
+    /// Hands on the chunks whose place has come.
+    fn merge(&mut self) {
+        for mut chunk in std::mem::take(&mut self.waiting) {
+            match self.routing.merge.emit(chunk.ticket, &mut chunk.batch) {
+                Verdict::Wait => self.waiting.push(chunk),
+                // Whoever read it may have gone; its next life reads it again.
+                Verdict::Again => {
+                    let _ = chunk.answer.send(ChunkRouted::Again);
+                }
+                Verdict::Emit { left_out, .. } => {
+                    let ChunkRead { batch, plan, credit, answer, .. } = chunk;
+                    let (rows, producers) = (batch.changes.len() as u64, &self.producers);
+                    let routed =
+                        self.routing.route_chunk(batch, plan, credit, &mut |lane, part| {
+                            if let Some(producer) = &producers[lane] {
+                                producer.do_send(part.clone());
+                            }
+                        });
+                    self.acknowledger.do_send(routed);
+                    let _ = answer.send(ChunkRouted::At { seq: routed.seq, rows, left_out });
+                }
+            }
+        }
     }
 }
 
@@ -63,6 +95,53 @@ impl Handler<Decoded> for Router {
             }
         });
         self.acknowledger.do_send(routed);
+        if !self.waiting.is_empty() {
+            self.merge();
+        }
+    }
+}
+
+impl Handler<OpenWindow> for Router {
+    type Result = ();
+
+    fn handle(&mut self, open: OpenWindow, _: &mut Context<Self>) {
+        let OpenWindow { ticket, oid, key } = open;
+        self.routing.merge.open(ticket, oid, key);
+    }
+}
+
+impl Handler<MarkWindow> for Router {
+    type Result = ();
+
+    fn handle(&mut self, mark: MarkWindow, _: &mut Context<Self>) {
+        let MarkWindow { ticket, snapshot, high, answer } = mark;
+        // Whoever asked may have gone.
+        let _ = answer.send(self.routing.merge.mark(ticket, snapshot, high));
+    }
+}
+
+impl Handler<ChunkRead> for Router {
+    type Result = ();
+
+    fn handle(&mut self, chunk: ChunkRead, _: &mut Context<Self>) {
+        self.waiting.push(chunk);
+        self.merge();
+    }
+}
+
+impl Handler<RoutedBefore> for Router {
+    type Result = ();
+
+    fn handle(&mut self, RoutedBefore(xid): RoutedBefore, _: &mut Context<Self>) {
+        self.routing.merge.routed_before(xid);
+    }
+}
+
+impl Handler<CloseWindow> for Router {
+    type Result = ();
+
+    fn handle(&mut self, CloseWindow(ticket): CloseWindow, _: &mut Context<Self>) {
+        self.routing.merge.close(ticket);
     }
 }
 

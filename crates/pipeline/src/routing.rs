@@ -1,11 +1,13 @@
 //! Splitting batches over lanes, and what must be sent again when a lane gets a new owner. Pure.
 
 use crate::batch::{Decoded, Durable, LaneBatch, Routed, TableLearned};
+use crate::chunk::merge::Merge;
 use crate::lane::unix_micros;
 use record::plan::TablePlan;
 use record::route::{Piece, Scratch};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use supervision::Credit;
 use wal::{ChangeBatch, Lsn, Table};
 
 /// The router's state in one life of the front.
@@ -18,6 +20,8 @@ pub struct Routing {
     lanes: Vec<Lane>,
     scratch: Scratch,
     seq: u64,
+    /// Where chunks of snapshots find their place.
+    pub merge: Merge,
 }
 
 #[derive(Debug, Default)]
@@ -42,6 +46,7 @@ impl Routing {
             lanes: (0..lanes).map(|_| Lane::default()).collect(),
             scratch: Scratch::default(),
             seq: 0,
+            merge: Merge::default(),
         }
     }
 
@@ -60,18 +65,42 @@ impl Routing {
     /// Splits a batch, hands each lane its part and keeps it until it is durable.
     pub fn route(&mut self, decoded: Decoded, send: &mut dyn FnMut(usize, &LaneBatch)) -> Routed {
         let Decoded { mut batch, credit } = decoded;
-        self.seq += 1;
         if let Some(end) = self.end {
             batch.cut(end);
         }
         let plan =
             |table: &Arc<Table>| self.plans.get(&(table.oid, table.version)).cloned().flatten();
         let plans: Arc<[_]> = batch.tables.iter().map(plan).collect();
+        self.merge.route(&batch);
+        self.hand_on(batch, plans, credit, send)
+    }
+
+    /// Hands on a chunk whose rows have found their place.
+    pub fn route_chunk(
+        &mut self,
+        batch: ChangeBatch,
+        plan: Arc<TablePlan>,
+        credit: Credit,
+        send: &mut dyn FnMut(usize, &LaneBatch),
+    ) -> Routed {
+        self.hand_on(batch, [Some(plan)].into(), credit, send)
+    }
+
+    fn hand_on(
+        &mut self,
+        batch: ChangeBatch,
+        plans: Arc<[Option<Arc<TablePlan>>]>,
+        credit: Credit,
+        send: &mut dyn FnMut(usize, &LaneBatch),
+    ) -> Routed {
+        self.seq += 1;
         self.split(&batch, &plans);
         let ends_transaction = batch.ends_transaction;
         let confirmable = batch.idle_until.max(batch.committed_end_lsn);
         let ended = batch.transactions.len().checked_sub(if ends_transaction { 1 } else { 2 });
         let ended = ended.and_then(|index| batch.transactions.get(index));
+        // A chunk ends no transaction of the stream.
+        let ended = ended.filter(|_| batch.chunk.is_none());
         let commit_time_us = ended.map(|transaction| unix_micros(transaction.commit_time));
         let (batch, credit) = (Arc::new(batch), Arc::new(credit));
         let mut lanes = 0;

@@ -6,6 +6,7 @@
 //! Never: renders a value; sends two batches with the same ordinals.
 
 use crate::batch::{Decoded, Retire, SnapshotRead, TableLearned};
+use crate::chunk::throttle::Throttle;
 use crate::failure::Failure;
 use crate::progress::Progress;
 use crate::router::Router;
@@ -23,6 +24,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 use supervision::{Budget, Lifeline};
 use tracing::{debug, info};
 use wal::change::{Operation, Transaction};
@@ -53,10 +55,14 @@ pub struct Parts {
     /// When the snapshot was taken, microseconds since 2000-01-01 00:00 UTC.
     pub time: i64,
     pub sources: Vec<Source>,
+    /// Tables that are read later, beside the stream: only the truncate comes here.
+    pub beside: Vec<Source>,
     /// Rows of an earlier, interrupted snapshot may be in the topics: a truncate comes first.
     pub again: bool,
     /// Connections that read at the same time.
     pub parallel: usize,
+    /// How fast it may go.
+    pub throttle: Throttle,
     pub budget: Budget,
     pub router: Addr<Router>,
     pub guardian: Recipient<SnapshotRead>,
@@ -75,6 +81,7 @@ struct Shared {
     waiting: RefCell<VecDeque<Source>>,
     ordinal_next: Cell<u64>,
     batches: Cell<u64>,
+    throttle: RefCell<Throttle>,
 }
 
 impl Snapshot {
@@ -106,8 +113,10 @@ impl Handler<Retire> for Snapshot {
 async fn run(mut parts: Parts) {
     let sources = std::mem::take(&mut parts.sources);
     let parallel = parts.parallel.min(sources.len()).max(1);
+    let throttle = RefCell::new(parts.throttle.clone());
     let shared = Rc::new(Shared {
         parts,
+        throttle,
         waiting: RefCell::new(sources.into()),
         ordinal_next: Cell::new(0),
         batches: Cell::new(0),
@@ -126,12 +135,15 @@ async fn run(mut parts: Parts) {
 }
 
 async fn read_all(shared: &Rc<Shared>, parallel: usize) -> Result<(), Failure> {
-    for source in shared.waiting.borrow().iter() {
+    for source in shared.waiting.borrow().iter().chain(&shared.parts.beside) {
         let (table, plan) = (Arc::clone(&source.table), Some(Arc::clone(&source.plan)));
         shared.parts.router.do_send(TableLearned { table, plan });
     }
     if shared.parts.again {
-        let tables = shared.waiting.borrow().iter().map(|it| Arc::clone(&it.table)).collect();
+        let waiting = shared.waiting.borrow();
+        let all = waiting.iter().chain(&shared.parts.beside);
+        let tables = all.map(|it| Arc::clone(&it.table)).collect();
+        drop(waiting);
         shared.send(truncates(tables, &shared.parts)).await;
     }
     future::try_join_all((0..parallel).map(|_| read_tables(shared))).await?;
@@ -185,6 +197,10 @@ async fn read_table(
 impl Shared {
     /// Pays for the batch, numbers its changes and hands it on.
     async fn send(&self, mut batch: ChangeBatch) {
+        let wait = self.throttle.borrow().wait(Instant::now());
+        tokio::time::sleep(wait).await;
+        let (rows, bytes) = (batch.changes.len() as u64, batch.bytes.len() as u64);
+        self.throttle.borrow_mut().paid(rows, bytes, Instant::now());
         let credit = self.parts.budget.take(batch.bytes.len()).await;
         let first = self.ordinal_next.get();
         for (ordinal, change) in (first..).zip(&mut batch.changes) {

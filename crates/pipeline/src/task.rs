@@ -3,11 +3,15 @@
 //! The loop below is the one place that decides; it is told of everything by the guardian.
 
 mod begin;
+mod copy;
 mod events;
 mod revision;
 
+pub(crate) use begin::microseconds_now;
+
 use crate::acknowledger::{Positions, WriteWatermark};
 use crate::batch::Advanced;
+use crate::copying::Copying;
 use crate::describe::Catalog;
 use crate::failure::Failure;
 use crate::front::{self, Front, StreamFeed};
@@ -405,6 +409,7 @@ impl Opening {
             generation: 0,
             target: None,
             snapshot_failed: false,
+            copying: None,
             end: None,
             sealed: BTreeSet::new(),
             present,
@@ -441,6 +446,8 @@ struct Task {
     target: Option<Lsn>,
     /// A snapshot of this run could not be finished: the next one holds its tables.
     snapshot_failed: bool,
+    /// Reads tables beside the stream.
+    copying: Option<Addr<Copying>>,
     present: Present,
     /// Where the present revision ends, once that is known.
     end: Option<Lsn>,
@@ -519,7 +526,8 @@ impl Task {
         if self.end.is_some_and(|end| end <= durable) {
             return Err(End::Revision);
         }
-        if self.target.is_some_and(|target| target <= from) || !self.spec.sync.incremental {
+        let is_there = self.target.is_some_and(|target| target <= from) && !self.has_to_copy();
+        if is_there || !self.spec.sync.incremental {
             return Err(End::Outcome(Outcome::CaughtUp));
         }
         self.stream(session, from).await
@@ -552,7 +560,9 @@ impl Task {
         info!(generation = self.generation, lsn = %from, "streaming");
         self.progress.streaming.store(true, Relaxed);
         let front = self.front().stream(feed);
+        self.copy_beside(&front)?;
         let end = self.watch(&front).await;
+        self.stop_copying();
         if !matches!(end, End::Failure(_)) {
             self.drain(&front).await;
         }
@@ -567,7 +577,20 @@ impl Task {
                 Ok(noted) => noted,
                 Err(end) => return end,
             };
-            let events::Noted::Advanced(Advanced { watermark, .. }) = noted else { continue };
+            let watermark = match noted {
+                events::Noted::Advanced(Advanced { watermark, seq, .. }) => {
+                    self.settled(seq);
+                    watermark
+                }
+                events::Noted::Copied => {
+                    self.copied();
+                    self.progress.watermark()
+                }
+                events::Noted::SnapshotRead(_)
+                | events::Noted::LaneOpened(_)
+                | events::Noted::LaneSealed(_)
+                | events::Noted::Other => continue,
+            };
             self.retries.log.progressed();
             self.progress.troubled(None);
             self.lanes.progressed();
@@ -575,7 +598,7 @@ impl Task {
             if self.end.is_some_and(|end| end <= watermark) {
                 return End::Revision;
             }
-            if self.target.is_some_and(|target| target <= watermark) {
+            if self.target.is_some_and(|target| target <= watermark) && !self.has_to_copy() {
                 return End::Outcome(Outcome::CaughtUp);
             }
         }

@@ -56,6 +56,10 @@ impl LaneSink for Sink {
         0
     }
 
+    fn note_chunks(&mut self, chunks: &[String]) {
+        self.0.lock().expect("script").log.push(format!("note {}", chunks.join(" ")));
+    }
+
     fn commit(&mut self, point: &CommitPoint) -> Result<Committed, kafka::Error> {
         let mut script = self.0.lock().expect("script");
         script.commits += 1;

@@ -2,6 +2,7 @@
 //! catalog.
 
 pub mod catalog;
+pub mod chunk;
 pub mod error;
 pub mod identity;
 pub mod precheck;

@@ -9,6 +9,7 @@ use crate::catalog::Memory;
 use crate::hosts::{self, Role};
 use crate::settings::Settings;
 use tokio_postgres::Client;
+use tokio_postgres::types::{ToSql, Type};
 use wal::Lsn;
 
 /// For statements of the task itself; an unattended one must not wait for ever.
@@ -120,6 +121,25 @@ impl Session {
             tracing::debug!(error = %Error::reading("flushing the WAL")(error), "WAL not flushed");
         }
         self.wal_flushed().await
+    }
+
+    /// Those of the tables that take at least so many bytes, with what inherits from them.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn larger_than(&self, oids: &[u32], bytes_min: u64) -> Result<Vec<u32>, Error> {
+        let doing = "asking for the size of tables";
+        let statement = "WITH RECURSIVE tree (root, oid) AS ( \
+               SELECT o, o FROM unnest($1::oid[]) o UNION ALL \
+               SELECT t.root, i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid ) \
+             SELECT root FROM tree GROUP BY root \
+             HAVING $2 <= sum(coalesce(pg_table_size(oid), 0))";
+        let bytes_min = i64::try_from(bytes_min).unwrap_or(i64::MAX);
+        let parameters: [(&(dyn ToSql + Sync), Type); 2] =
+            [(&oids, Type::OID_ARRAY), (&bytes_min, Type::INT8)];
+        let rows = self.query(doing, statement, &parameters).await?;
+        let oid = |row: &tokio_postgres::Row| row.try_get(0);
+        rows.iter().map(oid).collect::<Result<_, _>>().map_err(Error::reading(doing))
     }
 
     /// The end of the WAL that is on disk.

@@ -31,7 +31,7 @@ pub struct Readable {
 
 impl Readable {
     /// As SQL.
-    fn relation(&self) -> Result<String, Error> {
+    pub(crate) fn relation(&self) -> Result<String, Error> {
         let only = if self.only { "ONLY " } else { "" };
         Ok(format!("{only}{}", qualified(&self.schema, &self.name)?))
     }
@@ -159,7 +159,7 @@ fn missing(readable: &Readable) -> Error {
 }
 
 /// What the server says when a table is read.
-fn refused(error: tokio_postgres::Error, relation: &Readable) -> Error {
+pub(crate) fn refused(error: tokio_postgres::Error, relation: &Readable) -> Error {
     let name = || readable(&relation.schema, &relation.name);
     let code = error.code();
     if code == Some(&SqlState::UNDEFINED_TABLE) || code == Some(&SqlState::INVALID_SCHEMA_NAME) {

@@ -28,6 +28,17 @@ pub struct ChangeBatch {
     pub messages: Vec<LogicalMessage>,
     /// Id of the snapshot whose rows these are; `None` in the stream.
     pub snapshot: Option<Arc<str>>,
+    /// The batch is a chunk that was read while the stream ran; its rows have no position in the stream.
+    pub chunk: Option<Arc<Chunk>>,
+}
+
+/// A part of a table that was read while the stream ran (delivery-protocol.md, section 9).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Chunk {
+    /// What a lane notes that holds the chunk.
+    pub name: String,
+    /// Chunks that may not be durable in every lane, this one among them: of others no note is needed.
+    pub open: Vec<String>,
 }
 
 /// What the changes of a transaction share.

@@ -6,6 +6,7 @@
 //! * [`message`]: the messages of the `pgoutput` plug-in; [`frame`]: what carries them.
 //! * [`relation`]: versions of a relation and their differences.
 //! * [`decoder`]: messages → [`change::ChangeBatch`].
+//! * [`visibility`]: which transactions of the stream a snapshot sees.
 
 pub mod change;
 pub mod copy;
@@ -18,9 +19,11 @@ pub mod relation;
 pub mod table;
 pub mod tuple;
 pub mod types;
+pub mod visibility;
 
-pub use change::{Change, ChangeBatch, LogicalMessage, Operation, Transaction};
+pub use change::{Change, ChangeBatch, Chunk, LogicalMessage, Operation, Transaction};
 pub use lsn::Lsn;
 pub use position::Position;
 pub use table::{Column, Table};
 pub use tuple::{Datum, Tuple};
+pub use visibility::Visibility;

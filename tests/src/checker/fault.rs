@@ -53,6 +53,8 @@ pub struct Report {
     pub rows: usize,
     /// Snapshots that were begun, as far as they left records.
     pub snapshots: usize,
+    /// Rows that were read again, though they were there and no change had come since.
+    pub read_again: usize,
     pub faults: Vec<Fault>,
 }
 

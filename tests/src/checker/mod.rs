@@ -28,11 +28,20 @@ pub struct Promises {
     /// A row stays in its partition. Without it, where the spec's partitioning was changed on the way,
     /// tables are rebuilt in the order of positions.
     pub partitions_kept: bool,
+    /// Tables are copied while the stream runs: changes of a row can come before it was read, and a row is
+    /// read as the stream has told it.
+    pub beside_stream: bool,
 }
 
 impl Default for Promises {
     fn default() -> Self {
-        Self { exactly_once: true, everything: true, identity_full: true, partitions_kept: true }
+        Self {
+            exactly_once: true,
+            everything: true,
+            identity_full: true,
+            partitions_kept: true,
+            beside_stream: false,
+        }
     }
 }
 

@@ -13,6 +13,9 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 struct Rows {
     /// With a key.
     by_key: HashMap<Row, Row>,
+    /// Keys of rows whose state was read by a snapshot.
+    read: HashSet<Row>,
+    read_again: usize,
     /// Without one: how many of each.
     counted: HashMap<Row, usize>,
 }
@@ -55,6 +58,7 @@ pub(super) fn rebuild(
             report.add(Kind::Tombstone, event.record, "no tombstone follows this delete");
         }
         for (name, rows) in rows {
+            report.read_again += rows.read_again;
             tables.entry(name).or_default().push(rows);
         }
     }
@@ -90,7 +94,7 @@ impl Rows {
         match event.op {
             't' => {
                 // Also what announces that an interrupted snapshot begins again.
-                *self = Self::default();
+                *self = Self { read_again: self.read_again, ..Self::default() };
                 return Ok(());
             }
             'r' | 'c' | 'u' | 'd' => {}
@@ -119,23 +123,34 @@ impl Rows {
                     format!("has a key that is not its row's: {key:?}"),
                 ));
             }
-            self.play_keyed(&key, before.as_ref(), after, event.op)
+            self.play_keyed(promises, &key, before.as_ref(), after, event.op)
         }
     }
 
     fn play_keyed(
         &mut self,
+        promises: Promises,
         key: &Row,
         before: Option<&Row>,
         after: Option<Row>,
         op: char,
     ) -> Played {
         let was = self.by_key.remove(key);
+        let was_read = self.read.remove(key);
+        if op == 'r' {
+            self.read.insert(key.clone());
+        }
+        if promises.beside_stream && op == 'r' && was.is_some() && was == after {
+            self.read_again += usize::from(was_read);
+            self.by_key.extend(after.map(|after| (key.clone(), after)));
+            return Ok(());
+        }
         if let Some(after) = after {
             self.by_key.insert(key.clone(), after);
         }
         match (op, was) {
             ('r' | 'c', Some(_)) => Err((Kind::InsertedTwice, format!("{key:?}"))),
+            ('u' | 'd', None) if promises.beside_stream => Ok(()),
             ('u' | 'd', None) => Err((Kind::RowUnknown, format!("{key:?}"))),
             ('u' | 'd', Some(was)) if before.is_some_and(|before| *before != was) => {
                 Err((Kind::BeforeDiffers, format!("{key:?}: {before:?} was {was:?}")))

@@ -23,7 +23,8 @@ fn records() -> [MetaRecord; 4] {
 #[test]
 fn the_bytes_of_the_meta_lane_do_not_change() {
     let entries = records().map(|record| record.to_entry().expect("JSON"));
-    let texts = entries.map(|(key, json)| (key, String::from_utf8(json).expect("UTF-8")));
+    let texts =
+        entries.map(|(key, json)| (key, String::from_utf8(json.expect("a value")).expect("UTF-8")));
     let expected = [
         (
             "w",
@@ -69,6 +70,7 @@ fn the_state_is_the_last_record_of_each_key() {
     let mut state = MetaState::default();
     let mut apply = |record: &MetaRecord| {
         let (key, value) = record.to_entry().expect("JSON");
+        let value = value.unwrap_or_default();
         state.apply(&Entry { offset: 0, key, value }).expect("readable");
     };
     apply(&MetaRecord::Pin { topic: "public.orders".into(), partitions: 3 });
@@ -77,6 +79,23 @@ fn the_state_is_the_last_record_of_each_key() {
     assert_eq!(state.snapshot.expect("a snapshot").id, "s1");
     assert_eq!(state.watermark.expect("a watermark").lanes.len(), 2);
     assert_eq!(state.revision.expect("a revision").shape.lanes.0, 3);
+}
+
+#[test]
+fn a_plan_is_there_until_its_table_is_copied() {
+    let plan = |json: Option<&str>| {
+        let (name, json) = ("s1/16385".into(), json.map(Into::into));
+        let (key, value) = MetaRecord::Plan { name, json }.to_entry().expect("JSON");
+        Entry { offset: 0, key, value: value.unwrap_or_default() }
+    };
+    let state = |entries: Vec<Entry>| {
+        let mut state = MetaState::default();
+        newest(entries).iter().for_each(|entry| state.apply(entry).expect("readable"));
+        state.plans
+    };
+    let expected = BTreeMap::from([("s1/16385".to_owned(), "{}".to_owned())]);
+    assert_eq!(state(vec![plan(Some("[]")), plan(Some("{}"))]), expected);
+    assert_eq!(state(vec![plan(Some("{}")), plan(None)]), BTreeMap::new());
 }
 
 #[test]

@@ -13,7 +13,7 @@ use supervision::Credit;
 use wal::change::{Old, Span, Transaction};
 use wal::table::ReplicaIdentity;
 use wal::types::{Field, Kind, Type};
-use wal::{Change, ChangeBatch, Column, Lsn, Operation, Table, Tuple};
+use wal::{Change, ChangeBatch, Chunk, Column, Lsn, Operation, Table, Tuple};
 
 /// The receiving end of one link.
 #[derive(Debug)]
@@ -97,6 +97,7 @@ impl Receiver {
             idle_until: None,
             messages: Vec::new(),
             snapshot: head.snapshot.map(Arc::from),
+            chunk: head.chunk.map(|it| Arc::new(Chunk { name: it.name, open: it.open })),
         };
         Ok(LaneBatch {
             generation: head.generation,

@@ -110,6 +110,10 @@ impl Sender {
             ends_transaction: part.ends_transaction,
             committed_end_lsn: batch.committed_end_lsn.map(|lsn| lsn.0),
             snapshot: batch.snapshot.as_deref().map(str::to_owned),
+            chunk: batch
+                .chunk
+                .as_deref()
+                .map(|it| wire::Chunk { name: it.name.clone(), open: it.open.clone() }),
             new_tables,
             tables: tables.used,
             transactions: transactions.used,

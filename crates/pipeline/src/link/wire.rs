@@ -3,7 +3,7 @@
 
 use bincode::{Decode, Encode};
 
-pub(super) const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 2;
 
 #[derive(Clone, Debug, Decode, Encode, PartialEq)]
 pub(super) struct Head {
@@ -12,6 +12,7 @@ pub(super) struct Head {
     pub ends_transaction: bool,
     pub committed_end_lsn: Option<u64>,
     pub snapshot: Option<String>,
+    pub chunk: Option<Chunk>,
     /// Versions that the link has not carried yet; they get the next numbers.
     pub new_tables: Vec<PlannedTable>,
     /// Numbers of the tables that `changes` index.
@@ -19,6 +20,12 @@ pub(super) struct Head {
     pub transactions: Vec<Transaction>,
     pub changes: Vec<Change>,
     pub pieces: Vec<Piece>,
+}
+
+#[derive(Clone, Debug, Decode, Encode, PartialEq)]
+pub(super) struct Chunk {
+    pub name: String,
+    pub open: Vec<String>,
 }
 
 #[derive(Clone, Debug, Decode, Encode, PartialEq)]

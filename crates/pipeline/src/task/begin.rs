@@ -2,13 +2,16 @@
 
 use super::{End, Task, events::Noted};
 use crate::capture::{Capture, Reading, Relation, capture};
+use crate::chunk::copy::Record;
+use crate::chunk::key::key_names;
+use crate::chunk::throttle::Throttle;
 use crate::failure::Failure;
 use crate::planner::Planner;
 use crate::snapshot;
 use crate::start::{
     Captured, Facts, Parted, Server, Slot, SnapshotProgress, Start, decide, taken_out,
 };
-use config::IdentityPolicy;
+use config::{BesideStream, IdentityPolicy};
 use kafka::meta::{MetaRecord, SnapshotState, Watermark};
 use kafka::topics::Admin;
 use postgres::Session;
@@ -17,10 +20,12 @@ use postgres::snapshot::{Readable, SnapshotReader};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tracing::{info, warn};
 use wal::{Lsn, Table};
 
+/// Tables of at least so many bytes are copied beside the stream: what is smaller is read faster before it.
+const BESIDE_BYTES_MIN: u64 = 256 << 20;
 /// Seconds from 1970 to PostgreSQL's epoch, 2000-01-01.
 const POSTGRES_EPOCH_S: u64 = 946_684_800;
 
@@ -228,6 +233,7 @@ impl Task {
         self.publish(session, &capture).await?;
         // Before the slot exists: whoever finds a slot without a finished snapshot begins again.
         let id = format!("{}-{}", self.generation, microseconds_now());
+        self.drop_plans().await?;
         self.note_snapshot(SnapshotState { id: id.clone(), done: false, lsn: Lsn::ZERO }).await?;
         self.options.reseed = false;
         let mut replication = Replication::connect(&self.postgres).await?;
@@ -235,13 +241,17 @@ impl Task {
         let CreatedSlot { consistent_point, snapshot } =
             replication.create_slot(&self.slot_name, failover, false).await?;
         info!(slot = self.slot_name, lsn = %consistent_point, "replication slot created");
+        let mut plans = Vec::new();
         if self.spec.sync.snapshot {
-            self.read_snapshot(session, capture.read, snapshot, &id, consistent_point, again)
-                .await?;
+            let reading = self.reading(session, capture.read).await?;
+            plans = planned(&reading.beside, &id)?;
+            if again || !reading.before.is_empty() {
+                self.read_snapshot(reading, snapshot, &id, consistent_point, again).await?;
+            }
         }
         // Only now may the connection end that exported the snapshot.
         drop(replication);
-        self.snapshot_done(session, id, consistent_point).await?;
+        self.snapshot_done(session, id, consistent_point, plans).await?;
         if !self.spec.sync.incremental {
             self.drop_slot(session).await?;
             session.drop_publication(&self.slot_name).await?;
@@ -263,17 +273,15 @@ impl Task {
 
     async fn read_snapshot(
         &mut self,
-        session: &Session,
-        readings: Vec<Reading>,
+        reading: ToRead,
         exported: String,
         id: &str,
         consistent_point: Lsn,
         again: bool,
     ) -> Result<(), End> {
-        let estimate: u64 = readings.iter().map(|reading| reading.rows).sum();
-        self.progress.snapshot_rows_estimated.store(estimate, Relaxed);
+        let ToRead { before: sources, beside } = reading;
+        let estimate = self.progress.snapshot_rows_estimated.load(Relaxed);
         self.progress.snapshot_running.store(true, Relaxed);
-        let sources = self.sources(session, readings).await?;
         let held = self.hold(&sources, &exported).await?;
         info!(tables = sources.len(), rows_estimated = estimate, "snapshot begins");
         let parts = |router, guardian, lifeline| snapshot::Parts {
@@ -285,8 +293,10 @@ impl Task {
             lsn: Lsn(consistent_point.0.saturating_sub(1)),
             time: microseconds_now(),
             sources,
+            beside: if again { beside } else { Vec::new() },
             again,
             parallel: usize::from(self.spec.snapshot.parallel),
+            throttle: Throttle::new(self.spec.throttle.snapshot.into(), Instant::now()),
             budget: self.budget.clone(),
             router,
             guardian,
@@ -340,6 +350,37 @@ impl Task {
         Ok(readings.into_iter().zip(tables).zip(plans).filter_map(source).collect())
     }
 
+    /// What is read before the stream, and what beside it.
+    async fn reading(&self, session: &Session, readings: Vec<Reading>) -> Result<ToRead, Failure> {
+        let estimate: u64 = readings.iter().map(|reading| reading.rows).sum();
+        self.progress.snapshot_rows_estimated.store(estimate, Relaxed);
+        let sources = self.sources(session, readings).await?;
+        let large: std::collections::HashSet<u32> = match self.spec.snapshot.beside_stream {
+            _ if !self.spec.sync.incremental => std::collections::HashSet::new(),
+            BesideStream::Never => std::collections::HashSet::new(),
+            BesideStream::Always => sources.iter().map(|it| it.readable.oid).collect(),
+            BesideStream::Auto => {
+                let oids: Vec<u32> = sources.iter().map(|it| it.readable.oid).collect();
+                session.larger_than(&oids, BESIDE_BYTES_MIN).await?.into_iter().collect()
+            }
+        };
+        let is_beside = |it: &snapshot::Source| {
+            large.contains(&it.readable.oid) && key_names(&it.table).is_some()
+        };
+        let (beside, before) = sources.into_iter().partition(is_beside);
+        Ok(ToRead { before, beside })
+    }
+
+    /// An older snapshot is not gone on with.
+    async fn drop_plans(&self) -> Result<(), Failure> {
+        let plans = std::mem::take(&mut self.state.borrow_mut().plans);
+        if plans.is_empty() {
+            return Ok(());
+        }
+        let gone = |name: String| MetaRecord::Plan { name, json: None };
+        self.meta.write(plans.into_keys().map(gone).collect()).await
+    }
+
     /// Waits until the whole snapshot is durable in every lane.
     async fn until_durable(&mut self, front: &crate::front::Front) -> Result<(), End> {
         let (mut batches, mut durable) = (None, 0);
@@ -353,7 +394,7 @@ impl Task {
                     durable = advanced.seq;
                     self.lanes.progressed();
                 }
-                Noted::LaneOpened(_) | Noted::LaneSealed(_) | Noted::Other => {}
+                Noted::LaneOpened(_) | Noted::LaneSealed(_) | Noted::Copied | Noted::Other => {}
             }
         }
         Ok(())
@@ -372,6 +413,7 @@ impl Task {
         session: &Session,
         id: String,
         consistent_point: Lsn,
+        plans: Vec<(String, String)>,
     ) -> Result<(), Failure> {
         let snapshot = SnapshotState { id, done: true, lsn: consistent_point };
         let watermark = Watermark {
@@ -380,15 +422,40 @@ impl Task {
             timeline: session.server().timeline,
             lanes: self.lane_positions(),
         };
-        let records =
+        let mut records =
             vec![MetaRecord::Snapshot(snapshot.clone()), MetaRecord::Watermark(watermark.clone())];
+        let plan = |(name, json): &(String, String)| MetaRecord::Plan {
+            name: name.clone(),
+            json: Some(json.clone()),
+        };
+        records.extend(plans.iter().map(plan));
         self.meta.write(records).await?;
         let mut state = self.state.borrow_mut();
         state.snapshot = Some(snapshot);
         state.watermark = Some(watermark);
+        state.plans.extend(plans);
         self.progress.advanced(consistent_point);
         Ok(())
     }
+}
+
+/// Tables of a first snapshot.
+struct ToRead {
+    /// In the slot's exported snapshot.
+    before: Vec<snapshot::Source>,
+    /// In chunks, while the stream runs.
+    beside: Vec<snapshot::Source>,
+}
+
+/// What the meta lane is to hold of tables that are copied beside the stream, by name.
+fn planned(sources: &[snapshot::Source], id: &str) -> Result<Vec<(String, String)>, Failure> {
+    let plan = |source: &snapshot::Source| {
+        let Readable { oid, schema, name, only } = &source.readable;
+        let json = serde_json::to_string(&Record::waiting(schema, name, *only))
+            .map_err(|error| Failure::fatal(format!("writing down a copy: {error}")))?;
+        Ok((format!("{id}/{oid}"), json))
+    };
+    sources.iter().map(plan).collect()
 }
 
 async fn captured(
@@ -416,7 +483,7 @@ fn line_of(watermark: &Watermark) -> Line {
 }
 
 /// Microseconds since 2000-01-01 00:00 UTC (PostgreSQL's `TimestampTz`).
-fn microseconds_now() -> i64 {
+pub(crate) fn microseconds_now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let since = since.saturating_sub(std::time::Duration::from_secs(POSTGRES_EPOCH_S));
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)

@@ -15,6 +15,8 @@ use wal::Position;
 pub(super) enum Noted {
     Advanced(Advanced),
     SnapshotRead(SnapshotRead),
+    /// Every table that was copied beside the stream is.
+    Copied,
     LaneOpened(u8),
     LaneSealed(u8),
     /// Something else happened, and was dealt with.
@@ -90,7 +92,10 @@ impl Task {
             News::SnapshotRead(read) if Some(read.generation) == generation => {
                 return Ok(Noted::SnapshotRead(read));
             }
-            News::Sealed(_) | News::Advanced(_) | News::SnapshotRead(_) => {}
+            News::Copied(copied) if Some(copied.generation) == generation => {
+                return Ok(Noted::Copied);
+            }
+            News::Sealed(_) | News::Advanced(_) | News::SnapshotRead(_) | News::Copied(_) => {}
         }
         Ok(Noted::Other)
     }

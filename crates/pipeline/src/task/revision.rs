@@ -72,7 +72,7 @@ impl Task {
                 }
                 // Its owner was lost on the way.
                 Noted::LaneOpened(lane) => self.lanes.seal(lane, end),
-                Noted::Advanced(_) | Noted::SnapshotRead(_) | Noted::Other => {}
+                Noted::Advanced(_) | Noted::SnapshotRead(_) | Noted::Copied | Noted::Other => {}
             }
         }
         let Some(watermark) = self.state.borrow().watermark.clone() else { return Ok(()) };

@@ -68,6 +68,7 @@ impl UpReceiver {
             idle_until: head.idle_until.map(Lsn),
             messages: Vec::new(),
             snapshot: None,
+            chunk: None,
         })
     }
 }

@@ -20,6 +20,7 @@ fn changes(rows: &[Row]) -> ChangeBatch {
     ChangeBatch {
         tables: tables().into(),
         snapshot: None,
+        chunk: None,
         ..ChangeBatch::clone(&batch(&plans(), 0, 1, rows).batch)
     }
 }

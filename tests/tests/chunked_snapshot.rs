@@ -1,0 +1,283 @@
+//! Tables are copied in chunks while the stream runs: under a random workload on every kind of key, killed
+//! again and again, everything arrives, no state of a row after a newer one, and no row is read twice.
+//!
+//! The short form has fixed seeds; the long one (`DISTRIBUTARY_FULL=1`) fresh ones, more rows and more kills.
+
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::thread::{JoinHandle, sleep};
+use std::time::Duration;
+use tests::checker::Promises;
+use tests::deadline::await_true;
+use tests::scene::{CATCH_UP_MAX, Scene};
+use tests::seed::{full, say, seed};
+use tests::sql::Sql;
+use tests::task::Spec;
+
+const PROMISES: Promises = Promises {
+    exactly_once: true,
+    everything: true,
+    identity_full: true,
+    partitions_kept: true,
+    beside_stream: true,
+};
+
+/// What is logged when the copy begins, and when it is over.
+const COPYING: &str = "copying beside the stream";
+const COPIED: &str = "everything is copied";
+
+/// Between two kills.
+const ALIVE: std::ops::Range<u64> = 300..1500;
+
+/// A table and the SQL of key number `n`.
+struct Kind {
+    table: &'static str,
+    columns: &'static str,
+    key: &'static str,
+    value: &'static str,
+}
+
+/// Every kind of key: order by collation, by several columns, by the operators of an extension.
+const KINDS: &[Kind] = &[
+    Kind { table: "k_int", columns: "k int PRIMARY KEY", key: "k", value: "$n" },
+    Kind {
+        table: "k_text",
+        columns: "k text PRIMARY KEY",
+        key: "k",
+        value: "chr(65 + $n % 57) || '''\\ü' || $n",
+    },
+    Kind {
+        table: "k_c",
+        columns: "k text COLLATE \"C\" PRIMARY KEY",
+        key: "k",
+        value: "chr(65 + $n % 57) || $n",
+    },
+    Kind {
+        table: "k_pair",
+        columns: "a int2, b text, PRIMARY KEY (b, a)",
+        key: "a, b",
+        value: "$n % 7, md5(($n / 7)::text)",
+    },
+    Kind { table: "k_uuid", columns: "k uuid PRIMARY KEY", key: "k", value: "md5($n::text)::uuid" },
+    Kind { table: "k_char", columns: "k char(12) PRIMARY KEY", key: "k", value: "'x' || $n" },
+    Kind { table: "k_numeric", columns: "k numeric PRIMARY KEY", key: "k", value: "$n / 10.0" },
+    Kind {
+        table: "k_time",
+        columns: "k timestamptz PRIMARY KEY",
+        key: "k",
+        value: "'2020-01-01Z'::timestamptz + $n * interval '1.000001 s'",
+    },
+    Kind {
+        table: "k_bytea",
+        columns: "k bytea PRIMARY KEY",
+        key: "k",
+        value: "decode(md5($n::text), 'hex')",
+    },
+    Kind {
+        table: "k_citext",
+        columns: "k citext PRIMARY KEY",
+        key: "k",
+        value: "chr(65 + ($n % 2) * 32 + $n / 2 % 26) || $n",
+    },
+    Kind {
+        table: "k_part",
+        columns: "k int, r int, PRIMARY KEY (k, r)) PARTITION BY LIST (r",
+        key: "k, r",
+        value: "$n, $n % 3",
+    },
+];
+
+impl Kind {
+    fn value(&self, number: u32) -> String {
+        self.value.replace("$n", &number.to_string())
+    }
+
+    fn is_key(&self, number: u32) -> String {
+        format!("({}) = ({})", self.key, self.value(number))
+    }
+}
+
+fn create(sql: &mut Sql, superuser: &mut Sql, rows: u32) {
+    superuser.run("CREATE EXTENSION citext SCHEMA public");
+    for kind in KINDS {
+        let Kind { table, columns, key, .. } = kind;
+        let columns = match columns.split_once(") PARTITION") {
+            Some((columns, rest)) => format!("{columns}, v text) PARTITION{rest})"),
+            None => format!("{columns}, v text)"),
+        };
+        sql.run(&format!("CREATE TABLE {table} ({columns}"));
+        if *table == "k_part" {
+            sql.run(
+                "CREATE TABLE k_part_0 PARTITION OF k_part FOR VALUES IN (0); \
+                 CREATE TABLE k_part_1 PARTITION OF k_part FOR VALUES IN (1, 2)",
+            );
+        }
+        let value = kind.value.replace("$n", "n");
+        sql.run(&format!(
+            "INSERT INTO {table} ({key}, v) SELECT {value}, repeat('v', n % 50) \
+             FROM generate_series(1, {rows}) n"
+        ));
+    }
+    sql.run(
+        "CREATE TABLE k_none (v text); INSERT INTO k_none SELECT n FROM generate_series(1, 500) n",
+    );
+    sql.run("CREATE TABLE k_empty (k int PRIMARY KEY, v text)");
+}
+
+/// Writes to all tables until it is dropped.
+struct Writers {
+    stop: Arc<AtomicBool>,
+    committed: Arc<AtomicU64>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Writers {
+    fn start(scene: &Scene, seed: u64, rows: u32) -> Self {
+        let (stop, committed): (Arc<AtomicBool>, Arc<AtomicU64>) = Default::default();
+        let start = |number: u64| {
+            let (mut sql, stop, committed) =
+                (scene.sql(), Arc::clone(&stop), Arc::clone(&committed));
+            let mut rng = SmallRng::seed_from_u64(seed ^ number);
+            std::thread::spawn(move || {
+                while !stop.load(Relaxed) {
+                    // Two that wait for each other, or for the same key: one of them fails.
+                    match sql.attempt(&transaction(&mut rng, rows)) {
+                        Ok(()) => drop(committed.fetch_add(1, Relaxed)),
+                        Err(_) => drop(sql.attempt("ROLLBACK")),
+                    }
+                }
+            })
+        };
+        let threads = (0..4).map(start).collect();
+        Self { stop, committed, threads }
+    }
+
+    fn await_committed(&self, more: u64) {
+        let target = self.committed.load(Relaxed) + more;
+        await_true("transactions of the workload", CATCH_UP_MAX, || {
+            target <= self.committed.load(Relaxed)
+        });
+    }
+
+    fn stop(self) {
+        self.stop.store(true, Relaxed);
+        self.threads.into_iter().for_each(|thread| thread.join().expect("a writer"));
+    }
+}
+
+/// Some statements; keys up to twice the number of rows.
+fn transaction(rng: &mut SmallRng, rows: u32) -> String {
+    let mut statements = vec!["BEGIN".to_owned()];
+    for _ in 0..rng.random_range(1..5) {
+        let kind = &KINDS[rng.random_range(0..KINDS.len())];
+        let Kind { table, key, .. } = kind;
+        let (one, other) = (rng.random_range(1..=2 * rows), rng.random_range(1..=2 * rows));
+        let (is_one, value) = (kind.is_key(one), kind.value(one));
+        let text = rng.random_range(0..1_000_000);
+        let put = format!("INSERT INTO {table} ({key}, v) VALUES ({value}, '{text}')");
+        statements.push(match rng.random_range(0..100) {
+            0..40 => format!("UPDATE {table} SET v = '{text}' WHERE {is_one}"),
+            40..60 => format!("{put} ON CONFLICT DO NOTHING"),
+            60..70 => format!("DELETE FROM {table} WHERE {is_one}"),
+            // The same key goes and comes back.
+            70..80 => format!("DELETE FROM {table} WHERE {is_one}; {put} ON CONFLICT DO NOTHING"),
+            80..98 => {
+                let (to, taken) = (kind.value(other), kind.is_key(other));
+                format!(
+                    "UPDATE {table} SET ({key}, v) = ({to}, '{text}') WHERE {is_one} \
+                     AND NOT EXISTS (SELECT FROM {table} WHERE {taken})"
+                )
+            }
+            98 => "INSERT INTO k_none VALUES ('x')".into(),
+            // Seldom: a table that is truncated has nothing left to copy.
+            _ if *table == "k_int" || *table == "k_part" => format!("TRUNCATE {table}"),
+            _ => "INSERT INTO k_empty VALUES (1) ON CONFLICT (k) DO UPDATE SET v = 'x'".into(),
+        });
+    }
+    statements.push("COMMIT".into());
+    statements.join("; ")
+}
+
+fn spec(scene: &Scene) -> Spec {
+    scene.spec().line("snapshot: {beside_stream: always, chunk_rows: 50, parallel: 3}")
+}
+
+fn copied(label: &str, server: &str, short_seed: u64, kills: u32) {
+    let seed = seed(label, short_seed);
+    let (rows, kills) = if full() { (20_000, 10 * kills) } else { (1500, kills) };
+    let scene = Scene::new(label, server);
+    create(&mut scene.sql(), &mut scene.superuser(), rows);
+    let writers = Writers::start(&scene, seed, rows);
+    let spec = spec(&scene);
+    let mut run = scene.run(&spec, &[]);
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let mut killed_within = 0;
+    for _ in 0..kills {
+        // Tables without a key come first, and from their beginning.
+        scene.await_streaming(&mut run);
+        sleep(Duration::from_millis(rng.random_range(ALIVE)));
+        let log = run.log();
+        let is_within = log.contains(COPYING) && !log.contains(COPIED);
+        killed_within += u32::from(is_within);
+        run.kill();
+        run = scene.run(&spec, &[]);
+    }
+    assert!(kills / 2 <= killed_within, "{killed_within} of {kills} kills met the copy");
+    run.await_log(COPIED, CATCH_UP_MAX);
+    writers.await_committed(100);
+    writers.stop();
+    run.interrupt(CATCH_UP_MAX).expect(0);
+    scene.catch_up(&spec);
+    let report = scene.check(PROMISES);
+    say(&format!(
+        "{label}: {} records, {} rows, {} read again, {killed_within} of {kills} kills met the copy",
+        report.records, report.rows, report.read_again
+    ));
+    assert!(rows as usize * 8 < report.rows, "{} rows are left", report.rows);
+    // A table that was truncated meanwhile is read again from its beginning; nothing else is.
+    assert!(report.read_again < rows as usize * 2, "{} read again", report.read_again);
+}
+
+#[test]
+fn every_kind_of_key_is_copied_from_15() {
+    copied("copied_15", "postgres-15", 15, 0);
+}
+
+#[test]
+fn killed_again_and_again_nothing_is_lost_or_older_from_15() {
+    copied("chunk_kills_15", "postgres-15", 815, 4);
+}
+
+/// A rewrite sends no rows, and would leave a snapshot from before it empty: the table is read again.
+#[test]
+fn a_table_that_is_rewritten_meanwhile_is_read_again_and_a_limit_holds() {
+    let scene = Scene::new("rewritten", "postgres-15");
+    let mut sql = scene.sql();
+    sql.run(
+        "CREATE TABLE t (k int PRIMARY KEY, v text); \
+         INSERT INTO t SELECT n, n FROM generate_series(1, 5000) n",
+    );
+    let spec = spec(&scene).line("throttle: {snapshot: {rows: 1000}}");
+    let begun = std::time::Instant::now();
+    let mut run = scene.run(&spec, &[]);
+    run.await_log("table is copied", CATCH_UP_MAX);
+    sql.run("ALTER TABLE t ADD COLUMN w uuid DEFAULT gen_random_uuid()");
+    run.await_log(COPIED, CATCH_UP_MAX);
+    // 5,000 rows at 1,000 a second; the last chunk is not waited for.
+    assert!(Duration::from_millis(4500) < begun.elapsed(), "{:?}", begun.elapsed());
+    run.interrupt(CATCH_UP_MAX).expect(0);
+    let topics = scene.topics();
+    let read: std::collections::BTreeMap<Vec<u8>, String> = topics
+        .records
+        .iter()
+        .filter_map(|it| {
+            let value = it.value.as_ref().map(|it| String::from_utf8_lossy(it).into_owned());
+            Some((it.key.clone()?, value?))
+        })
+        .collect();
+    assert_eq!(read.len(), 5000);
+    let old = read.values().filter(|value| !value.contains("\"w\":\"")).count();
+    assert_eq!(old, 0, "rows as they were before the rewrite");
+}
