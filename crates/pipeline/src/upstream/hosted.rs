@@ -84,6 +84,7 @@ async fn live(
             describe,
             decoded,
             learned,
+            spec.sink.wants_lengths(),
             line(Stage::Decoder),
         )
         .start()
