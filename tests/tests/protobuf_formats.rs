@@ -111,7 +111,7 @@ fn connect(value: Value) -> Value {
             fields.into_iter().map(|(name, value)| (name, connect(value))).collect()
         }
         Value::Array(items) => items.into_iter().map(connect).collect(),
-        other => other,
+        value @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => value,
     }
 }
 

@@ -65,9 +65,9 @@ impl Gateway {
     /// What a task needs to be let in.
     fn settings(&self) -> Settings {
         let tls = Tls {
-            ca: Some(tls("ca.pem").into()),
-            cert: Some(tls("client.pem").into()),
-            key: Some(tls("client.key").into()),
+            ca: Some(tls("ca.pem")),
+            cert: Some(tls("client.pem")),
+            key: Some(tls("client.key")),
             ..Tls::default()
         };
         let (user, password) = (Some("u".into()), secret(PASSWORD));
@@ -177,9 +177,9 @@ fn who_is_not_let_in_is_told_why() {
     }
     let with = |tls: Tls| Settings { tls, ..basic.clone() };
     let tls_of = |ca: Option<&str>, client: bool| Tls {
-        ca: ca.map(|ca| tls(ca).into()),
-        cert: client.then(|| tls("client.pem").into()),
-        key: client.then(|| tls("client.key").into()),
+        ca: ca.map(|ca| tls(ca)),
+        cert: client.then(|| tls("client.pem")),
+        key: client.then(|| tls("client.key")),
         ..Tls::default()
     };
     let untrusted = [

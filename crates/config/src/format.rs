@@ -369,6 +369,33 @@ mod tests {
     }
 
     #[test]
+    fn lengths_are_wanted_where_they_are_written() {
+        let wants = |sink: &str| {
+            let text = format!(
+                "version: 1\ntask: t\nsource: {{hosts: [h], database: d, user: u}}\n\
+                 sink: {{brokers: [b], {sink}}}\nobjects: [{{table: \"*.*\"}}]\n"
+            );
+            crate::Task::parse(&text).expect("a spec").sink.wants_lengths()
+        };
+        assert!(wants("format: shareplex-json") && wants("format: maxwell-json"));
+        assert!(wants("format: shareplex-json, format_options: {meta: [op, idx]}"));
+        assert!(!wants("format: shareplex-json, format_options: {meta: [op, table]}"));
+        assert!(!wants("format: maxwell-json, format_options: {members: [xid]}"));
+        assert!(!wants("format: debezium-json") && !wants("format: dts-avro"));
+    }
+
+    #[test]
+    fn decimals_as_bytes_are_protobuf_s_alone() {
+        let options = FormatOptions { decimal: Decimal::Bytes, ..FormatOptions::default() };
+        let keys =
+            |format| options.misplaced(format).into_iter().map(|it| it.0).collect::<Vec<_>>();
+        assert!(keys(Format::Protobuf).is_empty());
+        assert_eq!(keys(Format::DebeziumJson), ["decimal"]);
+        assert_eq!(keys(Format::DebeziumAvro), ["decimal"]);
+        assert_eq!(keys(Format::CanalJson), ["decimal"]);
+    }
+
+    #[test]
     fn what_another_format_reads_is_misplaced() {
         let options = FormatOptions {
             schemas: true,

@@ -24,7 +24,7 @@ use wal::spool::Spool;
 const SPOOL_BYTES_MAX: usize = 8 << 20;
 /// How long it is held. The server sends a transaction when it has committed, and in one go; longer than this
 /// takes only one that the reader has no credit for.
-const SPOOL_MAX: Duration = Duration::from_secs(2);
+const SPOOL_MAX: Duration = Duration::from_secs(10);
 
 /// The second stage. Lives as long as its generation.
 pub struct Decoder {

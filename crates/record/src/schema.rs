@@ -134,7 +134,7 @@ impl Numbered {
         let numbers = self.past(versions).number(&self.message);
         versions.iter().rev().find_map(|version| {
             let same = numbers::same(&self.message, &version.text)?;
-            (same == numbers).then(|| Taken { id: version.id, numbers: same })
+            (same == numbers).then_some(Taken { id: version.id, numbers: same })
         })
     }
 

@@ -53,15 +53,13 @@ pub(super) fn describe(column: &Column, options: &FormatOptions) -> Described {
     let Some(described) = kind::describe(&column.type_, column.type_modifier, &options) else {
         return text;
     };
-    let (form, is_debezium) = match &described.kind {
-        Kind::Array { element, delimiter } => {
-            let (element, is_debezium) = scalar(element, described.schema.primitive());
-            (Form::Array { element, delimiter: *delimiter }, is_debezium)
-        }
-        kind => {
-            let (scalar, is_debezium) = scalar(kind, described.schema.primitive());
-            (Form::Scalar(scalar), is_debezium)
-        }
+    let primitive = described.schema.primitive();
+    let (form, is_debezium) = if let Kind::Array { element, delimiter } = &described.kind {
+        let (element, is_debezium) = scalar(element, primitive);
+        (Form::Array { element, delimiter: *delimiter }, is_debezium)
+    } else {
+        let (scalar, is_debezium) = scalar(&described.kind, primitive);
+        (Form::Scalar(scalar), is_debezium)
     };
     let semantic = described.schema.semantic().filter(|_| is_debezium);
     Described { form, semantic }

@@ -124,8 +124,8 @@ fn depth(text: &str) -> usize {
 fn known(field: &FieldDescriptorProto) -> Option<((Box<str>, Signature), u32)> {
     let name = field.name();
     let option = |name: &str, is_extension: bool| {
-        let options = field.options.iter().flat_map(|options| &options.uninterpreted_option);
-        let found = options.filter(|option| is_named(option, name, is_extension)).last()?;
+        let mut options = field.options.iter().flat_map(|options| &options.uninterpreted_option);
+        let found = options.find(|option| is_named(option, name, is_extension))?;
         String::from_utf8(found.string_value.clone()?).ok()
     };
     let signature = Signature {

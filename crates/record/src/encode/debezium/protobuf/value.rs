@@ -106,11 +106,30 @@ fn scalar(
             protobuf::bytes(field, &work.inner, out);
         }
         Scalar::Decimal => decimal(field, text, out)?,
-        Scalar::Date | Scalar::Time(_) | Scalar::Timestamp(_) => {
-            moment(scalar, field, text, work, out)?
+        Scalar::Date => {
+            finite(text)?;
+            protobuf::int(field, clock::day(text)?.days(), out);
         }
-        Scalar::IsoDate | Scalar::TimeTz | Scalar::TimestampTz { .. } => {
-            iso(scalar, field, text, work, out)?;
+        Scalar::IsoDate => {
+            iso(field, work, out, |out| time::date(text, true, Fidelity::Lossless, out))?;
+        }
+        Scalar::Time(Unit::Iso) => {
+            iso(field, work, out, |out| time::time(text, Unit::Iso, out))?;
+        }
+        Scalar::Time(unit) => {
+            protobuf::int(field, time::in_unit(clock::time_of_day(text)?, unit)?, out);
+        }
+        Scalar::Timestamp(unit @ Unit::Iso) => {
+            iso(field, work, out, |out| time::timestamp(text, unit, Fidelity::Lossless, out))?;
+        }
+        Scalar::Timestamp(unit) => {
+            finite(text)?;
+            let (day, micros) = clock::day_and_time(text)?;
+            protobuf::int(field, time::in_unit(time::since_1970(day, micros)?, unit)?, out);
+        }
+        Scalar::TimeTz => iso(field, work, out, |out| time::time_tz(text, out))?,
+        Scalar::TimestampTz { digits } => {
+            iso(field, work, out, |out| time::timestamp_tz(text, digits, out))?;
         }
     }
     Ok(())
@@ -129,48 +148,23 @@ fn decimal(field: u32, text: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError>
     })
 }
 
-/// Dates and times that are numbers, unless the task wants them as texts.
-fn moment(
-    scalar: Scalar,
-    field: u32,
-    text: &[u8],
-    work: &mut Work,
-    out: &mut Vec<u8>,
-) -> Result<(), ValueError> {
-    const INFINITE: ValueError = ValueError::OutOfRange("an infinite date has no number");
-    let value = match scalar {
-        Scalar::Time(Unit::Iso) | Scalar::Timestamp(Unit::Iso) => {
-            return iso(scalar, field, text, work, out);
-        }
-        Scalar::Time(unit) => time::in_unit(clock::time_of_day(text)?, unit)?,
-        _ if clock::infinite(text).is_some() => return Err(INFINITE),
-        Scalar::Timestamp(unit) => {
-            let (day, micros) = clock::day_and_time(text)?;
-            time::in_unit(time::since_1970(day, micros)?, unit)?
-        }
-        _ => clock::day(text)?.days(),
-    };
-    protobuf::int(field, value, out);
-    Ok(())
+fn finite(text: &[u8]) -> Result<(), ValueError> {
+    match clock::infinite(text) {
+        None => Ok(()),
+        Some(_) => Err(ValueError::OutOfRange("an infinite date has no number")),
+    }
 }
 
-/// Dates and times in ISO 8601. Infinite ones are their names.
+/// Writes a date or time in ISO 8601; an infinite one is its name.
 fn iso(
-    scalar: Scalar,
     field: u32,
-    text: &[u8],
     work: &mut Work,
     out: &mut Vec<u8>,
+    write: impl FnOnce(&mut Vec<u8>) -> Result<(), ValueError>,
 ) -> Result<(), ValueError> {
     let quoted = &mut work.inner;
     quoted.clear();
-    match scalar {
-        Scalar::TimeTz => time::time_tz(text, quoted)?,
-        Scalar::TimestampTz { digits } => time::timestamp_tz(text, digits, quoted)?,
-        Scalar::Time(_) => time::time(text, Unit::Iso, quoted)?,
-        Scalar::Timestamp(_) => time::timestamp(text, Unit::Iso, Fidelity::Lossless, quoted)?,
-        _ => time::date(text, true, Fidelity::Lossless, quoted)?,
-    }
+    write(quoted)?;
     // Its JSON form has no escapes.
     let text = quoted.strip_prefix(b"\"").and_then(|text| text.strip_suffix(b"\""));
     protobuf::bytes(field, text.ok_or(ValueError::Malformed)?, out);
