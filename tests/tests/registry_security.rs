@@ -177,7 +177,7 @@ fn who_is_not_let_in_is_told_why() {
     }
     let with = |tls: Tls| Settings { tls, ..basic.clone() };
     let tls_of = |ca: Option<&str>, client: bool| Tls {
-        ca: ca.map(|ca| tls(ca)),
+        ca: ca.map(tls),
         cert: client.then(|| tls("client.pem")),
         key: client.then(|| tls("client.key")),
         ..Tls::default()
