@@ -226,7 +226,7 @@ fn canal_json() {
     let types = json!({"id": "bigint", "note": "text", "total": "numeric(12,2)"});
     assert_eq!(orders[0].json()["mysqlType"], types);
     let ids: Vec<_> = orders.iter().map(|record| record.json()["id"].as_u64()).collect();
-    assert!(ids.is_sorted() && ids[1] == ids[2] && ids[2] < ids[3], "{ids:?}");
+    assert!(ids.is_sorted_by(|a, b| a < b), "{ids:?}");
     assert!(orders.iter().all(|record| record.key.is_none()));
 }
 
@@ -248,8 +248,11 @@ fn maxwell_json() {
     );
     let xids: Vec<_> = orders.iter().map(|record| record.json()["xid"].as_u64()).collect();
     assert!(xids[0].is_none() && xids[1].is_some() && xids[1] == xids[2] && xids[2] < xids[3]);
-    // The first of two rows is never called the last.
-    assert_eq!(orders[1].json().get("commit"), None);
+    let commits = said(&orders, &["/commit"]);
+    let last = json!([true]);
+    // A row of the snapshot, then the first of two rows.
+    assert!(commits[..2].iter().all(|it| *it == json!([null])), "{commits:?}");
+    assert!(commits[2..].iter().all(|it| *it == last), "{commits:?}");
     assert_eq!(orders[1].key_json(), json!({"database": "o", "table": "orders", "pk.id": 2}));
 }
 
@@ -286,7 +289,55 @@ fn shareplex_json() {
         assert_eq!(meta["table"], "o.orders");
         assert_eq!(meta["idx"], format!("{}/{}", meta["seq"], meta["size"]));
     }
+    assert_eq!(said(&orders[1..], &["/meta/size"]), [2, 2, 1, 1, 1, 1].map(|size| json!([size])));
     let scns: Vec<_> = orders.iter().map(|record| record.json()["meta"]["scn"].clone()).collect();
     assert_eq!(scns[1], scns[2]);
     assert_ne!(scns[2], scns[3]);
+}
+
+/// Rows of a transaction that takes many batches, and bytes of each; together less than is held.
+const MANY: (usize, usize) = (20, 100_000);
+/// More than is held.
+const TOO_MANY: (usize, usize) = (24, 600_000);
+
+#[test]
+fn a_transaction_of_many_batches_says_its_length() {
+    let scene = Scene::new("lengths", "postgres-15");
+    let mut sql = scene.sql();
+    sql.run("CREATE TABLE t (id bigint PRIMARY KEY, note text)");
+    let spec = |format: &str| scene.spec().sink(&format!("format: {format}")).sink("partitions: 1");
+    let shareplex = spec("shareplex-json");
+    scene.catch_up(&shareplex);
+    let insert = |from: usize, (rows, bytes): (usize, usize)| {
+        let to = from + rows - 1;
+        format!("INSERT INTO t SELECT n, repeat('x', {bytes}) FROM generate_series({from}, {to}) n")
+    };
+    sql.run(&insert(1, MANY));
+    sql.run(&insert(100, TOO_MANY));
+    sql.run(&insert(200, (1, 1)));
+    scene.catch_up(&shareplex);
+    let found: Vec<_> = scene.topics().records;
+    let expected =
+        std::iter::repeat_n(MANY.0, MANY.0).chain(std::iter::repeat_n(0, TOO_MANY.0)).chain([1]);
+    let sizes: Vec<_> = expected.map(|size| json!([size])).collect();
+    assert_eq!(said(&found, &["/meta/size"]), sizes);
+    let seqs = (1..=MANY.0).chain(1..=TOO_MANY.0).chain([1]).map(|seq| json!([seq]));
+    assert_eq!(said(&found, &["/meta/seq"]), seqs.collect::<Vec<_>>());
+}
+
+#[test]
+fn only_the_last_of_a_transaction_s_many_batches_has_commit() {
+    let scene = Scene::new("commits", "postgres-15");
+    let mut sql = scene.sql();
+    sql.run("CREATE TABLE t (id bigint PRIMARY KEY, note text)");
+    let spec = scene.spec().sink("format: maxwell-json").sink("partitions: 1");
+    scene.catch_up(&spec);
+    let (rows, bytes) = MANY;
+    sql.run(&format!(
+        "INSERT INTO t SELECT n, repeat('x', {bytes}) FROM generate_series(1, {rows}) n"
+    ));
+    scene.catch_up(&spec);
+    let mut commits = vec![json!([null]); rows - 1];
+    commits.push(json!([true]));
+    assert_eq!(said(&scene.topics().records, &["/commit"]), commits);
 }

@@ -182,7 +182,6 @@ impl Task {
             ("source.sql_ascii", source.sql_ascii != "fail"),
             ("source.on_divergence", source.on_divergence != OnDivergence::Park),
             ("sink.connection", sink.connection.is_some()),
-            ("sink.format", !sink.format.is_written()),
             ("sink.registry", sink.registry.is_some() && !sink.format.needs_registry()),
             (
                 "sink.registry.on_incompatible",

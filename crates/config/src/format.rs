@@ -110,7 +110,11 @@ impl Default for FormatOptions {
     }
 }
 
-word! { Decimal { #[default] Precise, Double, String } }
+word! {
+    /// Protobuf has no decimals: `precise` is the exact text there, and `bytes`, which the others do not
+    /// have, a message of scale and unscaled value.
+    Decimal { #[default] Precise, Double, String, Bytes }
+}
 word! {
     /// Debezium's `time.precision.mode`.
     Time {
@@ -212,6 +216,8 @@ fn is_meta_default(members: &[MetaMember]) -> bool {
 }
 
 const DEBEZIUM: &[Format] = &[Format::DebeziumJson, Format::DebeziumAvro, Format::Protobuf];
+/// What Protobuf writes in one way only.
+const CONNECT: &[Format] = &[Format::DebeziumJson, Format::DebeziumAvro];
 
 /// Which formats read which option.
 const READERS: &[(&str, &[Format])] = &[
@@ -230,7 +236,7 @@ const READERS: &[(&str, &[Format])] = &[
     ),
     ("decimal", DEBEZIUM),
     ("time", DEBEZIUM),
-    ("interval", DEBEZIUM),
+    ("interval", CONNECT),
     (
         "binary",
         &[
@@ -241,12 +247,12 @@ const READERS: &[(&str, &[Format])] = &[
             Format::MaxwellJson,
         ],
     ),
-    ("hstore", DEBEZIUM),
-    ("compat", DEBEZIUM),
+    ("hstore", CONNECT),
+    ("compat", CONNECT),
     ("unavailable_value", DEBEZIUM),
     ("numeric_scale", &[Format::DebeziumJson]),
-    ("schema_name_adjustment", &[Format::DebeziumJson, Format::DebeziumAvro]),
-    ("field_name_adjustment", &[Format::DebeziumJson, Format::DebeziumAvro]),
+    ("schema_name_adjustment", DEBEZIUM),
+    ("field_name_adjustment", DEBEZIUM),
     ("database", &[Format::CanalJson, Format::MaxwellJson]),
     ("message_key", &[Format::CanalJson, Format::MaxwellJson, Format::SharePlexJson]),
     ("special_values", &[Format::CanalJson, Format::MaxwellJson, Format::SharePlexJson]),
@@ -260,20 +266,6 @@ const READERS: &[(&str, &[Format])] = &[
 ];
 
 impl Format {
-    /// Whether this release writes the format.
-    #[must_use]
-    pub fn is_written(self) -> bool {
-        match self {
-            Self::DebeziumJson
-            | Self::DebeziumAvro
-            | Self::DtsAvro
-            | Self::CanalJson
-            | Self::SharePlexJson
-            | Self::MaxwellJson => true,
-            Self::Protobuf => false,
-        }
-    }
-
     /// Whether its records carry the id of their schema in a registry.
     #[must_use]
     pub fn needs_registry(self) -> bool {
@@ -304,6 +296,25 @@ impl Format {
     }
 }
 
+impl crate::Sink {
+    /// Whether its records say how many changes their transaction has, or which one is the last.
+    #[must_use]
+    pub fn wants_lengths(&self) -> bool {
+        let FormatOptions { meta, members, .. } = &self.format_options;
+        match self.format {
+            Format::SharePlexJson => {
+                meta.iter().any(|member| matches!(member, MetaMember::Size | MetaMember::Idx))
+            }
+            Format::MaxwellJson => members.contains(&MaxwellMember::Commit),
+            Format::DebeziumJson
+            | Format::DebeziumAvro
+            | Format::CanalJson
+            | Format::DtsAvro
+            | Format::Protobuf => false,
+        }
+    }
+}
+
 impl FormatOptions {
     /// What the options ask of a format that does not have it: key, and what is wrong.
     pub(crate) fn misplaced(&self, format: Format) -> Vec<(&'static str, String)> {
@@ -323,6 +334,9 @@ impl FormatOptions {
         let debezium = DEBEZIUM.contains(&format);
         if self.binary == Binary::Latin1 && debezium {
             found.push(("binary", format!("{word} has no `iso-8859-1`; choose `base64` or `hex`")));
+        }
+        if self.decimal == Decimal::Bytes && CONNECT.contains(&format) {
+            found.push(("decimal", format!("{word} has no `bytes`; choose `precise`")));
         }
         if self.message_key == MessageKey::Array && format != Format::MaxwellJson && !debezium {
             found.push(("message_key", format!("{word} has no `array`; choose `columns`")));
@@ -352,6 +366,33 @@ mod tests {
         options.sort();
         known.sort_unstable();
         assert_eq!(options, known);
+    }
+
+    #[test]
+    fn lengths_are_wanted_where_they_are_written() {
+        let wants = |sink: &str| {
+            let text = format!(
+                "version: 1\ntask: t\nsource: {{hosts: [h], database: d, user: u}}\n\
+                 sink: {{brokers: [b], {sink}}}\nobjects: [{{table: \"*.*\"}}]\n"
+            );
+            crate::Task::parse(&text).expect("a spec").sink.wants_lengths()
+        };
+        assert!(wants("format: shareplex-json") && wants("format: maxwell-json"));
+        assert!(wants("format: shareplex-json, format_options: {meta: [op, idx]}"));
+        assert!(!wants("format: shareplex-json, format_options: {meta: [op, table]}"));
+        assert!(!wants("format: maxwell-json, format_options: {members: [xid]}"));
+        assert!(!wants("format: debezium-json") && !wants("format: dts-avro"));
+    }
+
+    #[test]
+    fn decimals_as_bytes_are_protobuf_s_alone() {
+        let options = FormatOptions { decimal: Decimal::Bytes, ..FormatOptions::default() };
+        let keys =
+            |format| options.misplaced(format).into_iter().map(|it| it.0).collect::<Vec<_>>();
+        assert!(keys(Format::Protobuf).is_empty());
+        assert_eq!(keys(Format::DebeziumJson), ["decimal"]);
+        assert_eq!(keys(Format::DebeziumAvro), ["decimal"]);
+        assert_eq!(keys(Format::CanalJson), ["decimal"]);
     }
 
     #[test]

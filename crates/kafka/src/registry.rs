@@ -10,7 +10,7 @@ mod http;
 pub use error::RegistryError;
 
 use http::{Answer, Http};
-use record::schema::{Language, Schema};
+use record::schema::{Draft, Language, Reference, Schema, Taken, Version};
 use serde::Deserialize;
 use serde_json::json;
 use std::collections::HashMap;
@@ -23,9 +23,14 @@ use std::time::Duration;
 const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
 /// Ids that are remembered. A table version has two; beyond this, the registry is asked again.
 const IDS_MAX: usize = 4096;
+/// Versions of a subject that are looked through, the newest ones. Each one says which numbers were ever used.
+const VERSIONS_MAX: usize = 200;
+/// How often numbers are given anew where others have given them, too, at the same moment.
+const ROUNDS_MAX: usize = 5;
 /// Codes of the registry's own errors ("Schema Registry API Reference", Errors).
 const SUBJECT_NOT_FOUND: u32 = 40401;
 const VERSION_NOT_FOUND: u32 = 40402;
+const SCHEMA_NOT_FOUND: u32 = 40403;
 
 /// A registry. Cheap to clone; clones share connections and what they have learned. Shows no secret.
 #[derive(Clone)]
@@ -55,6 +60,17 @@ pub enum Verdict {
 #[derive(Deserialize)]
 struct Registered {
     id: u32,
+}
+
+#[derive(Deserialize)]
+struct Numbering {
+    version: u32,
+}
+
+#[derive(Deserialize)]
+struct Versioned {
+    id: u32,
+    schema: String,
 }
 
 #[derive(Deserialize)]
@@ -110,7 +126,18 @@ impl Registry {
         }
         let doing = format!("registering `{}`", schema.subject);
         let path = format!("/subjects/{}/versions", http::escaped(&schema.subject));
-        let answer = self.ask(&doing, &path, Some(&body(schema)))?;
+        let mut references = Vec::new();
+        for reference in schema.references {
+            let text = imported(reference);
+            self.register(&text)?;
+            let version = self.version(&text)?.ok_or_else(|| RegistryError::Answer {
+                registry: self.url().into(),
+                doing: doing.as_str().into(),
+                reason: format!("it has taken `{}` and does not know it", reference.name),
+            })?;
+            references.push((reference.name, version));
+        }
+        let answer = self.ask(&doing, &path, Some(&body(schema, &references)))?;
         let Registered { id } = match answer.status {
             200 => self.understood(&doing, &answer)?,
             409 => {
@@ -127,6 +154,86 @@ impl Registry {
         Ok(id)
     }
 
+    /// Has a schema taken, and says what fields are numbered by.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    pub fn settle(&self, draft: &Draft) -> Result<Taken, RegistryError> {
+        let numbered = match draft {
+            Draft::Whole(schema) => {
+                let (id, numbers) = (self.register(schema)?, Box::default());
+                return Ok(Taken { id, numbers });
+            }
+            Draft::Numbered(numbered) => numbered,
+        };
+        let mut versions = self.versions(numbered.subject())?;
+        for _ in 0..ROUNDS_MAX {
+            if let Some(taken) = numbered.found(&versions) {
+                return Ok(taken);
+            }
+            self.register(&numbered.after(&versions).0)?;
+            versions = self.versions(numbered.subject())?;
+        }
+        let doing = format!("numbering the fields of `{}`", numbered.subject()).into();
+        let reason = "others number its columns at the same moment, again and again".into();
+        Err(RegistryError::Unreachable { registry: self.url().into(), doing, reason })
+    }
+
+    /// As [`Self::check`], of a schema whose fields may have no numbers yet.
+    ///
+    /// # Errors
+    /// As [`RegistryError`] says.
+    pub fn check_draft(&self, draft: &Draft) -> Result<Verdict, RegistryError> {
+        match draft {
+            Draft::Whole(schema) => self.check(schema),
+            Draft::Numbered(numbered) => match self.versions(numbered.subject())?.as_slice() {
+                [] => Ok(Verdict::New),
+                versions if numbered.found(versions).is_some() => Ok(Verdict::Compatible),
+                versions => self.check(&numbered.after(versions).0),
+            },
+        }
+    }
+
+    /// The versions of a subject, the oldest first.
+    fn versions(&self, subject: &str) -> Result<Vec<Version>, RegistryError> {
+        let doing = format!("reading the versions of `{subject}`");
+        let path = format!("/subjects/{}/versions", http::escaped(subject));
+        let answer = self.ask(&doing, &path, None)?;
+        if is_absent(&answer) {
+            return Ok(Vec::new());
+        }
+        if answer.status != 200 {
+            return Err(self.refused(&doing, &answer));
+        }
+        let numbers: Vec<u32> = self.understood(&doing, &answer)?;
+        let mut versions = Vec::new();
+        for number in &numbers[numbers.len().saturating_sub(VERSIONS_MAX)..] {
+            let answer = self.ask(&doing, &format!("{path}/{number}"), None)?;
+            // Deleted meanwhile.
+            if is_absent(&answer) {
+                continue;
+            }
+            if answer.status != 200 {
+                return Err(self.refused(&doing, &answer));
+            }
+            let Versioned { id, schema } = self.understood(&doing, &answer)?;
+            versions.push(Version { id, text: schema });
+        }
+        Ok(versions)
+    }
+
+    /// Number of the version of its subject that a schema is; `None`: it is none.
+    fn version(&self, schema: &Schema) -> Result<Option<u32>, RegistryError> {
+        let doing = format!("looking for `{}`", schema.subject);
+        let path = format!("/subjects/{}", http::escaped(&schema.subject));
+        let answer = self.ask(&doing, &path, Some(&body(schema, &[])))?;
+        match answer.status {
+            200 => self.understood(&doing, &answer).map(|Numbering { version }| Some(version)),
+            _ if is_absent(&answer) => Ok(None),
+            _ => Err(self.refused(&doing, &answer)),
+        }
+    }
+
     /// Whether a schema would be taken. Registers nothing.
     ///
     /// # Errors
@@ -135,7 +242,15 @@ impl Registry {
         let doing = format!("checking `{}`", schema.subject);
         let subject = http::escaped(&schema.subject);
         let path = format!("/compatibility/subjects/{subject}/versions/latest?verbose=true");
-        let answer = self.ask(&doing, &path, Some(&body(schema)))?;
+        let mut references = Vec::new();
+        for reference in schema.references {
+            match self.version(&imported(reference))? {
+                Some(version) => references.push((reference.name, version)),
+                // Nobody has written such schemas to this registry.
+                None => return Ok(Verdict::New),
+            }
+        }
+        let answer = self.ask(&doing, &path, Some(&body(schema, &references)))?;
         if is_absent(&answer) {
             return Ok(Verdict::New);
         }
@@ -246,19 +361,32 @@ fn is_passing(status: u16) -> bool {
 
 fn is_absent(answer: &Answer) -> bool {
     answer.status == 404
-        && matches!(refusal(answer).error_code, SUBJECT_NOT_FOUND | VERSION_NOT_FOUND)
+        && matches!(
+            refusal(answer).error_code,
+            SUBJECT_NOT_FOUND | VERSION_NOT_FOUND | SCHEMA_NOT_FOUND
+        )
 }
 
 fn refusal(answer: &Answer) -> Refusal {
     serde_json::from_slice(&answer.body).unwrap_or_default()
 }
 
-fn body(schema: &Schema) -> Vec<u8> {
+/// A file that schemas import, as the one schema of its subject.
+fn imported(Reference { name, text }: &Reference) -> Schema {
+    let language = Language::Protobuf;
+    Schema { subject: (*name).into(), language, text: (*text).into(), references: &[] }
+}
+
+fn body(schema: &Schema, references: &[(&str, u32)]) -> Vec<u8> {
     let text = &*schema.text;
-    let body = match schema.language {
+    let mut body = match schema.language {
         // The default; registries of old do not know the member.
         Language::Avro => json!({ "schema": text }),
         Language::Protobuf => json!({ "schemaType": "PROTOBUF", "schema": text }),
     };
+    if !references.is_empty() {
+        let reference = |(name, version): &(&str, u32)| json!({ "name": name, "subject": name, "version": version });
+        body["references"] = references.iter().map(reference).collect();
+    }
     body.to_string().into_bytes()
 }

@@ -2,11 +2,16 @@
 
 use config::{Registry as Settings, Secret};
 use kafka::registry::{Registry, RegistryError, Verdict};
-use record::schema::{Language, Schema};
+use record::plan::{TablePlan, TaskPlan};
+use record::schema::{Draft, Language, Schema, Version};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
+use wal::table::ReplicaIdentity;
+use wal::types::{Type, oid};
+use wal::{Column, Table};
 
 /// A request as the server got it.
 #[derive(Debug)]
@@ -73,7 +78,7 @@ fn client(settings: &Settings) -> Registry {
 
 fn schema() -> Schema {
     let (subject, text) = ("shop/orders-value".into(), "\"long\"".into());
-    Schema { subject, language: Language::Avro, text }
+    Schema { subject, language: Language::Avro, text, references: &[] }
 }
 
 fn secret(text: &str) -> Option<Secret> {
@@ -201,4 +206,128 @@ fn what_cannot_be_read_is_named() {
         Settings { user, password: secret("${env:NO_SUCH_VAR}"), ..with(config::Tls::default()) };
     let error = Registry::new(&settings, Path::new(".")).expect_err("no variable").to_string();
     assert!(error.contains("sink.registry.password") && error.contains("NO_SUCH_VAR"), "{error}");
+}
+
+/// A Protobuf schema of a table with these columns, whose fields have no numbers yet.
+fn draft(columns: &[(&str, Type)]) -> Draft {
+    let column = |(name, type_): &(&str, Type)| Column {
+        name: (*name).into(),
+        type_: Arc::new(type_.clone()),
+        type_modifier: -1,
+        not_null: false,
+        default: None,
+        in_identity: true,
+    };
+    let table = Table {
+        oid: 16_400,
+        version: 1,
+        schema: "shop".into(),
+        name: "orders".into(),
+        identity: ReplicaIdentity::Full,
+        columns: columns.iter().map(column).collect(),
+        key: Vec::new(),
+    };
+    let spec = "version: 1\ntask: shop\nsource: {hosts: [h], database: d, user: u}\n\
+                sink: {brokers: [b], format: protobuf, registry: {url: \"http://r\"}}\n\
+                objects: [{table: \"*.*\"}]\n";
+    let task = TaskPlan::new(&config::Task::parse(spec).expect("a spec"), "d").expect("a plan");
+    let plan = TablePlan::new(Arc::new(table), &task, 0, 1, 1).expect("a plan");
+    plan.schemas().expect("schemas").value.clone()
+}
+
+fn text_type() -> Type {
+    Type::builtin(oid::TEXT, "text")
+}
+
+fn absent() -> String {
+    json("404 Not Found", r#"{"error_code":40401,"message":"Subject not found"}"#)
+}
+
+fn version(id: u32, draft: &Draft, versions: &[Version]) -> String {
+    let body = serde_json::json!({ "id": id, "version": 1, "schema": draft.after(versions).text });
+    json("200 OK", &body.to_string())
+}
+
+#[test]
+fn numbers_come_from_the_versions_and_are_looked_at_again() {
+    let draft =
+        draft(&[("a", text_type()), ("at", Type::builtin(oid::TIMESTAMPTZ, "timestamptz"))]);
+    let (settings, asked) = server(&[
+        &absent(),
+        &json("200 OK", r#"{"id":6}"#),
+        &json("200 OK", r#"{"id":6,"version":3}"#),
+        &json("200 OK", r#"{"id":7}"#),
+        &json("200 OK", "[1]"),
+        &version(7, &draft, &[]),
+    ]);
+    let taken = client(&settings).settle(&draft).expect("taken");
+    assert_eq!((taken.id, &*taken.numbers), (7, &[1, 2][..]));
+    let asked: Vec<_> = asked.iter().take(6).collect();
+    let lines: Vec<_> = asked.iter().map(|it| it.line.trim_end_matches(" HTTP/1.1")).collect();
+    let subject = "/api/subjects/shop.orders-value/versions";
+    let imported = "/api/subjects/distributary%2Fsemantic.proto";
+    assert_eq!(
+        lines,
+        [
+            format!("GET {subject}"),
+            format!("POST {imported}/versions"),
+            format!("POST {imported}"),
+            format!("POST {subject}"),
+            format!("GET {subject}"),
+            format!("GET {subject}/1"),
+        ]
+    );
+    let name = "distributary/semantic.proto";
+    let reference = serde_json::json!([{ "name": name, "subject": name, "version": 3 }]);
+    assert_eq!(asked[3].body["references"], reference);
+    assert_eq!(asked[3].body["schemaType"], "PROTOBUF");
+}
+
+#[test]
+fn a_version_that_is_known_is_not_registered_again() {
+    let draft = draft(&[("a", text_type())]);
+    let (settings, asked) = server(&[&json("200 OK", "[4]"), &version(9, &draft, &[])]);
+    let taken = client(&settings).settle(&draft).expect("taken");
+    assert_eq!((taken.id, &*taken.numbers), (9, &[1][..]));
+    assert!(asked.iter().all(|it| it.line.starts_with("GET ")));
+}
+
+#[test]
+fn another_lane_s_numbers_come_first() {
+    let (mine, other) = (draft(&[("a", text_type())]), draft(&[("b", text_type())]));
+    let theirs = Version { id: 8, text: other.after(&[]).text.into() };
+    let both = [theirs.clone(), Version { id: 9, text: mine.after(&[]).text.into() }];
+    let (settings, _asked) = server(&[
+        &absent(),
+        &json("200 OK", r#"{"id":9}"#),
+        // The other's version was registered just before.
+        &json("200 OK", "[1,2]"),
+        &version(8, &other, &[]),
+        &version(9, &mine, &[]),
+        &json("200 OK", r#"{"id":10}"#),
+        &json("200 OK", "[1,2,3]"),
+        &version(8, &other, &[]),
+        &version(9, &mine, &[]),
+        &version(10, &mine, &both),
+    ]);
+    let taken = client(&settings).settle(&mine).expect("taken");
+    assert_eq!((taken.id, &*taken.numbers), (10, &[2][..]));
+}
+
+#[test]
+fn a_verdict_of_a_numbered_schema_registers_nothing() {
+    let (old, new) = (draft(&[("a", text_type())]), draft(&[("b", text_type())]));
+    let (settings, _asked) = server(&[&absent()]);
+    assert_eq!(client(&settings).check_draft(&old), Ok(Verdict::New));
+    let known = [json("200 OK", "[1]"), version(9, &old, &[])];
+    let (settings, _asked) = server(&[&known[0], &known[1]]);
+    assert_eq!(client(&settings).check_draft(&old), Ok(Verdict::Compatible));
+    let no = json("200 OK", r#"{"is_compatible":false,"messages":["removed"]}"#);
+    let (settings, asked) = server(&[&known[0], &known[1], &no]);
+    let verdict = client(&settings).check_draft(&new);
+    assert_eq!(verdict, Ok(Verdict::Incompatible("removed".into())));
+    let last = asked.iter().last().expect("asked");
+    assert!(last.line.starts_with("POST /api/compatibility/"), "{}", last.line);
+    let text = last.body["schema"].as_str().expect("a text");
+    assert!(text.contains("reserved 1;") && text.contains("string b = 2"), "{text}");
 }

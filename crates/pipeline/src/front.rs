@@ -98,7 +98,8 @@ impl Context<'_> {
         }
         let line = self.line(Stage::Decoder);
         let core = wal::decoder::Decoder::new(wal::decoder::Options::default());
-        let decoder = Decoder::new(core, describe, decoded, learned, line).start();
+        let spools = open.spec.sink.wants_lengths();
+        let decoder = Decoder::new(core, describe, decoded, learned, spools, line).start();
         let from = match start(UpstreamStage::Reader, &places.reader) {
             None => ReadFrom::Here(open.stream(settings), self.budget.clone(), open.limits()),
             Some(start) => ReadFrom::Elsewhere(start),

@@ -10,7 +10,7 @@ use crate::progress::Progress;
 use kafka::registry::Registry;
 use kafka::sink::{CommitPoint, LaneSink, Opened};
 use record::encode::Encoder;
-use record::schema::{Ids, Schemas};
+use record::schema::{Schemas, Settled};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, TryRecvError};
@@ -55,7 +55,7 @@ pub trait Surroundings {
     ///
     /// # Errors
     /// When the registry cannot be asked, or refuses.
-    fn register(&mut self, schemas: &Schemas) -> Result<Ids, Failure>;
+    fn register(&mut self, schemas: &Schemas) -> Result<Settled, Failure>;
     fn report(&mut self, event: Event);
 }
 
@@ -329,15 +329,15 @@ impl Surroundings for Thread {
         micros_now()
     }
 
-    fn register(&mut self, schemas: &Schemas) -> Result<Ids, Failure> {
+    fn register(&mut self, schemas: &Schemas) -> Result<Settled, Failure> {
         let registry = self.registry.as_ref();
         let registry = registry.ok_or_else(|| {
             Failure::fatal("the format needs a schema registry; set `sink.registry`")
         })?;
-        let key = schemas.key.as_ref().map(|it| registry.register(it)).transpose();
+        let key = schemas.key.as_ref().map(|it| registry.settle(it)).transpose();
         let key = key.map_err(kafka::Error::from)?;
-        let value = registry.register(&schemas.value).map_err(kafka::Error::from)?;
-        Ok(Ids { key, value })
+        let value = registry.settle(&schemas.value).map_err(kafka::Error::from)?;
+        Ok(Settled { key, value })
     }
 
     fn report(&mut self, event: Event) {

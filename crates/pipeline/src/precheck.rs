@@ -10,7 +10,7 @@ use kafka::names::Names;
 use kafka::precheck::WantedTopic;
 use postgres::Session;
 use record::plan::{TablePlan, TaskPlan};
-use record::schema::Schema;
+use record::schema::Draft;
 use record::selection::Selection;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -144,7 +144,7 @@ async fn plans(
     selection: &Selection,
     plan: &TaskPlan,
     captured: &Capture,
-) -> (Item, Vec<Schema>) {
+) -> (Item, Vec<Draft>) {
     const NAME: &str = "objects.plan";
     let oids: Vec<u32> = captured.read.iter().map(|reading| reading.relation.oid).collect();
     let tables = match session.tables(&oids).await {
@@ -220,7 +220,7 @@ async fn sink(
     folder: &Path,
     connectivity: bool,
     topics: Vec<WantedTopic>,
-    schemas: Vec<Schema>,
+    schemas: Vec<Draft>,
 ) -> Vec<Item> {
     let (task, folder) = (task.clone(), folder.to_owned());
     let check = move || {

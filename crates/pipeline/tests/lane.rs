@@ -12,7 +12,7 @@ use pipeline::progress::Progress;
 use record::Record;
 use record::encode::Encoder;
 use record::plan::{TablePlan, TaskPlan};
-use record::schema::{Ids, Schemas};
+use record::schema::{Schemas, Settled, Taken};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -286,7 +286,7 @@ async fn a_panic_of_the_thread_is_reported() {
 
 /// A registry that answers as it was told, and counts.
 struct Around {
-    verdict: Result<Ids, Failure>,
+    verdict: Result<Settled, Failure>,
     asked: usize,
 }
 
@@ -299,8 +299,8 @@ impl Surroundings for Around {
         0
     }
 
-    fn register(&mut self, schemas: &Schemas) -> Result<Ids, Failure> {
-        assert_eq!(&*schemas.value.subject, "public.orders-value");
+    fn register(&mut self, schemas: &Schemas) -> Result<Settled, Failure> {
+        assert_eq!(schemas.value.subject(), "public.orders-value");
         self.asked += 1;
         self.verdict.clone()
     }
@@ -310,7 +310,7 @@ impl Surroundings for Around {
 
 /// Writes two batches of a format with schemas: how that ended, what the sink was asked, and how often
 /// the registry.
-fn registered(verdict: Result<Ids, Failure>) -> (Result<(), Failure>, Vec<String>, usize) {
+fn registered(verdict: Result<Settled, Failure>) -> (Result<(), Failure>, Vec<String>, usize) {
     let script = Arc::new(Mutex::new(Script::default()));
     let spec = "version: 1\ntask: shop\nsource: {hosts: [h], database: d, user: u}\n\
                 sink: {brokers: [b], format: debezium-avro, registry: {url: \"http://r\"}}\n\
@@ -335,7 +335,9 @@ fn registered(verdict: Result<Ids, Failure>) -> (Result<(), Failure>, Vec<String
 
 #[test]
 fn rows_wait_for_the_registry_and_it_is_asked_once() {
-    let (written, log, asked) = registered(Ok(Ids { key: Some(1), value: 2 }));
+    let taken = |id| Taken { id, numbers: Box::default() };
+    let settled = Settled { key: Some(taken(1)), value: taken(2) };
+    let (written, log, asked) = registered(Ok(settled));
     assert_eq!((written, asked), (Ok(()), 1));
     assert_eq!(log.iter().filter(|it| it.starts_with("send")).count(), 4, "{log:?}");
 }

@@ -38,8 +38,15 @@ fn wide() -> Vec<Cell> {
     ORDER.into_iter().cycle().take(40).collect()
 }
 
-const FORMATS: [&str; 6] =
-    ["debezium-json", "canal-json", "maxwell-json", "shareplex-json", "debezium-avro", "dts-avro"];
+const FORMATS: [&str; 7] = [
+    "debezium-json",
+    "canal-json",
+    "maxwell-json",
+    "shareplex-json",
+    "debezium-avro",
+    "dts-avro",
+    "protobuf",
+];
 
 fn task(format: &str) -> TaskPlan {
     let text = format!(
@@ -124,7 +131,7 @@ fn encode(criterion: &mut Criterion) {
             let plan =
                 TablePlan::new(Arc::clone(&batch.tables[0]), &task, 0, 12, 8).expect("a plan");
             if let Some(schemas) = plan.schemas() {
-                schemas.taken(Ids { key: Some(1), value: 2 });
+                schemas.taken_first(Ids { key: Some(1), value: 2 });
             }
             // Routing does not depend on the format.
             if format == FORMATS[0] {

@@ -70,11 +70,6 @@ impl Operations {
 pub enum PlanError {
     #[error("{0}")]
     Naming(#[from] NamingError),
-    #[error(
-        "sink.format: this version does not write {0} yet; use debezium-json, canal-json, \
-         maxwell-json or shareplex-json"
-    )]
-    Format(String),
     #[error("objects[{object}] does not exist; the plan was made from another version of the spec")]
     ObjectMissing { object: usize },
     #[error(
@@ -158,10 +153,10 @@ impl TaskPlan {
     /// Takes from the task what rows depend on. `database` is the one that is captured.
     ///
     /// # Errors
-    /// When the format is not written by this version, or a topic pattern cannot be read.
+    /// When a topic pattern cannot be read.
     pub fn new(task: &config::Task, database: &str) -> Result<Self, PlanError> {
         let sink = &task.sink;
-        let codec = Codec::of(sink.format).ok_or_else(|| PlanError::Format(sink.format.word()))?;
+        let codec = Codec::of(sink.format);
         let objects = task.objects.iter().enumerate().map(ObjectPlan::new);
         let objects = objects.collect::<Result<_, _>>()?;
         Ok(Self {
@@ -448,7 +443,7 @@ fn check_names(table: &Table, task: &TaskPlan) -> Result<(), PlanError> {
     }
     let mut taken = BTreeMap::new();
     for column in &table.columns {
-        let name = adjust::field_name(&column.name, mode);
+        let name = task.codec.field_identity(&adjust::field_name(&column.name, mode));
         if let Some(other) = taken.insert(name.clone(), &column.name) {
             let (schema, table) = (table.schema.clone(), table.name.clone());
             let (column, other) = (column.name.clone(), other.clone());

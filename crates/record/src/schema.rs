@@ -1,5 +1,10 @@
 //! Schemas that records are framed with, and the ids that a registry gives them.
+//!
+//! The text of a Protobuf schema depends on the versions that its subject has: fields keep their numbers
+//! for ever, and the numbers live in the registry. So a plan makes a [`Draft`], and whoever asks the
+//! registry completes it.
 
+use crate::encode::{Message, numbers};
 use config::Subject;
 use std::sync::OnceLock;
 
@@ -9,6 +14,15 @@ pub struct Schema {
     pub subject: Box<str>,
     pub language: Language,
     pub text: Box<str>,
+    /// What the text imports.
+    pub references: &'static [Reference],
+}
+
+/// A file that schemas import, kept under a subject of its own that has the file's name.
+#[derive(Debug, Eq, Hash, PartialEq)]
+pub struct Reference {
+    pub name: &'static str,
+    pub text: &'static str,
 }
 
 /// What a schema is written in.
@@ -26,17 +40,120 @@ pub struct Ids {
     pub value: u32,
 }
 
+/// A version of a subject, as the registry has it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Version {
+    pub id: u32,
+    pub text: String,
+}
+
+/// A schema before the registry was asked.
+#[derive(Clone, Debug)]
+pub enum Draft {
+    Whole(Schema),
+    Numbered(Numbered),
+}
+
+/// A Protobuf schema whose fields have no numbers yet.
+#[derive(Clone, Debug)]
+pub struct Numbered {
+    subject: Box<str>,
+    message: Message,
+}
+
+/// What the registry has taken: its id, and of a [`Numbered`] one the numbers of the columns' fields.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Taken {
+    pub id: u32,
+    pub numbers: Box<[u32]>,
+}
+
+/// What the registry has taken of one table version.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Settled {
+    /// `None`: the key is null.
+    pub key: Option<Taken>,
+    pub value: Taken,
+}
+
 /// The schemas of one table version. A registry must have taken them before the first row is encoded.
 #[derive(Debug)]
 pub struct Schemas {
     /// `None`: the key is null.
-    pub key: Option<Schema>,
-    pub value: Schema,
-    ids: OnceLock<Ids>,
+    pub key: Option<Draft>,
+    pub value: Draft,
+    settled: OnceLock<Settled>,
 }
 
 /// Text of a schema, and the full name of what it describes.
 pub(crate) type Named = (String, String);
+
+impl Draft {
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        match self {
+            Self::Whole(schema) => &schema.subject,
+            Self::Numbered(numbered) => &numbered.subject,
+        }
+    }
+
+    /// The schema where its subject has these versions, the oldest first.
+    #[must_use]
+    pub fn after(&self, versions: &[Version]) -> Schema {
+        match self {
+            Self::Whole(schema) => schema.clone(),
+            Self::Numbered(numbered) => numbered.after(versions).0,
+        }
+    }
+
+    fn language(&self) -> Language {
+        match self {
+            Self::Whole(schema) => schema.language,
+            Self::Numbered(_) => Language::Protobuf,
+        }
+    }
+
+    fn numbers(&self) -> Box<[u32]> {
+        match self {
+            Self::Whole(_) => Box::default(),
+            Self::Numbered(numbered) => numbered.after(&[]).1,
+        }
+    }
+}
+
+impl Numbered {
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// The newest version that says of every column what this one says, unless it gives one a number that
+    /// an older version has given to another: two lanes can number new columns at the same moment.
+    #[must_use]
+    pub fn found(&self, versions: &[Version]) -> Option<Taken> {
+        let numbers = self.past(versions).number(&self.message);
+        versions.iter().rev().find_map(|version| {
+            let same = numbers::same(&self.message, &version.text)?;
+            (same == numbers).then_some(Taken { id: version.id, numbers: same })
+        })
+    }
+
+    /// The version that comes after these, the oldest first, and the numbers of the columns' fields: those
+    /// that they had before, or new ones.
+    #[must_use]
+    pub fn after(&self, versions: &[Version]) -> (Schema, Box<[u32]>) {
+        let past = self.past(versions);
+        let numbers = past.number(&self.message);
+        let text = self.message.text(&numbers, &past);
+        let references = self.message.references();
+        let (subject, language) = (self.subject.clone(), Language::Protobuf);
+        (Schema { subject, language, text: text.into(), references }, numbers)
+    }
+
+    fn past(&self, versions: &[Version]) -> numbers::Past {
+        numbers::Past::of(&self.message, versions.iter().map(|it| &*it.text))
+    }
+}
 
 impl Schemas {
     /// `topic`: of the records.
@@ -47,25 +164,64 @@ impl Schemas {
         key: Option<Named>,
         value: Named,
     ) -> Self {
-        let schema = |(text, name): Named, side: &str| Schema {
-            subject: subject(naming, topic, &name, side).into(),
-            language,
-            text: text.into(),
+        let schema = |(text, name): Named, side: &str| {
+            Draft::Whole(Schema {
+                subject: subject(naming, topic, &name, side).into(),
+                language,
+                text: text.into(),
+                references: &[],
+            })
         };
         let key = key.map(|key| schema(key, "key"));
-        Self { key, value: schema(value, "value"), ids: OnceLock::new() }
+        Self { key, value: schema(value, "value"), settled: OnceLock::new() }
+    }
+
+    /// As [`Self::new`], of schemas whose fields are numbered by the registry's versions.
+    pub(crate) fn numbered(
+        naming: Subject,
+        topic: &str,
+        key: Option<Message>,
+        value: Message,
+    ) -> Self {
+        let draft = |message: Message, side: &str| {
+            let subject = subject(naming, topic, &message.full_name(), side).into();
+            Draft::Numbered(Numbered { subject, message })
+        };
+        let key = key.map(|key| draft(key, "key"));
+        Self { key, value: draft(value, "value"), settled: OnceLock::new() }
     }
 
     /// Ids that the registry gave; `None`: it was not asked yet.
     #[must_use]
     pub fn ids(&self) -> Option<Ids> {
-        self.ids.get().copied()
+        let settled = self.settled()?;
+        Some(Ids { key: settled.key.as_ref().map(|key| key.id), value: settled.value.id })
     }
 
-    /// The registry has taken the schemas. A registry gives one schema one id, so what a second lane
-    /// learns is the same.
-    pub fn taken(&self, ids: Ids) {
-        self.ids.get_or_init(|| ids);
+    /// What the registry has taken; `None`: it was not asked yet.
+    pub(crate) fn settled(&self) -> Option<&Settled> {
+        self.settled.get()
+    }
+
+    /// The registry has taken the schemas. What a second lane learns is dropped: rows of both are
+    /// written by the same schema.
+    pub fn taken(&self, settled: Settled) {
+        self.settled.get_or_init(|| settled);
+    }
+
+    /// As [`Self::taken`], from a registry that had no version of the subjects.
+    pub fn taken_first(&self, ids: Ids) {
+        let taken = |draft: &Draft, id| Taken { id, numbers: draft.numbers() };
+        let key = self.key.as_ref().zip(ids.key).map(|(draft, id)| taken(draft, id));
+        self.taken(Settled { key, value: taken(&self.value, ids.value) });
+    }
+
+    /// Begins a value and a key with the ids of their schemas.
+    pub(crate) fn frame(&self, ids: Ids, value: &mut Vec<u8>, key: &mut Vec<u8>) {
+        self.value.language().frame(ids.value, value);
+        if let (Some(schema), Some(id)) = (&self.key, ids.key) {
+            schema.language().frame(id, key);
+        }
     }
 }
 

@@ -3,12 +3,12 @@
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a foreign enum that grows")]
 
+#[path = "scene/connect.rs"]
+mod connect;
 mod scene;
 
-use apache_avro::types::Value as Avro;
 use apache_avro::{Schema, from_avro_datum};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use connect::connect;
 use expect_test::expect;
 use proptest::prelude::*;
 use record::encode::EncodeError;
@@ -32,7 +32,7 @@ const REGISTRY: &str = "format: debezium-avro, registry: {url: http://r}";
 /// A plan whose schemas the registry has taken.
 fn plan(table: &Table, sink: &str) -> (TaskPlan, TablePlan) {
     let (task, plan) = scene::plan(table, &format!("{REGISTRY}, {sink}"), "", 1).expect("a plan");
-    plan.schemas().expect("schemas").taken(IDS);
+    plan.schemas().expect("schemas").taken_first(IDS);
     (task, plan)
 }
 
@@ -47,48 +47,6 @@ fn read(framed: &[u8], id: u32, schema: &str) -> Json {
     connect(value)
 }
 
-fn connect(value: Avro) -> Json {
-    let bytes = |bytes: &[u8]| STANDARD.encode(bytes).into();
-    match value {
-        Avro::Null => Json::Null,
-        Avro::Boolean(value) => value.into(),
-        Avro::Int(value) | Avro::Date(value) | Avro::TimeMillis(value) => value.into(),
-        Avro::Long(value) | Avro::TimestampMillis(value) => value.into(),
-        // The server's text of four bytes is shorter than that of the same number in eight.
-        Avro::Float(value) if value.is_finite() => {
-            value.to_string().parse::<f64>().expect("a number").into()
-        }
-        Avro::Float(value) => special(value.into()),
-        Avro::Double(value) if value.is_finite() => value.into(),
-        Avro::Double(value) => special(value),
-        Avro::Bytes(value) => bytes(&value),
-        Avro::Decimal(value) => bytes(&<Vec<u8>>::try_from(&value).expect("bytes")),
-        Avro::String(value) => value.into(),
-        Avro::Union(_, value) => connect(*value),
-        Avro::Array(items) => items.into_iter().map(connect).collect(),
-        Avro::Map(items) => {
-            Json::Object(items.into_iter().map(|(key, value)| (key, connect(value))).collect())
-        }
-        // An entry of a map whose keys are no texts.
-        Avro::Record(fields) if fields.len() == 2 && fields[0].0 == "key" => {
-            fields.into_iter().map(|(_, value)| connect(value)).collect()
-        }
-        Avro::Record(fields) => {
-            Json::Object(fields.into_iter().map(|(key, value)| (key, connect(value))).collect())
-        }
-        other => panic!("{other:?}"),
-    }
-}
-
-fn special(value: f64) -> Json {
-    let name = match value {
-        value if value.is_nan() => "NaN",
-        value if value < 0.0 => "-Infinity",
-        _ => "Infinity",
-    };
-    name.into()
-}
-
 /// Keys, values and the header of a key change are what Debezium JSON writes of the same changes.
 #[track_caller]
 fn same_as_json(table: &Table, sink: &str, changes: &[Did<'_>]) {
@@ -99,13 +57,13 @@ fn same_as_json(table: &Table, sink: &str, changes: &[Did<'_>]) {
     let expected = scene::records(table, sink, changes);
     assert_eq!(sent.len(), expected.len());
     let key = |key: &[u8]| {
-        let schema = schemas.key.as_ref().expect("a schema of the key");
+        let schema = schemas.key.as_ref().expect("a schema of the key").after(&[]);
         read(key, IDS.key.expect("an id"), &schema.text)
     };
     for (sent, expected) in sent.iter().zip(expected) {
         let parsed = |text: &str| serde_json::from_str::<Json>(text).expect("JSON");
         let value = sent.value.as_deref();
-        let value = value.map(|value| read(value, IDS.value, &schemas.value.text));
+        let value = value.map(|value| read(value, IDS.value, &schemas.value.after(&[]).text));
         assert_eq!(value, expected.value.as_deref().map(parsed));
         assert_eq!(sent.key.as_deref().map(key), expected.key.as_deref().map(parsed));
         for (name, value) in &sent.headers {
@@ -121,12 +79,13 @@ fn schemas_are_those_of_connect_s_converter() {
     table.columns[1].default = Some("none".into());
     let (_, plan) = plan(&table, "");
     let schemas = plan.schemas().expect("schemas");
-    let key = schemas.key.as_ref().expect("a schema of the key");
-    assert_eq!((&*key.subject, &*schemas.value.subject), ("shop.orders-key", "shop.orders-value"));
+    let key = schemas.key.as_ref().expect("a schema of the key").after(&[]);
+    let value = schemas.value.after(&[]);
+    assert_eq!((&*key.subject, &*value.subject), ("shop.orders-key", "shop.orders-value"));
     expect![[r#"{"type":"record","name":"Key","namespace":"appdb.shop.orders","fields":[{"name":"id","type":"long"}],"connect.name":"appdb.shop.orders.Key"}"#]]
     .assert_eq(&key.text);
     expect![[r#"{"type":"record","name":"Envelope","namespace":"appdb.shop.orders","fields":[{"name":"before","type":["null",{"type":"record","name":"Value","namespace":"appdb.shop.orders","fields":[{"name":"id","type":"long"},{"name":"note","type":[{"type":"string","connect.default":"none"},"null"],"default":"none"},{"name":"total","type":["null",{"type":"bytes","scale":2,"precision":12,"connect.version":1,"connect.parameters":{"scale":"2","connect.decimal.precision":"12"},"connect.name":"org.apache.kafka.connect.data.Decimal","logicalType":"decimal"}],"default":null},{"name":"at","type":["null",{"type":"string","connect.version":1,"connect.name":"io.debezium.time.ZonedTimestamp"}],"default":null}],"connect.name":"appdb.shop.orders.Value"}],"default":null},{"name":"after","type":["null","appdb.shop.orders.Value"],"default":null},{"name":"source","type":{"type":"record","name":"Source","namespace":"io.debezium.connector.postgresql","fields":[{"name":"version","type":"string"},{"name":"connector","type":"string"},{"name":"name","type":"string"},{"name":"ts_ms","type":"long"},{"name":"snapshot","type":[{"type":"string","connect.version":1,"connect.parameters":{"allowed":"true,first,first_in_data_collection,last_in_data_collection,last,false,incremental"},"connect.default":"false","connect.name":"io.debezium.data.Enum"},"null"],"default":"false"},{"name":"db","type":"string"},{"name":"sequence","type":["null","string"],"default":null},{"name":"ts_us","type":["null","long"],"default":null},{"name":"ts_ns","type":["null","long"],"default":null},{"name":"schema","type":"string"},{"name":"table","type":"string"},{"name":"txId","type":["null","long"],"default":null},{"name":"lsn","type":["null","long"],"default":null},{"name":"xmin","type":["null","long"],"default":null}],"connect.version":1,"connect.name":"io.debezium.connector.postgresql.Source"}},{"name":"transaction","type":["null",{"type":"record","name":"block","namespace":"event","fields":[{"name":"id","type":"string"},{"name":"total_order","type":"long"},{"name":"data_collection_order","type":"long"}],"connect.version":1,"connect.name":"event.block"}],"default":null},{"name":"op","type":"string"},{"name":"ts_ms","type":["null","long"],"default":null},{"name":"ts_us","type":["null","long"],"default":null},{"name":"ts_ns","type":["null","long"],"default":null}],"connect.version":2,"connect.name":"appdb.shop.orders.Envelope"}"#]]
-    .assert_eq(&schemas.value.text);
+    .assert_eq(&value.text);
 }
 
 #[test]
@@ -182,7 +141,7 @@ fn names_that_avro_does_not_allow_are_adjusted() {
     let (task, plan) = plan(&table, "topic: t");
     let batch = scene::batch(&table, scene::transaction(), &[Did::Insert(&[v("x"), v("y")])]);
     let sent = encode_binary(&task, &plan, &batch).expect("encodes");
-    let schema = &plan.schemas().expect("schemas").value;
+    let schema = plan.schemas().expect("schemas").value.after(&[]);
     assert!(schema.text.contains(r#""namespace":"appdb.Gr__e._2_t""#), "{}", schema.text);
     let event = read(sent[0].value.as_deref().expect("a value"), IDS.value, &schema.text);
     assert_eq!(event["after"], json!({"a_b": "x", "_": "y"}));
@@ -196,8 +155,8 @@ fn subjects_follow_the_strategy() {
             format!("format: debezium-avro, registry: {{url: http://r, subject: {strategy}}}");
         let (_, plan) = scene::plan(&orders(Full), &sink, "", 1).expect("a plan");
         let schemas = plan.schemas().expect("schemas");
-        let key = schemas.key.as_ref().expect("a key").subject.to_string();
-        [key, schemas.value.subject.to_string()]
+        let key = schemas.key.as_ref().expect("a key").subject().to_owned();
+        [key, schemas.value.subject().to_owned()]
     };
     assert_eq!(subjects("record"), ["appdb.shop.orders.Key", "appdb.shop.orders.Envelope"]);
     let both = ["shop.orders-appdb.shop.orders.Key", "shop.orders-appdb.shop.orders.Envelope"];
@@ -292,7 +251,7 @@ fn what_debezium_loses_is_refused_unless_it_may_be_lost() {
         let (task, plan) = plan(&table, sink);
         let batch = scene::batch(&table, scene::transaction(), &[Did::Insert(&[v("1"), value])]);
         let sent = encode_binary(&task, &plan, &batch)?;
-        let schema = &plan.schemas().expect("schemas").value.text;
+        let schema = &plan.schemas().expect("schemas").value.after(&[]).text;
         let event = read(sent[0].value.as_deref().expect("a value"), IDS.value, schema);
         Ok::<_, EncodeError<_>>(event["after"]["v"].clone())
     };
@@ -345,7 +304,7 @@ proptest! {
         let row = [v("1"), Value::Bytes(&text)];
         let batch = scene::batch(&table, scene::transaction(), &[Did::Insert(&row)]);
         if let Ok(sent) = encode_binary(&task, &plan, &batch) {
-            let schema = &plan.schemas().expect("schemas").value.text;
+            let schema = &plan.schemas().expect("schemas").value.after(&[]).text;
             read(sent[0].value.as_deref().expect("a value"), IDS.value, schema);
         }
     }

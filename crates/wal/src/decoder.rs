@@ -11,7 +11,7 @@ use crate::message::{self, Context, Message, OldTuple, Protocol, Relation};
 use crate::relation::RelationDescription;
 use crate::{Change, ChangeBatch, Lsn, Table, Tuple};
 use bytes::Bytes;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 /// How the stream was started.
@@ -87,6 +87,8 @@ pub struct Decoder {
     relations: HashMap<u32, Known>,
     open: Option<Open>,
     previous_commit_lsn: Option<Lsn>,
+    /// Of the transactions that begin next: their numbers of changes, as far as they are known.
+    lengths: VecDeque<Option<u64>>,
     /// A buffer that waits for a table.
     paused: Option<(Work, u32)>,
     /// Number of the buffer, from 1.
@@ -156,9 +158,16 @@ impl Decoder {
             relations: HashMap::new(),
             open: None,
             previous_commit_lsn: options.previous_commit_lsn,
+            lengths: VecDeque::new(),
             paused: None,
             serial: 0,
         }
+    }
+
+    /// Says how many changes the transactions have that begin next, in their order; `None`: not known. Without
+    /// it, the number is known of transactions that begin and end in one buffer.
+    pub fn expect(&mut self, lengths: impl IntoIterator<Item = Option<u64>>) {
+        self.lengths.extend(lengths);
     }
 
     /// Decodes a buffer of whole CopyData messages, the next of the stream.
@@ -323,7 +332,7 @@ impl Decoder {
             commit_lsn: begin.final_lsn,
             previous_commit_lsn: self.previous_commit_lsn,
             commit_time: begin.commit_time,
-            changes_count: None,
+            changes_count: self.lengths.pop_front().flatten(),
         };
         self.open = Some(Open { transaction, ordinal_next: 0, index: None, whole: true });
         Ok(Applied::Done)

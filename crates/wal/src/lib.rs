@@ -5,7 +5,7 @@
 //! * [`types`], [`table`]: what a column is, from the catalog.
 //! * [`message`]: the messages of the `pgoutput` plug-in; [`frame`]: what carries them.
 //! * [`relation`]: versions of a relation and their differences.
-//! * [`decoder`]: messages → [`change::ChangeBatch`].
+//! * [`decoder`]: messages → [`change::ChangeBatch`]; [`spool`] holds them until their transaction has ended.
 //! * [`visibility`]: which transactions of the stream a snapshot sees.
 
 pub mod change;
@@ -16,6 +16,7 @@ pub mod lsn;
 pub mod message;
 pub mod position;
 pub mod relation;
+pub mod spool;
 pub mod table;
 pub mod tuple;
 pub mod types;

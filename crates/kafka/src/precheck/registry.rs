@@ -4,7 +4,7 @@ use super::listed;
 use crate::registry::{Registry, RegistryError, Verdict};
 use crate::settings::Settings;
 use config::precheck::Item;
-use record::schema::Schema;
+use record::schema::Draft;
 
 const NAME: &str = "sink.registry";
 
@@ -30,15 +30,15 @@ fn failed(name: &str, error: &RegistryError) -> Item {
 /// Whether the registry would take these schemas; `None`: there is no registry. A task starts all the
 /// same: rows from before a table was changed can still be delivered.
 #[must_use]
-pub fn schemas(settings: &Settings, schemas: &[Schema]) -> Option<Item> {
+pub fn schemas(settings: &Settings, schemas: &[Draft]) -> Option<Item> {
     const NAME: &str = "sink.registry.compatibility";
     let registry = settings.registry()?;
     let mut refused = Vec::new();
     for schema in schemas {
-        match registry.check(schema) {
+        match registry.check_draft(schema) {
             Ok(Verdict::Compatible | Verdict::New) => {}
             Ok(Verdict::Incompatible(reason)) => {
-                refused.push(format!("{} ({reason})", schema.subject));
+                refused.push(format!("{} ({reason})", schema.subject()));
             }
             Err(error) => return Some(failed(NAME, &error)),
         }

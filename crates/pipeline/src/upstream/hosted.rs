@@ -85,6 +85,7 @@ async fn live(
             describe,
             decoded,
             learned,
+            spec.sink.wants_lengths(),
             line(Stage::Decoder),
         )
         .start()

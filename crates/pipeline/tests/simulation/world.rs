@@ -20,7 +20,7 @@ use pipeline::start::{self, Facts, Parted, SnapshotProgress, Start, decide};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use record::encode::Encoder;
-use record::schema::{Ids, Schemas};
+use record::schema::{Schemas, Settled};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -44,7 +44,7 @@ impl Surroundings for Around {
         0
     }
 
-    fn register(&mut self, _: &Schemas) -> Result<Ids, Failure> {
+    fn register(&mut self, _: &Schemas) -> Result<Settled, Failure> {
         unreachable!("the format of the simulation has no schemas")
     }
 

@@ -16,19 +16,19 @@ pub(crate) enum Codec {
     Canal,
     Maxwell,
     SharePlex,
+    Protobuf,
 }
 
 impl Codec {
-    /// `None`: not written by this version.
-    pub(crate) fn of(format: Format) -> Option<Self> {
+    pub(crate) fn of(format: Format) -> Self {
         match format {
-            Format::DebeziumJson => Some(Self::DebeziumJson),
-            Format::DebeziumAvro => Some(Self::DebeziumAvro),
-            Format::DtsAvro => Some(Self::DtsAvro),
-            Format::CanalJson => Some(Self::Canal),
-            Format::MaxwellJson => Some(Self::Maxwell),
-            Format::SharePlexJson => Some(Self::SharePlex),
-            Format::Protobuf => None,
+            Format::DebeziumJson => Self::DebeziumJson,
+            Format::DebeziumAvro => Self::DebeziumAvro,
+            Format::DtsAvro => Self::DtsAvro,
+            Format::CanalJson => Self::Canal,
+            Format::MaxwellJson => Self::Maxwell,
+            Format::SharePlexJson => Self::SharePlex,
+            Format::Protobuf => Self::Protobuf,
         }
     }
 
@@ -36,7 +36,7 @@ impl Codec {
     /// may follow a deletion. The others know an update of the key.
     pub(crate) fn is_debezium(self) -> bool {
         match self {
-            Self::DebeziumJson | Self::DebeziumAvro => true,
+            Self::DebeziumJson | Self::DebeziumAvro | Self::Protobuf => true,
             Self::DtsAvro | Self::Canal | Self::Maxwell | Self::SharePlex => false,
         }
     }
@@ -44,8 +44,8 @@ impl Codec {
     /// The task's options as the format reads them.
     pub(crate) fn options(self, options: &FormatOptions) -> FormatOptions {
         let mut options = options.clone();
-        if self == Self::DebeziumAvro {
-            // Avro has no other names.
+        if matches!(self, Self::DebeziumAvro | Self::Protobuf) {
+            // Avro and Protobuf have no other names.
             for mode in [&mut options.schema_name_adjustment, &mut options.field_name_adjustment] {
                 if *mode == NameAdjustment::None {
                     *mode = NameAdjustment::Avro;
@@ -55,6 +55,20 @@ impl Codec {
         options
     }
 
+    /// What no two fields may have in common, beside their names. The compiler of Protobuf looks at the names
+    /// that they would have in JSON, even where they have others.
+    pub(crate) fn field_identity(self, name: &str) -> String {
+        match self {
+            Self::Protobuf => debezium::protobuf::camel(name),
+            Self::DebeziumJson
+            | Self::DebeziumAvro
+            | Self::DtsAvro
+            | Self::Canal
+            | Self::Maxwell
+            | Self::SharePlex => name.to_owned(),
+        }
+    }
+
     /// Whether there is a record for TRUNCATE.
     pub(crate) fn has_truncate(self) -> bool {
         match self {
@@ -62,7 +76,8 @@ impl Codec {
             | Self::DebeziumAvro
             | Self::DtsAvro
             | Self::Canal
-            | Self::SharePlex => true,
+            | Self::SharePlex
+            | Self::Protobuf => true,
             Self::Maxwell => false,
         }
     }
@@ -77,6 +92,7 @@ pub(crate) enum Template {
     Canal(canal::Template),
     Maxwell(maxwell::Template),
     SharePlex(shareplex::Template),
+    Protobuf(debezium::protobuf::Template),
 }
 
 impl Template {
@@ -91,6 +107,9 @@ impl Template {
             Codec::Canal => Self::Canal(canal::Template::new(table, key, task)),
             Codec::Maxwell => Self::Maxwell(maxwell::Template::new(table, key, task)),
             Codec::SharePlex => Self::SharePlex(shareplex::Template::new(table, task)),
+            Codec::Protobuf => {
+                Self::Protobuf(debezium::protobuf::Template::new(table, key, topic, task))
+            }
         }
     }
 
@@ -98,6 +117,7 @@ impl Template {
     pub(crate) fn schemas(&self) -> Option<&Schemas> {
         match self {
             Self::DebeziumAvro(template) => Some(&template.schemas),
+            Self::Protobuf(template) => Some(&template.schemas),
             Self::DebeziumJson(_)
             | Self::DtsAvro(_)
             | Self::Canal(_)
@@ -116,6 +136,7 @@ pub(super) enum FormatEncoder {
     Canal(canal::Encoder),
     Maxwell(maxwell::Encoder),
     SharePlex(shareplex::Encoder),
+    Protobuf(debezium::protobuf::Encoder),
 }
 
 impl FormatEncoder {
@@ -127,6 +148,7 @@ impl FormatEncoder {
             Codec::Canal => Self::Canal(canal::Encoder::new(task)),
             Codec::Maxwell => Self::Maxwell(maxwell::Encoder::new(task)),
             Codec::SharePlex => Self::SharePlex(shareplex::Encoder::new(task)),
+            Codec::Protobuf => Self::Protobuf(debezium::protobuf::Encoder::new(task)),
         }
     }
 
@@ -138,6 +160,7 @@ impl FormatEncoder {
             Self::Canal(encoder) => encoder.begin(transaction),
             Self::Maxwell(encoder) => encoder.begin(transaction),
             Self::SharePlex(encoder) => encoder.begin(transaction),
+            Self::Protobuf(encoder) => encoder.begin(transaction),
         }
     }
 
@@ -149,6 +172,7 @@ impl FormatEncoder {
             Self::Canal(encoder) => encoder.tick(now_us),
             Self::Maxwell(encoder) => encoder.tick(now_us),
             Self::SharePlex(encoder) => encoder.tick(now_us),
+            Self::Protobuf(encoder) => encoder.tick(now_us),
         }
     }
 
@@ -176,6 +200,9 @@ impl FormatEncoder {
                 encoder.render(plan, template, event, out)
             }
             (Self::SharePlex(encoder), Template::SharePlex(template)) => {
+                encoder.render(plan, template, event, out)
+            }
+            (Self::Protobuf(encoder), Template::Protobuf(template)) => {
                 encoder.render(plan, template, event, out)
             }
             _ => return None,

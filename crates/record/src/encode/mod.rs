@@ -4,7 +4,7 @@
 //! it row by row; it has a line in each match of `codec`. What formats share: `event` says what a
 //! record is about, `headers` mark it, `civil` and `clock` read the server's dates and times,
 //! `number` its numbers, `bytea` its bytes, `array` its arrays; `plain` writes rows of mostly the
-//! server's own texts, `avro` writes Avro.
+//! server's own texts, `avro` writes Avro and `protobuf` Protobuf.
 
 mod array;
 mod avro;
@@ -21,9 +21,12 @@ mod headers;
 mod maxwell;
 mod number;
 mod plain;
+mod protobuf;
+mod serial;
 mod shareplex;
 
 pub(crate) use codec::{Codec, Template};
+pub(crate) use debezium::protobuf::{Message, numbers};
 pub use error::EncodeError;
 pub(crate) use error::{RowError, ValueError};
 
@@ -78,12 +81,9 @@ impl Rendered {
         self.header.clear();
     }
 
-    /// Begins key, value and header with the ids of their schemas.
+    /// Begins key and value with the ids of their schemas.
     fn frame(&mut self, schemas: &Schemas, ids: Ids) {
-        schemas.value.language.frame(ids.value, &mut self.value);
-        if let (Some(key), Some(id)) = (&schemas.key, ids.key) {
-            key.language.frame(id, &mut self.key);
-        }
+        schemas.frame(ids, &mut self.value, &mut self.key);
     }
 }
 

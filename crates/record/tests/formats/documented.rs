@@ -1,41 +1,136 @@
 //! The table of `docs/formats.md`: every sample as each format writes it. `UPDATE=1` writes it anew.
 
+use crate::connect::connect;
+use crate::proto;
 use crate::samples::{Sample, samples};
-use crate::scene::{Did, Sent, column, encode, plan, table, v};
+use crate::scene::{Binary, Did, column, encode, encode_binary, plan, table, v};
+use apache_avro::types::Value as Avro;
+use apache_avro::{Schema, from_avro_datum};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use record::plan::TablePlan;
+use record::schema::Ids;
+use serde_json::Value as Json;
 use wal::table::ReplicaIdentity::Full;
 use wal::types::{Type, oid};
 
-/// A column of the table: the format's word, what its tasks need beside it, and how the value of the
-/// column `v` is found in a record.
-type Format = (&'static str, &'static str, fn(&Sent) -> Option<String>);
+/// A column of the table: the format's word, and how the value of the column `v` is found in a record.
+type Format = (&'static str, Find);
+
+enum Find {
+    InText,
+    InBinary(fn(&TablePlan, &Binary) -> Option<String>),
+}
 
 const FORMATS: &[Format] = &[
-    ("debezium-json", "", of_json),
-    ("canal-json", "", of_json),
-    ("maxwell-json", "", of_json),
-    ("shareplex-json", "", of_json),
+    ("debezium-json", Find::InText),
+    ("debezium-avro", Find::InBinary(of_avro)),
+    ("protobuf", Find::InBinary(of_protobuf)),
+    ("dts-avro", Find::InBinary(of_dts)),
+    ("canal-json", Find::InText),
+    ("maxwell-json", Find::InText),
+    ("shareplex-json", Find::InText),
 ];
 
-fn of_json(record: &Sent) -> Option<String> {
-    let value = record.value.as_deref()?;
-    // Canal names each column's types, too; the row comes first.
-    crate::member(value, "v").map(str::to_owned)
+const REGISTRY: &str = "registry: {url: http://r}";
+const IDS: Ids = Ids { key: Some(1), value: 2 };
+
+fn of_avro(plan: &TablePlan, record: &Binary) -> Option<String> {
+    let schema = plan.schemas()?.value.after(&[]);
+    let schema = Schema::parse_str(&schema.text).expect("an Avro schema");
+    let (_, mut rest) = record.value.as_deref()?.split_first_chunk::<5>()?;
+    let value = connect(from_avro_datum(&schema, &mut rest, None).expect("a datum"));
+    value["after"].get("v").map(Json::to_string)
+}
+
+fn of_protobuf(plan: &TablePlan, record: &Binary) -> Option<String> {
+    let schema = plan.schemas()?.value.after(&[]);
+    let imports: Vec<_> = schema.references.iter().map(|it| (it.name, it.text)).collect();
+    let message = proto::compile(&schema.text, &imports);
+    let value = proto::read(record.value.as_deref()?, IDS.value, &message);
+    value["after"].get("v").map(|value| without_absent(value.clone()).to_string())
+}
+
+/// Without what an array's messages do not have.
+fn without_absent(value: Json) -> Json {
+    match value {
+        Json::Object(fields) => {
+            let is_there = |value: &Json| !value.is_null() && value != &Json::Array(Vec::new());
+            let fields =
+                fields.into_iter().filter(|(name, value)| name == "items" || is_there(value));
+            fields.map(|(name, value)| (name, without_absent(value))).collect()
+        }
+        Json::Array(items) => items.into_iter().map(without_absent).collect(),
+        other => other,
+    }
+}
+
+/// Branches of the items' union.
+const DTS_ITEMS: [&str; 13] = [
+    "null",
+    "Integer",
+    "Character",
+    "Decimal",
+    "Float",
+    "Timestamp",
+    "DateTime",
+    "TimestampWithTimeZone",
+    "BinaryGeometry",
+    "TextGeometry",
+    "BinaryObject",
+    "TextObject",
+    "EmptyObject",
+];
+
+fn of_dts(_: &TablePlan, record: &Binary) -> Option<String> {
+    let schema = include_str!("../../src/encode/dts/record.avsc");
+    let schema = Schema::parse_str(schema).expect("an Avro schema");
+    let mut bytes = record.value.as_deref()?;
+    let Avro::Record(fields) = from_avro_datum(&schema, &mut bytes, None).expect("a record") else {
+        return None;
+    };
+    let (_, images) = fields.into_iter().find(|(name, _)| name == "afterImages")?;
+    let Avro::Union(_, images) = images else { return None };
+    let Avro::Array(mut items) = *images else { return None };
+    let Avro::Union(branch, item) = items.pop()? else { return None };
+    let mut item = connect(*item);
+    if let Some(text) = item.get("charset").and(item["value"].as_str()) {
+        let bytes = STANDARD.decode(text).expect("base64");
+        item["value"] = String::from_utf8(bytes).expect("UTF-8").into();
+    }
+    Some(format!("{} {item}", DTS_ITEMS[usize::try_from(branch).expect("a branch")]))
 }
 
 /// The value of a sample as a format writes it; why not, where it does not.
-fn rendered(format: &Format, sample: &Sample) -> String {
-    let (word, more, find) = format;
+fn rendered((word, find): &Format, sample: &Sample) -> String {
     let columns = vec![
         column("id", Type::builtin(oid::INT4, "int4"), -1),
         column("v", sample.type_.clone(), sample.modifier),
     ];
     let table = table("t", columns, 1, Full);
-    let (task, plan) = plan(&table, &format!("format: {word}, {more}"), "", 1).expect("a plan");
+    let (task, plan) = plan(&table, &format!("format: {word}, {REGISTRY}"), "", 1).expect("a plan");
+    if let Some(schemas) = plan.schemas() {
+        schemas.taken_first(IDS);
+    }
     let row = [v("1"), v(sample.text)];
     let batch = crate::scene::batch(&table, crate::transaction(0, 8), &[Did::Insert(&row)]);
-    match encode(&task, &plan, &batch) {
-        Ok(sent) => find(&sent[0]).unwrap_or_else(|| "left out".into()),
-        Err(error) => error.to_string(),
+    let found = match find {
+        Find::InText => encode(&task, &plan, &batch).map(|sent| {
+            // Canal names each column's types, too; the row comes first.
+            crate::member(sent[0].value.as_deref()?, "v").map(str::to_owned)
+        }),
+        Find::InBinary(find) => {
+            encode_binary(&task, &plan, &batch).map(|sent| find(&plan, &sent[0]))
+        }
+    };
+    match found {
+        Ok(found) => found.unwrap_or_else(|| "left out".into()),
+        Err(error) => {
+            let error = error.to_string();
+            let limit = error.split_once("does not fit the format: ").map(|it| it.1);
+            let limit = limit.and_then(|it| it.split_once(';')).map(|it| it.0.to_owned());
+            format!("refused: {}", limit.unwrap_or(error))
+        }
     }
 }
 

@@ -1,6 +1,12 @@
 //! Canal, Maxwell and SharePlex JSON: the worked examples of their references, their options, every type,
 //! what holds for any input; and the table of `docs/formats.md`, which is rendered by the encoders.
 
+#![allow(clippy::wildcard_enum_match_arm, reason = "a foreign enum that grows")]
+
+#[path = "../scene/connect.rs"]
+mod connect;
+#[path = "../scene/proto.rs"]
+mod proto;
 #[path = "../scene/mod.rs"]
 mod scene;
 

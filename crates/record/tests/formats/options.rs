@@ -1,9 +1,7 @@
 //! What the options of a format change, and what is refused.
 
-use crate::scene::{Did, column, encode, orders, plan, table, task, v};
+use crate::scene::{Did, column, encode, orders, plan, table, v};
 use crate::{FIRST, member, one, transaction};
-use config::Format;
-use record::plan::TaskPlan;
 use wal::Table;
 use wal::table::ReplicaIdentity::Full;
 use wal::types::{Type, oid};
@@ -21,29 +19,6 @@ fn written(sink: &str, type_: Type, text: &str) -> Result<String, String> {
     let batch = crate::scene::batch(&table, transaction(0, 8), &[Did::Insert(&row)]);
     let sent = encode(&task, &plan, &batch).map_err(|error| error.to_string())?;
     Ok(member(sent[0].value.as_deref().expect("a value"), "v").expect("a member").to_owned())
-}
-
-#[test]
-fn the_specs_that_are_taken_are_those_of_formats_that_are_written() {
-    let formats = [
-        Format::DebeziumJson,
-        Format::DebeziumAvro,
-        Format::CanalJson,
-        Format::DtsAvro,
-        Format::SharePlexJson,
-        Format::MaxwellJson,
-        Format::Protobuf,
-    ];
-    for format in formats {
-        let mut spec = task("", "");
-        spec.sink.format = format;
-        let refused = spec.unsupported().iter().any(|problem| problem.path == "sink.format");
-        let planned = TaskPlan::new(&spec, "appdb");
-        assert_eq!(refused, planned.is_err(), "{format:?}");
-        if let Err(error) = planned {
-            assert!(error.to_string().contains(&format.word()), "{error}");
-        }
-    }
 }
 
 #[test]

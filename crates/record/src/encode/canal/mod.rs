@@ -9,6 +9,7 @@ mod sql_type;
 use super::debezium::Work;
 use super::event::{Action, Event, commit_us};
 use super::plain::{self, Columns, Moments, Style, format_type};
+use super::serial::Serial;
 use super::{Render, Rendered, RowError};
 use crate::plan::{TablePlan, TaskPlan};
 use crate::{identifier, json};
@@ -103,8 +104,10 @@ fn truncate(table: &Table) -> Vec<u8> {
 #[derive(Debug)]
 pub(crate) struct Encoder {
     message_key: MessageKey,
-    /// Values of `es` and `id`.
+    /// Value of `es`, up to that of `id`.
     moment: Vec<u8>,
+    /// Values of `id`.
+    serial: Serial,
     /// From the value of `ts` up to the value of `type`.
     now: Vec<u8>,
     work: Work,
@@ -115,6 +118,7 @@ impl Encoder {
         Self {
             message_key: task.options.message_key,
             moment: Vec::new(),
+            serial: Serial::default(),
             now: Vec::new(),
             work: Work::default(),
         }
@@ -129,7 +133,7 @@ impl Render for Encoder {
         out.clear();
         json::integer(commit_us(transaction).div_euclid(1000), out);
         out.extend_from_slice(b",\"id\":");
-        json::integer(transaction.commit_lsn.0, out);
+        self.serial = Serial::of(transaction);
     }
 
     fn tick(&mut self, now_us: i64) {
@@ -166,6 +170,7 @@ impl Render for Encoder {
         }
         out.extend_from_slice(&template.database);
         out.extend_from_slice(&self.moment);
+        json::integer(self.serial.of_event(event), out);
         if event.action == Action::Truncate {
             out.extend_from_slice(&template.truncate);
         } else {

@@ -209,13 +209,13 @@ fn numeric(modifier: i32, options: &FormatOptions) -> Option<Described> {
     match (options.decimal, precision_and_scale(modifier)) {
         (Decimal::Double, _) => described(Kind::DecimalDouble, Schema::of("double")),
         (Decimal::String, _) => text(),
-        (Decimal::Precise, Some((precision, scale))) => {
+        (Decimal::Precise | Decimal::Bytes, Some((precision, scale))) => {
             let schema = Schema::named("bytes", "org.apache.kafka.connect.data.Decimal")
                 .parameter("scale", scale.to_string())
                 .parameter("connect.decimal.precision", precision.to_string());
             described(Kind::Decimal { scale, fidelity }, schema)
         }
-        (Decimal::Precise, None) => {
+        (Decimal::Precise | Decimal::Bytes, None) => {
             let scale = options.numeric_scale;
             described(Kind::VariableDecimal { fidelity, scale }, Schema::variable_decimal())
         }
@@ -224,8 +224,10 @@ fn numeric(modifier: i32, options: &FormatOptions) -> Option<Described> {
 
 fn money_schema(decimal: Decimal) -> Schema {
     match decimal {
-        Decimal::Precise => Schema::named("bytes", "org.apache.kafka.connect.data.Decimal")
-            .parameter("scale", "2".into()),
+        Decimal::Precise | Decimal::Bytes => {
+            Schema::named("bytes", "org.apache.kafka.connect.data.Decimal")
+                .parameter("scale", "2".into())
+        }
         Decimal::Double => Schema::of("double"),
         Decimal::String => Schema::of("string"),
     }

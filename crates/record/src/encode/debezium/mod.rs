@@ -1,4 +1,4 @@
-//! Debezium's events (formats/debezium.md): in JSON, and in Avro ([`avro`]).
+//! Debezium's events (formats/debezium.md): in JSON, in Avro ([`avro`]) and in Protobuf ([`protobuf`]).
 //!
 //! [`columns`] and [`template`] are prepared once per table version and [`stamp`] once per transaction;
 //! [`envelope`] fills them row by row. [`kind`] decides how a type is rendered, [`fields`] and [`schema`]
@@ -14,6 +14,7 @@ mod hstore;
 mod interval;
 mod kind;
 mod numeric;
+pub(crate) mod protobuf;
 mod schema;
 mod stamp;
 mod template;

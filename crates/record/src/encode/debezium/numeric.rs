@@ -222,7 +222,7 @@ pub(super) fn money(
     let amount = &mut work.inner;
     money_amount(text, amount)?;
     match mode {
-        Decimal::Precise => fixed(amount, 2, Fidelity::Strict, out),
+        Decimal::Precise | Decimal::Bytes => fixed(amount, 2, Fidelity::Strict, out),
         Decimal::Double => {
             let value = parse_float(amount)?;
             out.extend_from_slice(ryu::Buffer::new().format_finite(value).as_bytes());

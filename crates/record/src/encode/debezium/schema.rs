@@ -11,6 +11,8 @@ pub(crate) struct Schema {
     name: Option<&'static str>,
     doc: Option<&'static str>,
     parameters: Vec<(&'static str, String)>,
+    /// Of an array: type and name of its items.
+    item: Option<(&'static str, Option<&'static str>)>,
 }
 
 /// What a field adds to its schema.
@@ -45,7 +47,18 @@ impl Schema {
     pub(crate) fn array(item: &Self) -> Self {
         let mut inner = b",\"items\":".to_vec();
         item.write(FieldOf { optional: true, ..FieldOf::default() }, &mut inner);
-        Self { inner: lossless(inner), ..Self::of("array") }
+        let item = Some((item.type_, item.name));
+        Self { inner: lossless(inner), item, ..Self::of("array") }
+    }
+
+    /// Connect's type: of an array, that of its items.
+    pub(super) fn primitive(&self) -> &'static str {
+        self.item.map_or(self.type_, |(type_, _)| type_)
+    }
+
+    /// Name of the schema: of an array without one, that of its items.
+    pub(super) fn semantic(&self) -> Option<&'static str> {
+        self.name.or(self.item.and_then(|(_, name)| name))
     }
 
     pub(crate) fn string_map() -> Self {

@@ -1,7 +1,8 @@
-//! What Debezium says of an event, in JSON and in Avro.
+//! What Debezium says of an event, in all of its formats.
 
 use crate::encode::event::{Action, Event};
 use crate::row::Row;
+use wal::Transaction;
 
 /// The member `op`.
 pub(super) fn op(action: Action) -> &'static str {
@@ -27,4 +28,17 @@ pub(super) fn other_key_header(action: Action) -> &'static str {
 /// The member `before`: an update has the whole old row, or none.
 pub(super) fn before<'a>(event: &Event<'a>) -> Option<Row<'a>> {
     event.before.filter(|row| event.action == Action::Delete || !row.is_key())
+}
+
+/// Writes the text of the source's `sequence` up to the event's LSN, in place of what `out` held.
+pub(super) fn sequence(transaction: &Transaction, out: &mut Vec<u8>) {
+    out.clear();
+    match transaction.previous_commit_lsn {
+        Some(previous) => {
+            out.extend_from_slice(b"[\"");
+            out.extend_from_slice(itoa::Buffer::new().format(previous.0).as_bytes());
+            out.extend_from_slice(b"\",\"");
+        }
+        None => out.extend_from_slice(b"[null,\""),
+    }
 }

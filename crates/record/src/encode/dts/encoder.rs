@@ -49,7 +49,7 @@ impl Render for Encoder {
         let (change, out) = (event.change, &mut out.value);
         // The layout's version.
         avro::long(0, out);
-        avro::long(stamp.id(change.ordinal, event.ends_change), out);
+        avro::long(stamp.serial.of_event(event), out);
         out.extend_from_slice(&stamp.seconds);
         position(change.lsn, out);
         position(stamp.resume(change.lsn), out);

@@ -2,12 +2,8 @@
 
 use crate::encode::avro;
 use crate::encode::event::commit_us;
+use crate::encode::serial::Serial;
 use wal::{Lsn, Transaction};
-
-/// WAL records begin at multiples of so many bytes (`MAXALIGN`, xlogrecord.h).
-const ALIGNMENT_BITS: u32 = 3;
-/// So many bits of an id count the records of one transaction.
-const ORDINAL_BITS: u32 = 17;
 
 /// Prepared when the first change of a transaction comes.
 #[derive(Debug, Default)]
@@ -18,9 +14,9 @@ pub(super) struct Stamp {
     pub(super) txid: Vec<u8>,
     /// `bornTimestamp`.
     pub(super) born: Vec<u8>,
+    /// `id`.
+    pub(super) serial: Serial,
     resume: Option<Lsn>,
-    is_snapshot: bool,
-    base: i64,
 }
 
 impl Stamp {
@@ -38,20 +34,7 @@ impl Stamp {
             xid => avro::string(itoa::Buffer::new().format(xid), txid),
         }
         self.resume = transaction.previous_commit_lsn;
-        self.is_snapshot = transaction.xid == 0;
-        let place = transaction.commit_lsn.0 >> ALIGNMENT_BITS << ORDINAL_BITS;
-        self.base = place.cast_signed();
-    }
-
-    /// `id`: grows with the stream, and is the same whenever the stream is read again. Rows of the
-    /// snapshot count from 1. Up to 512 TiB of WAL two changes have different ids, unless they are of
-    /// a transaction of more than 327,680 changes and of one that commits just behind it.
-    pub(super) fn id(&self, ordinal: u64, ends_change: bool) -> i64 {
-        if self.is_snapshot {
-            return ordinal.cast_signed().saturating_add(1);
-        }
-        let within = ordinal.cast_signed().saturating_mul(2);
-        self.base.saturating_add(within).saturating_add(i64::from(ends_change))
+        self.serial = Serial::of(transaction);
     }
 
     /// `safeSourcePosition`: the end of the transaction before; where that is not known, as right
@@ -97,33 +80,5 @@ mod tests {
             assert_eq!(std::str::from_utf8(&out[1..]), Ok(lsn.to_string().as_str()));
             assert_eq!(usize::from(out[0]), 2 * (out.len() - 1));
         }
-    }
-
-    fn stamp(xid: u32, commit_lsn: u64) -> Stamp {
-        let mut stamp = Stamp::default();
-        stamp.prepare(&Transaction {
-            xid,
-            commit_lsn: Lsn(commit_lsn),
-            previous_commit_lsn: None,
-            commit_time: 0,
-            changes_count: None,
-        });
-        stamp
-    }
-
-    #[test]
-    fn ids_grow_with_the_stream() {
-        let ids = [
-            stamp(0, 4096).id(0, false),
-            stamp(0, 4096).id(9_000_000, false),
-            stamp(7, 1 << 24).id(0, false),
-            stamp(7, 1 << 24).id(0, true),
-            stamp(7, 1 << 24).id(1, false),
-            // The shortest commit record is longer than 32 bytes.
-            stamp(7, 1 << 24).id(327_679, true),
-            stamp(8, (1 << 24) + 40).id(0, false),
-            stamp(9, (1 << 49) - 8).id(0, false),
-        ];
-        assert!(ids.is_sorted_by(|a, b| a < b), "{ids:?}");
     }
 }

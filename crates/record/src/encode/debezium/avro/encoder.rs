@@ -72,15 +72,7 @@ impl Render for Encoder {
         // Transaction 0: rows of a snapshot.
         avro::string(if transaction.xid == 0 { "true" } else { "false" }, head);
         head.extend_from_slice(database);
-        sequence.clear();
-        match transaction.previous_commit_lsn {
-            Some(previous) => {
-                sequence.extend_from_slice(b"[\"");
-                sequence.extend_from_slice(itoa::Buffer::new().format(previous.0).as_bytes());
-                sequence.extend_from_slice(b"\",\"");
-            }
-            None => sequence.extend_from_slice(b"[null,\""),
-        }
+        words::sequence(transaction, sequence);
         times.clear();
         optional_long(us, times);
         optional_long(us.saturating_mul(1000), times);

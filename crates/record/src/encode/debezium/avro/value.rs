@@ -159,7 +159,9 @@ fn money(text: &[u8], mode: Decimal, work: &mut Work, out: &mut Vec<u8>) -> Resu
     let amount = &mut work.inner;
     numeric::money_amount(text, amount)?;
     match mode {
-        Decimal::Precise => numeric::fixed_bytes(amount, 2, |bytes| avro::bytes(bytes, out))?,
+        Decimal::Precise | Decimal::Bytes => {
+            numeric::fixed_bytes(amount, 2, |bytes| avro::bytes(bytes, out))?;
+        }
         Decimal::Double => avro::double(number::parse_float(amount)?, out),
         Decimal::String => avro::bytes(amount, out),
     }
