@@ -68,6 +68,7 @@ impl Task {
         self.check_source(&mut found);
         self.check_sink(&mut found);
         self.check_retry(&mut found);
+        self.check_masks(&mut found);
         if !self.sync.snapshot && !self.sync.incremental {
             found.push(problem("sync", "nothing to do: switch on `snapshot` or `incremental`"));
         }
@@ -107,6 +108,40 @@ impl Task {
         if source.tls.cert.is_some() != source.tls.key.is_some() {
             found.push(problem("source.tls", "`cert` and `key` go together"));
         }
+        if crate::SqlAscii::parse(&source.sql_ascii).is_none() {
+            let known = crate::encoding::ENCODINGS.join(", ");
+            let text = format!("must be fail, base64, replace, or one of {known}");
+            found.push(problem("source.sql_ascii", text));
+        }
+    }
+
+    /// A mask without its key would be none.
+    fn check_masks(&self, found: &mut Vec<Problem>) {
+        if self.has_masks() && self.mask_key.is_none() {
+            let text = "is required by `columns.mask`, e.g. ${file:mask.key}";
+            found.push(problem("mask_key", text));
+        }
+        if self.has_masks() && self.source.wire == Wire::Binary {
+            let text = "masks are of the values' texts; leave it out, or `columns.mask`";
+            found.push(problem("source.wire", text));
+        }
+    }
+
+    /// Whether any column is masked.
+    #[must_use]
+    pub fn has_masks(&self) -> bool {
+        let masks = |object: &Object| object.columns.as_ref().is_some_and(|it| !it.mask.is_empty());
+        self.objects.iter().any(masks)
+    }
+
+    /// Whether anything may go to the dead-letter topic.
+    #[must_use]
+    pub fn has_dead_letters(&self) -> bool {
+        let sink = &self.sink;
+        let registry = sink.registry.as_ref().map(|it| it.on_incompatible);
+        sink.oversize == Oversize::DeadLetter
+            || sink.unrepresentable == Unrepresentable::DeadLetter
+            || registry == Some(OnIncompatible::DeadLetter)
     }
 
     fn check_sink(&self, found: &mut Vec<Problem>) {
@@ -176,18 +211,11 @@ impl Task {
             ("source.ddl", matches!(source.ddl, DdlCapture::Messages | DdlCapture::Tables)),
             ("source.streaming", source.streaming == Switch::On),
             ("source.wire", source.wire == Wire::Binary),
-            ("source.sql_ascii", source.sql_ascii != "fail"),
             ("source.on_divergence", source.on_divergence != OnDivergence::Park),
             ("sink.connection", sink.connection.is_some()),
             ("sink.format", !sink.format.is_written()),
             ("sink.registry", sink.registry.is_some() && !sink.format.needs_registry()),
-            (
-                "sink.registry.on_incompatible",
-                sink.registry.as_ref().is_some_and(|it| it.on_incompatible != OnIncompatible::Park),
-            ),
             ("sink.new_partitions", sink.new_partitions != NewPartitions::Pin),
-            ("sink.oversize", sink.oversize != Oversize::Fail),
-            ("sink.unrepresentable", sink.unrepresentable == Unrepresentable::DeadLetter),
             ("retry.on_expiry", self.retry.on_expiry != OnExpiry::Keep),
             ("throttle", self.throttle != crate::Throttles::default()),
             ("alerts", self.alerts.is_some()),
@@ -198,9 +226,12 @@ impl Task {
         let mut found: Vec<Problem> =
             settings.into_iter().map(|(path, _)| problem(path, not_yet)).collect();
         for (index, object) in self.objects.iter().enumerate() {
+            let columns = object.columns.as_ref();
             let keys = [
                 ("where", object.condition.as_ref().is_some_and(|text| !text.is_empty())),
-                ("columns", object.columns.is_some()),
+                ("columns.exclude", columns.is_some_and(|it| !it.exclude.is_empty())),
+                ("columns.rename", columns.is_some_and(|it| !it.rename.is_empty())),
+                ("columns.add", columns.is_some_and(|it| !it.add.is_empty())),
                 ("transform", object.transform.as_ref().is_some_and(|text| !text.is_empty())),
                 ("name_case", object.name_case != NameCase::Source),
             ];

@@ -3,8 +3,10 @@
 //! * [`selection`]: which tables; [`naming`]: which topic.
 //! * [`plan`]: everything that is decided once per table version.
 //! * [`route`]: a change → its pieces: lane, partition, part. [`partition`] and [`lane`] are the hashes.
+//! * [`rewrite`]: values that leave the source as something else; [`chunk`]: records in parts.
 //! * [`encode`]: a piece → [`Record`]s; [`schema`]: what they are framed with.
 
+pub mod chunk;
 pub mod encode;
 mod identifier;
 mod json;
@@ -13,6 +15,7 @@ pub mod naming;
 pub mod partition;
 pub mod plan;
 pub mod record;
+pub mod rewrite;
 pub mod route;
 mod row;
 pub mod schema;

@@ -3,13 +3,15 @@
 use crate::encode::debezium::{Columns, adjust};
 use crate::encode::{Codec, Template};
 use crate::naming::{Names, NamingError, TopicPattern};
+use crate::rewrite::{MaskKey, Rewrite, Texts};
 use crate::schema::Schemas;
 use crate::{lane, partition};
-use config::{FormatOptions, Hash, NameAdjustment, Partitioning, Subject, Unrepresentable};
+use config::{FormatOptions, Hash, NameAdjustment, Partitioning, SqlAscii, Subject, Unrepresentable};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use wal::Table;
 use wal::table::ReplicaIdentity;
+use wal::types::{Type, oid};
 
 /// The parts of a task's settings that rows depend on.
 #[derive(Clone, Debug)]
@@ -27,9 +29,13 @@ pub struct TaskPlan {
     /// Of the database, e.g. `16.3`; empty: not known.
     pub(crate) server_version: Box<str>,
     topic: TopicPattern,
+    /// The dead-letter topic; `None`: nothing goes there.
+    letters: Option<Box<str>>,
     partitioning: Partitioning,
     hash: Hash,
     objects: Vec<ObjectPlan>,
+    sql_ascii: SqlAscii,
+    mask_key: Option<MaskKey>,
 }
 
 #[derive(Clone, Debug)]
@@ -37,6 +43,8 @@ struct ObjectPlan {
     topic: Option<TopicPattern>,
     partition_key: Vec<Box<str>>,
     operations: Operations,
+    /// Columns that are masked.
+    mask: Vec<Box<str>>,
 }
 
 /// Which operations an object asks for.
@@ -83,6 +91,13 @@ pub enum PlanError {
         other: Box<str>,
         name: Box<str>,
     },
+    #[error(
+        "{schema}.{table} has no column `{column}`, which objects[{object}].columns.mask names; \
+         correct the name, or give the table an object of its own without the mask"
+    )]
+    MaskMissing { schema: Box<str>, table: Box<str>, column: Box<str>, object: usize },
+    #[error("columns are masked, and the key of the masks is not at hand; set `mask_key`")]
+    MaskKeyMissing,
     #[error("topic `{topic}` has {partitions} partitions; it needs at least one")]
     Partitions { topic: Box<str>, partitions: i32 },
     #[error("a task has 1 to 64 lanes, not {lanes}")]
@@ -104,6 +119,8 @@ pub struct TablePlan {
     pub(crate) operations: Operations,
     /// A changed key is a deletion and a creation also where both have one partition.
     pub(crate) splits_key_changes: bool,
+    /// `None`: rows are written as they came.
+    pub(crate) rewrite: Option<Rewrite>,
     /// What is hashed, and Debezium's rows.
     pub(crate) columns: Columns,
     pub(crate) template: Template,
@@ -138,6 +155,9 @@ impl TaskPlan {
             subject: sink.registry.as_ref().map(|registry| registry.subject).unwrap_or_default(),
             server_version: "".into(),
             topic: TopicPattern::parse(&sink.topic)?,
+            letters: letters(task, database)?,
+            sql_ascii: SqlAscii::parse(&task.source.sql_ascii).unwrap_or_default(),
+            mask_key: None,
             partitioning: sink.partitioning,
             hash: sink.hash,
             objects,
@@ -153,6 +173,23 @@ impl TaskPlan {
             _ => format!("{}.{}", version / 10_000, version % 10_000).into(),
         };
         Self { server_version, ..self }
+    }
+
+    /// The same for whoever routes rows, and so rewrites them: with the key of the masks.
+    ///
+    /// # Errors
+    /// [`PlanError::MaskKeyMissing`], where columns are masked.
+    pub fn with_mask_key(self, mask_key: Option<MaskKey>) -> Result<Self, PlanError> {
+        if mask_key.is_none() && self.objects.iter().any(|object| !object.mask.is_empty()) {
+            return Err(PlanError::MaskKeyMissing);
+        }
+        Ok(Self { mask_key, ..self })
+    }
+
+    /// The dead-letter topic; `None`: nothing goes there.
+    #[must_use]
+    pub fn letters(&self) -> Option<&str> {
+        self.letters.as_deref()
     }
 
     /// The topic of a table that `object` selects.
@@ -191,6 +228,12 @@ impl TaskPlan {
         })
     }
 
+    fn rewrite(&self, masked: Box<[bool]>) -> Option<Rewrite> {
+        let (key, texts) = (self.mask_key.clone(), Texts::of(self.sql_ascii));
+        let is_used = masked.contains(&true) || self.sql_ascii != SqlAscii::Fail;
+        is_used.then_some(Rewrite { masked, key, texts })
+    }
+
     fn chosen(&self, table: &Table, object: usize) -> Result<Box<[usize]>, PlanError> {
         let ObjectPlan { partition_key, operations, .. } = &self.objects[object];
         let needs_identity = (operations.update || operations.delete)
@@ -225,6 +268,12 @@ impl ObjectPlan {
                 delete: chosen(config::Operation::Delete),
                 truncate: chosen(config::Operation::Truncate),
             },
+            mask: object
+                .columns
+                .iter()
+                .flat_map(|it| it.mask.keys())
+                .map(|name| name.as_str().into())
+                .collect(),
         })
     }
 }
@@ -242,6 +291,7 @@ impl TablePlan {
         lanes: u8,
     ) -> Result<Self, PlanError> {
         let topic = task.topic(object, &table.schema, &table.name)?;
+        let (table, masked) = masked(table, &task.objects[object].mask, object)?;
         if partitions < 1 {
             return Err(PlanError::Partitions { topic, partitions });
         }
@@ -263,6 +313,7 @@ impl TablePlan {
             policy,
             operations,
             splits_key_changes: task.codec.is_debezium(),
+            rewrite: task.rewrite(masked),
             columns: Columns::new(&table, task),
             template,
             key: key.into(),
@@ -314,6 +365,41 @@ impl TablePlan {
             .copied()
             .unwrap_or(0)
     }
+}
+
+/// The dead-letter topic of a task that uses one.
+fn letters(task: &config::Task, database: &str) -> Result<Option<Box<str>>, NamingError> {
+    if !task.has_dead_letters() {
+        return Ok(None);
+    }
+    let pattern = TopicPattern::parse(&task.sink.dead_letter_topic)?;
+    pattern.topic(Names { task: &task.task, database, schema: "", table: "" }).map(Some)
+}
+
+/// The table as its readers see it: what is masked is a text, whatever it was, and has no default. And
+/// which columns these are.
+fn masked(
+    table: Arc<Table>,
+    mask: &[Box<str>],
+    object: usize,
+) -> Result<(Arc<Table>, Box<[bool]>), PlanError> {
+    let mut is_masked = vec![false; table.columns.len()];
+    if mask.is_empty() {
+        return Ok((table, is_masked.into()));
+    }
+    let mut seen = Table::clone(&table);
+    for name in mask {
+        let Some(index) = table.columns.iter().position(|column| column.name == *name) else {
+            let (schema, table) = (table.schema.clone(), table.name.clone());
+            return Err(PlanError::MaskMissing { schema, table, column: name.clone(), object });
+        };
+        is_masked[index] = true;
+        let column = &mut seen.columns[index];
+        column.type_ = Arc::new(Type::builtin(oid::TEXT, "text"));
+        column.type_modifier = -1;
+        column.default = None;
+    }
+    Ok((Arc::new(seen), is_masked.into()))
 }
 
 /// No two columns may have one name: a reader would see one of their values only.

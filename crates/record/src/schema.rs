@@ -33,6 +33,7 @@ pub struct Schemas {
     pub key: Option<Schema>,
     pub value: Schema,
     ids: OnceLock<Ids>,
+    refused: OnceLock<Box<str>>,
 }
 
 /// Text of a schema, and the full name of what it describes.
@@ -53,13 +54,24 @@ impl Schemas {
             text: text.into(),
         };
         let key = key.map(|key| schema(key, "key"));
-        Self { key, value: schema(value, "value"), ids: OnceLock::new() }
+        Self { key, value: schema(value, "value"), ids: OnceLock::new(), refused: OnceLock::new() }
     }
 
     /// Ids that the registry gave; `None`: it was not asked yet.
     #[must_use]
     pub fn ids(&self) -> Option<Ids> {
         self.ids.get().copied()
+    }
+
+    /// Why the registry did not take them, where it was asked and rows go elsewhere.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&str> {
+        self.refused.get().map(|cause| &**cause)
+    }
+
+    /// The registry has refused the schemas, and rows of this table version go elsewhere.
+    pub fn refused(&self, cause: &str) {
+        self.refused.get_or_init(|| cause.into());
     }
 
     /// The registry has taken the schemas. A registry gives one schema one id, so what a second lane

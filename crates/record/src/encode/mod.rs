@@ -18,6 +18,7 @@ mod dts;
 mod error;
 mod event;
 mod headers;
+mod letter;
 mod maxwell;
 mod number;
 mod plain;
@@ -25,6 +26,7 @@ mod shareplex;
 
 pub(crate) use codec::{Codec, Template};
 pub use error::EncodeError;
+pub use letter::{Cause, Letter};
 pub(crate) use error::{RowError, ValueError};
 
 use crate::Record;
@@ -32,6 +34,8 @@ use crate::plan::{TablePlan, TaskPlan};
 use crate::route::Piece;
 use crate::schema::{Ids, Schemas};
 use codec::FormatEncoder;
+use crate::row::Row;
+use debezium::Work;
 use event::Event;
 use headers::Marks;
 use wal::{ChangeBatch, Transaction};
@@ -57,6 +61,17 @@ pub(crate) trait Render {
     ) -> Result<(), RowError>;
 }
 
+/// A buffer that a giant has grown is not kept for the rows after it.
+const BUFFER_BYTES_MAX: usize = 4 << 20;
+
+/// Empties a buffer.
+fn emptied(buffer: &mut Vec<u8>) {
+    if BUFFER_BYTES_MAX < buffer.capacity() {
+        *buffer = Vec::new();
+    }
+    buffer.clear();
+}
+
 /// Key, value and header of a record, in buffers that are used again and again.
 #[derive(Debug, Default)]
 pub(crate) struct Rendered {
@@ -71,11 +86,18 @@ pub(crate) struct Rendered {
 
 impl Rendered {
     fn clear(&mut self) {
-        self.value.clear();
-        self.key.clear();
+        emptied(&mut self.value);
+        emptied(&mut self.key);
         self.keyed = false;
         self.header_name = None;
-        self.header.clear();
+        emptied(&mut self.header);
+    }
+
+    /// Gives back what a giant has taken.
+    fn clear_giant(&mut self) {
+        if BUFFER_BYTES_MAX < self.value.capacity() {
+            self.clear();
+        }
     }
 
     /// Begins key, value and header with the ids of their schemas.
@@ -96,6 +118,7 @@ pub struct Encoder {
     transaction: Option<Transaction>,
     now_us: Option<i64>,
     rendered: Rendered,
+    work: Work,
     format: FormatEncoder,
 }
 
@@ -109,6 +132,7 @@ impl Encoder {
             transaction: None,
             now_us: None,
             rendered: Rendered::default(),
+            work: Work::default(),
             format: FormatEncoder::new(task),
         }
     }
@@ -129,11 +153,7 @@ impl Encoder {
     ) -> Result<(), EncodeError<E>> {
         let event = Event::of(plan, batch, piece, self.tombstones)
             .ok_or(EncodeError::NoSuchChange { change: piece.change })?;
-        if self.transaction.as_ref() != Some(event.transaction) {
-            self.transaction = Some(*event.transaction);
-            self.marks.begin(event.transaction);
-            self.format.begin(event.transaction);
-        }
+        self.begin(event.transaction);
         if self.now_us != Some(now_us) {
             self.now_us = Some(now_us);
             self.format.tick(now_us);
@@ -167,6 +187,68 @@ impl Encoder {
             let headers = &headers[..count];
             sink(Record { value, headers, ..record }).map_err(EncodeError::Sink)?;
         }
+        self.rendered.clear_giant();
         Ok(())
     }
+
+    /// Hands a dead letter to `sink` in place of the records of a piece: its row as it came, whatever the
+    /// format. Its headers are there also where the task wants none.
+    ///
+    /// # Errors
+    /// When the batch does not have the change, or `sink` refuses the record.
+    pub fn letter<E>(
+        &mut self,
+        plan: &TablePlan,
+        batch: &ChangeBatch,
+        piece: &Piece,
+        letter: &Letter<'_>,
+        sink: &mut dyn FnMut(Record<'_>) -> Result<(), E>,
+    ) -> Result<(), EncodeError<E>> {
+        let event = Event::of(plan, batch, piece, self.tombstones)
+            .ok_or(EncodeError::NoSuchChange { change: piece.change })?;
+        self.begin(event.transaction);
+        self.rendered.clear();
+        self.marks.number(event.change.ordinal, event.part);
+        let table = plan.table();
+        let name = format!("{}.{}", table.schema, table.name);
+        let mut headers = self.marks.all(&event, batch).to_vec();
+        let mark = headers.last().copied().unwrap_or_default();
+        let mark_name = mark.0.rsplit('.').next().unwrap_or_default();
+        let mark = (mark_name, std::str::from_utf8(mark.1).unwrap_or_default());
+        letter::write(plan, &event, piece, letter, mark, &mut self.rendered.value);
+        let key = event.key.filter(|_| !plan.key().is_empty());
+        if let Some(row) = key {
+            write_key(plan, &row, &mut self.work, &mut self.rendered.key);
+        }
+        headers.extend([
+            ("distributary.dead-letter", letter.cause.word().as_bytes()),
+            ("distributary.topic", plan.topic().as_bytes()),
+            ("distributary.table", name.as_bytes()),
+        ]);
+        let record = Record {
+            topic: letter.topic,
+            partition: letter.partition,
+            key: key.map(|_| self.rendered.key.as_slice()),
+            value: Some(&self.rendered.value),
+            headers: &headers,
+            timestamp_ms: event::commit_us(event.transaction).div_euclid(1000),
+        };
+        sink(record).map_err(EncodeError::Sink)?;
+        self.rendered.clear_giant();
+        Ok(())
+    }
+
+    /// What follows belongs to this transaction.
+    fn begin(&mut self, transaction: &Transaction) {
+        if self.transaction.as_ref() != Some(transaction) {
+            self.transaction = Some(*transaction);
+            self.marks.begin(transaction);
+            self.format.begin(transaction);
+        }
+    }
+}
+
+/// The key as what is hashed for the partition: JSON without a schema.
+fn write_key(plan: &TablePlan, row: &Row<'_>, work: &mut Work, out: &mut Vec<u8>) {
+    plan.columns.hashed(plan.key(), row, work, out);
 }
