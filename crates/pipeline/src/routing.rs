@@ -67,6 +67,7 @@ impl Routing {
         let plan =
             |table: &Arc<Table>| self.plans.get(&(table.oid, table.version)).cloned().flatten();
         let plans: Arc<[_]> = batch.tables.iter().map(plan).collect();
+        record::rewrite::rewrite(&mut batch, &plans);
         self.split(&batch, &plans);
         let ends_transaction = batch.ends_transaction;
         let confirmable = batch.idle_until.max(batch.committed_end_lsn);

@@ -63,7 +63,10 @@ mod tests {
         let mut parts = Vec::new();
         let sent = cut(record, bytes_max, &mut |part| {
             assert!(part.bytes() <= bytes_max, "{} bytes", part.bytes());
-            assert_eq!((part.partition, part.key, part.headers[0]), (3, record.key, record.headers[0]));
+            assert_eq!(
+                (part.partition, part.key, part.headers[0]),
+                (3, record.key, record.headers[0])
+            );
             let label = part.headers.iter().find(|(name, _)| *name == HEADER);
             let label = label.map(|(_, label)| String::from_utf8_lossy(label).into_owned());
             parts.push((part.value.expect("a value").to_vec(), label));

@@ -6,7 +6,9 @@ use crate::naming::{Names, NamingError, TopicPattern};
 use crate::rewrite::{MaskKey, Rewrite, Texts};
 use crate::schema::Schemas;
 use crate::{lane, partition};
-use config::{FormatOptions, Hash, NameAdjustment, Partitioning, SqlAscii, Subject, Unrepresentable};
+use config::{
+    FormatOptions, Hash, NameAdjustment, Partitioning, SqlAscii, Subject, Unrepresentable,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use wal::Table;

@@ -26,7 +26,8 @@ impl Record<'_> {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let length = |part: Option<&[u8]>| part.map_or(0, <[u8]>::len) as u64;
-        let header = |(name, value): &(&str, &[u8])| (name.len() + value.len()) as u64 + HEADER_BYTES;
+        let header =
+            |(name, value): &(&str, &[u8])| (name.len() + value.len()) as u64 + HEADER_BYTES;
         let headers: u64 = self.headers.iter().map(header).sum();
         FRAME_BYTES + length(self.key) + length(self.value) + headers
     }

@@ -247,10 +247,7 @@ mod tests {
     fn a_mask_is_hmac_sha_256() {
         // By another library (Python, `hmac`).
         let key = MaskKey::new(b"0123456789abcdef").expect("long enough");
-        assert_eq!(
-            std::str::from_utf8(&key.mask(b"what do ya want for nothing?")),
-            Ok(EXPECTED)
-        );
+        assert_eq!(std::str::from_utf8(&key.mask(b"what do ya want for nothing?")), Ok(EXPECTED));
         assert_eq!(format!("{key:?}"), "MaskKey(***)");
     }
 

@@ -36,7 +36,10 @@ const NOTES: &[(&str, &str)] = &[
     ("sink.partitions", "topics that exist keep the partitions they have"),
     ("sink.replication_factor", "topics that exist keep the copies they have"),
     ("sink.topic_config", "topics that exist keep their settings"),
-    ("mask_key", "under another key the same values become other masks, and rows with masked keys move"),
+    (
+        "mask_key",
+        "under another key the same values become other masks, and rows with masked keys move",
+    ),
     ("objects", "records may go to other topics or partitions from one position of the stream on"),
 ];
 

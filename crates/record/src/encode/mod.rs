@@ -26,15 +26,15 @@ mod shareplex;
 
 pub(crate) use codec::{Codec, Template};
 pub use error::EncodeError;
-pub use letter::{Cause, Letter};
 pub(crate) use error::{RowError, ValueError};
+pub use letter::{Cause, Letter};
 
 use crate::Record;
 use crate::plan::{TablePlan, TaskPlan};
 use crate::route::Piece;
+use crate::row::Row;
 use crate::schema::{Ids, Schemas};
 use codec::FormatEncoder;
-use crate::row::Row;
 use debezium::Work;
 use event::Event;
 use headers::Marks;
