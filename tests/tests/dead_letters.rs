@@ -10,6 +10,7 @@ use std::time::Duration;
 use tests::reader::{Record, Topics};
 use tests::scene::{CATCH_UP_MAX, Scene};
 use tests::seed::{full, say, seed};
+use tests::servers::Server;
 use tests::sql::Sql;
 use tests::task::Spec;
 use tests::topics;
@@ -194,7 +195,8 @@ fn every_change_is_in_its_topic_or_set_aside_once_through_kills() {
     (0..20).for_each(|_| writer.write());
     // What the snapshot shows is all that is told of what was before it.
     let rows = writer.rows.iter();
-    writer.made = rows.map(|(&id, &(version, kind))| (('c', id, version), cause(&[kind]))).collect();
+    writer.made =
+        rows.map(|(&id, &(version, kind))| (('c', id, version), cause(&[kind]))).collect();
     let spec = spec(&scene);
     for round in 0..if full() { 25 } else { 5 } {
         let mut run = scene.run(&spec, &[]);
@@ -237,12 +239,92 @@ fn without_a_policy_the_task_parks_and_names_it() {
     for word in ["column `at`", "sink.unrepresentable", "dead-letter"] {
         assert!(ended.stderr.contains(word), "`{word}` is not said:\n{}", ended.stderr);
     }
-    // The same task goes on once the spec says how.
+    // The same task goes on once the spec says how: before the stream, and in it.
     scene.catch_up(&scene.spec().sink("unrepresentable: dead-letter"));
     let letters = Topics::read(&scene.kafka, &letters_topic(&scene));
     let letter = letters.records[0].json();
-    assert_eq!((&letter["cause"], &letter["after"]["at"]), (&"unrepresentable".into(), &NEVER.into()));
+    assert_eq!(
+        (&letter["cause"], &letter["after"]["at"]),
+        (&"unrepresentable".into(), &NEVER.into())
+    );
     assert_eq!(letters.records[0].key_json(), serde_json::json!({"id": 1}));
+}
+
+#[test]
+fn a_parked_stream_goes_on_once_the_spec_says_how() {
+    let scene = Scene::new("freed", "postgres-15");
+    let mut sql = scene.sql();
+    sql.run("CREATE TABLE one (id int PRIMARY KEY, at timestamp, body text)");
+    let plain =
+        || scene.spec().sink("properties: {message.max.bytes: \"20000\", batch.size: \"15000\"}");
+    scene.catch_up(&plain());
+    sql.run(&format!("INSERT INTO one VALUES (1, '{NEVER}'), (2, '2024-01-01')"));
+    sql.run("INSERT INTO one VALUES (3, '2024-01-01', repeat('b', 30000))");
+    let parked = |spec: &Spec, word: &str| {
+        let ended = scene.run(spec, &["--until-caught-up"]).wait(CATCH_UP_MAX);
+        ended.expect(1);
+        assert!(ended.stderr.contains(word), "`{word}` is not said:\n{}", ended.stderr);
+    };
+    parked(&plain(), "task parked");
+    parked(&plain().sink("unrepresentable: dead-letter"), "set `sink.oversize`");
+    let spec = plain().sink("unrepresentable: dead-letter").sink("oversize: dead-letter");
+    scene.catch_up(&spec);
+    let told: BTreeMap<_, _> = scene
+        .topics()
+        .records
+        .iter()
+        .filter(|record| record.header("distributary.chunk").is_none())
+        .map(|record| {
+            (number(&record.json()["after"]["id"]), record.header("distributary.dead-letter"))
+        })
+        .collect();
+    // The dead letter of the large row is itself in parts.
+    assert_eq!(told, BTreeMap::from([(1, Some("unrepresentable".into())), (2, None)]));
+    let letters = Topics::read(&scene.kafka, &letters_topic(&scene));
+    let parts = letters.records.iter().filter_map(|it| it.header("distributary.chunk"));
+    let mut parts: Vec<_> = parts.collect();
+    parts.sort();
+    assert_eq!(parts, ["1/2", "2/2"]);
+}
+
+#[test]
+fn rows_of_a_refused_schema_are_set_aside_and_the_next_version_is_written() {
+    const PATH: &str = "/apis/ccompat/v7";
+    let (scene, registry) = (Scene::new("schemas", "postgres-15"), Server::start("registry"));
+    let mut sql = scene.sql();
+    sql.run("CREATE TABLE one (id int PRIMARY KEY, raw int); INSERT INTO one VALUES (1, 1)");
+    let (address, subject) = (&registry.address, format!("{}.public.one-value", scene.name));
+    let url = format!("http://{address}{PATH}");
+    let spec = scene
+        .spec()
+        .sink("format: debezium-avro")
+        .sink(&format!("registry: {{url: \"{url}\", on_incompatible: dead-letter}}"));
+    scene.catch_up(&spec);
+    let set = std::process::Command::new("curl")
+        .args(["-fsS", "-X", "PUT", "-H", "Content-Type: application/json"])
+        .args(["-d", r#"{"compatibility": "BACKWARD"}"#, &format!("{url}/config/{subject}")])
+        .output()
+        .expect("curl can be run");
+    assert!(set.status.success(), "{}", String::from_utf8_lossy(&set.stderr));
+    let mut run = scene.run(&spec, &[]);
+    scene.await_streaming(&mut run);
+    sql.run("ALTER TABLE one ALTER COLUMN raw TYPE text USING 'seven'");
+    sql.run("INSERT INTO one VALUES (2, '8'); INSERT INTO one VALUES (3, '9')");
+    run.await_log("set aside in the dead-letter topic", CATCH_UP_MAX);
+    run.kill();
+    sql.run("ALTER TABLE one ALTER COLUMN raw TYPE int USING 5; INSERT INTO one VALUES (4, 10)");
+    scene.catch_up(&spec);
+    let letters = Topics::read(&scene.kafka, &letters_topic(&scene));
+    let cause = |record: &Record| record.header("distributary.dead-letter");
+    let mut ids: Vec<_> = letters
+        .records
+        .iter()
+        .map(|it| (number(&it.json()["after"]["id"]), cause(it).expect("a cause")))
+        .collect();
+    ids.sort();
+    assert_eq!(ids, [(2, "schema-refused".to_owned()), (3, "schema-refused".to_owned())]);
+    let written = Topics::read(&scene.kafka, &format!("{}.public.one", scene.name));
+    assert_eq!(written.records.len(), 2, "rows 1 and 4");
 }
 
 #[test]

@@ -73,9 +73,10 @@ public class ReadLarge {
 fn libraries() -> PathBuf {
     let local = std::env::var_os("DISTRIBUTARY_LOCAL_DIR")
         .map_or_else(|| PathBuf::from("/var/tmp/distributary-local"), PathBuf::from);
-    let kafka = fs::read_dir(local.join("lib")).expect("installed servers").flatten().find(|it| {
-        it.path().is_dir() && it.file_name().to_string_lossy().starts_with("kafka-")
-    });
+    let kafka = fs::read_dir(local.join("lib"))
+        .expect("installed servers")
+        .flatten()
+        .find(|it| it.path().is_dir() && it.file_name().to_string_lossy().starts_with("kafka-"));
     kafka.expect("Kafka is installed").path().join("*")
 }
 
@@ -103,22 +104,14 @@ fn spec(scene: &Scene) -> Spec {
     scene.spec().sink("oversize: chunk").line("lanes: 2")
 }
 
-/// SHA-256 of a query's text.
-fn sha256(scene: &Scene, query: &str) -> String {
-    scene.superuser().value(&format!("SELECT encode(sha256(convert_to(({query}), 'UTF8')), 'hex')"))
-}
-
-/// Canal JSON without members that change: the record of one row, whose value PostgreSQL can write, too.
-fn value(record: &tests::reader::Record) -> Vec<u8> {
-    record.value.clone().expect("a value")
-}
-
 #[test]
 fn the_documented_lines_put_records_together_again() {
     let scene = Scene::new("parts", "postgres-15");
     let mut sql = scene.sql();
     sql.run("CREATE TABLE note (id int PRIMARY KEY, body text)");
-    sql.run("INSERT INTO note SELECT n, repeat(md5(n::text), n * 40000) FROM generate_series(0, 4) n");
+    sql.run(
+        "INSERT INTO note SELECT n, repeat(md5(n::text), n * 40000) FROM generate_series(1, 5) n",
+    );
     let spec = spec(&scene);
     let mut run = scene.run(&spec, &[]);
     scene.await_streaming(&mut run);
@@ -131,7 +124,7 @@ fn the_documented_lines_put_records_together_again() {
     let (mut whole, mut begun) = (Vec::new(), std::collections::BTreeMap::new());
     for record in records.of(&topic) {
         let bytes: &mut Vec<u8> = begun.entry(record.partition).or_default();
-        bytes.extend(value(record));
+        bytes.extend_from_slice(record.value.as_deref().expect("a value"));
         let place = record.header("distributary.chunk").unwrap_or_else(|| "1/1".into());
         let (number, count) = place.split_once('/').expect("a place");
         if number == count {
@@ -148,7 +141,10 @@ fn the_documented_lines_put_records_together_again() {
         let last = event["op"] == "u" || id != 7;
         if last {
             let query = format!("SELECT body FROM note WHERE id = {id}");
-            assert_eq!(body.len().to_string(), sql.value(&format!("SELECT octet_length(({query}))")));
+            assert_eq!(
+                body.len().to_string(),
+                sql.value(&format!("SELECT octet_length(({query}))"))
+            );
             assert_eq!(md5_of(&scene, body), sql.value(&format!("SELECT md5(({query}))")));
         }
         let length = value.len().to_string();
@@ -211,7 +207,8 @@ fn giants(label: &str, policy: &str, text_mb: u64, bytea_mb: u64) {
     };
     let mut found = read(&scene, scene.folder(), &topic);
     found.sort();
-    let lengths: Vec<u64> = found.iter().map(|[_, length, _]| length.parse().expect("a length")).collect();
+    let lengths: Vec<u64> =
+        found.iter().map(|[_, length, _]| length.parse().expect("a length")).collect();
     // The larger of the two in the server's own text: what one row is on its way.
     let row = (text_mb * million).max(2 * bytea_mb * million);
     say(&format!(
@@ -225,7 +222,12 @@ fn giants(label: &str, policy: &str, text_mb: u64, bytea_mb: u64) {
     assert_eq!(found.len(), expected, "each once: {found:?}");
     assert!(text_mb * million < lengths[0], "{lengths:?}");
     assert!(bytea_mb * million < lengths[1], "{lengths:?}");
-    assert!(peak < IDLE_BYTES_MAX + COPIES_MAX * row, "{} MB for {} MB", peak / million, row / million);
+    assert!(
+        peak < IDLE_BYTES_MAX + COPIES_MAX * row,
+        "{} MB for {} MB",
+        peak / million,
+        row / million
+    );
 }
 
 #[test]

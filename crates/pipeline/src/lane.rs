@@ -334,9 +334,12 @@ impl Lane {
     /// What an error of the sink means. A topic whose limit was lowered while the lane wrote is measured anew
     /// by its next life.
     fn refused(&self, error: kafka::Error) -> Failure {
-        let was_measured = self.misfits.are_measured();
+        let is_measured = |topic: &str| {
+            let letters = self.misfits.letters.as_ref().is_some_and(|(name, _)| **name == *topic);
+            letters || self.misfits.oversize != Oversize::Fail
+        };
         match error {
-            error @ kafka::Error::RecordTooLarge { .. } if was_measured => {
+            kafka::Error::RecordTooLarge { ref topic, .. } if is_measured(topic) => {
                 Failure::transient(error.to_string())
             }
             error => Failure::from(error),
