@@ -338,12 +338,12 @@ impl Lane {
             let letters = self.misfits.letters.as_ref().is_some_and(|(name, _)| **name == *topic);
             letters || self.misfits.oversize != Oversize::Fail
         };
-        match error {
-            kafka::Error::RecordTooLarge { ref topic, .. } if is_measured(topic) => {
-                Failure::transient(error.to_string())
-            }
-            error => Failure::from(error),
+        if let kafka::Error::RecordTooLarge { topic, .. } = &error
+            && is_measured(topic)
+        {
+            return Failure::transient(error.to_string());
         }
+        Failure::from(error)
     }
 
     fn end_if_due(&mut self, at: At, around: &mut dyn Surroundings) -> Result<(), Failure> {

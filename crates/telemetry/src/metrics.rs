@@ -232,18 +232,8 @@ mod tests {
     use super::*;
     use expect_test::expect;
 
-    #[test]
-    fn every_metric_has_its_name_its_labels_and_its_value() {
-        let scrape = Scrape::new();
-        scrape.node("w1", "worker", "0.1.0");
-        scrape.ready(true);
-        scrape.leader(Some("c1"), 42);
-        scrape.member("worker", "alive");
-        scrape.member("worker", "alive");
-        scrape.task_state("shop", "parked", ["parked", "failed"].into_iter());
-        scrape.lane("shop", "running");
-        scrape.lane_records("other", 3, 9);
-        let measured = Measured {
+    fn everything_measured() -> Measured {
+        Measured {
             records: 7,
             dead_letters: 1,
             commits: Some(2),
@@ -255,7 +245,21 @@ mod tests {
             retries: 1,
             credit: Some((5, 6)),
             snapshot_rows: Some((3, 4)),
-        };
+        }
+    }
+
+    #[test]
+    fn every_metric_has_its_name_its_labels_and_its_value() {
+        let scrape = Scrape::new();
+        scrape.node("w1", "worker", "0.1.0");
+        scrape.ready(true);
+        scrape.leader(Some("c1"), 42);
+        scrape.member("worker", "alive");
+        scrape.member("worker", "alive");
+        scrape.task_state("shop", "parked", ["parked", "failed"].into_iter());
+        scrape.lane("shop", "running");
+        scrape.lane_records("other", 3, 9);
+        let measured = everything_measured();
         scrape.measured("shop", &measured);
         let text = scrape.text();
         let mut values: Vec<&str> = text.lines().filter(|line| !line.starts_with("# H")).collect();
