@@ -68,7 +68,6 @@ impl Task {
         self.check_source(&mut found);
         self.check_sink(&mut found);
         self.check_retry(&mut found);
-        self.check_masks(&mut found);
         if !self.sync.snapshot && !self.sync.incremental {
             found.push(problem("sync", "nothing to do: switch on `snapshot` or `incremental`"));
         }
@@ -201,7 +200,7 @@ impl Task {
         crate::secret::literals(self.secrets())
     }
 
-    /// Settings that this release reads but cannot carry out yet. Nothing is ignored in silence.
+    /// Settings that this release reads but cannot carry out yet, or not without another one. Nothing is ignored in silence.
     #[must_use]
     pub fn unsupported(&self) -> Vec<Problem> {
         let (source, sink) = (&self.source, &self.sink);
@@ -225,6 +224,7 @@ impl Task {
         let not_yet = "is not carried out by this release; leave it out";
         let mut found: Vec<Problem> =
             settings.into_iter().map(|(path, _)| problem(path, not_yet)).collect();
+        self.check_masks(&mut found);
         for (index, object) in self.objects.iter().enumerate() {
             let columns = object.columns.as_ref();
             let keys = [
