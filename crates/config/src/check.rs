@@ -110,6 +110,40 @@ impl Task {
         if source.tls.cert.is_some() != source.tls.key.is_some() {
             found.push(problem("source.tls", "`cert` and `key` go together"));
         }
+        if crate::SqlAscii::parse(&source.sql_ascii).is_none() {
+            let known = crate::encoding::ENCODINGS.join(", ");
+            let text = format!("must be fail, base64, replace, or one of {known}");
+            found.push(problem("source.sql_ascii", text));
+        }
+    }
+
+    /// A mask without its key would be none.
+    fn check_masks(&self, found: &mut Vec<Problem>) {
+        if self.has_masks() && self.mask_key.is_none() {
+            let text = "is required by `columns.mask`, e.g. ${file:mask.key}";
+            found.push(problem("mask_key", text));
+        }
+        if self.has_masks() && self.source.wire == Wire::Binary {
+            let text = "masks are of the values' texts; leave it out, or `columns.mask`";
+            found.push(problem("source.wire", text));
+        }
+    }
+
+    /// Whether any column is masked.
+    #[must_use]
+    pub fn has_masks(&self) -> bool {
+        let masks = |object: &Object| object.columns.as_ref().is_some_and(|it| !it.mask.is_empty());
+        self.objects.iter().any(masks)
+    }
+
+    /// Whether anything may go to the dead-letter topic.
+    #[must_use]
+    pub fn has_dead_letters(&self) -> bool {
+        let sink = &self.sink;
+        let registry = sink.registry.as_ref().map(|it| it.on_incompatible);
+        sink.oversize == Oversize::DeadLetter
+            || sink.unrepresentable == Unrepresentable::DeadLetter
+            || registry == Some(OnIncompatible::DeadLetter)
     }
 
     fn check_sink(&self, found: &mut Vec<Problem>) {
@@ -169,7 +203,7 @@ impl Task {
         crate::secret::literals(self.secrets())
     }
 
-    /// Settings that this release reads but cannot carry out yet. Nothing is ignored in silence.
+    /// Settings that this release reads but cannot carry out yet, or not without another one. Nothing is ignored in silence.
     #[must_use]
     pub fn unsupported(&self) -> Vec<Problem> {
         let (source, sink) = (&self.source, &self.sink);
@@ -179,30 +213,26 @@ impl Task {
             ("source.ddl", matches!(source.ddl, DdlCapture::Messages | DdlCapture::Tables)),
             ("source.streaming", source.streaming == Switch::On),
             ("source.wire", source.wire == Wire::Binary),
-            ("source.sql_ascii", source.sql_ascii != "fail"),
             ("source.on_divergence", source.on_divergence != OnDivergence::Park),
             ("sink.connection", sink.connection.is_some()),
             ("sink.registry", sink.registry.is_some() && !sink.format.needs_registry()),
-            (
-                "sink.registry.on_incompatible",
-                sink.registry.as_ref().is_some_and(|it| it.on_incompatible != OnIncompatible::Park),
-            ),
             ("sink.new_partitions", sink.new_partitions != NewPartitions::Pin),
-            ("sink.oversize", sink.oversize != Oversize::Fail),
-            ("sink.unrepresentable", sink.unrepresentable == Unrepresentable::DeadLetter),
             ("compat.dts_ddl", self.compat.dts_ddl),
         ];
         settings.retain(|(_, used)| *used);
         let not_yet = "is not carried out by this release; leave it out";
         let mut found: Vec<Problem> =
             settings.into_iter().map(|(path, _)| problem(path, not_yet)).collect();
+        self.check_masks(&mut found);
         for (index, object) in self.objects.iter().enumerate() {
-            let keys = [
-                ("columns.mask", object.columns.as_ref().is_some_and(|it| !it.mask.is_empty())),
-                ("transform", object.transform.as_ref().is_some_and(|text| !text.is_empty())),
-            ];
-            for (key, _) in keys.into_iter().filter(|(_, used)| *used) {
-                found.push(problem(&format!("objects[{index}].{key}"), not_yet));
+            if object.transform.as_ref().is_some_and(|text| !text.is_empty()) {
+                found.push(problem(&format!("objects[{index}].transform"), not_yet));
+            }
+            let is_judged = object.condition.as_ref().is_some_and(|text| !text.is_empty());
+            if is_judged && self.source.sql_ascii != "fail" {
+                // Texts are judged as they are written, and the server judges bytes.
+                let text = "cannot be judged where `source.sql_ascii` rewrites texts; leave out one of them";
+                found.push(problem(&format!("objects[{index}].where"), text));
             }
         }
         found

@@ -73,6 +73,7 @@ impl Task {
         source
             .chain(self.sink.secrets().map(|(path, it)| (format!("sink.{path}"), it)))
             .chain(webhook.map(|it| ("alerts.webhook".to_owned(), it)))
+            .chain(self.mask_key.iter().map(|it| ("mask_key".to_owned(), it)))
     }
 
     /// References to what is not for tasks: files outside of `folder`, other variables.

@@ -144,12 +144,14 @@ word! { Hstore { #[default] Json, Map } }
 word! { NumericScale { #[default] Stripped, Stored } }
 word! { Fidelity { #[default] Lossless, Strict } }
 word! {
-    /// Characters that Avro does not allow in names: kept, `_`, or `_u` with their hexadecimal number.
+    /// Characters that Avro does not allow in names: kept, `_`, `_u` with their hexadecimal number as
+    /// Debezium writes it, or `_xHHHH_`, from which every name can be read back.
     NameAdjustment {
         #[default] None,
         Avro,
         #[serde(alias = "avro_unicode")]
         AvroUnicode,
+        Escape,
     }
 }
 word! { Namespace { #[default] Schema, Database } }

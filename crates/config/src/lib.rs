@@ -5,6 +5,7 @@
 
 mod check;
 pub mod confine;
+pub mod encoding;
 pub mod format;
 pub mod load;
 pub mod node;
@@ -20,6 +21,7 @@ mod text;
 pub mod tokens;
 pub mod units;
 
+pub use encoding::SqlAscii;
 pub use format::*;
 pub use load::LoadError;
 pub use node::{Node, Role};

@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 pub struct Shape {
     pub lanes: Lanes,
     pub partition_names: PartitionNames,
+    /// Of `source`.
+    pub sql_ascii: String,
     pub topic: String,
     pub topic_prefix: Option<String>,
     pub format: Format,
@@ -38,6 +40,7 @@ impl Task {
         Shape {
             lanes: self.lanes,
             partition_names: self.source.partition_names,
+            sql_ascii: self.source.sql_ascii.clone(),
             topic: sink.topic.clone(),
             topic_prefix: sink.topic_prefix.clone(),
             format: sink.format,
@@ -57,6 +60,7 @@ impl Task {
         let shape = shape.clone();
         task.lanes = shape.lanes;
         task.source.partition_names = shape.partition_names;
+        task.source.sql_ascii = shape.sql_ascii;
         task.sink.topic = shape.topic;
         task.sink.topic_prefix = shape.topic_prefix;
         task.sink.format = shape.format;
@@ -77,6 +81,7 @@ impl Shape {
         let pairs = [
             ("lanes", self.lanes == other.lanes),
             ("source.partition_names", self.partition_names == other.partition_names),
+            ("source.sql_ascii", self.sql_ascii == other.sql_ascii),
             ("sink.topic", self.topic == other.topic),
             ("sink.topic_prefix", self.topic_prefix == other.topic_prefix),
             ("sink.format", self.format == other.format),

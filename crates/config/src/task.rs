@@ -42,6 +42,8 @@ pub struct Task {
     pub alerts: Option<Alerts>,
     pub compat: Compat,
     pub placement: Placement,
+    /// Key of the columns under `columns.mask`: a reference such as `${file:mask.key}`, 16 bytes or more.
+    pub mask_key: Option<Secret>,
 }
 
 /// Number of lanes.
@@ -372,8 +374,19 @@ word! { NameCase { #[default] Source, Lower, Upper } }
 pub struct Columns {
     pub exclude: Vec<String>,
     pub rename: BTreeMap<String, String>,
-    pub mask: BTreeMap<String, String>,
+    /// Columns whose values leave the source only as what the mask makes of them.
+    pub mask: BTreeMap<String, Mask>,
     pub add: BTreeMap<String, String>,
+}
+
+word! {
+    /// `hmac-sha256`: HMAC-SHA-256 (RFC 2104) of the value's text under `mask_key`, as 64 hexadecimal
+    /// digits; null stays null.
+    Mask {
+        #[default]
+        #[serde(rename = "hmac-sha256")]
+        HmacSha256,
+    }
 }
 
 /// How the snapshot reads.

@@ -30,6 +30,11 @@ pub enum Error {
         "topic `{topic}` does not exist; create it, or allow `sync.schema` to create topics; if it was deleted after the task had written to it, run with --reseed"
     )]
     TopicMissing { topic: String },
+    /// A topic of ours that we may not change.
+    #[error(
+        "topic `{topic}` has {found} partitions and needs {wanted}, one for each lane; add to them, or allow `sync.schema` to do so"
+    )]
+    TooFewPartitions { topic: String, found: i32, wanted: i32 },
     /// A topic has not the partitions any more that routing rests on. HALT.
     #[error(
         "topic `{topic}` {now}, the task writes to {pinned}: it was deleted or created anew, and records may be gone; find out by whom, then run with --reseed",

@@ -4,6 +4,7 @@
 //!   [`clean_commit`] or at-least-once.
 //! * [`checkpoint`], [`names`]: what is written where (delivery-protocol.md, section 3).
 //! * [`meta`]: low watermark, pins and snapshot state. [`topics`]: administration.
+//! * [`limits`]: how large records may be.
 //! * [`control`]: the state of a cluster, and who leads it.
 //! * [`registry`]: schemas and their ids.
 //! * [`settings`], [`properties`]: from the spec to the client. [`precheck`]: before the start.
@@ -15,6 +16,7 @@ pub mod control;
 pub mod error;
 mod holder;
 mod idempotent;
+pub mod limits;
 mod lookup;
 pub mod meta;
 pub mod names;

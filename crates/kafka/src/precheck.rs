@@ -2,6 +2,7 @@
 
 mod brokers;
 mod connection;
+mod letters;
 mod reach;
 mod registry;
 mod topics;
@@ -13,6 +14,7 @@ use crate::{Error, properties};
 use brokers::Brokers;
 pub(crate) use brokers::{IN_SYNC_MIN, REPLICAS_MIN, is_weak};
 use config::precheck::Item;
+pub use letters::letters;
 pub use reach::connectivity;
 pub use registry::schemas;
 use topics::Topics;
@@ -89,6 +91,7 @@ fn failed(name: &str, error: &Error) -> Item {
         Error::Fenced { .. }
         | Error::RecordTooLarge { .. }
         | Error::TopicMissing { .. }
+        | Error::TooFewPartitions { .. }
         | Error::CheckpointDiverged { .. }
         | Error::TopicTruncated { .. }
         | Error::CommittedAborted { .. }

@@ -9,8 +9,8 @@ use crate::precheck::{IN_SYNC_MIN, REPLICAS_MIN, is_weak};
 use crate::settings::Settings;
 use futures_executor::block_on;
 use rdkafka::admin::{
-    AdminClient, AdminOptions, ConfigResourceResult, NewTopic as Wanted, OwnedResourceSpecifier,
-    ResourceSpecifier, TopicReplication,
+    AdminClient, AdminOptions, ConfigResourceResult, NewPartitions, NewTopic as Wanted,
+    OwnedResourceSpecifier, ResourceSpecifier, TopicReplication,
 };
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::MetadataTopic;
@@ -143,6 +143,53 @@ impl Admin {
         let partitions = metadata.topics().iter().flat_map(MetadataTopic::partitions);
         let replicas = partitions.map(|it| it.replicas().len()).min().unwrap_or_default();
         Ok(is_weak(replicas, in_sync_min.and_then(|it| it.parse().ok())))
+    }
+
+    /// `max.message.bytes` of a topic; `None`: the brokers do not say.
+    pub(crate) fn record_bytes_max(&self, topic: &str) -> Result<Option<u64>, Error> {
+        Ok(self.config(topic)?.get("max.message.bytes").and_then(|text| text.parse().ok()))
+    }
+
+    /// Makes sure that a topic has so many partitions at least: creates it, or adds to it, where
+    /// `may_create`.
+    ///
+    /// # Errors
+    /// [`Error::TopicMissing`] and [`Error::TooFewPartitions`], where nothing may be created; when the
+    /// brokers refuse.
+    pub fn ensure_partitions(&self, wanted: &NewTopic, may_create: bool) -> Result<(), Error> {
+        let topic = wanted.name.clone();
+        let found = self.partitions(std::slice::from_ref(&topic))?.get(&topic).copied().flatten();
+        match found {
+            Some(found) if wanted.partitions <= found => Ok(()),
+            None if may_create => self.create(std::slice::from_ref(wanted)),
+            None => Err(Error::TopicMissing { topic }),
+            Some(_) if may_create => self.grow(wanted),
+            Some(found) => Err(Error::TooFewPartitions { topic, found, wanted: wanted.partitions }),
+        }
+    }
+
+    fn grow(&self, wanted: &NewTopic) -> Result<(), Error> {
+        let doing = format!("adding partitions to topic `{}`", wanted.name);
+        let count = usize::try_from(wanted.partitions).unwrap_or_default();
+        let asked = [NewPartitions::new(&wanted.name, count)];
+        let answers = block_on(self.admin.create_partitions(&asked, &options()))
+            .map_err(|error| self.explain(&doing, &error))?;
+        for answer in answers {
+            if let Err((_, code)) = answer {
+                return Err(Error::from_code(&doing, code, &code.to_string()));
+            }
+        }
+        let until = Instant::now() + VISIBLE_MAX;
+        let topic = [wanted.name.clone()];
+        let has_grown = |found: &Option<i32>| wanted.partitions <= found.unwrap_or_default();
+        while !self.partitions(&topic)?.values().all(has_grown) {
+            if until < Instant::now() {
+                let reason = "the brokers do not show the change in time".into();
+                return Err(Error::Unreachable { doing, reason });
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
     }
 
     fn config(&self, topic: &str) -> Result<Config, Error> {

@@ -49,6 +49,7 @@ impl From<kafka::Error> for Failure {
             Error::RecordTooLarge { .. } => FailureClass::Poison,
             Error::Dirty | Error::Poisoned | Error::Client { .. } => FailureClass::Transient,
             Error::TopicMissing { .. }
+            | Error::TooFewPartitions { .. }
             | Error::CheckpointDiverged { .. }
             | Error::TopicTruncated { .. }
             | Error::CommittedAborted { .. }
@@ -68,7 +69,8 @@ fn class_of(error: &RegistryError) -> FailureClass {
         RegistryError::NotAuthorized { .. }
         | RegistryError::Tls { .. }
         | RegistryError::Answer { .. } => FailureClass::Transient,
-        RegistryError::Incompatible { .. } | RegistryError::Refused { .. } => FailureClass::Fatal,
+        // `sink.registry.on_incompatible` says what becomes of the rows.
+        RegistryError::Incompatible { .. } | RegistryError::Refused { .. } => FailureClass::Poison,
     }
 }
 

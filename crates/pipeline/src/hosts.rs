@@ -5,10 +5,12 @@ use crate::commit::CommitBudget;
 use crate::failure::Failure;
 use crate::lane::{LaneThread, OpenSink};
 use crate::link::Receiver;
+use crate::misfit::Misfits;
 use crate::planner::Pins;
 use crate::producer::StartLane;
 use crate::progress::Progress;
 use crate::upstream::{self, OpenStage};
+use kafka::limits::Limits;
 use kafka::names::{LaneId, Names};
 use kafka::settings::Settings;
 use record::encode::Encoder;
@@ -155,9 +157,13 @@ impl OpenLane {
     ) -> LaneThread {
         let Self { spec, lane, revision, floor, mut anew, routed, pins, .. } = self;
         let registry = kafka.registry().cloned();
+        let misfits = Misfits::new(&spec, plan, lane);
+        let letters = misfits.letters.clone().map(|(topic, partition)| (topic.into(), partition));
+        let limits = Some(Limits::new(kafka.clone()));
         let open: OpenSink = Box::new(move || {
             let open = if anew { kafka::open_anew } else { kafka::open };
-            let partitions = pins.of_lane(lane, routed);
+            let mut partitions = pins.of_lane(lane, routed);
+            partitions.extend(letters.clone());
             let opened = open(&kafka, &names, LaneId::Lane(lane), revision, &partitions)?;
             anew = false;
             Ok(opened)
@@ -166,9 +172,11 @@ impl OpenLane {
             lane,
             open,
             encoder: Encoder::new(plan),
+            misfits,
             budget: CommitBudget::new(spec.sink.commit_interval.0, spec.lanes.0),
             progress,
             floor,
+            limits,
             registry,
         }
     }

@@ -6,17 +6,23 @@
 use crate::batch::LaneBatch;
 use crate::commit::{At, CommitBudget, OpenTransaction, Tempo};
 use crate::failure::Failure;
+use crate::misfit::{Misfits, Refused, Told};
 use crate::progress::Progress;
+use config::Oversize;
+use kafka::limits::Limits;
 use kafka::registry::Registry;
 use kafka::sink::{CommitPoint, LaneSink, Opened};
-use record::encode::Encoder;
+use record::Record;
+use record::encode::{Cause, EncodeError, Encoder, Letter};
+use record::plan::TablePlan;
+use record::route::Piece;
 use record::schema::{Schemas, Settled};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use supervision::FailureClass;
-use tracing::debug;
+use tracing::{debug, warn};
 use wal::{Lsn, Position};
 
 /// What the thread is told. The queue's end tells it to commit and stop.
@@ -56,6 +62,11 @@ pub trait Surroundings {
     /// # Errors
     /// When the registry cannot be asked, or refuses.
     fn register(&mut self, schemas: &Schemas) -> Result<Settled, Failure>;
+    /// The largest record that a topic takes, in bytes.
+    ///
+    /// # Errors
+    /// When the brokers cannot be asked.
+    fn record_bytes_max(&mut self, topic: &str) -> Result<u64, Failure>;
     fn report(&mut self, event: Event);
 }
 
@@ -66,6 +77,7 @@ pub struct Lane {
     /// Where the revision begins: what is not above it was another lane's business.
     floor: Position,
     encoder: Encoder,
+    misfits: Misfits,
     budget: CommitBudget,
     progress: Arc<Progress>,
     /// Highest front that was heard of; batches of older ones are refused.
@@ -81,7 +93,13 @@ pub struct Lane {
     commit_time_us: u64,
     /// Chunks of snapshots that the lane holds, as far as it may be asked to write them again.
     chunks: Vec<String>,
+    /// Dead letters of the open transaction.
+    dead_letters: u64,
+    told: Told,
 }
+
+/// No topic refuses smaller records: they need not be measured.
+const MEASURED_BYTES_MIN: u64 = 1024;
 
 impl Lane {
     /// Opens the lane and reports where it stands: not below `floor`, where its revision begins.
@@ -104,6 +122,7 @@ impl Lane {
             open,
             floor,
             encoder,
+            misfits: Misfits::default(),
             budget,
             progress,
             generation: 0,
@@ -115,7 +134,15 @@ impl Lane {
             ends_transaction: true,
             commit_time_us: 0,
             chunks: opened.chunks(),
+            dead_letters: 0,
+            told: Told::default(),
         })
+    }
+
+    /// The same, with other policies than to fail.
+    #[must_use]
+    pub fn with_misfits(self, misfits: Misfits) -> Self {
+        Self { misfits, ..self }
     }
 
     /// Encodes and produces what the lane does not hold yet; commits where that is due.
@@ -223,7 +250,7 @@ impl Lane {
     /// # Errors
     /// As [`Self::write`].
     pub fn poll(&mut self) -> Result<(), Failure> {
-        Ok(self.sink.poll()?)
+        self.sink.poll().map_err(|error| self.refused(error))
     }
 
     /// Whether a transaction waits for more.
@@ -240,24 +267,125 @@ impl Lane {
     ) -> Result<(), Failure> {
         let change = &batch.batch.changes[piece.change as usize];
         let Some(plan) = &batch.plans[change.table as usize] else { return Ok(()) };
+        self.commit_time_us = unix_micros(batch.batch.transaction(change).commit_time);
         // A schema that is refused is known before any row of its version is written.
-        if let Some(schemas) = plan.schemas().filter(|schemas| schemas.ids().is_none()) {
-            schemas.taken(around.register(schemas)?);
+        if let Some(reason) = self.schemas_refused(plan, around)? {
+            return self.set_aside(batch, piece, Cause::SchemaRefused, &reason, around);
         }
         let transaction = self.transaction.get_or_insert_with(|| OpenTransaction {
             bytes: 0,
             events: 0,
             opened_at: around.now(),
         });
-        let (sink, now_us) = (&mut self.sink, around.now_us());
-        self.encoder.encode(plan, &batch.batch, piece, now_us, &mut |record| {
-            transaction.bytes += record.key.map_or(0, <[u8]>::len) as u64;
-            transaction.bytes += record.value.map_or(0, <[u8]>::len) as u64;
-            transaction.events += 1;
-            sink.send(&record)
-        })?;
-        self.commit_time_us = unix_micros(batch.batch.transaction(change).commit_time);
+        let (sink, misfits, now_us) = (&mut self.sink, &self.misfits, around.now_us());
+        let encoded = self.encoder.encode(plan, &batch.batch, piece, now_us, &mut |record| {
+            put(sink.as_mut(), misfits, misfits.oversize, transaction, &record, around)
+        });
+        let error = match encoded {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        match self.misfits.cause(&error) {
+            Some(cause) => self.set_aside(batch, piece, cause, &error.to_string(), around),
+            None => Err(self.failure(error)),
+        }
+    }
+
+    /// Why the registry does not take the schemas of a table version, where its rows go elsewhere then.
+    fn schemas_refused(
+        &self,
+        plan: &TablePlan,
+        around: &mut dyn Surroundings,
+    ) -> Result<Option<String>, Failure> {
+        let Some(schemas) = plan.schemas().filter(|schemas| schemas.ids().is_none()) else {
+            return Ok(None);
+        };
+        if let Some(reason) = schemas.refusal() {
+            return Ok(Some(reason.to_owned()));
+        }
+        match around.register(schemas) {
+            Ok(ids) => schemas.taken(ids),
+            Err(failure)
+                if failure.class == FailureClass::Poison && self.misfits.set_aside_schemas =>
+            {
+                schemas.refused(&failure.cause);
+                return Ok(Some(failure.cause));
+            }
+            Err(failure) => return Err(failure),
+        }
+        Ok(None)
+    }
+
+    /// Writes a piece to the dead-letter topic, in the transaction of its lane. What is too large for that
+    /// topic, too, is cut.
+    fn set_aside(
+        &mut self,
+        batch: &LaneBatch,
+        piece: &Piece,
+        cause: Cause,
+        reason: &str,
+        around: &mut dyn Surroundings,
+    ) -> Result<(), Failure> {
+        let change = &batch.batch.changes[piece.change as usize];
+        let Some(plan) = &batch.plans[change.table as usize] else { return Ok(()) };
+        let Some((topic, partition)) = &self.misfits.letters else {
+            return Err(Failure { class: FailureClass::Poison, cause: reason.into() });
+        };
+        let letter = Letter { topic, partition: *partition, cause, reason };
+        let transaction = self.transaction.get_or_insert_with(|| OpenTransaction {
+            bytes: 0,
+            events: 0,
+            opened_at: around.now(),
+        });
+        let (sink, misfits) = (&mut self.sink, &self.misfits);
+        let written = self.encoder.letter(plan, &batch.batch, piece, &letter, &mut |record| {
+            put(sink.as_mut(), misfits, Oversize::Chunk, transaction, &record, around)
+        });
+        written.map_err(|error| self.failure(error))?;
+        self.dead_letters += 1;
+        if let Some(changes) = self.told.one(around.now()) {
+            let (cause, table) = (cause.word(), plan.table());
+            let (schema, table) = (&table.schema, &table.name);
+            let position = batch.batch.position(change);
+            warn!(%schema, %table, %position, cause, reason, changes, "set aside in the dead-letter topic");
+        }
         Ok(())
+    }
+
+    fn failure(&self, error: EncodeError<Refused>) -> Failure {
+        let cause = error.to_string();
+        let class = match error {
+            EncodeError::Sink(Refused::Sink(error)) => return self.refused(error),
+            EncodeError::Sink(Refused::Limit(failure)) => return failure,
+            EncodeError::Sink(Refused::Oversize { .. } | Refused::NotCut { .. }) => {
+                FailureClass::Poison
+            }
+            error if error.is_of_value() => FailureClass::Poison,
+            EncodeError::NotUtf8 { .. }
+            | EncodeError::Malformed { .. }
+            | EncodeError::Unrepresentable { .. }
+            | EncodeError::Binary { .. }
+            | EncodeError::Unjudged { .. }
+            | EncodeError::Unregistered { .. }
+            | EncodeError::NoSuchChange { .. }
+            | EncodeError::OtherFormat { .. } => FailureClass::Transient,
+        };
+        Failure { class, cause }
+    }
+
+    /// What an error of the sink means. A topic whose limit was lowered while the lane wrote is measured anew
+    /// by its next life.
+    fn refused(&self, error: kafka::Error) -> Failure {
+        let is_measured = |topic: &str| {
+            let letters = self.misfits.letters.as_ref().is_some_and(|(name, _)| **name == *topic);
+            letters || self.misfits.oversize != Oversize::Fail
+        };
+        if let kafka::Error::RecordTooLarge { topic, .. } = &error
+            && is_measured(topic)
+        {
+            return Failure::transient(error.to_string());
+        }
+        Failure::from(error)
     }
 
     fn end_if_due(&mut self, at: At, around: &mut dyn Surroundings) -> Result<(), Failure> {
@@ -269,9 +397,11 @@ impl Lane {
         };
         let position = self.accepted;
         let point = CommitPoint { position, end_lsn: self.end_lsn, complete, sealed: false };
-        let committed = self.sink.commit(&point)?;
+        let committed = self.sink.commit(&point).map_err(|error| self.refused(error))?;
         self.tempo.ended(&ended, around.now());
         self.progress.records.fetch_add(ended.events, Relaxed);
+        let dead_letters = std::mem::take(&mut self.dead_letters);
+        self.progress.dead_letters.fetch_add(dead_letters, Relaxed);
         self.progress.commits.fetch_add(1, Relaxed);
         self.progress.durable_commit_time_us.fetch_max(self.commit_time_us, Relaxed);
         self.report(around);
@@ -295,6 +425,36 @@ impl Lane {
     }
 }
 
+/// Hands a record over; measures it first where a policy says what becomes of one that is too large.
+fn put(
+    sink: &mut dyn LaneSink,
+    misfits: &Misfits,
+    oversize: Oversize,
+    transaction: &mut OpenTransaction,
+    record: &Record<'_>,
+    around: &mut dyn Surroundings,
+) -> Result<(), Refused> {
+    let mut send = |record: Record<'_>| {
+        transaction.bytes += record.key.map_or(0, <[u8]>::len) as u64;
+        transaction.bytes += record.value.map_or(0, <[u8]>::len) as u64;
+        transaction.events += 1;
+        sink.send(&record).map_err(Refused::Sink)
+    };
+    let bytes = record.bytes();
+    if oversize == Oversize::Fail || !misfits.are_measured() || bytes < MEASURED_BYTES_MIN {
+        return send(*record);
+    }
+    let bytes_max = around.record_bytes_max(record.topic).map_err(Refused::Limit)?;
+    match oversize {
+        Oversize::DeadLetter if bytes_max < bytes => {
+            Err(Refused::Oversize { topic: record.topic.into(), bytes, bytes_max })
+        }
+        Oversize::DeadLetter | Oversize::Fail => send(*record),
+        Oversize::Chunk => record::chunk::cut(record, bytes_max, &mut send)
+            .unwrap_or_else(|| Err(Refused::NotCut { topic: record.topic.into(), bytes_max })),
+    }
+}
+
 /// How often an idle thread serves the client's callbacks.
 const IDLE_POLL: Duration = Duration::from_millis(500);
 /// How often, while a transaction waits for the rest of its source transaction.
@@ -305,10 +465,13 @@ pub struct LaneThread {
     pub lane: u8,
     pub open: OpenSink,
     pub encoder: Encoder,
+    pub misfits: Misfits,
     pub budget: CommitBudget,
     pub progress: Arc<Progress>,
     /// Where the revision begins.
     pub floor: Position,
+    /// How large records may be.
+    pub limits: Option<Limits>,
     /// Of formats whose schemas live in one.
     pub registry: Option<Registry>,
 }
@@ -317,6 +480,7 @@ pub struct LaneThread {
 struct Thread {
     report: Report,
     registry: Option<Registry>,
+    limits: Option<Limits>,
     ended: Option<Result<(), Failure>>,
 }
 
@@ -338,6 +502,11 @@ impl Surroundings for Thread {
         let key = key.map_err(kafka::Error::from)?;
         let value = registry.settle(&schemas.value).map_err(kafka::Error::from)?;
         Ok(Settled { key, value })
+    }
+
+    fn record_bytes_max(&mut self, topic: &str) -> Result<u64, Failure> {
+        let Some(limits) = &mut self.limits else { return Ok(u64::MAX) };
+        Ok(limits.record_bytes_max(topic)?)
     }
 
     fn report(&mut self, event: Event) {
@@ -379,13 +548,15 @@ impl LaneThread {
 
     /// Runs until the queue ends or something fails, and reports which.
     pub fn run(mut self, queue: &Receiver<Order>, report: Report) {
-        let mut thread = Thread { report, registry: self.registry.take(), ended: None };
+        let (registry, limits) = (self.registry.take(), self.limits.take());
+        let mut thread = Thread { report, registry, limits, ended: None };
         thread.ended = Some(self.work(queue, &mut thread));
     }
 
     fn work(self, queue: &Receiver<Order>, thread: &mut Thread) -> Result<(), Failure> {
-        let Self { lane: number, open, encoder, budget, progress, floor, .. } = self;
-        let mut lane = Lane::open(open, encoder, budget, progress, floor, thread)?;
+        let Self { lane: number, open, encoder, misfits, budget, progress, floor, .. } = self;
+        let lane = Lane::open(open, encoder, budget, progress, floor, thread)?;
+        let mut lane = lane.with_misfits(misfits);
         loop {
             let order = match queue.try_recv() {
                 Ok(order) => Some(order),

@@ -28,6 +28,7 @@ pub mod lane;
 pub mod lanes;
 pub mod link;
 pub mod meta;
+pub mod misfit;
 pub mod objects;
 pub mod planner;
 pub mod precheck;

@@ -8,8 +8,11 @@ use crate::meta::Meta;
 use kafka::meta::MetaRecord;
 use kafka::topics::{Admin, NewTopic};
 use record::plan::{TablePlan, TaskPlan};
+use record::rewrite::MaskKey;
 use record::selection::Selection;
+use secrecy::ExposeSecret as _;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tracing::info;
 use wal::Table;
@@ -61,7 +64,7 @@ impl Pins {
 
 impl Planner {
     /// `pins`: partition counts that the meta lane holds already. `server_version`: as
-    /// [`TaskPlan::of_server`] takes it.
+    /// [`TaskPlan::of_server`] takes it. `mask_key`: as [`mask_key`] finds it.
     ///
     /// # Errors
     /// When the spec cannot be planned: a pattern or a topic that cannot be read.
@@ -71,9 +74,11 @@ impl Planner {
         meta: Meta,
         pins: BTreeMap<String, i32>,
         server_version: u32,
+        mask_key: Option<MaskKey>,
     ) -> Result<Self, Failure> {
         let selection = Selection::new(&spec).map_err(|error| Failure::fatal(error.to_string()))?;
-        let task = TaskPlan::new(&spec, &spec.source.database)?.of_server(server_version);
+        let task = TaskPlan::new(&spec, &spec.source.database)?;
+        let task = task.of_server(server_version).with_mask_key(mask_key)?;
         Ok(Self { spec, selection, task, kafka, meta, pins: Pins::new(pins) })
     }
 
@@ -184,6 +189,30 @@ impl Planner {
         }
         Ok(missing.into_values().collect())
     }
+}
+
+/// The key of the masks, where columns are masked. Its file is relative to `folder`.
+///
+/// # Errors
+/// When it is not there, or too short.
+pub(crate) fn mask_key(spec: &config::Task, folder: &Path) -> Result<Option<MaskKey>, Failure> {
+    let Some(secret) = spec.mask_key.as_ref().filter(|_| spec.has_masks()) else {
+        return Ok(None);
+    };
+    let key = secret.resolve(folder);
+    let key = key.map_err(|error| Failure::fatal(format!("mask_key: {error}")))?;
+    let key = MaskKey::new(key.expose_secret().as_bytes());
+    key.map(Some).map_err(|error| Failure::fatal(error.to_string()))
+}
+
+/// The dead-letter topic, with a partition for each lane; `None`: nothing goes there.
+pub(crate) fn letters(spec: &config::Task, task: &TaskPlan) -> Option<NewTopic> {
+    Some(NewTopic {
+        name: task.letters()?.to_owned(),
+        partitions: i32::from(spec.lanes.0),
+        replication_factor: spec.sink.replication_factor,
+        config: BTreeMap::new(),
+    })
 }
 
 /// Partition counts of the topics; those that do not exist are created where that is allowed.

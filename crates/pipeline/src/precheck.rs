@@ -5,14 +5,16 @@ use crate::failure::Failure;
 use crate::progress::Progress;
 use crate::task::{Outcome, Retries};
 use config::precheck::{Item, State};
-use config::{Format, IdentityPolicy, MessageKey};
+use config::{Format, IdentityPolicy, MessageKey, Oversize};
 use kafka::names::Names;
 use kafka::precheck::WantedTopic;
+use kafka::topics::NewTopic;
 use postgres::Session;
+use record::naming::{self, Collision};
 use record::plan::{TablePlan, TaskPlan};
 use record::schema::Draft;
 use record::selection::Selection;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use supervision::FailureClass;
 
@@ -62,6 +64,7 @@ pub async fn precheck(task: &config::Task, folder: &Path, connectivity: bool) ->
         Err(item) => return vec![item],
     };
     let mut items = vec![Item::pass("spec", "can be planned")];
+    items.extend(mask_key(task, folder));
     let mut wanted = Vec::new();
     let topics = match postgres::settings::Settings::new(task, folder) {
         Ok(settings) => {
@@ -80,8 +83,9 @@ pub async fn precheck(task: &config::Task, folder: &Path, connectivity: bool) ->
                 items.push(item);
                 wanted = schemas;
             }
-            let published = captured.publish.iter().map(|it| (&*it.schema, &*it.name));
-            topics(task, &selection, &plan, published)
+            let published = || captured.publish.iter().map(|it| (&*it.schema, &*it.name));
+            items.push(apart(task, &selection, &plan, published()));
+            topics(task, &selection, &plan, published())
         }
         Err(error) => {
             items.push(Item::fail("source.settings", error.to_string(), "correct the setting"));
@@ -89,7 +93,8 @@ pub async fn precheck(task: &config::Task, folder: &Path, connectivity: bool) ->
         }
     };
     items.extend(format(task));
-    items.extend(sink(task, folder, connectivity, topics, wanted).await);
+    let letters = crate::planner::letters(task, &plan);
+    items.extend(sink(task, folder, connectivity, topics, wanted, letters).await);
     items
 }
 
@@ -125,6 +130,11 @@ fn format(task: &config::Task) -> Vec<Item> {
         let seen = format!("records of {word} have no key, and compacted topics refuse such");
         let remedy = "set `sink.format_options.message_key: columns`";
         items.push(Item::fail("format.key", seen, remedy));
+    }
+    if sink.oversize == Oversize::Chunk && policy.contains("compact") {
+        let seen = "parts of a large record have one key, and compaction keeps the last part only";
+        let remedy = "set `cleanup.policy: delete`, or another `sink.oversize`";
+        items.push(Item::fail("sink.oversize", seen, remedy));
     }
     items
 }
@@ -197,6 +207,60 @@ async fn condition(session: &Session, plan: &TablePlan) -> Result<Option<String>
     Ok(found.map(place))
 }
 
+/// Whether the key of the masks is there; nothing where none is needed.
+fn mask_key(task: &config::Task, folder: &Path) -> Option<Item> {
+    const NAME: &str = "mask-key";
+    match crate::planner::mask_key(task, folder) {
+        Ok(None) => None,
+        Ok(Some(_)) => Some(Item::pass(NAME, "the key of the masks is there")),
+        Err(failure) => {
+            Some(Item::fail(NAME, failure.cause, "set `mask_key` to a secret of 16 bytes or more"))
+        }
+    }
+}
+
+/// Whether tables keep apart in Kafka that are apart in the database.
+fn apart<'a>(
+    task: &config::Task,
+    selection: &Selection,
+    plan: &TaskPlan,
+    tables: impl Iterator<Item = (&'a str, &'a str)>,
+) -> Item {
+    const NAME: &str = "objects.topics";
+    let mut pairs = Vec::new();
+    let mut shared = BTreeSet::new();
+    for (schema, table) in tables {
+        let Some(object) = selection.selected(schema, table) else { continue };
+        // A name that is no topic is reported by `objects.plan`.
+        let Ok(topic) = plan.topic(object, schema, table) else { continue };
+        let pattern = task.objects[object].topic.as_ref().unwrap_or(&task.sink.topic);
+        if !(pattern.contains("{schema}") && pattern.contains("{table}")) {
+            // Whoever leaves a name out wants several tables in one topic.
+            shared.insert(topic.clone());
+        }
+        pairs.push((format!("{schema}.{table}").into_boxed_str(), topic));
+    }
+    let wrong: Vec<String> = naming::collisions(&pairs)
+        .into_iter()
+        .filter_map(|collision| match collision {
+            Collision::SameTopic { topic, .. } if shared.contains(&topic) => None,
+            Collision::SameTopic { topic, tables } => {
+                Some(format!("tables {} would all write to topic `{topic}`", tables.join(", ")))
+            }
+            Collision::MetricNames { topics } => Some(format!(
+                "brokers refuse to make more than one of the topics {}, which differ in `.` and `_` only",
+                topics.join(", ")
+            )),
+        })
+        .take(WRONG_SHOWN)
+        .collect();
+    if wrong.is_empty() {
+        return Item::pass(NAME, "no two tables get in each other's way");
+    }
+    let remedy = "give the tables topics of their own: `topic` in an object for each";
+    Item::fail(NAME, wrong.join("\n"), remedy)
+}
+
 /// Topics that the tables would need. Two tables may share one: the first decides its partitions.
 fn topics<'a>(
     task: &config::Task,
@@ -221,6 +285,7 @@ async fn sink(
     connectivity: bool,
     topics: Vec<WantedTopic>,
     schemas: Vec<Draft>,
+    letters: Option<NewTopic>,
 ) -> Vec<Item> {
     let (task, folder) = (task.clone(), folder.to_owned());
     let check = move || {
@@ -239,6 +304,9 @@ async fn sink(
         }
         items.extend(kafka::precheck::check(&settings, &task, &names, &topics));
         items.extend(kafka::precheck::schemas(&settings, &schemas));
+        if let Some(letters) = &letters {
+            items.push(kafka::precheck::letters(&settings, letters, &topics, task.sync.schema));
+        }
         items
     };
     let ended = |error: tokio::task::JoinError| {
@@ -278,5 +346,28 @@ mod tests {
         check("", &compact(keyed), &[]);
         let none = "format: maxwell-json, format_options: {message_key: none}";
         check("", &compact(none), &["format.key"]);
+        check("", &compact("oversize: chunk"), &["sink.oversize"]);
+        check("", "oversize: chunk", &[]);
+    }
+
+    #[test]
+    fn tables_that_would_meet_in_one_topic_are_named() {
+        let of = |sink: &str, object: &str, tables: &[(&str, &str)]| {
+            let text = format!(
+                "version: 1\ntask: t\nsource: {{hosts: [h], database: d, user: u}}\n\
+                 sink: {{brokers: [b], {sink}}}\nobjects: [{{table: \"*.*\", {object}}}]\n"
+            );
+            let task = config::Task::parse(&text).expect("a spec");
+            let (selection, plan) = spec(&task).expect("planned");
+            apart(&task, &selection, &plan, tables.iter().copied())
+        };
+        let three = [("a", "b"), ("a", "ü"), ("a", "_x00FC_")];
+        assert_eq!(of("", "", &three).state, State::Pass);
+        let met = of("", "", &[("a.b", "c"), ("a", "b.c")]);
+        assert_eq!(met.state, State::Fail);
+        assert!(met.seen.contains("a.b.c"), "{}", met.seen);
+        let metrics = of("topic: '{schema}-{table}'", "", &[("a", "b_c"), ("a", "b.c")]);
+        assert!(metrics.seen.contains("`.` and `_`"), "{}", metrics.seen);
+        assert_eq!(of("", "topic: all", &[("a", "b"), ("a", "c")]).state, State::Pass);
     }
 }

@@ -53,6 +53,8 @@ pub struct Progress {
     pub wal_bytes: AtomicU64,
     /// Records given to Kafka, tombstones included.
     pub records: AtomicU64,
+    /// Records of the dead-letter topic among them.
+    pub dead_letters: AtomicU64,
     /// Kafka transactions committed, or rounds of delivery in at-least-once mode.
     pub commits: AtomicU64,
     /// Commit time of the newest change that is durable, microseconds since 1970.

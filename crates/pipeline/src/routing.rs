@@ -88,12 +88,14 @@ impl Routing {
 
     fn hand_on(
         &mut self,
-        batch: ChangeBatch,
+        mut batch: ChangeBatch,
         plans: Arc<[Option<Arc<TablePlan>>]>,
         credit: Credit,
         send: &mut dyn FnMut(usize, &LaneBatch),
     ) -> Routed {
         self.seq += 1;
+        // What the merge compares are the rows as they were sent.
+        record::rewrite::rewrite(&mut batch, &plans);
         self.split(&batch, &plans);
         let ends_transaction = batch.ends_transaction;
         let confirmable = batch.idle_until.max(batch.committed_end_lsn);

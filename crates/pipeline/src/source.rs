@@ -64,6 +64,8 @@ fn classify(error: &postgres::Error) -> FailureClass {
         | Error::Protocol { .. }
         | Error::Server { .. }
         | Error::Damaged(_) => FailureClass::Transient,
+        // The same text comes again.
+        Error::Untranslatable { .. } => FailureClass::Poison,
         Error::DatabaseMissing { .. }
         | Error::WalLevel { .. }
         | Error::SlotInUse { .. }

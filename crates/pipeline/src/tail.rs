@@ -47,6 +47,7 @@ pub async fn tail(
     let session = Session::connect(&settings).await?;
     let selection = Selection::new(task).map_err(|error| Failure::fatal(error.to_string()))?;
     let plan = TaskPlan::new(&shown(task), &task.source.database)?;
+    let plan = plan.with_mask_key(crate::planner::mask_key(task, folder)?)?;
     let only = table
         .map(TablePattern::parse)
         .transpose()
@@ -140,7 +141,7 @@ impl Tail<'_> {
     ) -> Result<(), Failure> {
         loop {
             let relation = match step {
-                Step::Done(batch) => return self.show(&batch, show),
+                Step::Done(batch) => return self.show(batch, show),
                 Step::Describe(relation) => relation,
             };
             let table = Arc::new(self.session.complete(&relation).await?);
@@ -167,13 +168,18 @@ impl Tail<'_> {
 
     fn show(
         &mut self,
-        batch: &ChangeBatch,
+        mut batch: ChangeBatch,
         show: &mut dyn FnMut(&Record<'_>),
     ) -> Result<(), Failure> {
         let now_us = crate::lane::micros_now();
+        let plan = |table: &Arc<wal::Table>| {
+            self.plans.get(&(table.oid, table.version)).cloned().flatten()
+        };
+        let plans: Vec<_> = batch.tables.iter().map(plan).collect();
+        record::rewrite::rewrite(&mut batch, &plans);
+        let batch = &batch;
         for (index, change) in (0u32..).zip(&batch.changes) {
-            let table = batch.table(change);
-            let Some(Some(plan)) = self.plans.get(&(table.oid, table.version)) else { continue };
+            let Some(plan) = &plans[change.table as usize] else { continue };
             let mut pieces: Vec<Piece> = Vec::new();
             plan.route(batch, index, &mut self.scratch, &mut |piece| pieces.push(piece));
             for piece in &pieces {

@@ -19,7 +19,7 @@ use crate::guardian::{Guardian, News};
 use crate::hosts::{Here, Hosts, Upstream};
 use crate::lanes::{Factory, Lanes};
 use crate::meta::Meta;
-use crate::planner::Planner;
+use crate::planner::{self, Planner};
 use crate::progress::{Progress, Trouble};
 use crate::upstream::{OpenStage, UpstreamStage, slot_name};
 use actix::{Actor, Addr};
@@ -346,6 +346,18 @@ impl Opening {
         Ok(Session::connect(&self.postgres).await?.server().version)
     }
 
+    /// Dead letters of each lane have a partition before the lane begins.
+    async fn ensure_letters(
+        &self,
+        spec: &config::Task,
+        plan: &record::plan::TaskPlan,
+    ) -> Result<(), Failure> {
+        let Some(letters) = planner::letters(spec, plan) else { return Ok(()) };
+        let (kafka, may_create) = (self.kafka.clone(), spec.sync.schema);
+        let ensure = move || Admin::new(&kafka)?.ensure_partitions(&letters, may_create);
+        Ok(tokio::task::spawn_blocking(ensure).await??)
+    }
+
     /// Opens the meta lane, which fences an older process, and starts the lanes.
     async fn attempt(&self) -> Result<Task, Failure> {
         let (kafka, names) = (self.kafka.clone(), self.names.clone());
@@ -362,8 +374,11 @@ impl Opening {
         }
         let spec = &present.spec;
         let server_version = self.server_version(spec).await?;
+        let mask_key = planner::mask_key(spec, &self.options.folder)?;
         let (kafka, pins) = (self.kafka.clone(), state.pins.clone());
-        let planner = Planner::new(Arc::clone(spec), kafka, meta.clone(), pins, server_version)?;
+        let planner =
+            Planner::new(Arc::clone(spec), kafka, meta.clone(), pins, server_version, mask_key)?;
+        self.ensure_letters(spec, planner.task()).await?;
         let (sender, news) = unbounded_channel();
         let guardian = Guardian(sender.clone()).start();
         actix_rt::spawn(tell_of_changes(Rc::clone(&self.hosts), sender.clone()));

@@ -3,11 +3,13 @@
 mod bench;
 
 use bench::{inserts, lane_batch, task_plan};
+use config::Oversize;
 use kafka::sink::{CommitPoint, Committed, LaneSink, Opened};
 use pipeline::Failure;
 use pipeline::batch::LaneBatch;
 use pipeline::commit::CommitBudget;
 use pipeline::lane::{Event, Lane, LaneThread, OpenSink, Order, Orders, Surroundings};
+use pipeline::misfit::Misfits;
 use pipeline::progress::Progress;
 use record::Record;
 use record::encode::Encoder;
@@ -44,7 +46,13 @@ impl LaneSink for Sink {
             return Err(kafka::Error::Poisoned);
         }
         let key = String::from_utf8_lossy(record.key.unwrap_or_default()).into_owned();
-        script.log.push(format!("send {key}"));
+        let mark = |name: &str| {
+            let found = record.headers.iter().find(|(found, _)| *found == name);
+            found.map(|(_, value)| format!(" {}", String::from_utf8_lossy(value)))
+        };
+        let dead = mark("distributary.dead-letter").unwrap_or_default();
+        let part = mark("distributary.chunk").unwrap_or_default();
+        script.log.push(format!("send {key}{dead}{part}"));
         Ok(())
     }
 
@@ -96,9 +104,11 @@ fn bench(script: Script, lanes: u8) -> Bench {
         lane: 0,
         open: opening(&script),
         encoder: Encoder::new(&task_plan()),
+        misfits: Misfits::default(),
         budget: CommitBudget::new(Duration::from_millis(200), lanes),
         progress: Arc::new(Progress::default()),
         floor: Position::ZERO,
+        limits: None,
         registry: None,
     };
     let (reports, events) = unbounded_channel();
@@ -288,6 +298,7 @@ async fn a_panic_of_the_thread_is_reported() {
 struct Around {
     verdict: Result<Settled, Failure>,
     asked: usize,
+    record_bytes_max: u64,
 }
 
 impl Surroundings for Around {
@@ -305,12 +316,19 @@ impl Surroundings for Around {
         self.verdict.clone()
     }
 
+    fn record_bytes_max(&mut self, _: &str) -> Result<u64, Failure> {
+        Ok(self.record_bytes_max)
+    }
+
     fn report(&mut self, _: Event) {}
 }
 
 /// Writes two batches of a format with schemas: how that ended, what the sink was asked, and how often
 /// the registry.
-fn registered(verdict: Result<Settled, Failure>) -> (Result<(), Failure>, Vec<String>, usize) {
+fn registered(
+    verdict: Result<Settled, Failure>,
+    misfits: Misfits,
+) -> (Result<(), Failure>, Vec<String>, usize) {
     let script = Arc::new(Mutex::new(Script::default()));
     let spec = "version: 1\ntask: shop\nsource: {hosts: [h], database: d, user: u}\n\
                 sink: {brokers: [b], format: debezium-avro, registry: {url: \"http://r\"}}\n\
@@ -318,11 +336,11 @@ fn registered(verdict: Result<Settled, Failure>) -> (Result<(), Failure>, Vec<St
     let task = config::Task::parse(spec).expect("a spec");
     let task = TaskPlan::new(&task, "d").expect("a plan");
     let plan = Arc::new(TablePlan::new(bench::table(), &task, 0, 1, 1).expect("a plan"));
-    let mut around = Around { verdict, asked: 0 };
+    let mut around = Around { verdict, asked: 0, record_bytes_max: u64::MAX };
     let (encoder, budget) = (Encoder::new(&task), CommitBudget::new(Duration::from_millis(200), 1));
     let progress = Arc::new(Progress::default());
     let lane = Lane::open(opening(&script), encoder, budget, progress, Position::ZERO, &mut around);
-    let mut lane = lane.map_err(|failure| failure.cause).expect("opened");
+    let mut lane = lane.map_err(|failure| failure.cause).expect("opened").with_misfits(misfits);
     let mut written = Ok(());
     for (seq, commit_lsn) in [(1, 50), (2, 60)] {
         let batch = lane_batch(seq, inserts(commit_lsn, 0..2, true));
@@ -337,7 +355,7 @@ fn registered(verdict: Result<Settled, Failure>) -> (Result<(), Failure>, Vec<St
 fn rows_wait_for_the_registry_and_it_is_asked_once() {
     let taken = |id| Taken { id, numbers: Box::default() };
     let settled = Settled { key: Some(taken(1)), value: taken(2) };
-    let (written, log, asked) = registered(Ok(settled));
+    let (written, log, asked) = registered(Ok(settled), Misfits::default());
     assert_eq!((written, asked), (Ok(()), 1));
     assert_eq!(log.iter().filter(|it| it.starts_with("send")).count(), 4, "{log:?}");
 }
@@ -345,7 +363,94 @@ fn rows_wait_for_the_registry_and_it_is_asked_once() {
 #[test]
 fn nothing_of_a_refused_schema_is_sent() {
     let refused = Failure::fatal("refused");
-    let (written, log, asked) = registered(Err(refused.clone()));
+    let (written, log, asked) = registered(Err(refused.clone()), Misfits::default());
     assert_eq!((written, asked), (Err(refused), 1));
     assert_eq!(log, ["open"]);
+}
+
+fn set_aside_all() -> Misfits {
+    Misfits {
+        oversize: Oversize::DeadLetter,
+        set_aside_values: true,
+        set_aside_schemas: true,
+        letters: Some(("shop.dead-letter".into(), 0)),
+    }
+}
+
+#[test]
+fn rows_of_a_refused_schema_go_to_the_dead_letters_and_the_registry_is_asked_once() {
+    let refused = Failure { class: FailureClass::Poison, cause: "refused".into() };
+    let (written, log, asked) = registered(Err(refused), set_aside_all());
+    assert_eq!((written, asked), (Ok(()), 1));
+    let sent: Vec<_> = log.iter().filter(|it| it.starts_with("send")).collect();
+    assert_eq!(sent.len(), 4, "{log:?}");
+    assert!(sent.iter().all(|it| it.ends_with(" schema-refused")), "{log:?}");
+}
+
+#[test]
+fn a_registry_that_is_away_sets_nothing_aside() {
+    let away = Failure { class: FailureClass::Connection, cause: "away".into() };
+    let (written, log, asked) = registered(Err(away.clone()), set_aside_all());
+    assert_eq!((written, log, asked), (Err(away), vec!["open".to_owned()], 1));
+}
+
+/// One row of about 1,100 bytes.
+fn large_row(task: &TaskPlan) -> LaneBatch {
+    let mut table = wal::Table::clone(&bench::table());
+    table.columns.push(wal::Column {
+        name: "note".into(),
+        type_: Arc::new(wal::types::Type::builtin(wal::types::oid::TEXT, "text")),
+        type_modifier: -1,
+        not_null: false,
+        default: None,
+        in_identity: false,
+    });
+    let plan = Arc::new(TablePlan::new(Arc::new(table), task, 0, 1, 1).expect("a plan"));
+    let mut bytes = vec![0, 2, b't', 0, 0, 0, 1, b'7', b't', 0, 0, 4, 0];
+    bytes.extend([b'x'; 1024]);
+    let mut batch = inserts(50, 0..1, true);
+    batch.changes[0].new =
+        Some(wal::change::Span { start: 0, end: u32::try_from(bytes.len()).expect("small") });
+    batch.bytes = bytes.into();
+    batch.tables = vec![Arc::clone(plan.table())];
+    LaneBatch { plans: [Some(plan)].into(), ..lane_batch(1, batch) }
+}
+
+/// Writes one row of about 1,100 bytes, and commits, where topics take `record_bytes_max`.
+fn measured(oversize: Oversize, record_bytes_max: u64) -> (Result<(), Failure>, Vec<String>, u64) {
+    let script = Arc::new(Mutex::new(Script::default()));
+    let settled = Settled { key: None, value: Taken { id: 1, numbers: Box::default() } };
+    let mut around = Around { verdict: Ok(settled), asked: 0, record_bytes_max };
+    let task = task_plan();
+    let (encoder, budget) = (Encoder::new(&task), CommitBudget::new(Duration::from_millis(200), 1));
+    let progress = Arc::new(Progress::default());
+    let told = Arc::clone(&progress);
+    let lane = Lane::open(opening(&script), encoder, budget, told, Position::ZERO, &mut around);
+    let misfits = Misfits { oversize, ..set_aside_all() };
+    let mut lane = lane.map_err(|failure| failure.cause).expect("opened").with_misfits(misfits);
+    let batch = large_row(&task);
+    let written = lane.write(&batch, &mut around).and_then(|()| lane.idle(&mut around));
+    let log = script.lock().expect("script").log.clone();
+    (written, log, progress.dead_letters.load(std::sync::atomic::Ordering::Relaxed))
+}
+
+#[test]
+fn a_record_that_is_too_large_fails_is_set_aside_or_is_cut_in_one_transaction() {
+    let (written, log, dead) = measured(Oversize::DeadLetter, 100_000);
+    assert_eq!((written, dead, log.len()), (Ok(()), 0, 3), "{log:?}");
+    let (written, log, dead) = measured(Oversize::DeadLetter, 1_500);
+    assert_eq!((written, dead), (Ok(()), 1));
+    let letters = log.iter().filter(|it| it.contains("oversize")).count();
+    assert_eq!((log.len(), letters), (2 + letters, letters), "{log:?}");
+    assert!(log.last().expect("a commit").starts_with("commit"), "{log:?}");
+    let (written, log, dead) = measured(Oversize::Chunk, 1_000);
+    assert_eq!((written, dead), (Ok(()), 0));
+    let parts: Vec<_> = log.iter().filter(|it| it.starts_with("send")).collect();
+    assert!(1 < parts.len() && parts[0].ends_with(&format!(" 1/{}", parts.len())), "{log:?}");
+    let (written, log, _) = measured(Oversize::Chunk, 300);
+    assert_eq!(written.expect_err("cannot be cut").class, FailureClass::Poison);
+    assert_eq!(log, ["open"]);
+    // What the client or the broker refuse is another matter.
+    let (written, log, _) = measured(Oversize::Fail, 300);
+    assert_eq!((written, log.len()), (Ok(()), 3), "{log:?}");
 }

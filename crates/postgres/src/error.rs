@@ -90,6 +90,13 @@ pub enum Error {
     LockTimeout { doing: String, tables: String },
     #[error("PostgreSQL answered what is no answer: {reason}")]
     Protocol { reason: String },
+    /// A text that UTF-8 has no equivalent for, or that is none in its database's encoding.
+    #[error(
+        "the server cannot send a text as UTF-8: {reason}; mend the row before it is written (what is in \
+         the WAL already stays so), or set `source.sql_ascii` to the database's encoding, so that texts \
+         are decoded here and `sink.unrepresentable` says what becomes of such a row"
+    )]
+    Untranslatable { reason: String },
     #[error("{doing}: PostgreSQL reports {code}: {message}")]
     Server { code: String, message: String, doing: String },
     #[error("{0}")]
@@ -129,6 +136,7 @@ impl Error {
             | Self::TableRewritten { .. }
             | Self::LockTimeout { .. }
             | Self::Protocol { .. }
+            | Self::Untranslatable { .. }
             | Self::Server { .. }
             | Self::Config(_)
             | Self::Damaged(_)

@@ -83,16 +83,20 @@ impl Replication {
     /// # Errors
     /// When no host can be reached, none is the primary, or the login is refused.
     pub async fn connect(settings: &Settings) -> Result<Self, Error> {
-        let connect = async |host: &_| Self::over(Connection::open(settings, host).await?).await;
+        let connect =
+            async |host: &_| Self::over(settings, Connection::open(settings, host).await?).await;
         hosts::read_write(settings, connect).await
     }
 
-    async fn over(mut connection: Connection) -> Result<(Self, Role), Error> {
+    async fn over(settings: &Settings, mut connection: Connection) -> Result<(Self, Role), Error> {
         let doing = "asking the server what it is";
         let asked = "SELECT pg_is_in_recovery(), current_setting('server_version_num'), \
-             (SELECT setting FROM pg_settings WHERE name = 'wal_sender_timeout')";
+             (SELECT setting FROM pg_settings WHERE name = 'wal_sender_timeout'), \
+             current_setting('server_encoding')";
         let rows = connection.query(doing, asked).await?;
-        let [Some(is_in_recovery), Some(version), Some(timeout_ms)] = one_row(&rows)? else {
+        let [Some(is_in_recovery), Some(version), Some(timeout_ms), Some(encoding)] =
+            one_row(&rows)?
+        else {
             return Err(Error::protocol("the server does not say what it is"));
         };
         let wrong = |_| Error::protocol("the server's version or timeout is no number");
@@ -101,6 +105,9 @@ impl Replication {
         let unlimited = settings::unlimited(version);
         if !unlimited.is_empty() {
             connection.query(doing, unlimited).await?;
+        }
+        if settings.takes_bytes(encoding) {
+            connection.query(doing, settings::BYTES).await?;
         }
         debug!(version, ?sender_timeout, "replication connection opened");
         let role = Role::new(is_in_recovery == "t");

@@ -11,6 +11,8 @@ use std::sync::Arc;
 /// The server cuts longer names off, and then two of them would not compare (NAMEDATALEN).
 const APPLICATION_NAME_BYTES_MAX: usize = 63;
 const PORT: u16 = 5432;
+/// Texts come as their bytes from now on.
+pub(crate) const BYTES: &str = "SET client_encoding = 'SQL_ASCII'";
 
 /// Hosts, login and TLS of one task's source. Cheap to clone; shows no secret.
 #[derive(Clone)]
@@ -25,6 +27,8 @@ pub(crate) struct Inner {
     pub(crate) connector: Connector,
     pub(crate) application_name: String,
     pub(crate) naming: Naming,
+    /// An encoding that `source.sql_ascii` names.
+    pub(crate) decoded_here: Option<&'static str>,
 }
 
 /// A host and its port.
@@ -96,7 +100,19 @@ impl Settings {
             connector: Connector::new(&source.tls, folder)?,
             application_name,
             naming,
+            decoded_here: match config::SqlAscii::parse(&source.sql_ascii) {
+                Some(config::SqlAscii::Encoding(name)) => Some(name),
+                Some(_) | None => None,
+            },
         })))
+    }
+
+    /// Whether texts of a database in `encoding` shall come as their bytes. From SQL_ASCII the server
+    /// converts nothing, and would end the stream at the first text that is no UTF-8 (`pg_server_to_any`),
+    /// again and again; a text without an equivalent in UTF-8 does the same in other encodings, which
+    /// whoever meets one may have decoded here.
+    pub(crate) fn takes_bytes(&self, encoding: &str) -> bool {
+        encoding == "SQL_ASCII" || self.0.decoded_here == Some(encoding)
     }
 
     /// How the server lists our connections; tells our own stale walsender from others.

@@ -6,7 +6,7 @@
 //! is.
 
 use crate::quote::{identifiers, literal, qualified, readable};
-use crate::settings::Settings;
+use crate::settings::{self, Settings};
 use crate::{Error, Session};
 use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt};
@@ -45,6 +45,10 @@ impl SnapshotReader {
     /// When the server cannot be reached, or the snapshot is gone.
     pub async fn open(settings: &Settings, snapshot: &str) -> Result<Self, Error> {
         let session = Session::connect_snapshot(settings).await?;
+        if settings.takes_bytes(&session.server().encoding) {
+            let set = session.client().batch_execute(settings::BYTES).await;
+            set.map_err(Error::reading("asking for texts as bytes"))?;
+        }
         let snapshot = literal(snapshot)?;
         // Locks of a table end with the savepoint: nobody waits for a reader that has gone on, and
         // thousands of tables do not fill the server's table of locks.

@@ -4,8 +4,10 @@
 //! * [`plan`]: everything that is decided once per table version.
 //! * `filter`: which rows, by `objects[].where`.
 //! * [`route`]: a change → its pieces: lane, partition, part. [`partition`] and [`lane`] are the hashes.
+//! * [`rewrite`]: values that leave the source as something else; [`chunk`]: records in parts.
 //! * [`encode`]: a piece → [`Record`]s; [`schema`]: what they are framed with.
 
+pub mod chunk;
 pub mod encode;
 mod filter;
 mod identifier;
@@ -16,6 +18,7 @@ pub mod partition;
 pub mod plan;
 mod projection;
 pub mod record;
+pub mod rewrite;
 pub mod route;
 mod row;
 pub mod schema;

@@ -143,8 +143,14 @@ fn allowed(character: char) -> bool {
 }
 
 fn sanitise(name: &str, out: &mut String) {
+    escape(name, |_, character| allowed(character), out);
+}
+
+/// Writes a name with escapes in place of what is not `allowed` at its place, in bytes; [`restore`] reads it
+/// back.
+pub(crate) fn escape(name: &str, allowed: impl Fn(usize, char) -> bool, out: &mut String) {
     for (at, character) in name.char_indices() {
-        if allowed(character) && !(character == '_' && is_escape(&name[at..])) {
+        if allowed(at, character) && !(character == '_' && is_escape(&name[at..])) {
             out.push(character);
         } else {
             // Writing to a string cannot fail.

@@ -5,13 +5,17 @@ use crate::encode::{Codec, Template};
 use crate::filter::{Condition, Filter, FilterError};
 use crate::naming::{Names, NamingError, TopicPattern};
 use crate::projection::{Projection, ProjectionError, Rules};
+use crate::rewrite::{MaskKey, Rewrite, Texts};
 use crate::schema::Schemas;
 use crate::{lane, partition};
-use config::{FormatOptions, Hash, NameAdjustment, Partitioning, Subject, Unrepresentable};
+use config::{
+    FormatOptions, Hash, NameAdjustment, Partitioning, SqlAscii, Subject, Unrepresentable,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use wal::Table;
 use wal::table::ReplicaIdentity;
+use wal::types::{Type, oid};
 
 /// The parts of a task's settings that rows depend on.
 #[derive(Clone, Debug)]
@@ -29,9 +33,13 @@ pub struct TaskPlan {
     /// Of the database, e.g. `16.3`; empty: not known.
     pub(crate) server_version: Box<str>,
     topic: TopicPattern,
+    /// The dead-letter topic; `None`: nothing goes there.
+    letters: Option<Box<str>>,
     partitioning: Partitioning,
     hash: Hash,
     objects: Vec<ObjectPlan>,
+    sql_ascii: SqlAscii,
+    mask_key: Option<MaskKey>,
 }
 
 #[derive(Clone, Debug)]
@@ -41,6 +49,8 @@ struct ObjectPlan {
     operations: Operations,
     condition: Option<Condition>,
     rules: Rules,
+    /// Columns that are masked.
+    mask: Vec<Box<str>>,
 }
 
 /// Which operations an object asks for.
@@ -108,6 +118,18 @@ pub enum PlanError {
          updates and deletes out of `operations`"
     )]
     FilterNotInIdentity { schema: Box<str>, table: Box<str>, column: Box<str> },
+    #[error(
+        "{schema}.{table}: objects[{object}].where asks for `{column}`, which is masked, and what is masked \
+         cannot be judged; leave the column out of one of them"
+    )]
+    FilterOnMasked { schema: Box<str>, table: Box<str>, column: Box<str>, object: usize },
+    #[error(
+        "{schema}.{table} has no column `{column}`, which objects[{object}].columns.mask names; \
+         correct the name, or give the table an object of its own without the mask"
+    )]
+    MaskMissing { schema: Box<str>, table: Box<str>, column: Box<str>, object: usize },
+    #[error("columns are masked, and the key of the masks is not at hand; set `mask_key`")]
+    MaskKeyMissing,
     #[error("topic `{topic}` has {partitions} partitions; it needs at least one")]
     Partitions { topic: Box<str>, partitions: i32 },
     #[error("a task has 1 to 64 lanes, not {lanes}")]
@@ -133,6 +155,8 @@ pub struct TablePlan {
     pub(crate) filter: Option<Filter>,
     /// A changed key is a deletion and a creation also where both have one partition.
     pub(crate) splits_key_changes: bool,
+    /// `None`: rows are written as they came.
+    pub(crate) rewrite: Option<Rewrite>,
     /// Debezium's rows.
     pub(crate) columns: Columns,
     /// What is hashed, where that are not the columns of the rows.
@@ -170,6 +194,9 @@ impl TaskPlan {
             subject: sink.registry.as_ref().map(|registry| registry.subject).unwrap_or_default(),
             server_version: "".into(),
             topic: TopicPattern::parse(&sink.topic)?,
+            letters: letters(task, database)?,
+            sql_ascii: SqlAscii::parse(&task.source.sql_ascii).unwrap_or_default(),
+            mask_key: None,
             partitioning: sink.partitioning,
             hash: sink.hash,
             objects,
@@ -185,6 +212,23 @@ impl TaskPlan {
             _ => format!("{}.{}", version / 10_000, version % 10_000).into(),
         };
         Self { server_version, ..self }
+    }
+
+    /// The same for whoever routes rows, and so rewrites them: with the key of the masks.
+    ///
+    /// # Errors
+    /// [`PlanError::MaskKeyMissing`], where columns are masked.
+    pub fn with_mask_key(self, mask_key: Option<MaskKey>) -> Result<Self, PlanError> {
+        if mask_key.is_none() && self.objects.iter().any(|object| !object.mask.is_empty()) {
+            return Err(PlanError::MaskKeyMissing);
+        }
+        Ok(Self { mask_key, ..self })
+    }
+
+    /// The dead-letter topic; `None`: nothing goes there.
+    #[must_use]
+    pub fn letters(&self) -> Option<&str> {
+        self.letters.as_deref()
     }
 
     /// The topic of a table that `object` selects.
@@ -267,6 +311,12 @@ impl TaskPlan {
         self.objects.get(object).map_or_else(Vec::new, |it| it.rules.missing(table))
     }
 
+    fn rewrite(&self, masked: Box<[bool]>) -> Option<Rewrite> {
+        let (key, texts) = (self.mask_key.clone(), Texts::of(self.sql_ascii));
+        let is_used = masked.contains(&true) || self.sql_ascii != SqlAscii::Fail;
+        is_used.then_some(Rewrite { masked, key, texts })
+    }
+
     fn chosen(&self, table: &Table, object: usize) -> Result<Box<[usize]>, PlanError> {
         let ObjectPlan { partition_key, operations, .. } = &self.objects[object];
         let needs_identity = (operations.update || operations.delete)
@@ -306,6 +356,12 @@ impl ObjectPlan {
             },
             condition: condition.map_err(refused)?,
             rules: Rules::new(object).map_err(|cause| PlanError::Rules { object: index, cause })?,
+            mask: object
+                .columns
+                .iter()
+                .flat_map(|it| it.mask.keys())
+                .map(|name| name.as_str().into())
+                .collect(),
         })
     }
 }
@@ -323,6 +379,9 @@ impl TablePlan {
         lanes: u8,
     ) -> Result<Self, PlanError> {
         let topic = task.topic(object, &table.schema, &table.name)?;
+        let filter = task.filter(&table, object)?;
+        let (table, masked) = masked(table, &task.objects[object].mask, object)?;
+        check_judged(&table, filter.as_ref(), &masked, object)?;
         if partitions < 1 {
             return Err(PlanError::Partitions { topic, partitions });
         }
@@ -336,7 +395,6 @@ impl TablePlan {
         let policy = task.policy(&table, &key, object, partitions)?;
         let mut operations = task.objects[object].operations;
         operations.truncate &= task.options.truncate && task.codec.has_truncate();
-        let filter = task.filter(&table, object)?;
         let shown = projection.as_ref().map_or(&key, |it| &it.key);
         let template = Template::new(view, shown, &topic, task);
         let hashed = projection.as_ref().map(|it| Columns::new(&it.renamed, task));
@@ -350,6 +408,7 @@ impl TablePlan {
             operations,
             filter,
             splits_key_changes: task.codec.is_debezium(),
+            rewrite: task.rewrite(masked),
             columns: Columns::new(view, task),
             hashed,
             projection,
@@ -432,6 +491,59 @@ impl TablePlan {
             .and_then(|index| self.lanes.get(index))
             .copied()
             .unwrap_or(0)
+    }
+}
+
+/// The dead-letter topic of a task that uses one.
+fn letters(task: &config::Task, database: &str) -> Result<Option<Box<str>>, NamingError> {
+    if !task.has_dead_letters() {
+        return Ok(None);
+    }
+    let pattern = TopicPattern::parse(&task.sink.dead_letter_topic)?;
+    pattern.topic(Names { task: &task.task, database, schema: "", table: "" }).map(Some)
+}
+
+/// The table as its readers see it: what is masked is a text, whatever it was, and has no default. And
+/// which columns these are.
+fn masked(
+    table: Arc<Table>,
+    mask: &[Box<str>],
+    object: usize,
+) -> Result<(Arc<Table>, Box<[bool]>), PlanError> {
+    let mut is_masked = vec![false; table.columns.len()];
+    if mask.is_empty() {
+        return Ok((table, is_masked.into()));
+    }
+    let mut seen = Table::clone(&table);
+    for name in mask {
+        let Some(index) = table.columns.iter().position(|column| column.name == *name) else {
+            let (schema, table) = (table.schema.clone(), table.name.clone());
+            return Err(PlanError::MaskMissing { schema, table, column: name.clone(), object });
+        };
+        is_masked[index] = true;
+        let column = &mut seen.columns[index];
+        column.type_ = Arc::new(Type::builtin(oid::TEXT, "text"));
+        column.type_modifier = -1;
+        column.default = None;
+    }
+    Ok((Arc::new(seen), is_masked.into()))
+}
+
+/// Rows are masked before they are judged.
+fn check_judged(
+    table: &Table,
+    filter: Option<&Filter>,
+    masked: &[bool],
+    object: usize,
+) -> Result<(), PlanError> {
+    let judged = filter.iter().flat_map(|it| it.columns());
+    match judged.copied().find(|&index| masked.get(index) == Some(&true)) {
+        None => Ok(()),
+        Some(index) => {
+            let (schema, name) = (table.schema.clone(), table.name.clone());
+            let column = table.columns[index].name.clone();
+            Err(PlanError::FilterOnMasked { schema, table: name, column, object })
+        }
     }
 }
 

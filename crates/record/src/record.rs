@@ -14,3 +14,21 @@ pub struct Record<'a> {
     /// Milliseconds since 1970: the commit time in the source.
     pub timestamp_ms: i64,
 }
+
+/// What a record costs beside its key, its value and its headers: the frame of a batch of its own
+/// (Kafka, "Message Format": 61 bytes) and its own lengths.
+const FRAME_BYTES: u64 = 128;
+/// What a header costs beside its name and value.
+const HEADER_BYTES: u64 = 10;
+
+impl Record<'_> {
+    /// Upper bound of the record's size in the log, before compression, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let length = |part: Option<&[u8]>| part.map_or(0, <[u8]>::len) as u64;
+        let header =
+            |(name, value): &(&str, &[u8])| (name.len() + value.len()) as u64 + HEADER_BYTES;
+        let headers: u64 = self.headers.iter().map(header).sum();
+        FRAME_BYTES + length(self.key) + length(self.value) + headers
+    }
+}

@@ -83,6 +83,7 @@ pub struct Schemas {
     pub key: Option<Draft>,
     pub value: Draft,
     settled: OnceLock<Settled>,
+    refused: OnceLock<Box<str>>,
 }
 
 /// Text of a schema, and the full name of what it describes.
@@ -173,7 +174,12 @@ impl Schemas {
             })
         };
         let key = key.map(|key| schema(key, "key"));
-        Self { key, value: schema(value, "value"), settled: OnceLock::new() }
+        Self {
+            key,
+            value: schema(value, "value"),
+            settled: OnceLock::new(),
+            refused: OnceLock::new(),
+        }
     }
 
     /// As [`Self::new`], of schemas whose fields are numbered by the registry's versions.
@@ -188,7 +194,8 @@ impl Schemas {
             Draft::Numbered(Numbered { subject, message })
         };
         let key = key.map(|key| draft(key, "key"));
-        Self { key, value: draft(value, "value"), settled: OnceLock::new() }
+        let (settled, refused) = (OnceLock::new(), OnceLock::new());
+        Self { key, value: draft(value, "value"), settled, refused }
     }
 
     /// Ids that the registry gave; `None`: it was not asked yet.
@@ -201,6 +208,17 @@ impl Schemas {
     /// What the registry has taken; `None`: it was not asked yet.
     pub(crate) fn settled(&self) -> Option<&Settled> {
         self.settled.get()
+    }
+
+    /// Why the registry did not take them, where it was asked and rows go elsewhere.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&str> {
+        self.refused.get().map(|cause| &**cause)
+    }
+
+    /// The registry has refused the schemas, and rows of this table version go elsewhere.
+    pub fn refused(&self, cause: &str) {
+        self.refused.get_or_init(|| cause.into());
     }
 
     /// The registry has taken the schemas. What a second lane learns is dropped: rows of both are

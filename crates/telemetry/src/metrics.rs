@@ -34,6 +34,7 @@ pub struct Scrape {
     lanes: Family<OfState, Count>,
     lane_records: Family<OfLane, Counter>,
     records: Family<OfTask, Counter>,
+    dead_letters: Family<OfTask, Counter>,
     commits: Family<OfTask, Counter>,
     wal_bytes: Family<OfTask, Counter>,
     latency: Family<OfTask, Seconds>,
@@ -51,6 +52,7 @@ pub struct Scrape {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Measured {
     pub records: u64,
+    pub dead_letters: u64,
     pub commits: Option<u64>,
     pub wal_bytes: Option<u64>,
     pub latency: Option<Duration>,
@@ -128,6 +130,7 @@ impl Scrape {
             lanes: add(r, "task_lanes", "Lanes of a task by how they fare"),
             lane_records: add(r, "lane_records", "Records that a lane of another node's task has written here"),
             records: add(r, "task_records", "Records given to Kafka since the front began, tombstones included"),
+            dead_letters: add(r, "task_dead_letters", "Changes that went to the dead-letter topic since the front began"),
             commits: add(r, "task_commits", "Kafka transactions committed since the front began"),
             wal_bytes: add(r, "task_wal_bytes", "Bytes received from the database since the front began"),
             latency: add(r, "task_latency_seconds", "From the commit of the newest durable change until now; 0: nothing waits"),
@@ -188,6 +191,7 @@ impl Scrape {
     pub fn measured(&self, task: &str, measured: &Measured) {
         let of = OfTask { task: task.into() };
         self.records.get_or_create(&of).inc_by(measured.records);
+        self.dead_letters.get_or_create(&of).inc_by(measured.dead_letters);
         self.lag_bytes.get_or_create(&of).set(measured.lag_bytes);
         self.watermark.get_or_create(&of).set(measured.watermark);
         self.retries.get_or_create(&of).set(measured.retries);
@@ -228,6 +232,22 @@ mod tests {
     use super::*;
     use expect_test::expect;
 
+    fn everything_measured() -> Measured {
+        Measured {
+            records: 7,
+            dead_letters: 1,
+            commits: Some(2),
+            wal_bytes: Some(1 << 40),
+            latency: Some(Duration::from_millis(1500)),
+            lag_bytes: 10,
+            watermark: u64::MAX - 1,
+            source_end: Some(u64::MAX),
+            retries: 1,
+            credit: Some((5, 6)),
+            snapshot_rows: Some((3, 4)),
+        }
+    }
+
     #[test]
     fn every_metric_has_its_name_its_labels_and_its_value() {
         let scrape = Scrape::new();
@@ -239,18 +259,7 @@ mod tests {
         scrape.task_state("shop", "parked", ["parked", "failed"].into_iter());
         scrape.lane("shop", "running");
         scrape.lane_records("other", 3, 9);
-        let measured = Measured {
-            records: 7,
-            commits: Some(2),
-            wal_bytes: Some(1 << 40),
-            latency: Some(Duration::from_millis(1500)),
-            lag_bytes: 10,
-            watermark: u64::MAX - 1,
-            source_end: Some(u64::MAX),
-            retries: 1,
-            credit: Some((5, 6)),
-            snapshot_rows: Some((3, 4)),
-        };
+        let measured = everything_measured();
         scrape.measured("shop", &measured);
         let text = scrape.text();
         let mut values: Vec<&str> = text.lines().filter(|line| !line.starts_with("# H")).collect();
@@ -277,6 +286,8 @@ mod tests {
             distributary_lane_records_total{task="other",lane="3"} 9
             # TYPE distributary_task_records counter
             distributary_task_records_total{task="shop"} 7
+            # TYPE distributary_task_dead_letters counter
+            distributary_task_dead_letters_total{task="shop"} 1
             # TYPE distributary_task_commits counter
             distributary_task_commits_total{task="shop"} 2
             # TYPE distributary_task_wal_bytes counter

@@ -92,6 +92,12 @@ pub(super) fn task(task: &Task, now_unix_ms: u64) -> String {
     lines.push(("latency", shown(task.latency_ms, figures::span)));
     let rate = task.records_per_second.map_or_else(|| NONE.into(), figures::rate);
     lines.push(("records", format!("{}, {rate}", shown(task.records, figures::count))));
+    let set_aside = task.dead_letters.filter(|&count| count != 0);
+    lines.extend(
+        set_aside.map(|count| {
+            ("set aside", format!("{} in the dead-letter topic", figures::count(count)))
+        }),
+    );
     lines.push(("retries", shown(task.retries, figures::count)));
     let placement = task.placement.as_ref();
     let front = placement.map_or_else(|| "not placed".into(), front);

@@ -23,6 +23,8 @@ pub(super) struct Task {
     pub(super) retained_bytes: Option<u64>,
     pub(super) latency_ms: Option<u64>,
     pub(super) records: Option<u64>,
+    /// Changes that went to the dead-letter topic.
+    pub(super) dead_letters: Option<u64>,
     pub(super) records_per_second: Option<f64>,
     pub(super) retries: Option<u64>,
     /// Null while it is not placed.
@@ -74,6 +76,7 @@ impl From<v1::Task> for Task {
             retained_bytes: figure(|it| it.retained_bytes),
             latency_ms: report.as_ref().and_then(|it| it.latency_ms),
             records: figure(|it| it.records),
+            dead_letters: figure(|it| it.dead_letters),
             records_per_second: report.as_ref().map(|it| it.rate),
             retries: figure(|it| it.retries),
             placement,

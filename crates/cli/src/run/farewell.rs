@@ -19,7 +19,9 @@ pub(super) fn say(
     progress: &Progress,
     output: Output,
 ) -> io::Result<Exit> {
+    let dead_letters = progress.dead_letters.load(Relaxed);
     let farewell = Farewell::new(outcome, task, spec, progress.records.load(Relaxed));
+    let farewell = Farewell { dead_letters, ..farewell };
     match outcome {
         Outcome::CaughtUp | Outcome::Stopped { .. } | Outcome::Released => {}
         Outcome::Parked { .. } | Outcome::Failed { .. } | Outcome::Overtaken { .. } => {
@@ -60,6 +62,8 @@ struct Farewell {
     retained_bytes: Option<u64>,
     /// Records given to Kafka by this run.
     records: u64,
+    /// Changes among them that went to the dead-letter topic.
+    dead_letters: u64,
     /// Commands that come next, where a slot is kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     go_on: Option<String>,
@@ -111,11 +115,17 @@ impl Farewell {
             slot: kept,
             retained_bytes,
             records,
+            dead_letters: 0,
         }
     }
 
     fn for_people(&self) -> String {
         let mut text = format!("{}; {} in this run\n", self.text, records(self.records));
+        if self.dead_letters != 0 {
+            let changes = if self.dead_letters == 1 { "change is" } else { "changes are" };
+            let count = self.dead_letters;
+            text.push_str(&format!("{count} {changes} set aside in the dead-letter topic\n"));
+        }
         if let (Some(slot), None) = (&self.slot, self.retained_bytes) {
             text.push_str(&format!("the slot `{slot}` is kept, and the server keeps WAL for it\n"));
         }

@@ -56,6 +56,7 @@ pub(crate) struct Sample {
     pub(crate) snapshot_rows_estimated: u64,
     snapshot_bytes: u64,
     pub(crate) records: u64,
+    dead_letters: u64,
     durable_commit_time_us: u64,
     watermark: Lsn,
     server_end: Lsn,
@@ -69,6 +70,7 @@ impl Sample {
             snapshot_rows_estimated: progress.snapshot_rows_estimated.load(Relaxed),
             snapshot_bytes: progress.snapshot_bytes.load(Relaxed),
             records: progress.records.load(Relaxed),
+            dead_letters: progress.dead_letters.load(Relaxed),
             durable_commit_time_us: progress.durable_commit_time_us.load(Relaxed),
             watermark: progress.watermark(),
             server_end: progress.server_end(),
@@ -102,6 +104,7 @@ impl Line {
             }
             Self::Stream { sample, per_second, latency_ms } => info!(
                 records = sample.records,
+                dead_letters = (sample.dead_letters != 0).then_some(sample.dead_letters),
                 per_second,
                 latency_ms,
                 lag_bytes = sample.lag_bytes(),

@@ -39,7 +39,8 @@ fn the_bytes_of_the_meta_lane_do_not_change() {
             "rev",
             concat!(
                 r#"{"rev":2,"start":"0/9","shape":{"lanes":3,"partition_names":"parent","#,
-                r#""topic":"{schema}.{table}","topic_prefix":null,"format":"debezium-json","#,
+                r#""sql_ascii":"fail","topic":"{schema}.{table}","topic_prefix":null,"#,
+                r#""format":"debezium-json","#,
                 r#""format_options":{"schemas":false,"tombstones":true,"truncate":true,"#,
                 r#""decimal":"precise","time":"adaptive","interval":"numeric","#,
                 r#""binary":"bytes","hstore":"json","compat":"lossless","#,

@@ -5,8 +5,8 @@ use super::{WantedTopic, failed, listed};
 use crate::Error;
 use crate::names::Names;
 use crate::topics::{Admin, Config, Internal};
-use config::ConflictingTopics;
 use config::precheck::Item;
+use config::{ConflictingTopics, Oversize};
 use rdkafka::metadata::Metadata;
 use std::collections::BTreeMap;
 
@@ -67,6 +67,9 @@ impl<'a> Topics<'a> {
             or_failed("sink.conflicting-topics", self.conflicts()),
             self.sizes(),
         ]
+        .into_iter()
+        .chain(self.compacted())
+        .collect()
     }
 
     pub(super) fn existing(&self) -> Vec<Copies> {
@@ -148,6 +151,32 @@ impl<'a> Topics<'a> {
         Ok(Item::fail(NAME, seen, remedy))
     }
 
+    /// Topics in which the parts of a large record would not last.
+    fn compacted(&self) -> Option<Item> {
+        if self.task.sink.oversize != Oversize::Chunk {
+            return None;
+        }
+        let wanted = |topic: &String| self.wanted.iter().any(|it| it.name == *topic);
+        let is_compacted = |it: &Existing| {
+            it.config.get("cleanup.policy").is_some_and(|policy| policy.contains("compact"))
+        };
+        let found: Vec<&str> = self
+            .existing
+            .iter()
+            .filter(|(topic, it)| wanted(topic) && is_compacted(it))
+            .map(|(topic, _)| &**topic)
+            .collect();
+        if found.is_empty() {
+            return None;
+        }
+        let seen = format!(
+            "parts of a large record have one key, and compaction keeps the last part only: {}",
+            listed(found)
+        );
+        let remedy = "set `cleanup.policy=delete` for them, or another `sink.oversize`";
+        Some(Item::fail("sink.oversize", seen, remedy))
+    }
+
     fn sizes(&self) -> Item {
         const NAME: &str = "sink.message-size";
         let small = |(topic, it): (&String, &Existing)| {
@@ -158,7 +187,8 @@ impl<'a> Topics<'a> {
         if small.is_empty() {
             return Item::pass(NAME, "topics take records of 1 MiB or more");
         }
-        let remedy = "raise their `max.message.bytes`, or set `sink.oversize`";
+        let remedy = "raise their `max.message.bytes`, or set `sink.oversize`, and \
+                      `batch.size` in `sink.properties` below the smallest: many records are one batch";
         Item::warning(NAME, listed(small.iter().map(|it| &**it)), remedy)
     }
 }

@@ -13,6 +13,7 @@ const EFFECTS: &[(&str, Effect)] = &[
     ("lanes", Effect::Seal),
     ("objects", Effect::Seal),
     ("source.partition_names", Effect::Seal),
+    ("source.sql_ascii", Effect::Seal),
     ("sink.topic", Effect::Seal),
     ("sink.topic_prefix", Effect::Seal),
     ("sink.format", Effect::Seal),
@@ -35,6 +36,10 @@ const NOTES: &[(&str, &str)] = &[
     ("sink.partitions", "topics that exist keep the partitions they have"),
     ("sink.replication_factor", "topics that exist keep the copies they have"),
     ("sink.topic_config", "topics that exist keep their settings"),
+    (
+        "mask_key",
+        "under another key the same values become other masks, and rows with masked keys move",
+    ),
     ("objects", "records may go to other topics or partitions from one position of the stream on"),
 ];
 

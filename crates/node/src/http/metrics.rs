@@ -38,6 +38,7 @@ pub(super) fn text(status: Option<&Status>, ready: bool) -> String {
 fn measured(it: &Measured) -> metrics::Measured {
     metrics::Measured {
         records: it.records,
+        dead_letters: it.dead_letters,
         commits: it.commits,
         wal_bytes: it.wal_bytes,
         latency: it.latency_ms.map(Duration::from_millis),

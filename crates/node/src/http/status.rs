@@ -96,6 +96,8 @@ pub struct Lane {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Measured {
     pub records: u64,
+    /// Changes among them that went to the dead-letter topic.
+    pub dead_letters: u64,
     /// Of the last ten seconds, where there were two looks.
     pub rate: Option<f64>,
     pub latency_ms: Option<u64>,
@@ -189,6 +191,7 @@ impl Task {
         // Only who runs the front says how far it is.
         let measured = (!report.phase.is_empty()).then(|| Measured {
             records: report.records,
+            dead_letters: report.dead_letters,
             rate: Some(report.rate).filter(|rate| 0.0 < *rate),
             latency_ms: report.latency_ms,
             lag_bytes: report.retained_bytes,

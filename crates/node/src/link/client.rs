@@ -99,7 +99,7 @@ impl Lane {
 
     /// Until the lane's life is over.
     async fn listen(&self, mut up: Streaming<v1::LaneUp>) -> Result<(), Failure> {
-        let (mut records, mut commits) = (0, 0);
+        let (mut records, mut commits, mut dead_letters) = (0, 0, 0);
         loop {
             let message = up.message().await.map_err(|status| self.broke(&status.into()))?;
             let Some(v1::LaneUp { message }) = message else {
@@ -117,6 +117,9 @@ impl Lane {
                     all.fetch_add(durable.records.saturating_sub(records), Relaxed);
                     all_commits.fetch_add(durable.commits.saturating_sub(commits), Relaxed);
                     (records, commits) = (durable.records, durable.commits);
+                    let new = durable.dead_letters.saturating_sub(dead_letters);
+                    self.progress.dead_letters.fetch_add(new, Relaxed);
+                    dead_letters = durable.dead_letters;
                     let newest = &self.progress.durable_commit_time_us;
                     newest.fetch_max(durable.commit_time_unix_us, Relaxed);
                     let v1::Durable { generation, seq, position, .. } = durable;

@@ -298,6 +298,7 @@ fn up_message(event: Event, progress: &Progress) -> v1::LaneUp {
             records: progress.records.load(Relaxed),
             commits: progress.commits.load(Relaxed),
             commit_time_unix_us: progress.durable_commit_time_us.load(Relaxed),
+            dead_letters: progress.dead_letters.load(Relaxed),
         }),
         Event::Sealed => Up::Sealed(v1::Sealed {}),
         Event::Failed(failure) => Up::Failed(convert::failure_out(failure)),

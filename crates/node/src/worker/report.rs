@@ -60,6 +60,7 @@ pub(super) fn of_front(
         retained_bytes: lag,
         latency_ms,
         records: progress.records.load(Relaxed),
+        dead_letters: progress.dead_letters.load(Relaxed),
         rate: runner.rate(),
         retries: progress.trouble().map_or(0, |it| u64::from(it.retries)),
         lanes: (0..).zip(progress.lanes()).map(lane).collect(),

@@ -160,7 +160,8 @@ impl Task {
         let spec = Arc::new(self.spec.shaped(next));
         let (kafka, meta, pins) = (self.kafka.clone(), self.meta.clone(), self.planner.pins());
         let version = session.server().version;
-        let planner = Planner::new(Arc::clone(&spec), kafka, meta, pins, version)?;
+        let mask_key = crate::planner::mask_key(&spec, &self.options.folder)?;
+        let planner = Planner::new(Arc::clone(&spec), kafka, meta, pins, version, mask_key)?;
         let readings = captured(session, &planner, &spec).await?.read;
         planner.plan_all(&tables(session, &readings).await?).await?;
         Ok(())

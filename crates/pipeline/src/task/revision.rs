@@ -3,7 +3,7 @@
 //! sealed, and the next revision begins.
 
 use super::{End, Task, events::Noted};
-use config::{Shape, Task as Spec};
+use config::{Shape, SqlAscii, Task as Spec, Unrepresentable};
 use kafka::meta::{MetaRecord, MetaState, Revision, Watermark};
 use std::sync::Arc;
 use tracing::info;
@@ -43,7 +43,7 @@ impl Present {
             return Self { number: *number, floor, ..first() };
         }
         Self {
-            spec: Arc::new(spec.shaped(shape)),
+            spec: Arc::new(spec.shaped(&freed(shape, &wanted))),
             number: *number,
             floor,
             lanes: shape.lanes.0,
@@ -56,6 +56,19 @@ impl Present {
         let shape = self.spec.shape();
         MetaRecord::Revision(Box::new(Revision { number: self.number, start, shape }))
     }
+}
+
+/// The shape in force, without what may be why the task has parked: a change that fails is in no lane, so
+/// what becomes of it may be decided at once. Without that, the end of the revision would never be reached.
+fn freed(shape: &Shape, wanted: &Shape) -> Shape {
+    let mut freed = shape.clone();
+    if freed.unrepresentable == Unrepresentable::Fail {
+        freed.unrepresentable = wanted.unrepresentable;
+    }
+    if SqlAscii::parse(&freed.sql_ascii) == Some(SqlAscii::Fail) {
+        freed.sql_ascii.clone_from(&wanted.sql_ascii);
+    }
+    freed
 }
 
 impl Task {
@@ -125,6 +138,23 @@ mod tests {
         assert_eq!((present.number, present.lanes), (4, 8));
         assert_eq!(present.spec.lanes.0, 8);
         assert_eq!(present.next, Some(spec(3).shape()));
+    }
+
+    #[test]
+    fn what_has_parked_the_task_may_be_decided_at_once() {
+        let mut wanted = Spec::default();
+        wanted.sink.unrepresentable = Unrepresentable::DeadLetter;
+        wanted.source.sql_ascii = "EUC_CN".into();
+        let present = Present::new(&Arc::new(wanted.clone()), &state(true, 0x30, 3), false);
+        assert_eq!((present.number, present.spec.lanes.0), (4, 3));
+        assert_eq!(present.spec.sink.unrepresentable, Unrepresentable::DeadLetter);
+        assert_eq!(present.spec.source.sql_ascii, "EUC_CN");
+        assert_eq!(present.next, Some(wanted.shape()));
+        // What was decided otherwise holds to the end of the revision.
+        let mut before = state(true, 0x30, 3);
+        before.revision.as_mut().expect("one").shape.unrepresentable = Unrepresentable::Null;
+        let present = Present::new(&Arc::new(wanted), &before, false);
+        assert_eq!(present.spec.sink.unrepresentable, Unrepresentable::Null);
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub(super) fn error(code: &str, message: &str, doing: &str) -> Error {
         }
         "42704" if says("replication slot") => Error::SlotMissing { slot: quoted(message) },
         "42704" if says("publication") => Error::PublicationMissing { reason: reason() },
+        "22P05" | "22021" => Error::Untranslatable { reason: reason() },
         "42P01" => Error::TableMissing { table: quoted(message) },
         "55P03" => Error::lock_timeout(doing, "a table"),
         "57P01" | "57P02" | "57P05" => Error::closed(message),

@@ -100,6 +100,12 @@ fn encoding(facts: &Facts, policy: &str) -> Item {
     const NAME: &str = "source.encoding";
     let seen = format!("the database's encoding is {}", facts.encoding);
     if facts.encoding != "SQL_ASCII" {
+        let is_named = !matches!(policy, "fail" | "base64" | "replace");
+        if is_named && !facts.encoding.eq_ignore_ascii_case(policy) {
+            let remedy = "leave source.sql_ascii out, or set it to the database's own encoding";
+            let seen = format!("{seen}, and source.sql_ascii says {policy}");
+            return Item::fail(NAME, seen, remedy);
+        }
         return Item::pass(NAME, seen);
     }
     if policy == "fail" {

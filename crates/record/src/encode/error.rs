@@ -6,8 +6,8 @@ use crate::plan::TablePlan;
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError<E> {
     #[error(
-        "{table}, column `{column}`: the text is not UTF-8; mend the row, or use a database whose \
-         encoding is not SQL_ASCII"
+        "{table}, column `{column}`: the text is not UTF-8; mend the row, say by `source.sql_ascii` \
+         how it is encoded, or set `sink.unrepresentable: dead-letter`"
     )]
     NotUtf8 { table: Box<str>, column: Box<str> },
     #[error(
@@ -17,7 +17,7 @@ pub enum EncodeError<E> {
     Malformed { table: Box<str>, column: Box<str> },
     #[error(
         "{table}, column `{column}`: a value does not fit the format: {limit}; choose another mode \
-         under `sink.format_options`, or set `sink.unrepresentable: null`"
+         under `sink.format_options`, or set `sink.unrepresentable: null` or `dead-letter`"
     )]
     Unrepresentable { table: Box<str>, column: Box<str>, limit: &'static str },
     #[error(
@@ -71,6 +71,22 @@ fn table_name(plan: &TablePlan) -> Box<str> {
 }
 
 impl<E> EncodeError<E> {
+    /// Whether a value is what cannot be written or judged: the same row fails again.
+    #[must_use]
+    pub fn is_of_value(&self) -> bool {
+        match self {
+            Self::NotUtf8 { .. }
+            | Self::Malformed { .. }
+            | Self::Unrepresentable { .. }
+            | Self::Unjudged { .. }
+            | Self::Binary { .. } => true,
+            Self::Unregistered { .. }
+            | Self::NoSuchChange { .. }
+            | Self::OtherFormat { .. }
+            | Self::Sink(_) => false,
+        }
+    }
+
     pub(super) fn unregistered(plan: &TablePlan) -> Self {
         Self::Unregistered { table: table_name(plan) }
     }

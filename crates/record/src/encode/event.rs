@@ -156,7 +156,10 @@ impl<'a> Event<'a> {
         Some(match (change.operation, piece.part) {
             (Operation::Read, _) => with(Action::Read),
             (Operation::Insert, _) => with(Action::Insert),
-            (Operation::Update, Part::Whole) => Self { before, ..with(Action::Update) },
+            // `Encoder::encode` refuses what was not judged; a dead letter has it whole.
+            (Operation::Update, Part::Whole | Part::Unjudged) => {
+                Self { before, ..with(Action::Update) }
+            }
             (Operation::Update, Part::KeyChangeDelete) => {
                 Self { other_key: keyed(after), part: Some(0), ends_change: false, ..deleted }
             }
@@ -166,8 +169,6 @@ impl<'a> Event<'a> {
             // The row as it is: that it was there before says nothing to readers who never saw it.
             (Operation::Update, Part::Enters) => with(Action::Insert),
             (Operation::Update, Part::Leaves) => deleted,
-            // `Encoder::encode` refuses it before.
-            (Operation::Update, Part::Unjudged) => return None,
             (Operation::Delete, _) => deleted,
             (Operation::Truncate, _) => {
                 let several = 1 < plan.partitions();

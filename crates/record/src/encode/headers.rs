@@ -57,21 +57,26 @@ impl Marks {
             count += 1;
         }
         if self.wanted {
-            // Rows of a snapshot, and the truncates that announce one that begins again.
-            let last = match (event.transaction.xid, &batch.snapshot) {
-                (0, Some(id)) => ("distributary.snapshot", id.as_bytes()),
-                // One without a name is known by its place in the stream.
-                (0, None) => ("distributary.snapshot", self.lsn.as_slice()),
-                _ => ("distributary.seq", self.seq.as_slice()),
-            };
-            let ours = [
-                ("distributary.task", self.task.as_bytes()),
-                ("distributary.lsn", &self.lsn),
-                last,
-            ];
+            let ours = self.all(event, batch);
             headers[count..count + ours.len()].copy_from_slice(&ours);
             count += ours.len();
         }
         (headers, count)
+    }
+
+    /// Ours, wanted or not; the one that differs most comes last.
+    pub(super) fn all<'a>(
+        &'a self,
+        event: &Event<'_>,
+        batch: &'a ChangeBatch,
+    ) -> [(&'a str, &'a [u8]); 3] {
+        // Rows of a snapshot, and the truncates that announce one that begins again.
+        let last = match (event.transaction.xid, &batch.snapshot) {
+            (0, Some(id)) => ("distributary.snapshot", id.as_bytes()),
+            // One without a name is known by its place in the stream.
+            (0, None) => ("distributary.snapshot", self.lsn.as_slice()),
+            _ => ("distributary.seq", self.seq.as_slice()),
+        };
+        [("distributary.task", self.task.as_bytes()), ("distributary.lsn", &self.lsn), last]
     }
 }

@@ -18,6 +18,7 @@ mod dts;
 mod error;
 mod event;
 mod headers;
+mod letter;
 mod maxwell;
 mod number;
 mod plain;
@@ -29,12 +30,15 @@ pub(crate) use codec::{Codec, Template};
 pub(crate) use debezium::protobuf::{Message, numbers};
 pub use error::EncodeError;
 pub(crate) use error::{RowError, ValueError};
+pub use letter::{Cause, Letter};
 
 use crate::Record;
 use crate::plan::{TablePlan, TaskPlan};
 use crate::route::{Part, Piece};
+use crate::row::Row;
 use crate::schema::{Ids, Schemas};
 use codec::FormatEncoder;
+use debezium::Work;
 use event::{Event, Projected};
 use headers::Marks;
 use wal::{ChangeBatch, Transaction};
@@ -60,6 +64,17 @@ pub(crate) trait Render {
     ) -> Result<(), RowError>;
 }
 
+/// A buffer that a giant has grown is not kept for the rows after it.
+const BUFFER_BYTES_MAX: usize = 4 << 20;
+
+/// Empties a buffer.
+fn emptied(buffer: &mut Vec<u8>) {
+    if BUFFER_BYTES_MAX < buffer.capacity() {
+        *buffer = Vec::new();
+    }
+    buffer.clear();
+}
+
 /// Key, value and header of a record, in buffers that are used again and again.
 #[derive(Debug, Default)]
 pub(crate) struct Rendered {
@@ -74,11 +89,18 @@ pub(crate) struct Rendered {
 
 impl Rendered {
     fn clear(&mut self) {
-        self.value.clear();
-        self.key.clear();
+        emptied(&mut self.value);
+        emptied(&mut self.key);
         self.keyed = false;
         self.header_name = None;
-        self.header.clear();
+        emptied(&mut self.header);
+    }
+
+    /// Gives back what a giant has taken.
+    fn clear_giant(&mut self) {
+        if BUFFER_BYTES_MAX < self.value.capacity() {
+            self.clear();
+        }
     }
 
     /// Begins key and value with the ids of their schemas.
@@ -96,6 +118,7 @@ pub struct Encoder {
     now_us: Option<i64>,
     projected: Projected,
     rendered: Rendered,
+    work: Work,
     format: FormatEncoder,
 }
 
@@ -110,6 +133,7 @@ impl Encoder {
             now_us: None,
             projected: Projected::default(),
             rendered: Rendered::default(),
+            work: Work::default(),
             format: FormatEncoder::new(task),
         }
     }
@@ -173,6 +197,65 @@ impl Encoder {
             let headers = &headers[..count];
             sink(Record { value, headers, ..record }).map_err(EncodeError::Sink)?;
         }
+        self.rendered.clear_giant();
         Ok(())
     }
+
+    /// Hands a dead letter to `sink` in place of the records of a piece: its row as it came, but for columns
+    /// that are left out, renamed or added, whatever the format. Its headers are there also where the task wants none.
+    ///
+    /// # Errors
+    /// When the batch does not have the change, or `sink` refuses the record.
+    pub fn letter<E>(
+        &mut self,
+        plan: &TablePlan,
+        batch: &ChangeBatch,
+        piece: &Piece,
+        letter: &Letter<'_>,
+        sink: &mut dyn FnMut(Record<'_>) -> Result<(), E>,
+    ) -> Result<(), EncodeError<E>> {
+        let no_such_change = || EncodeError::NoSuchChange { change: piece.change };
+        let rows = self.projected.tuples(plan, batch, piece).ok_or_else(no_such_change)?;
+        let event = Event::of(plan, batch, piece, rows, self.tombstones);
+        let event = event.ok_or_else(no_such_change)?;
+        if self.transaction.as_ref() != Some(event.transaction) {
+            self.transaction = Some(*event.transaction);
+            self.marks.begin(event.transaction);
+            self.format.begin(event.transaction);
+        }
+        self.rendered.clear();
+        self.marks.number(event.change.ordinal, event.part);
+        let table = plan.table();
+        let name = format!("{}.{}", table.schema, table.name);
+        let mut headers = self.marks.all(&event, batch).to_vec();
+        let mark = headers.last().copied().unwrap_or_default();
+        let mark_name = mark.0.rsplit('.').next().unwrap_or_default();
+        let mark = (mark_name, std::str::from_utf8(mark.1).unwrap_or_default());
+        letter::write(plan, &event, piece, letter, mark, &mut self.rendered.value);
+        let key = event.key.filter(|_| !plan.key().is_empty());
+        if let Some(row) = key {
+            write_key(plan, &row, &mut self.work, &mut self.rendered.key);
+        }
+        headers.extend([
+            ("distributary.dead-letter", letter.cause.word().as_bytes()),
+            ("distributary.topic", plan.topic().as_bytes()),
+            ("distributary.table", name.as_bytes()),
+        ]);
+        let record = Record {
+            topic: letter.topic,
+            partition: letter.partition,
+            key: key.map(|_| self.rendered.key.as_slice()),
+            value: Some(&self.rendered.value),
+            headers: &headers,
+            timestamp_ms: event::commit_us(event.transaction).div_euclid(1000),
+        };
+        sink(record).map_err(EncodeError::Sink)?;
+        self.rendered.clear_giant();
+        Ok(())
+    }
+}
+
+/// The key as what is hashed for the partition: JSON without a schema.
+fn write_key(plan: &TablePlan, row: &Row<'_>, work: &mut Work, out: &mut Vec<u8>) {
+    plan.columns.hashed(plan.key(), row, work, out);
 }

@@ -2,6 +2,7 @@
 //!
 //! They are rules of Java: a character beyond U+FFFF counts as two.
 
+use crate::naming;
 use config::NameAdjustment;
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -22,6 +23,7 @@ fn adjusted(name: &str, mode: NameAdjustment, dots: bool) -> Cow<'_, str> {
         NameAdjustment::Avro => (true, false),
         // The underscore is what escapes begin with.
         NameAdjustment::AvroUnicode => (false, true),
+        NameAdjustment::Escape => return escaped(name, dots),
     };
     let valid = |at: usize, unit: u16| match u8::try_from(unit) {
         Ok(b'.') => 0 < at && dots,
@@ -42,9 +44,39 @@ fn adjusted(name: &str, mode: NameAdjustment, dots: bool) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// Our own, which can be read back whatever the name (`naming::restore`); Debezium's two cannot.
+fn escaped(name: &str, dots: bool) -> Cow<'_, str> {
+    let mut out = String::with_capacity(name.len());
+    let allowed = |at: usize, character: char| match character {
+        '.' => dots && 0 < at,
+        '_' => true,
+        '0'..='9' => 0 < at,
+        other => other.is_ascii_alphabetic(),
+    };
+    naming::escape(name, allowed, &mut out);
+    Cow::Owned(out)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn an_escaped_name_is_avro_s_and_comes_back(name in "([a-z_xA-F0-9.]|\\PC){1,20}") {
+            let field = field_name(&name, NameAdjustment::Escape);
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+            prop_assert!(field.bytes().all(plain) && !field.as_bytes()[0].is_ascii_digit());
+            prop_assert_eq!(naming::restore(&field), name.as_str());
+        }
+
+        #[test]
+        fn no_two_names_have_one_escaped_name(a in "[_xu0-9A-F.é]{1,12}", b in "[_xu0-9A-F.é]{1,12}") {
+            let field = |name| field_name(name, NameAdjustment::Escape).into_owned();
+            prop_assert_eq!(a == b, field(&a) == field(&b));
+        }
+    }
 
     #[test]
     fn names_are_what_debezium_makes_of_them() {
