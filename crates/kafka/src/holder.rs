@@ -4,6 +4,7 @@
 //! Holds: one transactional producer. Never: takes a seat back.
 
 use crate::Error;
+use crate::beside::beside;
 use crate::checkpoint::FENCE_KEY;
 use crate::names::Seat;
 use crate::read::{Entry, Reader};
@@ -44,8 +45,10 @@ impl Holder {
         seat: Seat,
         fence: Vec<u8>,
     ) -> Result<(Self, Vec<Entry>), Error> {
-        let (transactional, term) = sit(settings, &seat, &fence)?;
-        let entries = Reader::new(settings, &seat)?.up_to(term)?;
+        let (reader, fenced) =
+            beside(|| Reader::new(settings, &seat), || sit(settings, &seat, &fence));
+        let (transactional, term) = fenced?;
+        let entries = reader?.up_to(term)?;
         let (settings, transactional) = (settings.clone(), Some(transactional));
         let committed = term;
         let holder = Self { settings, seat, fence, transactional, term, committed, taken: false };

@@ -102,6 +102,7 @@ pub async fn run_on(
         Ok(opening) => opening,
         Err(failure) => return parked(failure),
     };
+    opening.prepare().await;
     loop {
         let mut task = match opening.task().await {
             Ok(task) => task,
@@ -201,6 +202,10 @@ struct Opening {
     names: Names,
     retries: Retries,
     hosts: Rc<dyn Hosts>,
+    /// Connected before the task was ours; for its first begin.
+    session: Option<Session>,
+    /// The internal topics were looked after before the task was ours; for the first attempt.
+    topics_made: bool,
 }
 
 impl Opening {
@@ -216,7 +221,39 @@ impl Opening {
         let names = Names::new(&spec.sink.state_prefix, &spec.task)
             .map_err(|error| Failure::fatal(error.to_string()))?;
         let retries = Retries::new(&spec.retry);
-        Ok(Self { spec, options, progress, stop, postgres, kafka, names, retries, hosts })
+        Ok(Self {
+            spec,
+            options,
+            progress,
+            stop,
+            postgres,
+            kafka,
+            names,
+            retries,
+            hosts,
+            session: None,
+            topics_made: false,
+        })
+    }
+
+    /// What can be done while the former owner of the task still streams; then it is asked to end. What fails here
+    /// is tried again, and told, by whoever needs it.
+    async fn prepare(&mut self) {
+        let hosts = Rc::clone(&self.hosts);
+        let Some(handed_over) = hosts.handed_over() else { return };
+        let (kafka, names) = (self.kafka.clone(), self.names.clone());
+        let topics =
+            tokio::task::spawn_blocking(move || Admin::new(&kafka)?.ensure_internal(&names));
+        let (settings, stop) = (self.postgres.clone(), self.stop.clone());
+        let prepared = async {
+            let (topics, session) = tokio::join!(topics, Session::connect(&settings));
+            handed_over.await;
+            (matches!(topics, Ok(Ok(()))), session.ok())
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            prepared = prepared => (self.topics_made, self.session) = prepared,
+        }
     }
 
     /// Opens the task, again and again where that may pass.
@@ -243,9 +280,12 @@ impl Opening {
     }
 
     /// Opens the meta lane, which fences an older process, and starts the lanes.
-    async fn attempt(&self) -> Result<Task, Failure> {
-        let (kafka, names) = (self.kafka.clone(), self.names.clone());
-        tokio::task::spawn_blocking(move || Admin::new(&kafka)?.ensure_internal(&names)).await??;
+    async fn attempt(&mut self) -> Result<Task, Failure> {
+        if !std::mem::take(&mut self.topics_made) {
+            let (kafka, names) = (self.kafka.clone(), self.names.clone());
+            let made = move || Admin::new(&kafka)?.ensure_internal(&names);
+            tokio::task::spawn_blocking(made).await??;
+        }
         let anew = self.options.reseed;
         let (meta, state) = Meta::open(self.kafka.clone(), self.names.clone(), anew).await?;
         let present = Present::new(&self.spec, &state, anew);
@@ -293,6 +333,7 @@ impl Opening {
             names: self.names.clone(),
             retries: Retries::new(&spec.retry),
             hosts: Rc::clone(&self.hosts),
+            session: self.session.take(),
             upstream: None,
             planner: Rc::new(planner),
             meta,
@@ -325,6 +366,8 @@ struct Task {
     names: Names,
     retries: Retries,
     hosts: Rc<dyn Hosts>,
+    /// For the first life of the front.
+    session: Option<Session>,
     /// Where the stages before the router were in the last life of the front.
     upstream: Option<Upstream>,
     planner: Rc<Planner>,

@@ -48,6 +48,7 @@ pub(super) fn plan(
             heed_pins(&mut placement, &tasks[&name].labels.producers, workers);
         }
         let before = cluster.placements.get(&name);
+        placement.from = former(&placement, before, workers);
         placement.addresses = addresses(&placement, before, workers);
         if let Some(next) = next(before, placement, cluster) {
             planned.changed.insert(name, next);
@@ -97,6 +98,21 @@ fn heed_pins(placement: &mut Placement, labels: &Labels, workers: &BTreeMap<Stri
     }
 }
 
+/// Who is to hand the task over to its router. It stays named until the router moves again, so that a change of
+/// something else that is read with the move does not hide it; who has nothing any more says so at once.
+fn former(
+    placement: &Placement,
+    before: Option<&Placement>,
+    workers: &BTreeMap<String, Worker>,
+) -> Option<String> {
+    let (before, now) = (before?, placement.router()?);
+    match before.router() {
+        Some(was) if was == now => before.from.clone(),
+        Some(was) => workers.contains_key(was).then(|| was.to_owned()),
+        None => None,
+    }
+}
+
 pub(super) fn addresses(
     placement: &Placement,
     before: Option<&Placement>,
@@ -106,7 +122,8 @@ pub(super) fn addresses(
         let known = workers.get(node).map(|it| &it.address);
         known.or_else(|| before?.addresses.get(node)).cloned()
     };
-    placement.nodes().filter_map(|node| Some((node.to_owned(), address(node)?))).collect()
+    let nodes = placement.nodes().chain(placement.from.as_deref());
+    nodes.filter_map(|node| Some((node.to_owned(), address(node)?))).collect()
 }
 
 /// The placement with its number; `None`: it is as it was.
@@ -248,6 +265,27 @@ pub(super) mod tests {
         bench.workers.get_mut("w2").expect("known").standing = Standing::Leaving;
         bench.plan(Scope::All);
         assert_eq!(bench.lanes_of("w1"), 2);
+    }
+
+    #[test]
+    fn who_lives_is_asked_to_hand_over_and_who_is_dead_is_not() {
+        let mut bench = Bench::new(&["w1", "w2", "w3"]);
+        bench.task(2, Desired::Running, TaskState::Synchronizing);
+        bench.plan(Scope::All);
+        assert_eq!(bench.placement().from, None, "it ran nowhere before");
+        let first = bench.placement().router().expect("placed").to_owned();
+        bench.workers.get_mut(&first).expect("known").standing = Standing::Leaving;
+        bench.plan(Scope::All);
+        let second = bench.placement().router().expect("placed").to_owned();
+        assert_ne!(second, first);
+        assert_eq!(bench.placement().from.as_ref(), Some(&first));
+        assert_eq!(bench.placement().addresses[&first], format!("{first}:7420"));
+        bench.workers.remove(&first);
+        bench.plan(Scope::All);
+        assert_eq!(bench.placement().router(), Some(&*second));
+        bench.workers.remove(&second);
+        bench.plan(Scope::All);
+        assert_eq!(bench.placement().from, None, "nobody is left to be asked");
     }
 
     #[test]

@@ -151,6 +151,9 @@ pub struct Placement {
     pub lanes: Vec<Option<String>>,
     /// Where the nodes that are named here listen.
     pub addresses: BTreeMap<String, String>,
+    /// Where the router ran before, on a worker that lived when it was moved: it is asked to hand over first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
     /// Lanes that a person has moved, and where to: they stay there while that worker may have them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pinned: BTreeMap<usize, String>,

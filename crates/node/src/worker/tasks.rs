@@ -3,6 +3,7 @@
 use super::Context;
 use super::report::{self, Reports};
 use super::runner::{Beginning, Runner, Wanted};
+use crate::link::server::HandOver;
 use crate::state::{ClusterState, Desired};
 use crate::task_state::TaskState;
 use std::collections::BTreeMap;
@@ -17,6 +18,8 @@ const LOOK: Duration = Duration::from_millis(500);
 const OVERTAKEN_PAUSE: Duration = Duration::from_secs(5);
 /// How long a front that shall run elsewhere, or anew, may take to drain.
 const DRAIN_MAX: Duration = Duration::from_secs(20);
+/// A front whose next owner does not ask for it ends so long after the move was read (delivery-protocol.md, section 10).
+const HAND_OVER_MAX: Duration = Duration::from_secs(5);
 
 /// The fronts whose router is on this worker. Clones share them.
 #[derive(Clone)]
@@ -32,6 +35,8 @@ struct Front {
     placement_rev: u64,
     /// Told to stop, at this time.
     stopping: Option<Instant>,
+    /// Its router is placed elsewhere, since this time; it goes on until its next owner is ready.
+    moving: Option<Instant>,
 }
 
 impl Tasks {
@@ -60,10 +65,13 @@ impl Tasks {
             let is_same = wanted.as_ref().is_some_and(|(it, _)| *it == front.runner.wanted);
             if is_same {
                 front.placement_rev = wanted.map_or(front.placement_rev, |(_, rev)| rev);
+                front.moving = None;
             } else if front.stopping.is_none() {
-                info!(task = name, "front stops");
-                front.runner.stop();
-                front.stopping = Some(Instant::now());
+                let waits = self.is_handed_over(state, name, &front.runner.wanted)
+                    && front.moving.get_or_insert_with(Instant::now).elapsed() < HAND_OVER_MAX;
+                if !waits {
+                    front.stop(name);
+                }
             }
         }
         fronts.retain(|name, front| {
@@ -99,30 +107,45 @@ impl Tasks {
             let proven = streams && last.is_none_or(|it| it == wanted);
             let beginning = Beginning { spec, wanted, reseed, proven };
             let runner = Runner::start(self.context.clone(), Handle::current(), beginning);
-            fronts.insert(name.clone(), Front { runner, placement_rev, stopping: None });
+            let front = Front { runner, placement_rev, stopping: None, moving: None };
+            fronts.insert(name.clone(), front);
         }
+    }
+
+    /// Whether the front shall run on as it is, on another worker that will ask for it.
+    fn is_handed_over(&self, state: &ClusterState, name: &str, runs: &Wanted) -> bool {
+        let Some(placement) = state.placements.get(name) else { return false };
+        let own = Some(self.context.node.node.as_str());
+        placement.router().is_some_and(|it| Some(it) != own)
+            && placement.from.as_deref() == own
+            && !runs.release
+            && wanted(state, name).as_ref() == Some(runs)
+    }
+
+    /// Ends a front when its next owner asks for that.
+    pub(super) fn hand_over(&self) -> HandOver {
+        let tasks = self.clone();
+        Arc::new(move |name| {
+            let runner = tasks.lock().get_mut(name).map(|front| {
+                front.stop(name);
+                front.runner.clone()
+            });
+            Box::pin(async move {
+                if let Some(runner) = runner {
+                    runner.ended(DRAIN_MAX).await;
+                }
+            })
+        })
     }
 
     /// How the front of a task shall run here, and since which placement.
     fn wanted(&self, state: &ClusterState, name: &str) -> Option<(Wanted, u64)> {
         let placement = state.placements.get(name)?;
-        let task = state.tasks.get(name)?;
         // Where the router is, the front is kept running.
         if placement.router() != Some(&self.context.node.node) {
             return None;
         }
-        let release = match task.desired {
-            Desired::Running => false,
-            Desired::Released => true,
-            Desired::Suspended => return None,
-        };
-        let wanted = Wanted {
-            spec_rev: task.spec_rev,
-            restarts: task.restarts,
-            reseeds: task.reseeds,
-            release,
-        };
-        Some((wanted, placement.rev))
+        Some((wanted(state, name)?, placement.rev))
     }
 
     pub(super) fn reports(&self) -> Reports {
@@ -177,6 +200,32 @@ impl Tasks {
             runner.ended(until.saturating_duration_since(Instant::now())).await;
         }
     }
+}
+
+impl Front {
+    fn stop(&mut self, name: &str) {
+        if self.stopping.is_none() {
+            info!(task = name, "front stops");
+            self.runner.stop();
+            self.stopping = Some(Instant::now());
+        }
+    }
+}
+
+/// How the front of a task shall run, wherever that is.
+fn wanted(state: &ClusterState, name: &str) -> Option<Wanted> {
+    let task = state.tasks.get(name)?;
+    let release = match task.desired {
+        Desired::Running => false,
+        Desired::Released => true,
+        Desired::Suspended => return None,
+    };
+    Some(Wanted {
+        spec_rev: task.spec_rev,
+        restarts: task.restarts,
+        reseeds: task.reseeds,
+        release,
+    })
 }
 
 fn is_overtaken(front: &Front) -> bool {
