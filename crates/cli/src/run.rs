@@ -47,6 +47,7 @@ async fn live(arguments: &Run, spec: Spec, output: Output, console: &Console) ->
         until_caught_up: arguments.until_caught_up,
         reseed: arguments.reseed,
         release: arguments.release,
+        hurried: false,
         folder: spec.folder,
     };
     let (task, progress) = (Arc::new(spec.task), Arc::new(Progress::default()));

@@ -97,7 +97,7 @@ impl Holder {
         // C1: after any error the instance is gone.
         let mut transactional = match self.transactional.take() {
             Some(transactional) => transactional,
-            None => self.open_again()?,
+            None => self.open_again()?.0,
         };
         if records.is_empty() {
             self.transactional = Some(transactional);
@@ -118,9 +118,21 @@ impl Holder {
         self.advance(end)
     }
 
+    /// Opens again, and reads everything that was written before: whether a commit without an answer was carried out is
+    /// certain then.
+    pub(crate) fn read_again(&mut self) -> Result<Vec<Entry>, Error> {
+        if self.taken {
+            return Err(self.fenced());
+        }
+        self.transactional = None;
+        let (transactional, entries) = self.open_again()?;
+        self.transactional = Some(transactional);
+        Ok(entries)
+    }
+
     /// Opening again fences whoever has taken over meanwhile: looked for before, and again after,
     /// when the look is a proof. Then both give up, and neither goes on without knowing.
-    fn open_again(&mut self) -> Result<Transactional, Error> {
+    fn open_again(&mut self) -> Result<(Transactional, Vec<Entry>), Error> {
         self.look_for_newer_owner()?;
         let (transactional, fence) = sit(&self.settings, &self.seat, &self.fence)?;
         let entries = Reader::new(&self.settings, &self.seat)?.up_to(fence)?;
@@ -130,7 +142,7 @@ impl Holder {
             return Err(self.fenced());
         }
         self.advance(fence)?;
-        Ok(transactional)
+        Ok((transactional, entries))
     }
 
     pub(crate) fn look_for_newer_owner(&mut self) -> Result<(), Error> {

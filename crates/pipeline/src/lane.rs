@@ -61,6 +61,7 @@ pub trait Surroundings {
 
 /// An open lane.
 pub struct Lane {
+    number: u8,
     sink: Box<dyn LaneSink>,
     open: OpenSink,
     /// Where the revision begins: what is not above it was another lane's business.
@@ -97,6 +98,7 @@ impl Lane {
         let accepted = opened.position().max(floor);
         around.report(Event::Opened { term: opened.term, position: accepted });
         Ok(Self {
+            number: 0,
             sink,
             open,
             floor,
@@ -111,6 +113,12 @@ impl Lane {
             ends_transaction: true,
             commit_time_us: 0,
         })
+    }
+
+    /// By which number its figures are told.
+    #[must_use]
+    pub fn numbered(self, number: u8) -> Self {
+        Self { number, ..self }
     }
 
     /// Encodes and produces what the lane does not hold yet; commits where that is due.
@@ -128,7 +136,7 @@ impl Lane {
         self.generation = batch.generation;
         let held = self.accepted;
         let mut change_before = None;
-        for piece in batch.pieces.iter() {
+        for (index, piece) in batch.pieces.iter().enumerate() {
             let position = batch.batch.position(&batch.batch.changes[piece.change as usize]);
             if position <= held {
                 continue;
@@ -137,6 +145,7 @@ impl Lane {
                 self.end_if_due(At::Change, around)?;
             }
             change_before = Some(piece.change);
+            self.encoder.place(batch.orders.get(index).copied());
             self.produce(batch, piece, around)?;
             self.accepted = position;
         }
@@ -230,6 +239,7 @@ impl Lane {
         let point = CommitPoint { position, end_lsn: self.end_lsn, complete, sealed: false };
         let committed = self.sink.commit(&point)?;
         self.progress.records.fetch_add(ended.events, Relaxed);
+        self.progress.committed(self.number, ended.events);
         self.progress.commits.fetch_add(1, Relaxed);
         self.progress.durable_commit_time_us.fetch_max(self.commit_time_us, Relaxed);
         self.report(around);
@@ -343,7 +353,8 @@ impl LaneThread {
 
     fn work(self, queue: &Receiver<Order>, thread: &mut Thread) -> Result<(), Failure> {
         let Self { lane: number, open, encoder, budget, progress, floor, .. } = self;
-        let mut lane = Lane::open(open, encoder, budget, progress, floor, thread)?;
+        let lane = Lane::open(open, encoder, budget, progress, floor, thread)?;
+        let mut lane = lane.numbered(number);
         loop {
             let order = match queue.try_recv() {
                 Ok(order) => Some(order),

@@ -38,6 +38,12 @@ impl Router {
         let routing = Routing::new(generation, producers.len()).until(end);
         Self { routing, producers, acknowledger, lifeline }
     }
+
+    /// Counts the records of each source transaction.
+    #[must_use]
+    pub fn counting(self, counts: bool) -> Self {
+        Self { routing: self.routing.counting(counts), ..self }
+    }
 }
 
 impl Actor for Router {

@@ -50,6 +50,8 @@ pub struct Options {
     pub reseed: bool,
     /// At the end remove slot, publication and internal topics; data topics stay.
     pub release: bool,
+    /// Somebody waits for its end: the server is not asked then how much WAL it keeps.
+    pub hurried: bool,
     /// What paths of the spec are relative to.
     pub folder: PathBuf,
 }
@@ -241,19 +243,23 @@ impl Opening {
     async fn prepare(&mut self) {
         let hosts = Rc::clone(&self.hosts);
         let Some(handed_over) = hosts.handed_over() else { return };
-        let (kafka, names) = (self.kafka.clone(), self.names.clone());
-        let topics =
-            tokio::task::spawn_blocking(move || Admin::new(&kafka)?.ensure_internal(&names));
-        let (settings, stop) = (self.postgres.clone(), self.stop.clone());
         let prepared = async {
-            let (topics, session) = tokio::join!(topics, Session::connect(&settings));
+            let session = Session::connect(&self.postgres);
+            let (topics, session) = tokio::join!(self.ensure_topics(), session);
             handed_over.await;
-            (matches!(topics, Ok(Ok(()))), session.ok())
+            (topics.is_ok(), session.ok())
         };
+        let stop = self.stop.clone();
         tokio::select! {
             () = stop.cancelled() => {}
             prepared = prepared => (self.topics_made, self.session) = prepared,
         }
+    }
+
+    async fn ensure_topics(&self) -> Result<(), Failure> {
+        let (kafka, names) = (self.kafka.clone(), self.names.clone());
+        let made = move || Admin::new(&kafka)?.ensure_internal(&names);
+        Ok(tokio::task::spawn_blocking(made).await??)
     }
 
     /// Opens the task, again and again where that may pass.
@@ -282,9 +288,7 @@ impl Opening {
     /// Opens the meta lane, which fences an older process, and starts the lanes.
     async fn attempt(&mut self) -> Result<Task, Failure> {
         if !std::mem::take(&mut self.topics_made) {
-            let (kafka, names) = (self.kafka.clone(), self.names.clone());
-            let made = move || Admin::new(&kafka)?.ensure_internal(&names);
-            tokio::task::spawn_blocking(made).await??;
+            self.ensure_topics().await?;
         }
         let anew = self.options.reseed;
         let (meta, state) = Meta::open(self.kafka.clone(), self.names.clone(), anew).await?;
@@ -534,6 +538,7 @@ impl Task {
             progress: &self.progress,
             guardian: &self.guardian,
             eager: self.is_eager(),
+            counts: self.spec.sink.transaction_topic == config::Switch::On,
             end: self.end,
         }
     }
@@ -562,12 +567,12 @@ impl Task {
         let (meta, state) = (self.meta.clone(), Rc::clone(&self.state));
         let (positions, count) = (Rc::clone(&self.positions), self.spec.lanes);
         let (system_id, timeline) = (session.server().system_id, session.server().timeline);
-        Rc::new(move |lsn, commit_time_us| {
+        Rc::new(move |lsn, beside| {
             let lanes = first(&positions, count);
             let watermark = Watermark { lsn, system_id, timeline, lanes };
             let (meta, state) = (meta.clone(), Rc::clone(&state));
             Box::pin(async move {
-                meta.advance(watermark.clone(), commit_time_us).await?;
+                meta.advance(watermark.clone(), beside).await?;
                 state.borrow_mut().watermark = Some(watermark);
                 Ok(())
             })
@@ -585,6 +590,7 @@ impl Task {
                     |()| Outcome::Released,
                 )
             }
+            Outcome::Stopped { .. } if self.options.hurried => outcome,
             Outcome::Stopped { .. } => {
                 Outcome::Stopped { retained_bytes: self.retained().await.ok().flatten() }
             }

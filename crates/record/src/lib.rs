@@ -17,5 +17,6 @@ pub mod route;
 mod row;
 pub mod schema;
 pub mod selection;
+pub mod transaction;
 
 pub use record::Record;

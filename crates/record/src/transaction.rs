@@ -113,9 +113,9 @@ mod tests {
         let first_lsn = Lsn(27_440_072);
         let collections = vec![("shop.orders".to_owned(), 1)];
         let summary = Summary { transaction, first_lsn, records: 1, collections };
-        let [begin, end] = summary.told().map(|it| {
-            [it.key, it.value].map(|bytes| String::from_utf8(bytes).expect("UTF-8"))
-        });
+        let [begin, end] = summary
+            .told()
+            .map(|it| [it.key, it.value].map(|bytes| String::from_utf8(bytes).expect("UTF-8")));
         assert_eq!(begin[0], r#"{"id":"7341:27440072"}"#);
         assert_eq!(
             begin[1],

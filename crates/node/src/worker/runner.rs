@@ -82,6 +82,7 @@ impl Runner {
             until_caught_up: false,
             reseed,
             release: runner.wanted.release,
+            hurried: true,
             folder: context.secrets_dir.clone(),
         };
         let name = format!("task {}", spec.task);

@@ -4,6 +4,9 @@
 use bincode::{Decode, Encode};
 
 pub(super) const VERSION: u8 = 1;
+/// As [`VERSION`], with a place in its transaction for each piece: only where the task asks for it, so that nodes of an
+/// older release carry all others.
+pub(super) const VERSION_ORDERED: u8 = 2;
 
 #[derive(Clone, Debug, Decode, Encode, PartialEq)]
 pub(super) struct Head {
@@ -19,6 +22,13 @@ pub(super) struct Head {
     pub transactions: Vec<Transaction>,
     pub changes: Vec<Change>,
     pub pieces: Vec<Piece>,
+}
+
+#[derive(Clone, Debug, Decode, Encode, PartialEq)]
+pub(super) struct Ordered {
+    pub head: Head,
+    /// Of each piece: among all of its transaction, and among those of its table.
+    pub orders: Vec<(u64, u64)>,
 }
 
 #[derive(Clone, Debug, Decode, Encode, PartialEq)]

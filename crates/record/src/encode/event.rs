@@ -3,6 +3,7 @@
 use crate::plan::TablePlan;
 use crate::route::{Part, Piece};
 use crate::row::Row;
+use crate::transaction::Order;
 use wal::change::Old;
 use wal::{Change, ChangeBatch, Operation, Transaction};
 
@@ -37,6 +38,8 @@ pub(crate) struct Event<'a> {
     /// No record of the same change comes after this one, but for a tombstone and for those of other
     /// partitions.
     pub(crate) ends_change: bool,
+    /// Its place in its transaction, where consumers are told of that.
+    pub(crate) order: Option<Order>,
 }
 
 /// Microseconds from 1970 to PostgreSQL's epoch, 2000-01-01.
@@ -77,6 +80,7 @@ impl<'a> Event<'a> {
             tombstone: false,
             part: None,
             ends_change: true,
+            order: None,
         };
         let deleted = Self {
             before,

@@ -26,11 +26,13 @@ mod shareplex;
 pub(crate) use codec::{Codec, Template};
 pub use error::EncodeError;
 pub(crate) use error::{RowError, ValueError};
+pub(crate) use event::commit_us;
 
 use crate::Record;
 use crate::plan::{TablePlan, TaskPlan};
 use crate::route::Piece;
 use crate::schema::{Ids, Schemas};
+use crate::transaction::Order;
 use codec::FormatEncoder;
 use event::Event;
 use headers::Marks;
@@ -94,6 +96,7 @@ pub struct Encoder {
     tombstones: bool,
     marks: Marks,
     transaction: Option<Transaction>,
+    order: Option<Order>,
     now_us: Option<i64>,
     rendered: Rendered,
     format: FormatEncoder,
@@ -107,10 +110,16 @@ impl Encoder {
             tombstones: task.codec.is_debezium() && task.options.tombstones,
             marks: Marks::new(&task.task, task.headers),
             transaction: None,
+            order: None,
             now_us: None,
             rendered: Rendered::default(),
             format: FormatEncoder::new(task),
         }
+    }
+
+    /// The next piece has this place in its transaction; `None`: nobody asks for it.
+    pub fn place(&mut self, order: Option<Order>) {
+        self.order = order;
     }
 
     /// Hands the records of one piece to `sink`, in the order in which they must be written.
@@ -129,6 +138,7 @@ impl Encoder {
     ) -> Result<(), EncodeError<E>> {
         let event = Event::of(plan, batch, piece, self.tombstones)
             .ok_or(EncodeError::NoSuchChange { change: piece.change })?;
+        let event = Event { order: self.order, ..event };
         if self.transaction.as_ref() != Some(event.transaction) {
             self.transaction = Some(*event.transaction);
             self.marks.begin(event.transaction);
