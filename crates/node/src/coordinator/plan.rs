@@ -48,7 +48,8 @@ pub(super) fn plan(
             heed_pins(&mut placement, &tasks[&name].labels.producers, workers);
         }
         let before = cluster.placements.get(&name);
-        placement.from = former(&placement, before, workers);
+        let lives = |node: &str| workers.contains_key(node);
+        placement.from = before.and_then(|it| placement.handed_over_by(it, lives));
         placement.addresses = addresses(&placement, before, workers);
         if let Some(next) = next(before, placement, cluster) {
             planned.changed.insert(name, next);
@@ -95,21 +96,6 @@ fn heed_pins(placement: &mut Placement, labels: &Labels, workers: &BTreeMap<Stri
         if workers.get(node).is_some_and(|it| is_eligible(it, labels)) {
             placement.lanes[lane] = Some(node.clone());
         }
-    }
-}
-
-/// Who is to hand the task over to its router. It stays named until the router moves again, so that a change of
-/// something else that is read with the move does not hide it; who has nothing any more says so at once.
-fn former(
-    placement: &Placement,
-    before: Option<&Placement>,
-    workers: &BTreeMap<String, Worker>,
-) -> Option<String> {
-    let (before, now) = (before?, placement.router()?);
-    match before.router() {
-        Some(was) if was == now => before.from.clone(),
-        Some(was) => workers.contains_key(was).then(|| was.to_owned()),
-        None => None,
     }
 }
 

@@ -172,6 +172,17 @@ impl Placement {
         self.router.as_deref().or(self.front.as_deref())
     }
 
+    /// Who is to hand the task over to its router, after `before`. It stays named until the router moves again, so that a
+    /// change of something else that is read with the move does not hide it; who has nothing any more says so at once.
+    #[must_use]
+    pub fn handed_over_by(&self, before: &Self, lives: impl Fn(&str) -> bool) -> Option<String> {
+        let now = self.router()?;
+        match before.router()? {
+            was if was == now => before.from.clone(),
+            was => lives(was).then(|| was.to_owned()),
+        }
+    }
+
     /// Every node that has a stage of the front, once.
     pub fn front_nodes(&self) -> impl Iterator<Item = &str> {
         let nodes = [self.front.as_deref(), self.decoder(), self.router()];

@@ -2,7 +2,9 @@
 //! any time.
 
 use super::Context;
+use crate::front::{self, HAND_OVER_MAX};
 use crate::link::client::{self, Place};
+use crate::link::peers::Peers;
 use crate::link::stage::client::From;
 use crate::state::{ClusterState, Placement};
 use pipeline::Progress;
@@ -14,13 +16,9 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 use supervision::Budget;
 use tokio::runtime::Handle;
 use tracing::info;
-
-/// How long the former owner may take to end its front; then it is fenced (delivery-protocol.md, section 10).
-const HAND_OVER_MAX: Duration = Duration::from_secs(5);
 
 /// The hosts of one task.
 pub(super) struct Placed {
@@ -49,19 +47,6 @@ impl Placed {
 
     fn is_ours(&self, placement: &Placement) -> bool {
         placement.router() == Some(&self.context.node.node)
-    }
-
-    /// Asks whoever had the front before to end it.
-    async fn ask(&self, node: &str, placement: &Placement) -> Result<(), rpc::Error> {
-        let Some(address) = placement.addresses.get(node) else { return Ok(()) };
-        let channel = self.context.peers.channel(node, address).await?;
-        let request = rpc::v1::HandOverRequest {
-            task: self.task.clone(),
-            placement_rev: placement.rev,
-            owner: self.context.node.node.clone(),
-        };
-        rpc::client::link(channel).hand_over(request).await?;
-        Ok(())
     }
 
     fn host(&self, node: Option<&str>) -> Host {
@@ -120,15 +105,26 @@ impl Hosts for Placed {
 
     fn handed_over(&self) -> Option<Pin<Box<dyn Future<Output = ()> + '_>>> {
         let placement = self.placement()?;
-        let from = placement.from.clone().filter(|it| *it != self.context.node.node)?;
+        let from = front::former(&placement)?.to_owned();
+        let address = placement.addresses.get(&from)?.clone();
+        let request = rpc::v1::HandOverRequest {
+            task: self.task.clone(),
+            placement_rev: placement.rev,
+            owner: self.context.node.node.clone(),
+        };
         Some(Box::pin(async move {
-            let asked = self.ask(&from, &placement);
-            match tokio::time::timeout(HAND_OVER_MAX, asked).await {
-                Ok(Ok(())) => info!(task = self.task, from, "the front was handed over"),
+            let peers = self.context.peers.clone();
+            let asked = ask(peers, from.clone(), address, request);
+            // A connection lives where it was made, and longer than this front.
+            let asked = self.runtime.spawn(tokio::time::timeout(HAND_OVER_MAX, asked));
+            match asked.await {
+                Ok(Ok(Ok(()))) => info!(task = self.task, from, "the front was handed over"),
                 // It is fenced instead.
-                Ok(Err(error)) => info!(task = self.task, from, %error, "the front is taken over"),
-                Err(_) => {
-                    info!(task = self.task, from, "no answer in time, the front is taken over")
+                Ok(Ok(Err(error))) => {
+                    info!(task = self.task, from, %error, "the front is taken over");
+                }
+                Ok(Err(_)) | Err(_) => {
+                    info!(task = self.task, from, "no answer in time, the front is taken over");
                 }
             }
         }))
@@ -148,4 +144,16 @@ impl Hosts for Placed {
             }
         })
     }
+}
+
+/// Asks whoever had the front before to end it.
+async fn ask(
+    peers: Peers,
+    node: String,
+    address: String,
+    request: rpc::v1::HandOverRequest,
+) -> Result<(), rpc::Error> {
+    let channel = peers.channel(&node, &address).await?;
+    rpc::client::link(channel).hand_over(request).await?;
+    Ok(())
 }

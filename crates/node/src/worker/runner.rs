@@ -2,6 +2,7 @@
 
 use super::Context;
 use super::hosts::Placed;
+use crate::front::Wanted;
 use crate::task_state::TaskState;
 use pipeline::precheck::Unfit;
 use pipeline::rate::Rate;
@@ -14,15 +15,6 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
-
-/// What a run is made from: a change of it needs another run.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Wanted {
-    pub(super) spec_rev: u64,
-    pub(super) restarts: u64,
-    pub(super) reseeds: u64,
-    pub(super) release: bool,
-}
 
 /// What became of a run.
 #[derive(Clone, Debug)]

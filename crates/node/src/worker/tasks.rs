@@ -2,9 +2,10 @@
 
 use super::Context;
 use super::report::{self, Reports};
-use super::runner::{Beginning, Runner, Wanted};
+use super::runner::{Beginning, Runner};
+use crate::front::{self, Step, Wanted};
 use crate::link::server::HandOver;
-use crate::state::{ClusterState, Desired};
+use crate::state::ClusterState;
 use crate::task_state::TaskState;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,9 +19,6 @@ const LOOK: Duration = Duration::from_millis(500);
 const OVERTAKEN_PAUSE: Duration = Duration::from_secs(5);
 /// How long a front that shall run elsewhere, or anew, may take to drain.
 const DRAIN_MAX: Duration = Duration::from_secs(20);
-/// A front whose next owner does not ask for it ends so long after the move was read (delivery-protocol.md, section 10).
-const HAND_OVER_MAX: Duration = Duration::from_secs(5);
-
 /// The fronts whose router is on this worker. Clones share them.
 #[derive(Clone)]
 pub(super) struct Tasks {
@@ -61,17 +59,14 @@ impl Tasks {
     fn compare(&self, state: &ClusterState) {
         let mut fronts = self.lock();
         for (name, front) in fronts.iter_mut() {
-            let wanted = self.wanted(state, name);
-            let is_same = wanted.as_ref().is_some_and(|(it, _)| *it == front.runner.wanted);
-            if is_same {
-                front.placement_rev = wanted.map_or(front.placement_rev, |(_, rev)| rev);
-                front.moving = None;
-            } else if front.stopping.is_none() {
-                let waits = self.is_handed_over(state, name, &front.runner.wanted)
-                    && front.moving.get_or_insert_with(Instant::now).elapsed() < HAND_OVER_MAX;
-                if !waits {
-                    front.stop(name);
+            let (runs, now) = (front.runner.wanted.clone(), Instant::now());
+            match front::step(state, &self.context.node.node, name, &runs, front.moving, now) {
+                Step::GoOn { placement_rev } if front.stopping.is_none() => {
+                    (front.placement_rev, front.moving) = (placement_rev, None);
                 }
+                Step::HandOver { since } => front.moving = Some(since),
+                Step::GoOn { .. } => {}
+                Step::Stop => front.stop(name),
             }
         }
         fronts.retain(|name, front| {
@@ -84,7 +79,8 @@ impl Tasks {
             !gone
         });
         for (name, task) in &state.tasks {
-            let Some((wanted, placement_rev)) = self.wanted(state, name) else { continue };
+            let wanted = front::wanted(state, &self.context.node.node, name);
+            let Some((wanted, placement_rev)) = wanted else { continue };
             if fronts.contains_key(name) {
                 continue;
             }
@@ -112,16 +108,6 @@ impl Tasks {
         }
     }
 
-    /// Whether the front shall run on as it is, on another worker that will ask for it.
-    fn is_handed_over(&self, state: &ClusterState, name: &str, runs: &Wanted) -> bool {
-        let Some(placement) = state.placements.get(name) else { return false };
-        let own = Some(self.context.node.node.as_str());
-        placement.router().is_some_and(|it| Some(it) != own)
-            && placement.from.as_deref() == own
-            && !runs.release
-            && wanted(state, name).as_ref() == Some(runs)
-    }
-
     /// Ends a front when its next owner asks for that.
     pub(super) fn hand_over(&self) -> HandOver {
         let tasks = self.clone();
@@ -136,16 +122,6 @@ impl Tasks {
                 }
             })
         })
-    }
-
-    /// How the front of a task shall run here, and since which placement.
-    fn wanted(&self, state: &ClusterState, name: &str) -> Option<(Wanted, u64)> {
-        let placement = state.placements.get(name)?;
-        // Where the router is, the front is kept running.
-        if placement.router() != Some(&self.context.node.node) {
-            return None;
-        }
-        Some((wanted(state, name)?, placement.rev))
     }
 
     pub(super) fn reports(&self) -> Reports {
@@ -210,22 +186,6 @@ impl Front {
             self.stopping = Some(Instant::now());
         }
     }
-}
-
-/// How the front of a task shall run, wherever that is.
-fn wanted(state: &ClusterState, name: &str) -> Option<Wanted> {
-    let task = state.tasks.get(name)?;
-    let release = match task.desired {
-        Desired::Running => false,
-        Desired::Released => true,
-        Desired::Suspended => return None,
-    };
-    Some(Wanted {
-        spec_rev: task.spec_rev,
-        restarts: task.restarts,
-        reseeds: task.reseeds,
-        release,
-    })
 }
 
 fn is_overtaken(front: &Front) -> bool {
