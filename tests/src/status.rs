@@ -46,6 +46,13 @@ impl Status {
         lanes.iter().map(|lane| (text(&lane["node"]), text(&lane["state"]))).collect()
     }
 
+    /// Records of each lane, as far as they are known.
+    #[must_use]
+    pub fn records(&self) -> Vec<u64> {
+        let lanes = self.0["lanes"].as_array().cloned().unwrap_or_default();
+        lanes.iter().map(|lane| lane["records"].as_u64().unwrap_or_default()).collect()
+    }
+
     /// Nodes that have lanes, in order.
     #[must_use]
     pub fn nodes(&self) -> Vec<String> {

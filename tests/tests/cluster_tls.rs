@@ -20,7 +20,7 @@ const SECRET: &str = "DISTRIBUTARY_SECRET_SOURCE";
 const ROWS: usize = 200;
 
 /// Certificates of these members, each `NAME=ROLE`, and tokens, below `folder`.
-fn certificates(folder: &Path, members: &[&str]) {
+fn certificates(folder: &Path, members: &[String]) {
     let made = Command::new(repository().join("cluster/tls/make-certificates"))
         .arg(folder)
         .args(members)
@@ -42,9 +42,10 @@ struct Secured<'a> {
 }
 
 impl<'a> Secured<'a> {
-    fn new(scene: &'a Scene) -> Self {
+    fn new(scene: &'a Scene, workers: &[&str]) -> Self {
         let [ours, strangers] = ["ours", "strangers"].map(|name| scene.folder().join(name));
-        let members = ["c1=coordinator", "w1=worker", "w2=worker"];
+        let workers = workers.iter().map(|name| format!("{name}=worker"));
+        let members: Vec<_> = workers.chain(["c1=coordinator".to_owned()]).collect();
         certificates(&ours, &members);
         certificates(&strangers, &members);
         let (prefix, coordinator) = (format!("secured_{}", unique()), free_address());
@@ -69,6 +70,9 @@ impl<'a> Secured<'a> {
         );
         if role == "worker" {
             yaml.push_str(&format!("coordinators: [\"{}\"]\n", self.coordinator));
+            // The name without its number: what a placement chooses by.
+            let stage = name.trim_end_matches(|it: char| it.is_ascii_digit());
+            yaml.push_str(&format!("labels: {{stage: {stage}}}\n"));
         }
         let spec = folder.join(format!("{name}-{}.yaml", unique()));
         fs::write(&spec, yaml).expect("written");
@@ -111,7 +115,7 @@ fn a_task_runs_among_nodes_that_prove_who_they_are_and_strangers_get_nothing() {
     scene.sql().run(&format!(
         "CREATE TABLE orders (id int PRIMARY KEY); INSERT INTO orders SELECT generate_series(1, {ROWS})"
     ));
-    let secured = Secured::new(&scene);
+    let secured = Secured::new(&scene, &["w1", "w2"]);
     let _c1 = secured.begin("c1", "coordinator", &secured.coordinator);
     let _w1 = secured.begin("w1", "worker", &free_address());
     let _w2 = secured.begin("w2", "worker", &free_address());
@@ -140,6 +144,55 @@ fn a_task_runs_among_nodes_that_prove_who_they_are_and_strangers_get_nothing() {
     await_true("the slot gone", CATCH_UP_MAX, || scene.slots().is_empty());
 }
 
+/// Reader, decoder, router and lanes on nodes of their own, each link with certificates at both ends; also after the
+/// decoder has moved.
+#[test]
+fn a_parted_front_runs_over_mutual_tls() {
+    let scene = Scene::new("parted", "postgres-15");
+    scene.sql().run(&format!(
+        "CREATE TABLE orders (id int PRIMARY KEY); INSERT INTO orders SELECT generate_series(1, {ROWS})"
+    ));
+    let names = ["reader1", "decoder1", "decoder2", "router1", "producer1", "producer2"];
+    let secured = Secured::new(&scene, &names);
+    let _c1 = secured.begin("c1", "coordinator", &secured.coordinator);
+    let mut nodes: Vec<_> =
+        names.iter().map(|name| (*name, secured.begin(name, "worker", &free_address()))).collect();
+    let password = format!("${{env:{SECRET}}}");
+    let spec = scene.spec().user(ROLE, Some(&password)).line("lanes: 4").line(
+        "placement: {reader: {stage: reader}, decoder: {stage: decoder}, router: {stage: router}, \
+         producers: {stage: producer}}",
+    );
+    let path = spec.write(scene.folder());
+    secured.as_admin(&["task", "apply", path.to_str().expect("UTF-8")]).expect(0);
+    secured.as_admin(&["task", "start", spec.task(), "--wait"]).expect(0);
+    let stage = |stage: &str| {
+        let status = secured.as_admin(&["task", "status", spec.task(), "-o", "json"]);
+        let status = &status.expect(0).stdout;
+        let status: serde_json::Value = serde_json::from_str(status).expect("JSON");
+        status["placement"][stage].as_str().unwrap_or_default().to_owned()
+    };
+    let rows = |total: usize| {
+        await_true(&format!("{total} rows"), CATCH_UP_MAX, || {
+            Topics::read(&scene.kafka, &format!("{}.", scene.name)).records.len() == total
+        });
+    };
+    rows(ROWS);
+    scene.sql().run(&format!("INSERT INTO orders SELECT {ROWS} + generate_series(1, {ROWS})"));
+    rows(2 * ROWS);
+    assert_eq!(["reader", "router"].map(&stage), ["reader1", "router1"]);
+    let decoder = stage("decoder");
+    for (name, node) in &mut nodes {
+        let runs = [*name == "reader1", *name == decoder];
+        assert_eq!(node.log().contains("a stage begins here"), runs.contains(&true), "{name}");
+    }
+    secured.as_admin(&["cluster", "drain", &decoder]).expect(0);
+    await_true("the decoder elsewhere", CATCH_UP_MAX, || stage("decoder") != decoder);
+    scene.sql().run(&format!("INSERT INTO orders SELECT 2 * {ROWS} + generate_series(1, {ROWS})"));
+    rows(3 * ROWS);
+    secured.as_admin(&["task", "release", spec.task(), "--yes"]).expect(0);
+    await_true("the slot gone", CATCH_UP_MAX, || scene.slots().is_empty());
+}
+
 fn people_without_the_right_are_told_why(secured: &Secured<'_>, task: &str) {
     let ca = ("--ca", "ca.pem");
     let admin = ("--token-file", "admin.token");
@@ -148,6 +201,8 @@ fn people_without_the_right_are_told_why(secured: &Secured<'_>, task: &str) {
     secured.call(&[ca, viewer], &list).expect(0);
     let certified = [ca, ("--cert", "admin.pem"), ("--key", "admin.key")];
     secured.call(&[&certified[..], &[admin]].concat(), &list).expect(0);
+    // In place of a token, as `--help` says.
+    secured.call(&certified, &list).expect(0);
     let stranger = secured.strangers.join("ca.pem");
     let stranger = ("--ca", stranger.to_str().expect("UTF-8"));
     let strange_cert = secured.strangers.join("admin.pem");
@@ -163,7 +218,6 @@ fn people_without_the_right_are_told_why(secured: &Secured<'_>, task: &str) {
     let suspend = ["task", "suspend", task];
     for (options, words, said) in [
         (&[ca][..], &list[..], "needs a token"),
-        (&certified, &list, "needs a token"),
         (&[ca, viewer], &suspend, "viewer `viewer`"),
         (&[ca, strange_token], &list, "token"),
         (&[admin], &list, "TLS"),

@@ -3,7 +3,7 @@
 
 use node::link::client::{self, Caller, Place};
 use node::link::peers::Peers;
-use node::link::server::{HostedLanes, LinkService};
+use node::link::server::{HostedLanes, LinkService, no_fronts};
 use node::link::stage::HostedStages;
 use node::link::stage::client::From;
 use node::state::{ClusterState, Fence, Placement, VERSION, write};
@@ -60,6 +60,7 @@ impl Node {
             stages: stages.clone(),
             peers: Peers::new(None),
             deaf: watch::Sender::new(false).subscribe(),
+            hand_over: no_fronts(),
         };
         let server = runtime.block_on(Server::bind("127.0.0.1:0", None, None)).expect("listens");
         let link = Link::to(&server.address().to_string());

@@ -49,6 +49,7 @@ async fn live(arguments: &Run, spec: Spec, output: Output, console: &Console) ->
         reseed: arguments.reseed,
         release: arguments.release,
         recover: false,
+        hurried: false,
         folder: spec.folder,
     };
     let (task, progress) = (Arc::new(spec.task), Arc::new(Progress::default()));

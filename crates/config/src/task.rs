@@ -167,6 +167,8 @@ pub struct Sink {
     pub headers: bool,
     /// Tells consumers in a topic up to where everything is there.
     pub watermark_topic: Switch,
+    /// Tells consumers of each source transaction in a topic, and Debezium's records their place in it.
+    pub transaction_topic: Switch,
     /// Names of the internal topics begin so.
     pub state_prefix: String,
     pub security: Security,
@@ -201,6 +203,7 @@ impl Default for Sink {
             unrepresentable: Unrepresentable::default(),
             headers: true,
             watermark_topic: Switch::default(),
+            transaction_topic: Switch::default(),
             state_prefix: "distributary".into(),
             security: Security::default(),
             properties: BTreeMap::new(),

@@ -4,6 +4,7 @@
 //! Holds: one transactional producer. Never: takes a seat back.
 
 use crate::Error;
+use crate::beside::beside;
 use crate::checkpoint::FENCE_KEY;
 use crate::names::Seat;
 use crate::read::{Entry, Reader};
@@ -44,8 +45,10 @@ impl Holder {
         seat: Seat,
         fence: Vec<u8>,
     ) -> Result<(Self, Vec<Entry>), Error> {
-        let (transactional, term) = sit(settings, &seat, &fence)?;
-        let entries = Reader::new(settings, &seat)?.up_to(term)?;
+        let (reader, fenced) =
+            beside(|| Reader::new(settings, &seat), || sit(settings, &seat, &fence));
+        let (transactional, term) = fenced?;
+        let entries = reader?.up_to(term)?;
         let (settings, transactional) = (settings.clone(), Some(transactional));
         let committed = term;
         let holder = Self { settings, seat, fence, transactional, term, committed, taken: false };
@@ -94,7 +97,7 @@ impl Holder {
         // C1: after any error the instance is gone.
         let mut transactional = match self.transactional.take() {
             Some(transactional) => transactional,
-            None => self.open_again()?,
+            None => self.open_again()?.0,
         };
         if records.is_empty() {
             self.transactional = Some(transactional);
@@ -115,9 +118,21 @@ impl Holder {
         self.advance(end)
     }
 
+    /// Opens again, and reads everything that was written before: whether a commit without an answer was carried out is
+    /// certain then.
+    pub(crate) fn read_again(&mut self) -> Result<Vec<Entry>, Error> {
+        if self.taken {
+            return Err(self.fenced());
+        }
+        self.transactional = None;
+        let (transactional, entries) = self.open_again()?;
+        self.transactional = Some(transactional);
+        Ok(entries)
+    }
+
     /// Opening again fences whoever has taken over meanwhile: looked for before, and again after,
     /// when the look is a proof. Then both give up, and neither goes on without knowing.
-    fn open_again(&mut self) -> Result<Transactional, Error> {
+    fn open_again(&mut self) -> Result<(Transactional, Vec<Entry>), Error> {
         self.look_for_newer_owner()?;
         let (transactional, fence) = sit(&self.settings, &self.seat, &self.fence)?;
         let entries = Reader::new(&self.settings, &self.seat)?.up_to(fence)?;
@@ -127,7 +142,7 @@ impl Holder {
             return Err(self.fenced());
         }
         self.advance(fence)?;
-        Ok(transactional)
+        Ok((transactional, entries))
     }
 
     pub(crate) fn look_for_newer_owner(&mut self) -> Result<(), Error> {

@@ -9,6 +9,7 @@
 //! * [`registry`]: schemas and their ids.
 //! * [`settings`], [`properties`]: from the spec to the client. [`precheck`]: before the start.
 
+mod beside;
 pub mod checkpoint;
 pub mod clean_commit;
 mod client;

@@ -11,6 +11,7 @@ use crate::settings::Settings;
 use crate::topics::Admin;
 use crate::transactional::millis_now;
 use record::Record;
+use record::transaction::Summary;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tracing::{info, warn};
@@ -115,6 +116,8 @@ pub struct MetaLane {
     task: String,
     /// Where consumers are told of watermarks; `None`: nowhere.
     watermarks: Option<String>,
+    /// Where they are told of transactions.
+    transactions: Option<String>,
 }
 
 impl MetaLane {
@@ -163,40 +166,72 @@ impl MetaLane {
         let fence = fence_json(names, LaneId::Meta, &new_owner(settings))?;
         let watermarks = settings.tells_watermarks().then(|| names.watermark());
         if let Some(topic) = &watermarks {
-            Admin::new(settings)?.ensure_watermarks(topic)?;
+            Admin::new(settings)?.ensure_told(topic)?;
+        }
+        let transactions = settings.tells_transactions().then(|| names.transaction());
+        if let Some(topic) = &transactions {
+            Admin::new(settings)?.ensure_told(topic)?;
         }
         let (holder, entries) = Holder::take(settings, names.seat(LaneId::Meta), fence)?;
-        Ok((Self { holder, task: names.task().to_owned(), watermarks }, entries))
+        let task = names.task().to_owned();
+        Ok((Self { holder, task, watermarks, transactions }, entries))
     }
 
-    /// Writes a low watermark, and tells consumers of it in the same transaction where the spec asks for
-    /// that: whoever sees it sees all that it speaks of. `commit_time_us`: when the newest captured transaction
-    /// up to it ended, since 1970.
+    /// Writes a low watermark, and tells consumers of it, and of the transactions up to it, in the same Kafka
+    /// transaction where the spec asks for that: whoever sees it sees all that it speaks of. `commit_time_us`: when the newest
+    /// captured transaction up to it ended, since 1970. Transactions that an older watermark covers must not be among them.
     ///
     /// # Errors
-    /// As [`Self::write`].
+    /// As [`Self::write`]. Whether the transactions were told is not known then: see [`Self::settle`].
     pub fn advance(
         &mut self,
         watermark: &Watermark,
         commit_time_us: Option<u64>,
+        transactions: &[Summary],
     ) -> Result<(), Error> {
         let record = MetaRecord::Watermark(watermark.clone());
-        let Some(topic) = self.watermarks.clone() else {
-            return self.write(std::slice::from_ref(&record));
-        };
         let task = self.task.clone();
         let value = Resolved::of(&task, watermark, commit_time_us);
         let value = serde_json::to_vec(&value)
             .map_err(|error| Error::from_json("writing a watermark", &error))?;
-        let told = Record {
-            topic: &topic,
+        let (watermarks, told_in) = (self.watermarks.clone(), self.transactions.clone());
+        let told: Vec<_> = transactions.iter().map(|it| (it.time_ms(), it.told())).collect();
+        let record_in = |topic, key, value, timestamp_ms| Record {
+            topic,
             partition: 0,
-            key: Some(task.as_bytes()),
-            value: Some(&value),
+            key: Some(key),
+            value: Some(value),
             headers: &[],
-            timestamp_ms: millis_now(),
+            timestamp_ms,
         };
-        self.write_beside(std::slice::from_ref(&record), &[told])
+        let resolved = watermarks
+            .as_deref()
+            .map(|topic| record_in(topic, task.as_bytes(), value.as_slice(), millis_now()));
+        let ends = told_in.as_deref().into_iter().flat_map(|topic| {
+            told.iter().flat_map(move |(time_ms, told)| {
+                told.iter().map(move |it| record_in(topic, &it.key, &it.value, *time_ms))
+            })
+        });
+        let others: Vec<Record<'_>> = ends.chain(resolved).collect();
+        self.write_beside(std::slice::from_ref(&record), &others)
+    }
+
+    /// Whether consumers are told of transactions.
+    #[must_use]
+    pub fn tells_transactions(&self) -> bool {
+        self.transactions.is_some()
+    }
+
+    /// After a failure: the low watermark that is certainly there. What was asked for beyond it was not told.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn settle(&mut self) -> Result<Option<Watermark>, Error> {
+        let entries = self.holder.read_again()?;
+        let last = entries.iter().rfind(|entry| entry.key == WATERMARK_KEY);
+        last.map(|entry| serde_json::from_slice(&entry.value))
+            .transpose()
+            .map_err(|error| Error::from_json("reading the low watermark", &error))
     }
 
     /// Writes records in one transaction. Writing the same again is harmless: the last one counts.
@@ -220,6 +255,18 @@ impl MetaLane {
             Err(Error::Fenced { .. }) if !self.holder.is_taken() => {
                 self.holder.look_for_newer_owner()?;
                 info!("the meta lane lost its epoch to no other owner, opening it again");
+                if self.tells_transactions() && !others.is_empty() {
+                    let entries = self.holder.read_again()?;
+                    let last = entries.iter().rfind(|entry| entry.key == WATERMARK_KEY);
+                    // Told once, and not again.
+                    if last.is_some_and(|entry| {
+                        records.iter().any(|(key, value)| {
+                            *key == entry.key && value.as_ref() == Some(&entry.value)
+                        })
+                    }) {
+                        return Ok(());
+                    }
+                }
                 self.holder.write_beside(&records, others)
             }
             written => written,

@@ -1,6 +1,7 @@
 //! Opening a lane: OPENING → FENCING → READING → READY (delivery-protocol.md, section 4).
 
 use crate::Error;
+use crate::beside::beside;
 use crate::checkpoint::{
     CHECKPOINT_KEY, Checkpoint, Diverged, FENCE_KEY, Fence, VERSION, verify_read,
 };
@@ -30,15 +31,21 @@ pub fn open(
 ) -> Result<(Box<dyn LaneSink>, Opened), Error> {
     match settings.delivery() {
         Delivery::ExactlyOnce => {
-            let (transactional, term) = fence(settings, names, lane, partitions)?;
-            let opened = read(settings, names, lane, term)?;
+            // Where it reads is the same whoever was there before: its client connects meanwhile.
+            let (reader, fenced) = beside(
+                || Reader::new(settings, &names.seat(lane)),
+                || fence(settings, names, lane, partitions),
+            );
+            let (transactional, term) = fenced?;
+            let opened = read(settings, names, lane, term, &reader?)?;
             let last = opened.checkpoint.clone();
             let ledger = Ledger::new(settings, names, lane, revision, term, last);
             Ok((Box::new(TransactionalLane::new(transactional, ledger)), opened))
         }
         Delivery::AtLeastOnce => {
             let (producers, term) = announce(settings, names, lane)?;
-            let opened = read(settings, names, lane, term)?;
+            let reader = Reader::new(settings, &names.seat(lane))?;
+            let opened = read(settings, names, lane, term, &reader)?;
             let last = opened.checkpoint.clone();
             let ledger = Ledger::new(settings, names, lane, revision, term, last);
             Ok((Box::new(IdempotentLane::new(producers, ledger)), opened))
@@ -129,9 +136,15 @@ pub(crate) fn fence_json(names: &Names, lane: LaneId, node: &str) -> Result<Vec<
     serde_json::to_vec(&fence).map_err(|error| Error::from_json("writing a fence", &error))
 }
 
-fn read(settings: &Settings, names: &Names, lane: LaneId, term: i64) -> Result<Opened, Error> {
+fn read(
+    settings: &Settings,
+    names: &Names,
+    lane: LaneId,
+    term: i64,
+    reader: &Reader,
+) -> Result<Opened, Error> {
     let seat = names.seat(lane);
-    let entries = Reader::new(settings, &seat)?.up_to(term)?;
+    let entries = reader.up_to(term)?;
     let checkpoint = last_checkpoint(&entries, names, lane).map_err(|it| seat.diverged(&it))?;
     if let Some(checkpoint) = &checkpoint {
         if term <= checkpoint.term {
@@ -140,11 +153,17 @@ fn read(settings: &Settings, names: &Names, lane: LaneId, term: i64) -> Result<O
                 checkpoint.term
             )));
         }
-        if !checkpoint.prev_end.is_empty() || !checkpoint.older_end.is_empty() {
-            Lookup::new(settings)?.verify_ends(&checkpoint.prev_end, &checkpoint.older_end)?;
-            if settings.delivery() == Delivery::ExactlyOnce {
-                let ends = [&checkpoint.prev_end, &checkpoint.older_end];
-                Lookup::verify_visible(settings, ends)?;
+        let Checkpoint { prev_end, older_end, .. } = checkpoint;
+        if !prev_end.is_empty() || !older_end.is_empty() {
+            let are_there = || Lookup::new(settings)?.verify_ends(prev_end, older_end);
+            match settings.delivery() {
+                Delivery::ExactlyOnce => {
+                    let are_visible = || Lookup::verify_visible(settings, [prev_end, older_end]);
+                    let (there, visible) = beside(are_there, are_visible);
+                    // What is gone says more than that it cannot be seen.
+                    there.and(visible)?;
+                }
+                Delivery::AtLeastOnce => are_there()?,
             }
         }
     }

@@ -51,6 +51,7 @@ struct Inner {
     queues: Queues,
     record_bytes_max: u64,
     tells_watermarks: bool,
+    tells_transactions: bool,
     registry: Option<Registry>,
 }
 
@@ -120,6 +121,7 @@ impl Settings {
             queues: Queues::of_task(task),
             record_bytes_max,
             tells_watermarks: sink.watermark_topic == Switch::On,
+            tells_transactions: sink.transaction_topic == Switch::On,
             registry: sink.registry.as_ref().map(|it| Registry::new(it, folder)).transpose()?,
         })))
     }
@@ -128,6 +130,11 @@ impl Settings {
     #[must_use]
     pub fn delivery(&self) -> Delivery {
         self.0.delivery
+    }
+
+    /// `sink.transaction_topic`.
+    pub(crate) fn tells_transactions(&self) -> bool {
+        self.0.tells_transactions
     }
 
     /// `sink.watermark_topic`.

@@ -91,9 +91,9 @@ impl Admin {
         self.verify_internal(topic)
     }
 
-    /// Creates the topic of low watermarks where it is missing. It is for consumers: how long it keeps them is
-    /// theirs to say.
-    pub(crate) fn ensure_watermarks(&self, name: &str) -> Result<(), Error> {
+    /// Creates the topic of low watermarks, or of transactions, where it is missing. It is for consumers: how long it
+    /// keeps them is theirs to say.
+    pub(crate) fn ensure_told(&self, name: &str) -> Result<(), Error> {
         let topics = [name.to_owned()];
         let found = || Ok::<_, Error>(self.partitions(&topics)?.get(name).copied().flatten());
         if found()?.is_none() {
@@ -104,7 +104,7 @@ impl Admin {
             Some(1) | None => Ok(()),
             Some(partitions) => {
                 let reason = format!(
-                    "it has {partitions} partitions instead of 1, in which watermarks have no order; it \
+                    "it has {partitions} partitions instead of 1, in which nothing has an order; it \
                      was made by something else: use another `sink.state_prefix`"
                 );
                 Err(Error::InternalTopic { topic: name.to_owned(), reason })

@@ -16,6 +16,8 @@ use tracing::info;
 
 /// Longest wait for a transactional call: the coordinator may be moving.
 const CALL_MAX: Duration = Duration::from_secs(25);
+/// How long a new instance waits for its first connection before it begins without one.
+const CONNECT_MAX: Duration = Duration::from_secs(1);
 /// Longest wait for the next statistics after a slow commit; without them it counts as dirty.
 const STATISTICS_MAX: Duration = Duration::from_secs(3);
 
@@ -32,6 +34,9 @@ impl Transactional {
         let name = &seat.transactional_id;
         let config = settings.transactional(name);
         let mut writer = Writer::new(&config, name.clone(), settings)?;
+        // A client without a connection asks for its coordinator again only after half a second. What is
+        // wrong is told by the call that needs it.
+        let _ = writer.producer().client().fetch_metadata(Some(&seat.topic), CONNECT_MAX);
         writer.producer().init_transactions(CALL_MAX).map_err(|error| {
             writer.transaction_error(&format!("opening transactions as `{name}`"), &error)
         })?;

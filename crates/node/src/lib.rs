@@ -3,6 +3,7 @@
 mod control;
 pub mod coordinator;
 mod doors;
+pub mod front;
 pub mod http;
 pub mod leader;
 pub mod link;

@@ -71,6 +71,7 @@ pub async fn run(node: config::Node, folder: &Path, stop: CancellationToken) -> 
         joined: Arc::default(),
         node: Arc::new(node),
     };
+    let tasks = Tasks::new(context.clone());
     let link = LinkService {
         node: context.node.node.clone(),
         secrets_dir: context.secrets_dir.clone(),
@@ -79,6 +80,7 @@ pub async fn run(node: config::Node, folder: &Path, stop: CancellationToken) -> 
         stages: context.stages.clone(),
         peers: context.peers.clone(),
         deaf: cluster.hearing.deaf(),
+        hand_over: tasks.hand_over(),
     };
     info!(node = context.node.node, address = %server.address(), role = %Role::Worker, "worker listens");
     let ended = CancellationToken::new();
@@ -86,7 +88,6 @@ pub async fn run(node: config::Node, folder: &Path, stop: CancellationToken) -> 
         let ended = ended.clone();
         async move { server.serve(Services::new().link(link), ended.cancelled_owned()).await }
     });
-    let tasks = Tasks::new(context.clone());
     let (view, ready) = view::of(context.clone(), tasks.clone());
     let shown = tokio::spawn(page.serve(view, ready, ended.clone().cancelled_owned()));
     let leaving = CancellationToken::new();

@@ -35,6 +35,8 @@ pub(crate) enum Bug {
     LanesNotFenced,
     /// A worker whose lane was taken by a stale one never takes it back.
     LostForGood,
+    /// A front that was moved, and that nobody asks for, goes on for good.
+    MovedForGood,
     /// A worker that is to be drained keeps what it has.
     DrainForgotten,
 }
@@ -85,6 +87,7 @@ fn the_schedules_see_what_they_are_for() {
         share(|it| 2 < it.moves),
         share(|it| 0 < it.refused),
         share(|it| 0 < it.fenced),
+        share(|it| 0 < it.handed_over),
     ];
     assert!(counts.iter().all(|it| 15 < *it), "of {}: {counts:?}", seen.len());
 }
@@ -124,6 +127,11 @@ fn owners_that_are_not_fenced_are_found() {
 #[test]
 fn a_lane_that_is_lost_for_good_is_found() {
     is_found(Bug::LostForGood, "owned by nobody");
+}
+
+#[test]
+fn a_front_that_goes_on_elsewhere_for_good_is_found() {
+    is_found(Bug::MovedForGood, "the front of");
 }
 
 #[test]

@@ -12,6 +12,7 @@ use actix::{
     Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, Recipient,
     WrapFuture,
 };
+use record::transaction::Summary;
 use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
@@ -24,13 +25,23 @@ use wal::{Lsn, Position};
 /// Per lane, the last position that is known to be durable. Shared with whoever writes watermarks.
 pub type Positions = Rc<RefCell<Vec<Position>>>;
 
-/// Writes a low watermark, with the time at which its newest captured transaction ended (microseconds since
-/// 1970); resolves once it is durable.
+/// Writes a low watermark, with what consumers are told beside it; resolves once it is durable.
 pub type WriteWatermark =
-    Rc<dyn Fn(Lsn, Option<u64>) -> Pin<Box<dyn Future<Output = Result<(), Failure>>>>>;
+    Rc<dyn Fn(Lsn, Beside) -> Pin<Box<dyn Future<Output = Result<(), Failure>>>>>;
+
+/// What consumers are told beside a low watermark.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Beside {
+    /// When its newest captured transaction ended: microseconds since 1970.
+    pub commit_time_us: Option<u64>,
+    /// Transactions since the one before.
+    pub transactions: Vec<Summary>,
+}
 
 /// How often positions are confirmed while there is traffic.
 const CONFIRM_INTERVAL: Duration = Duration::from_millis(500);
+/// So many transactions that nobody was told of yet do not wait for that: they are held in memory.
+const TRANSACTIONS_MAX: usize = 10_000;
 /// How often, while only keepalives move the position: idle tasks hardly write.
 const CONFIRM_INTERVAL_IDLE: Duration = Duration::from_secs(10);
 
@@ -97,13 +108,16 @@ impl Acknowledger {
         }
         let Some(lsn) = self.frontier.confirmable() else { return };
         let interval = if self.idle { CONFIRM_INTERVAL_IDLE } else { CONFIRM_INTERVAL };
-        let early = !self.parts.eager && self.written_at.elapsed() < interval;
+        let waits = !self.parts.eager && self.frontier.transactions() < TRANSACTIONS_MAX;
+        let early = waits && self.written_at.elapsed() < interval;
         if self.writing || early || lsn <= *self.parts.confirmed.borrow() {
             return;
         }
         self.writing = true;
         self.idle = true;
-        let write = (self.parts.write)(lsn, self.frontier.commit_time_us());
+        let commit_time_us = self.frontier.commit_time_us();
+        let transactions = self.frontier.take_transactions();
+        let write = (self.parts.write)(lsn, Beside { commit_time_us, transactions });
         ctx.spawn(write.into_actor(self).map(move |written, this, ctx| {
             this.writing = false;
             this.written_at = tokio::time::Instant::now();
@@ -136,7 +150,7 @@ impl Handler<Routed> for Acknowledger {
     fn handle(&mut self, routed: Routed, ctx: &mut Context<Self>) {
         self.idle &= routed.lanes == 0;
         self.frontier.routed(routed);
-        if self.parts.eager {
+        if self.parts.eager || TRANSACTIONS_MAX <= self.frontier.transactions() {
             self.confirm(ctx);
         }
     }
@@ -152,7 +166,7 @@ impl Handler<Durable> for Acknowledger {
         }
         if durable.generation == self.parts.generation {
             self.frontier.durable(durable.lane, durable.seq);
-            if self.parts.eager {
+            if self.parts.eager || TRANSACTIONS_MAX <= self.frontier.transactions() {
                 self.confirm(ctx);
             }
         }

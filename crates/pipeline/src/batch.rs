@@ -5,6 +5,7 @@ use actix::Message;
 use bytes::Bytes;
 use record::plan::TablePlan;
 use record::route::Piece;
+use record::transaction::{Order, Summary};
 use std::sync::Arc;
 use supervision::Credit;
 use tokio::sync::oneshot;
@@ -48,6 +49,8 @@ pub struct LaneBatch {
     pub plans: Arc<[Option<Arc<TablePlan>>]>,
     /// In stream order; pieces of one change are neighbours.
     pub pieces: Arc<[Piece]>,
+    /// Of each piece, its place in its transaction; empty where nobody asks for that.
+    pub orders: Arc<[Order]>,
     /// The batch ends where a source transaction ends.
     pub ends_transaction: bool,
     /// Shared by all parts: given back when the last one is durable or dropped.
@@ -55,7 +58,7 @@ pub struct LaneBatch {
 }
 
 /// A batch was split over lanes. Router → Acknowledger.
-#[derive(Clone, Copy, Debug, Message)]
+#[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
 pub struct Routed {
     pub seq: u64,
@@ -65,6 +68,8 @@ pub struct Routed {
     pub confirmable: Option<Lsn>,
     /// When the last captured transaction ended that ends in this batch: microseconds since 1970.
     pub commit_time_us: Option<u64>,
+    /// Source transactions that end in this batch, where consumers are told of them.
+    pub transactions: Vec<Summary>,
 }
 
 /// Every part of a lane up to and including `seq` is durable. Producer → Acknowledger and Router.

@@ -36,6 +36,8 @@ pub struct Context<'a> {
     pub guardian: &'a Addr<Guardian>,
     /// Somebody waits for each position.
     pub eager: bool,
+    /// Consumers are told of source transactions.
+    pub counts: bool,
     /// Where the revision ends; `None`: it goes on.
     pub end: Option<Lsn>,
 }
@@ -155,7 +157,8 @@ impl Context<'_> {
         let producers: Vec<Option<Recipient<LaneBatch>>> = self.lanes.producers();
         let line = self.line(Stage::Router);
         let routed = acknowledger.clone().recipient();
-        let router = Router::new(self.generation, self.end, producers, routed, line).start();
+        let router = Router::new(self.generation, self.end, producers, routed, line);
+        let router = router.counting(self.counts).start();
         (router, acknowledger)
     }
 

@@ -1,6 +1,7 @@
 //! The frontier: up to where everything routed is durable in every lane. Pure.
 
 use crate::batch::Routed;
+use record::transaction::Summary;
 use std::collections::VecDeque;
 use wal::Lsn;
 
@@ -13,6 +14,8 @@ pub struct Frontier {
     seq: u64,
     confirmable: Option<Lsn>,
     commit_time_us: Option<u64>,
+    /// That nobody was told of yet.
+    transactions: Vec<Summary>,
 }
 
 impl Frontier {
@@ -25,6 +28,7 @@ impl Frontier {
             seq: 0,
             confirmable: None,
             commit_time_us: None,
+            transactions: Vec::new(),
         }
     }
 
@@ -44,7 +48,7 @@ impl Frontier {
     }
 
     fn advance(&mut self) {
-        while let Some(head) = self.outstanding.front() {
+        while let Some(head) = self.outstanding.front_mut() {
             let waits = (0u8..)
                 .zip(&self.durable)
                 .any(|(lane, &durable)| head.lanes >> lane & 1 == 1 && durable < head.seq);
@@ -54,6 +58,7 @@ impl Frontier {
             self.seq = head.seq;
             self.confirmable = head.confirmable.or(self.confirmable);
             self.commit_time_us = head.commit_time_us.or(self.commit_time_us);
+            self.transactions.append(&mut head.transactions);
             self.outstanding.pop_front();
         }
     }
@@ -78,6 +83,17 @@ impl Frontier {
         self.commit_time_us
     }
 
+    /// Source transactions that end at or below [`Self::confirmable`], in commit order; each once.
+    pub fn take_transactions(&mut self) -> Vec<Summary> {
+        std::mem::take(&mut self.transactions)
+    }
+
+    /// How many of them wait.
+    #[must_use]
+    pub fn transactions(&self) -> usize {
+        self.transactions.len()
+    }
+
     /// Batches that some lane still owes.
     #[must_use]
     pub fn outstanding(&self) -> usize {
@@ -90,7 +106,8 @@ mod tests {
     use super::*;
 
     fn routed(seq: u64, lanes: u64, end: Option<u64>) -> Routed {
-        Routed { seq, lanes, confirmable: end.map(Lsn), commit_time_us: end.map(|end| end * 2) }
+        let (confirmable, commit_time_us) = (end.map(Lsn), end.map(|end| end * 2));
+        Routed { seq, lanes, confirmable, commit_time_us, transactions: Vec::new() }
     }
 
     #[test]

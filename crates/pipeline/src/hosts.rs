@@ -75,6 +75,12 @@ pub trait Hosts {
     /// A lane on another node. `progress` is told what it writes.
     fn start(&self, node: &str, open: OpenLane, progress: Arc<Progress>) -> StartLane;
 
+    /// Has the former owner of the task, if one may still run its front, end it in good order; resolves once it has,
+    /// or is not waited for any more: then it is fenced. Polled once what a front needs is prepared.
+    fn handed_over(&self) -> Option<Pin<Box<dyn Future<Output = ()> + '_>>> {
+        None
+    }
+
     /// Resolves when [`Self::of`] or [`Self::upstream`] may answer otherwise than before.
     fn changed(&self) -> Pin<Box<dyn Future<Output = ()>>>;
 }

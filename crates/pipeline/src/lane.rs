@@ -72,6 +72,7 @@ pub trait Surroundings {
 
 /// An open lane.
 pub struct Lane {
+    number: u8,
     sink: Box<dyn LaneSink>,
     open: OpenSink,
     /// Where the revision begins: what is not above it was another lane's business.
@@ -118,6 +119,7 @@ impl Lane {
         let accepted = opened.position().max(floor);
         around.report(Event::Opened { term: opened.term, position: accepted });
         Ok(Self {
+            number: 0,
             sink,
             open,
             floor,
@@ -145,6 +147,12 @@ impl Lane {
         Self { misfits, ..self }
     }
 
+    /// By which number its figures are told.
+    #[must_use]
+    pub fn numbered(self, number: u8) -> Self {
+        Self { number, ..self }
+    }
+
     /// Encodes and produces what the lane does not hold yet; commits where that is due.
     ///
     /// # Errors
@@ -163,7 +171,7 @@ impl Lane {
         }
         let held = self.accepted;
         let mut change_before = None;
-        for piece in batch.pieces.iter() {
+        for (index, piece) in batch.pieces.iter().enumerate() {
             let position = batch.batch.position(&batch.batch.changes[piece.change as usize]);
             if position <= held {
                 continue;
@@ -172,6 +180,7 @@ impl Lane {
                 self.end_if_due(At::Change, around)?;
             }
             change_before = Some(piece.change);
+            self.encoder.place(batch.orders.get(index).copied());
             self.produce(batch, piece, around)?;
             self.accepted = position;
         }
@@ -402,6 +411,7 @@ impl Lane {
         self.progress.records.fetch_add(ended.events, Relaxed);
         let dead_letters = std::mem::take(&mut self.dead_letters);
         self.progress.dead_letters.fetch_add(dead_letters, Relaxed);
+        self.progress.committed(self.number, ended.events);
         self.progress.commits.fetch_add(1, Relaxed);
         self.progress.durable_commit_time_us.fetch_max(self.commit_time_us, Relaxed);
         self.report(around);
@@ -556,7 +566,7 @@ impl LaneThread {
     fn work(self, queue: &Receiver<Order>, thread: &mut Thread) -> Result<(), Failure> {
         let Self { lane: number, open, encoder, misfits, budget, progress, floor, .. } = self;
         let lane = Lane::open(open, encoder, budget, progress, floor, thread)?;
-        let mut lane = lane.with_misfits(misfits);
+        let mut lane = lane.with_misfits(misfits).numbered(number);
         loop {
             let order = match queue.try_recv() {
                 Ok(order) => Some(order),

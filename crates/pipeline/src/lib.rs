@@ -43,6 +43,7 @@ pub mod source;
 pub mod start;
 pub mod tail;
 pub mod task;
+mod transactions;
 pub mod upstream;
 
 pub use failure::Failure;

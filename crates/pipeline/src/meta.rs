@@ -1,9 +1,11 @@
 //! The meta lane's thread: its calls block, the task awaits.
 
+use crate::acknowledger::Beside;
 use crate::failure::Failure;
 use kafka::meta::{MetaLane, MetaRecord, MetaState, Watermark};
 use kafka::names::Names;
 use kafka::settings::Settings;
+use record::transaction::Summary;
 use std::sync::mpsc;
 use supervision::FailureClass;
 use tokio::sync::oneshot;
@@ -25,7 +27,7 @@ enum What {
     Write(Vec<MetaRecord>),
     Advance {
         watermark: Watermark,
-        commit_time_us: Option<u64>,
+        beside: Beside,
     },
     /// The newest record once more.
     Prove,
@@ -71,17 +73,13 @@ impl Meta {
         self.order(What::Write(records)).await.map(drop)
     }
 
-    /// Writes a low watermark and, where the spec asks for it, tells consumers of it; resolves once both are
-    /// durable. `commit_time_us`: when its newest captured transaction ended, since 1970.
+    /// Writes a low watermark and, where the spec asks for it, tells consumers of it and of the transactions up to
+    /// it; resolves once all are durable.
     ///
     /// # Errors
     /// As [`Self::write`].
-    pub async fn advance(
-        &self,
-        watermark: Watermark,
-        commit_time_us: Option<u64>,
-    ) -> Result<(), Failure> {
-        self.order(What::Advance { watermark, commit_time_us }).await.map(drop)
+    pub async fn advance(&self, watermark: Watermark, beside: Beside) -> Result<(), Failure> {
+        self.order(What::Advance { watermark, beside }).await.map(drop)
     }
 
     /// Resolves once it is certain that no other process had taken the task over when this was
@@ -104,7 +102,19 @@ impl Meta {
 }
 
 fn serve(mut lane: MetaLane, mut newest: Option<MetaRecord>, queue: &mpsc::Receiver<Order>) {
+    // What became of the last watermark, and of the transactions that were to be told with it, is not known.
+    let mut in_doubt = false;
     while let Ok(Order { what, done }) = queue.recv() {
+        if in_doubt {
+            match lane.settle() {
+                Ok(found) => newest = found.map(MetaRecord::Watermark).or(newest),
+                Err(error) => {
+                    let _ = done.send(Err(error));
+                    continue;
+                }
+            }
+            in_doubt = false;
+        }
         let written = match what {
             What::Write(mut records) => {
                 never_back(&mut records, newest.as_ref());
@@ -112,10 +122,18 @@ fn serve(mut lane: MetaLane, mut newest: Option<MetaRecord>, queue: &mpsc::Recei
                 newest = records.iter().rfind(|it| is_proof(it)).cloned().or(newest);
                 lane.write(&records)
             }
-            What::Advance { mut watermark, commit_time_us } => {
+            What::Advance { mut watermark, beside } => {
+                let Beside { commit_time_us, mut transactions } = beside;
+                untold(&mut transactions, &watermark, newest.as_ref());
                 let is_asked = !never_below(&mut watermark, newest.as_ref());
-                newest = Some(MetaRecord::Watermark(watermark.clone()));
-                lane.advance(&watermark, commit_time_us.filter(|_| is_asked))
+                let before = newest.replace(MetaRecord::Watermark(watermark.clone()));
+                let commit_time_us = commit_time_us.filter(|_| is_asked);
+                let written = lane.advance(&watermark, commit_time_us, &transactions);
+                // Told once or never is not the same, so here it does not count before it is certain.
+                if written.is_err() && lane.tells_transactions() {
+                    (in_doubt, newest) = (true, before);
+                }
+                written
             }
             // Kept here and not with the asker, whose copy may be older than what waits in the queue:
             // the low watermark never goes back.
@@ -125,6 +143,16 @@ fn serve(mut lane: MetaLane, mut newest: Option<MetaRecord>, queue: &mpsc::Recei
         };
         // The caller decides what a failure means; it may have gone.
         let _ = done.send(written.map(|()| watermark(newest.as_ref())));
+    }
+}
+
+/// Leaves out what was told with the newest watermark, or one before it: a transaction ends after its commit record
+/// begins, and no other commits in between.
+fn untold(transactions: &mut Vec<Summary>, asked: &Watermark, newest: Option<&MetaRecord>) {
+    if let Some(MetaRecord::Watermark(newest)) = newest
+        && newest.system_id == asked.system_id
+    {
+        transactions.retain(|it| newest.lsn <= it.transaction.commit_lsn);
     }
 }
 

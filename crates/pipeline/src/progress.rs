@@ -25,6 +25,8 @@ pub struct LaneProgress {
     pub state: LaneState,
     /// Where it stood when it was opened or last reported.
     pub position: Position,
+    /// That it has committed in this process.
+    pub records: u64,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -71,6 +73,18 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn at(lanes: &mut Vec<LaneProgress>, lane: u8) -> &mut LaneProgress {
+    let new = || LaneProgress {
+        host: Host::Nowhere,
+        state: LaneState::Waiting,
+        position: Position::ZERO,
+        records: 0,
+    };
+    let missing = (usize::from(lane) + 1).saturating_sub(lanes.len());
+    lanes.extend(std::iter::repeat_with(new).take(missing));
+    &mut lanes[usize::from(lane)]
+}
+
 impl Progress {
     /// The server named its end of WAL and sent `bytes`.
     pub fn received(&self, server_end: Lsn, bytes: usize) {
@@ -111,14 +125,15 @@ impl Progress {
     /// How a lane fares now; its position, where it is known.
     pub fn lane(&self, lane: u8, host: &Host, state: LaneState, position: Option<Position>) {
         let mut lanes = lock(&self.lanes);
-        let new = LaneProgress { host: Host::Nowhere, state, position: Position::ZERO };
-        while lanes.len() <= usize::from(lane) {
-            lanes.push(new.clone());
-        }
-        let told = &mut lanes[usize::from(lane)];
+        let told = at(&mut lanes, lane);
         told.host.clone_from(host);
         told.state = state;
         told.position = position.unwrap_or(told.position);
+    }
+
+    /// A lane that is written in this process has committed so many records more.
+    pub fn committed(&self, lane: u8, records: u64) {
+        at(&mut lock(&self.lanes), lane).records += records;
     }
 
     /// Every lane, by number.
@@ -137,5 +152,20 @@ impl Progress {
     #[must_use]
     pub fn watermark(&self) -> Lsn {
         Lsn(self.watermark.load(Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_of_a_lane_are_counted_where_it_is_written() {
+        let progress = Progress::default();
+        progress.committed(2, 5);
+        progress.lane(2, &Host::Here, LaneState::Running, None);
+        progress.committed(2, 3);
+        let records: Vec<_> = progress.lanes().iter().map(|it| it.records).collect();
+        assert_eq!(records, [0, 0, 8]);
     }
 }

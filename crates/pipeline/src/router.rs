@@ -64,11 +64,18 @@ impl Router {
                                 producer.do_send(part.clone());
                             }
                         });
+                    let seq = routed.seq;
                     self.acknowledger.do_send(routed);
-                    let _ = answer.send(ChunkRouted::At { seq: routed.seq, rows, left_out });
+                    let _ = answer.send(ChunkRouted::At { seq, rows, left_out });
                 }
             }
         }
+    }
+
+    /// Counts the records of each source transaction.
+    #[must_use]
+    pub fn counting(self, counts: bool) -> Self {
+        Self { routing: self.routing.counting(counts), ..self }
     }
 }
 

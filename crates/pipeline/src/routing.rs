@@ -3,8 +3,10 @@
 use crate::batch::{Decoded, Durable, LaneBatch, Routed, TableLearned};
 use crate::chunk::merge::Merge;
 use crate::lane::unix_micros;
+use crate::transactions::Transactions;
 use record::plan::TablePlan;
 use record::route::{Piece, Scratch};
+use record::transaction::Order;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use supervision::Credit;
@@ -22,6 +24,8 @@ pub struct Routing {
     seq: u64,
     /// Where chunks of snapshots find their place.
     pub merge: Merge,
+    /// Where consumers are told of transactions.
+    transactions: Option<Transactions>,
 }
 
 #[derive(Debug, Default)]
@@ -30,6 +34,7 @@ struct Lane {
     retained: VecDeque<LaneBatch>,
     /// Of the batch in hand.
     pieces: Vec<Piece>,
+    orders: Vec<Order>,
     /// The last part ended inside a source transaction: the lane must hear of its end, even where
     /// the rest has nothing for it.
     is_open: bool,
@@ -47,6 +52,7 @@ impl Routing {
             scratch: Scratch::default(),
             seq: 0,
             merge: Merge::default(),
+            transactions: None,
         }
     }
 
@@ -54,6 +60,12 @@ impl Routing {
     #[must_use]
     pub fn until(self, end: Option<Lsn>) -> Self {
         Self { end, ..self }
+    }
+
+    /// Counts the records of each source transaction.
+    #[must_use]
+    pub fn counting(self, counts: bool) -> Self {
+        Self { transactions: counts.then(Transactions::default), ..self }
     }
 
     /// A table version, before its first change.
@@ -98,10 +110,19 @@ impl Routing {
         record::rewrite::rewrite(&mut batch, &plans);
         self.split(&batch, &plans);
         let ends_transaction = batch.ends_transaction;
+        let transactions = match &mut self.transactions {
+            Some(transactions) => {
+                // A chunk ends no transaction of the stream.
+                if ends_transaction && batch.chunk.is_none() {
+                    transactions.end();
+                }
+                transactions.take_ended()
+            }
+            None => Vec::new(),
+        };
         let confirmable = batch.idle_until.max(batch.committed_end_lsn);
         let ended = batch.transactions.len().checked_sub(if ends_transaction { 1 } else { 2 });
         let ended = ended.and_then(|index| batch.transactions.get(index));
-        // A chunk ends no transaction of the stream.
         let ended = ended.filter(|_| batch.chunk.is_none());
         let commit_time_us = ended.map(|transaction| unix_micros(transaction.commit_time));
         let (batch, credit) = (Arc::new(batch), Arc::new(credit));
@@ -118,22 +139,30 @@ impl Routing {
                 batch: Arc::clone(&batch),
                 plans: Arc::clone(&plans),
                 pieces: lane.pieces.drain(..).collect(),
+                orders: lane.orders.drain(..).collect(),
                 ends_transaction,
                 credit: Arc::clone(&credit),
             };
             send(number, &part);
             lane.retained.push_back(part);
         }
-        Routed { seq: self.seq, lanes, confirmable, commit_time_us }
+        Routed { seq: self.seq, lanes, confirmable, commit_time_us, transactions }
     }
 
     /// Fills `pieces` of every lane.
     fn split(&mut self, batch: &ChangeBatch, plans: &[Option<Arc<TablePlan>>]) {
         let lanes = &mut self.lanes;
+        // Rows of a snapshot belong to no transaction.
+        let mut transactions = self.transactions.as_mut().filter(|_| batch.snapshot.is_none());
         for (index, change) in (0u32..).zip(&batch.changes) {
             let Some(Some(plan)) = plans.get(change.table as usize) else { continue };
             plan.route(batch, index, &mut self.scratch, &mut |piece: Piece| {
-                lanes[usize::from(piece.lane)].pieces.push(piece);
+                let lane = &mut lanes[usize::from(piece.lane)];
+                lane.pieces.push(piece);
+                if let Some(transactions) = &mut transactions {
+                    let transaction = batch.transaction(change);
+                    lane.orders.push(transactions.count(transaction, change.lsn, plan.table()));
+                }
             });
         }
     }

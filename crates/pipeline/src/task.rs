@@ -56,6 +56,8 @@ pub struct Options {
     pub release: bool,
     /// A task that has been given up is begun again, for `retry.recover_for` (P68).
     pub recover: bool,
+    /// Somebody waits for its end: the server is not asked then how much WAL it keeps.
+    pub hurried: bool,
     /// What paths of the spec are relative to.
     pub folder: PathBuf,
 }
@@ -120,6 +122,7 @@ pub async fn run_on(
             Ok(opening) => opening,
             Err(failure) => return parked(failure),
         };
+        opening.prepare().await;
         let outcome = opening.live().await;
         let Outcome::Failed { cause } = &outcome else { return outcome };
         if options.release {
@@ -270,6 +273,10 @@ struct Opening {
     names: Names,
     retries: Retries,
     hosts: Rc<dyn Hosts>,
+    /// Connected before the task was ours; for its first begin.
+    session: Option<Session>,
+    /// The internal topics were looked after before the task was ours; for the first attempt.
+    topics_made: bool,
 }
 
 impl Opening {
@@ -285,7 +292,43 @@ impl Opening {
         let names = Names::new(&spec.sink.state_prefix, &spec.task)
             .map_err(|error| Failure::fatal(error.to_string()))?;
         let retries = Retries::new(&spec.retry);
-        Ok(Self { spec, options, progress, stop, postgres, kafka, names, retries, hosts })
+        Ok(Self {
+            spec,
+            options,
+            progress,
+            stop,
+            postgres,
+            kafka,
+            names,
+            retries,
+            hosts,
+            session: None,
+            topics_made: false,
+        })
+    }
+
+    /// What can be done while the former owner of the task still streams; then it is asked to end. What fails here
+    /// is tried again, and told, by whoever needs it.
+    async fn prepare(&mut self) {
+        let hosts = Rc::clone(&self.hosts);
+        let Some(handed_over) = hosts.handed_over() else { return };
+        let prepared = async {
+            let session = Session::connect(&self.postgres);
+            let (topics, session) = tokio::join!(self.ensure_topics(), session);
+            handed_over.await;
+            (topics.is_ok(), session.ok())
+        };
+        let stop = self.stop.clone();
+        tokio::select! {
+            () = stop.cancelled() => {}
+            prepared = prepared => (self.topics_made, self.session) = prepared,
+        }
+    }
+
+    async fn ensure_topics(&self) -> Result<(), Failure> {
+        let (kafka, names) = (self.kafka.clone(), self.names.clone());
+        let made = move || Admin::new(&kafka)?.ensure_internal(&names);
+        Ok(tokio::task::spawn_blocking(made).await??)
     }
 
     /// Until the task ends: one spec after the other.
@@ -359,9 +402,10 @@ impl Opening {
     }
 
     /// Opens the meta lane, which fences an older process, and starts the lanes.
-    async fn attempt(&self) -> Result<Task, Failure> {
-        let (kafka, names) = (self.kafka.clone(), self.names.clone());
-        tokio::task::spawn_blocking(move || Admin::new(&kafka)?.ensure_internal(&names)).await??;
+    async fn attempt(&mut self) -> Result<Task, Failure> {
+        if !std::mem::take(&mut self.topics_made) {
+            self.ensure_topics().await?;
+        }
         let anew = self.options.reseed;
         let (meta, state) = Meta::open(self.kafka.clone(), self.names.clone(), anew).await?;
         let present = Present::new(&self.spec, &state, anew);
@@ -412,6 +456,7 @@ impl Opening {
             names: self.names.clone(),
             retries: Retries::new(&spec.retry),
             hosts: Rc::clone(&self.hosts),
+            session: self.session.take(),
             upstream: None,
             planner: Rc::new(planner),
             meta,
@@ -445,6 +490,8 @@ struct Task {
     names: Names,
     retries: Retries,
     hosts: Rc<dyn Hosts>,
+    /// For the first life of the front.
+    session: Option<Session>,
     /// Where the stages before the router were in the last life of the front.
     upstream: Option<Upstream>,
     planner: Rc<Planner>,
@@ -629,6 +676,7 @@ impl Task {
             progress: &self.progress,
             guardian: &self.guardian,
             eager: self.is_eager(),
+            counts: self.spec.sink.transaction_topic == config::Switch::On,
             end: self.end,
         }
     }
@@ -657,12 +705,12 @@ impl Task {
         let (meta, state) = (self.meta.clone(), Rc::clone(&self.state));
         let (positions, count) = (Rc::clone(&self.positions), self.spec.lanes);
         let (system_id, timeline) = (session.server().system_id, session.server().timeline);
-        Rc::new(move |lsn, commit_time_us| {
+        Rc::new(move |lsn, beside| {
             let lanes = first(&positions, count);
             let watermark = Watermark { lsn, system_id, timeline, lanes };
             let (meta, state) = (meta.clone(), Rc::clone(&state));
             Box::pin(async move {
-                meta.advance(watermark.clone(), commit_time_us).await?;
+                meta.advance(watermark.clone(), beside).await?;
                 state.borrow_mut().watermark = Some(watermark);
                 Ok(())
             })
@@ -680,6 +728,7 @@ impl Task {
                     |()| Outcome::Released,
                 )
             }
+            Outcome::Stopped { .. } if self.options.hurried => outcome,
             Outcome::Stopped { .. } => {
                 Outcome::Stopped { retained_bytes: self.retained().await.ok().flatten() }
             }

@@ -54,7 +54,8 @@ fn bench(lanes: u8) -> Bench {
 impl Bench {
     async fn routed(&self, seq: u64, lanes: u64, confirmable: u64) {
         let confirmable = Some(Lsn(confirmable));
-        let routed = Routed { seq, lanes, confirmable, commit_time_us: None };
+        let routed =
+            Routed { seq, lanes, confirmable, commit_time_us: None, transactions: Vec::new() };
         self.acknowledger.send(routed).await.expect("alive");
     }
 

@@ -23,6 +23,7 @@ pub mod route;
 mod row;
 pub mod schema;
 pub mod selection;
+pub mod transaction;
 
 pub use filter::FilterError;
 pub use projection::ProjectionError;

@@ -135,9 +135,15 @@ impl Guard {
             };
         };
         let refuse = |cause: &str, remedy: &str| Error::new(Code::Unauthenticated, cause, remedy);
-        let header = authorization.ok_or_else(|| {
-            refuse("the admin service needs a token", "give one with --token-file")
-        })?;
+        let header = match (authorization, certificate) {
+            (Some(header), _) => header,
+            // The CA says who it is; a token beside it would count instead.
+            (None, Some(identity)) => return Ok(Who::Certificate(identity)),
+            (None, None) => {
+                let remedy = "give one with --token-file, or a certificate with the role admin with --cert and --key";
+                return Err(refuse("the admin service needs a token", remedy));
+            }
+        };
         let token = header.as_bytes().strip_prefix(b"Bearer ");
         let found = token.and_then(|token| tokens.find(token.trim_ascii()));
         let (name, access) = found.ok_or_else(|| {
@@ -249,6 +255,22 @@ mod tests {
         assert_eq!(code(&TLS, admin, &peer(Role::Coordinator)), Some(Code::Forbidden));
         assert_eq!(code(&TLS, admin, &peer(Role::Admin)), None);
         assert_eq!(code(&TLS, admin, &Peer::default()), Some(Code::Unauthenticated));
+    }
+
+    #[test]
+    fn an_admin_certificate_needs_no_token_and_a_token_beside_it_counts() {
+        // Of `a`.
+        let text = "tokens: [{name: ann, role: admin, sha256: \
+            ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb}]";
+        let tokens = Tokens::new(&config::Tokens::parse(text).expect("parses"));
+        let guard = Guard { tls: true, tokens: Some(tokens) };
+        let apply = "/distributary.v1.Admin/ApplyTask";
+        assert_eq!(code(&guard, apply, &peer(Role::Admin)), None);
+        assert_eq!(code(&guard, apply, &Peer::default()), Some(Code::Unauthenticated));
+        assert_eq!(code(&guard, apply, &peer(Role::Worker)), Some(Code::Forbidden));
+        let token = HeaderValue::from_static("Bearer nobody-has-this");
+        let refused = guard.admit(apply, &peer(Role::Admin), Some(&token)).err();
+        assert_eq!(refused.map(|it| it.code), Some(Code::Unauthenticated));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! Holds: the fold of the control topic, the workers' streams, at most one transaction under way.
 //! Never: waits for anything but the next message.
 
+mod doubt;
 mod duties;
 mod handle;
 mod workers;
@@ -12,7 +13,7 @@ mod workers;
 pub(super) use handle::{Handle, Heard, Join, Outward, Request};
 
 use super::control::{Control, Order, Outcome, Read};
-use super::orders;
+use super::orders::{self, Done};
 use super::reports::Reports;
 use super::view::{Since, View};
 use super::{Error, Timings};
@@ -20,6 +21,7 @@ use crate::leader::{Action, Cause, Event, Leadership};
 use crate::membership::Members;
 use crate::placement::Scope;
 use crate::state::{Changed, ClusterState, Term, Unusable};
+use doubt::Doubts;
 use duties::Flight;
 use handle::{Change, Reply};
 use kafka::control::ControlEntry;
@@ -59,6 +61,8 @@ pub(super) struct Desk {
     /// Orders of people that wait.
     waiting: VecDeque<Change>,
     flight: Option<Flight>,
+    /// Orders of which the control topic will tell what became of them.
+    doubts: Doubts<(Change, Done)>,
     /// Whether the leader's own duties come before the next order.
     duties_first: bool,
     /// With what scope nothing was left to plan; `None`: look again.
@@ -105,6 +109,7 @@ impl Desk {
             connections: BTreeMap::new(),
             waiting: VecDeque::new(),
             flight: None,
+            doubts: Doubts::default(),
             duties_first: false,
             planned: None,
             reported: false,
@@ -164,6 +169,7 @@ impl Desk {
 
     fn tick(&mut self, now: Instant) {
         self.tell(Event::Tick, now);
+        self.give_up_doubts(now);
         let changes = self.members.tick(now);
         self.heed(&changes);
         let states = self.view().states();
@@ -176,7 +182,7 @@ impl Desk {
             None => {}
             Some(Action::Take) => {
                 self.seated = true;
-                self.lose_flight();
+                self.lose_flight(now);
                 self.order(Order::Take);
             }
             Some(Action::Lead { term, renewed }) => {
@@ -196,7 +202,7 @@ impl Desk {
                         warn!("this coordinator leads no more: {cause}");
                     }
                 }
-                self.lose_flight();
+                self.lose_flight(now);
                 self.forget_workers();
                 self.order(Order::Drop);
             }
@@ -223,11 +229,11 @@ impl Desk {
                 self.tell(Event::Committed { began }, now);
             }
             Outcome::Unclean => {
-                self.lose_flight();
+                self.lose_flight(now);
                 self.tell(Event::Unclean, now);
             }
             Outcome::Fenced => {
-                self.lose_flight();
+                self.lose_flight(now);
                 self.tell(Event::Fenced, now);
             }
             Outcome::Lost(error) => return Err(error.into()),
@@ -237,10 +243,17 @@ impl Desk {
 
     fn read(&mut self, entries: Vec<ControlEntry>, now: Instant) {
         for ControlEntry { offset, key, value } in entries {
+            for (change, done) in self.doubts.read(&key, value.as_deref()) {
+                change.answer(Ok(done));
+            }
             match self.cluster.apply(offset, &key, value.as_deref()) {
                 Ok(Changed::Fence(term)) => {
                     self.dirty = true;
                     self.tell(Event::Fence { term }, now);
+                    // Whoever leads now may still do it; who does not says so in `advance`.
+                    for (change, _) in self.doubts.fenced(term) {
+                        self.waiting.push_front(change);
+                    }
                     self.yield_to_leader();
                 }
                 Ok(Changed::Beat(term)) => {

@@ -48,6 +48,8 @@ pub(super) fn plan(
             heed_pins(&mut placement, &tasks[&name].labels.producers, workers);
         }
         let before = cluster.placements.get(&name);
+        let lives = |node: &str| workers.contains_key(node);
+        placement.from = before.and_then(|it| placement.handed_over_by(it, lives));
         placement.addresses = addresses(&placement, before, workers);
         if let Some(next) = next(before, placement, cluster) {
             planned.changed.insert(name, next);
@@ -106,7 +108,8 @@ pub(super) fn addresses(
         let known = workers.get(node).map(|it| &it.address);
         known.or_else(|| before?.addresses.get(node)).cloned()
     };
-    placement.nodes().filter_map(|node| Some((node.to_owned(), address(node)?))).collect()
+    let nodes = placement.nodes().chain(placement.from.as_deref());
+    nodes.filter_map(|node| Some((node.to_owned(), address(node)?))).collect()
 }
 
 /// The placement with its number; `None`: it is as it was.
@@ -248,6 +251,27 @@ pub(super) mod tests {
         bench.workers.get_mut("w2").expect("known").standing = Standing::Leaving;
         bench.plan(Scope::All);
         assert_eq!(bench.lanes_of("w1"), 2);
+    }
+
+    #[test]
+    fn who_lives_is_asked_to_hand_over_and_who_is_dead_is_not() {
+        let mut bench = Bench::new(&["w1", "w2", "w3"]);
+        bench.task(2, Desired::Running, TaskState::Synchronizing);
+        bench.plan(Scope::All);
+        assert_eq!(bench.placement().from, None, "it ran nowhere before");
+        let first = bench.placement().router().expect("placed").to_owned();
+        bench.workers.get_mut(&first).expect("known").standing = Standing::Leaving;
+        bench.plan(Scope::All);
+        let second = bench.placement().router().expect("placed").to_owned();
+        assert_ne!(second, first);
+        assert_eq!(bench.placement().from.as_ref(), Some(&first));
+        assert_eq!(bench.placement().addresses[&first], format!("{first}:7420"));
+        bench.workers.remove(&first);
+        bench.plan(Scope::All);
+        assert_eq!(bench.placement().router(), Some(&*second));
+        bench.workers.remove(&second);
+        bench.plan(Scope::All);
+        assert_eq!(bench.placement().from, None, "nobody is left to be asked");
     }
 
     #[test]

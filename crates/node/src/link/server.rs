@@ -18,7 +18,9 @@ use rpc::v1::lane_up::Message as Up;
 use rpc::v1::link_server::Link;
 use rpc::{Code, Error, Principal, v1};
 use std::collections::HashMap;
+use std::future::Future;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -96,6 +98,16 @@ pub struct LinkService {
     pub peers: Peers,
     /// Whether this node does not reach Kafka: lanes that can be written elsewhere shall not wait here.
     pub deaf: watch::Receiver<bool>,
+    pub hand_over: HandOver,
+}
+
+/// Ends the front of a task here in good order; resolves once it has ended.
+pub type HandOver = Arc<dyn Fn(&str) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
+/// There is no front here that could be handed over.
+#[must_use]
+pub fn no_fronts() -> HandOver {
+    Arc::new(|_| Box::pin(std::future::ready(())))
 }
 
 #[tonic::async_trait]
@@ -124,6 +136,27 @@ impl Link for LinkService {
         let owner = open.owner.clone();
         let open = convert::open_in(open)?;
         Ok(Response::new(self.begin(owner, open, down)?))
+    }
+
+    async fn hand_over(
+        &self,
+        request: Request<v1::HandOverRequest>,
+    ) -> Result<Response<v1::HandOverResponse>, Status> {
+        let principal = Principal::of(&request)?.clone();
+        let v1::HandOverRequest { task, placement_rev, owner } = request.into_inner();
+        principal.claims(&owner)?;
+        let placement = self.placement(&task, placement_rev).await?;
+        if placement.router() != Some(&owner) {
+            let router = placement.router().unwrap_or("no node");
+            let cause =
+                format!("the router of task `{task}` is placed on {router}, not on {owner}");
+            return Err(Error::new(Code::Fenced, cause, "read the control topic").into());
+        }
+        if owner != self.node {
+            info!(task, to = owner, "the front is handed over");
+            (self.hand_over)(&task).await;
+        }
+        Ok(Response::new(v1::HandOverResponse {}))
     }
 
     type StageStream = Answers;

@@ -151,6 +151,9 @@ pub struct Placement {
     pub lanes: Vec<Option<String>>,
     /// Where the nodes that are named here listen.
     pub addresses: BTreeMap<String, String>,
+    /// Where the router ran before, on a worker that lived when it was moved: it is asked to hand over first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
     /// Lanes that a person has moved, and where to: they stay there while that worker may have them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pinned: BTreeMap<usize, String>,
@@ -167,6 +170,17 @@ impl Placement {
     #[must_use]
     pub fn router(&self) -> Option<&str> {
         self.router.as_deref().or(self.front.as_deref())
+    }
+
+    /// Who is to hand the task over to its router, after `before`. It stays named until the router moves again, so that a
+    /// change of something else that is read with the move does not hide it; who has nothing any more says so at once.
+    #[must_use]
+    pub fn handed_over_by(&self, before: &Self, lives: impl Fn(&str) -> bool) -> Option<String> {
+        let now = self.router()?;
+        match before.router()? {
+            was if was == now => before.from.clone(),
+            was => lives(was).then(|| was.to_owned()),
+        }
     }
 
     /// Every node that has a stage of the front, once.

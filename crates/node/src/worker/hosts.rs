@@ -2,7 +2,9 @@
 //! any time.
 
 use super::Context;
+use crate::front::{self, HAND_OVER_MAX};
 use crate::link::client::{self, Place};
+use crate::link::peers::Peers;
 use crate::link::stage::client::From;
 use crate::state::{ClusterState, Placement};
 use pipeline::Progress;
@@ -10,11 +12,13 @@ use pipeline::hosts::{Host, Hosts, OpenLane, Upstream};
 use pipeline::lane::Event;
 use pipeline::producer::StartLane;
 use pipeline::upstream::{self, OpenStage};
+use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use supervision::Budget;
 use tokio::runtime::Handle;
+use tracing::info;
 
 /// The hosts of one task.
 pub(super) struct Placed {
@@ -22,15 +26,27 @@ pub(super) struct Placed {
     context: Context,
     /// Where links live: not on the front's thread, whose time is dear.
     runtime: Handle,
+    /// The newest placement with the router here.
+    ours: RefCell<Option<Placement>>,
 }
 
 impl Placed {
     pub(super) fn new(task: &str, context: Context, runtime: Handle) -> Self {
-        Self { task: task.to_owned(), context, runtime }
+        let ours = RefCell::default();
+        Self { task: task.to_owned(), context, runtime, ours }
     }
 
+    /// Once the router is placed elsewhere, everything stays where it is until this front ends.
     fn placement(&self) -> Option<Placement> {
-        self.context.cluster.borrow().placements.get(&self.task).cloned()
+        let newest = self.context.cluster.borrow().placements.get(&self.task).cloned();
+        if let Some(newest) = newest.filter(|it| self.is_ours(it)) {
+            self.ours.replace(Some(newest));
+        }
+        self.ours.borrow().clone()
+    }
+
+    fn is_ours(&self, placement: &Placement) -> bool {
+        placement.router() == Some(&self.context.node.node)
     }
 
     fn host(&self, node: Option<&str>) -> Host {
@@ -87,15 +103,57 @@ impl Hosts for Placed {
         client::start(runtime, peers, place, caller, open, progress)
     }
 
+    fn handed_over(&self) -> Option<Pin<Box<dyn Future<Output = ()> + '_>>> {
+        let placement = self.placement()?;
+        let from = front::former(&placement)?.to_owned();
+        let address = placement.addresses.get(&from)?.clone();
+        let request = rpc::v1::HandOverRequest {
+            task: self.task.clone(),
+            placement_rev: placement.rev,
+            owner: self.context.node.node.clone(),
+        };
+        Some(Box::pin(async move {
+            let peers = self.context.peers.clone();
+            let asked = ask(peers, from.clone(), address, request);
+            // A connection lives where it was made, and longer than this front.
+            let asked = self.runtime.spawn(tokio::time::timeout(HAND_OVER_MAX, asked));
+            match asked.await {
+                Ok(Ok(Ok(()))) => info!(task = self.task, from, "the front was handed over"),
+                // It is fenced instead.
+                Ok(Ok(Err(error))) => {
+                    info!(task = self.task, from, %error, "the front is taken over");
+                }
+                Ok(Err(_)) | Err(_) => {
+                    info!(task = self.task, from, "no answer in time, the front is taken over");
+                }
+            }
+        }))
+    }
+
     fn changed(&self) -> Pin<Box<dyn Future<Output = ()>>> {
         let (task, mut seen) = (self.task.clone(), self.context.cluster.clone());
-        let before = self.placement();
+        let (before, node) = (self.placement(), self.context.node.node.clone());
         Box::pin(async move {
-            let other = |state: &Arc<ClusterState>| state.placements.get(&task) != before.as_ref();
+            let other = |state: &Arc<ClusterState>| {
+                let newest = state.placements.get(&task);
+                newest != before.as_ref() && newest.is_some_and(|it| it.router() == Some(&node))
+            };
             // A worker that ends drops the other half: nothing changes any more.
             if seen.wait_for(other).await.is_err() {
                 std::future::pending::<()>().await;
             }
         })
     }
+}
+
+/// Asks whoever had the front before to end it.
+async fn ask(
+    peers: Peers,
+    node: String,
+    address: String,
+    request: rpc::v1::HandOverRequest,
+) -> Result<(), rpc::Error> {
+    let channel = peers.channel(&node, &address).await?;
+    rpc::client::link(channel).hand_over(request).await?;
+    Ok(())
 }

@@ -46,7 +46,7 @@ pub(super) fn of_front(
             commit_lsn: lane.position.commit_lsn.0,
             ordinal: lane.position.ordinal,
         }),
-        records: 0,
+        records: lane.records,
     };
     v1::TaskReport {
         task: task.into(),

@@ -2,6 +2,7 @@
 
 use super::Context;
 use super::hosts::Placed;
+use crate::front::Wanted;
 use crate::task_state::TaskState;
 use pipeline::alerts::Alerts;
 use pipeline::precheck::Unfit;
@@ -15,15 +16,6 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
-
-/// What a run is made from: a change of it needs another run.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Wanted {
-    pub(super) spec_rev: u64,
-    pub(super) restarts: u64,
-    pub(super) reseeds: u64,
-    pub(super) release: bool,
-}
 
 /// What became of a run.
 #[derive(Clone, Debug)]
@@ -84,6 +76,7 @@ impl Runner {
             reseed,
             release: runner.wanted.release,
             recover: true,
+            hurried: true,
             folder: context.secrets_dir.clone(),
         };
         let name = format!("task {}", spec.task);

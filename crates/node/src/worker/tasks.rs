@@ -2,8 +2,10 @@
 
 use super::Context;
 use super::report::{self, Reports};
-use super::runner::{Beginning, Runner, Wanted};
-use crate::state::{ClusterState, Desired};
+use super::runner::{Beginning, Runner};
+use crate::front::{self, Step, Wanted};
+use crate::link::server::HandOver;
+use crate::state::ClusterState;
 use crate::task_state::TaskState;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +19,6 @@ const LOOK: Duration = Duration::from_millis(500);
 const OVERTAKEN_PAUSE: Duration = Duration::from_secs(5);
 /// How long a front that shall run elsewhere, or anew, may take to drain.
 const DRAIN_MAX: Duration = Duration::from_secs(20);
-
 /// The fronts whose router is on this worker. Clones share them.
 #[derive(Clone)]
 pub(super) struct Tasks {
@@ -32,6 +33,8 @@ struct Front {
     placement_rev: u64,
     /// Told to stop, at this time.
     stopping: Option<Instant>,
+    /// Its router is placed elsewhere, since this time; it goes on until its next owner is ready.
+    moving: Option<Instant>,
 }
 
 impl Tasks {
@@ -56,14 +59,14 @@ impl Tasks {
     fn compare(&self, state: &ClusterState) {
         let mut fronts = self.lock();
         for (name, front) in fronts.iter_mut() {
-            let wanted = self.wanted(state, name);
-            let is_same = wanted.as_ref().is_some_and(|(it, _)| *it == front.runner.wanted);
-            if is_same {
-                front.placement_rev = wanted.map_or(front.placement_rev, |(_, rev)| rev);
-            } else if front.stopping.is_none() {
-                info!(task = name, "front stops");
-                front.runner.stop();
-                front.stopping = Some(Instant::now());
+            let (runs, now) = (front.runner.wanted.clone(), Instant::now());
+            match front::step(state, &self.context.node.node, name, &runs, front.moving, now) {
+                Step::GoOn { placement_rev } if front.stopping.is_none() => {
+                    (front.placement_rev, front.moving) = (placement_rev, None);
+                }
+                Step::HandOver { since } => front.moving = Some(since),
+                Step::GoOn { .. } => {}
+                Step::Stop => front.stop(name),
             }
         }
         fronts.retain(|name, front| {
@@ -76,7 +79,8 @@ impl Tasks {
             !gone
         });
         for (name, task) in &state.tasks {
-            let Some((wanted, placement_rev)) = self.wanted(state, name) else { continue };
+            let wanted = front::wanted(state, &self.context.node.node, name);
+            let Some((wanted, placement_rev)) = wanted else { continue };
             if fronts.contains_key(name) {
                 continue;
             }
@@ -99,30 +103,25 @@ impl Tasks {
             let proven = streams && last.is_none_or(|it| it == wanted);
             let beginning = Beginning { spec, wanted, reseed, proven };
             let runner = Runner::start(self.context.clone(), Handle::current(), beginning);
-            fronts.insert(name.clone(), Front { runner, placement_rev, stopping: None });
+            let front = Front { runner, placement_rev, stopping: None, moving: None };
+            fronts.insert(name.clone(), front);
         }
     }
 
-    /// How the front of a task shall run here, and since which placement.
-    fn wanted(&self, state: &ClusterState, name: &str) -> Option<(Wanted, u64)> {
-        let placement = state.placements.get(name)?;
-        let task = state.tasks.get(name)?;
-        // Where the router is, the front is kept running.
-        if placement.router() != Some(&self.context.node.node) {
-            return None;
-        }
-        let release = match task.desired {
-            Desired::Running => false,
-            Desired::Released => true,
-            Desired::Suspended => return None,
-        };
-        let wanted = Wanted {
-            spec_rev: task.spec_rev,
-            restarts: task.restarts,
-            reseeds: task.reseeds,
-            release,
-        };
-        Some((wanted, placement.rev))
+    /// Ends a front when its next owner asks for that.
+    pub(super) fn hand_over(&self) -> HandOver {
+        let tasks = self.clone();
+        Arc::new(move |name| {
+            let runner = tasks.lock().get_mut(name).map(|front| {
+                front.stop(name);
+                front.runner.clone()
+            });
+            Box::pin(async move {
+                if let Some(runner) = runner {
+                    runner.ended(DRAIN_MAX).await;
+                }
+            })
+        })
     }
 
     pub(super) fn reports(&self) -> Reports {
@@ -175,6 +174,16 @@ impl Tasks {
         let until = Instant::now() + patience;
         for runner in runners {
             runner.ended(until.saturating_duration_since(Instant::now())).await;
+        }
+    }
+}
+
+impl Front {
+    fn stop(&mut self, name: &str) {
+        if self.stopping.is_none() {
+            info!(task = name, "front stops");
+            self.runner.stop();
+            self.stopping = Some(Instant::now());
         }
     }
 }

@@ -7,7 +7,7 @@ use super::world::Network;
 use node::leader::{self, Action, Event, Leadership};
 use node::membership::{self, Members, Registration, Unknown};
 use node::placement::{Labels, Scope, Standing, Wanted, place};
-use node::state::{Changed, Desired, Heartbeat, Node, Task, Term, write};
+use node::state::{Changed, Desired, Heartbeat, Node, Placement, Task, Term, write};
 use rand::Rng;
 use rand::rngs::SmallRng;
 use std::collections::{BTreeMap, VecDeque};
@@ -289,7 +289,12 @@ impl Coordinator {
         let plan = place(&tasks, &workers, &cluster.placements, scope);
         let changed: BTreeMap<_, _> = plan
             .changed(&cluster.placements)
-            .map(|(task, it)| (task.to_owned(), it.clone()))
+            .map(|(task, it)| {
+                let lives = |node: &str| workers.contains_key(node);
+                let before = cluster.placements.get(task);
+                let from = before.and_then(|before| it.handed_over_by(before, lives));
+                (task.to_owned(), Placement { from, ..it.clone() })
+            })
             .collect();
         self.planned = Some(scope);
         if changed.is_empty() {

@@ -3,7 +3,7 @@
 
 use super::Bug;
 use node::state::{Fence, Term};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A record of the control topic.
 pub(crate) struct Record {
@@ -93,6 +93,10 @@ pub(crate) struct LaneLog {
 pub(crate) struct Lanes {
     pub(crate) logs: BTreeMap<LaneKey, LaneLog>,
     pub(crate) broken: Option<String>,
+    /// Fronts that their next owner has asked for, by task and worker: gone once they have ended.
+    pub(crate) asked: BTreeSet<(String, String)>,
+    /// Fronts that were handed over.
+    pub(crate) handed_over: usize,
     /// Commits that a newer owner has prevented.
     pub(crate) fenced: usize,
 }

@@ -5,12 +5,24 @@ use super::coordinator::{Said, Told};
 use super::kafka::{Control, LaneKey, Lanes, Outcome};
 use super::process::{Condition, Reader};
 use super::world::Network;
+use node::front::{self, Step, Wanted};
 use node::membership::Unknown;
 use node::state::Placement;
 use rand::Rng;
 use rand::rngs::SmallRng;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
+
+/// What fences a front, beside the lanes of its task: the meta lane.
+pub(crate) const META: usize = usize::MAX;
+
+/// A front that runs, or is about to.
+#[derive(Debug)]
+pub(crate) struct Front {
+    wanted: Wanted,
+    moving: Option<Instant>,
+    pub(crate) hold: Hold,
+}
 
 /// A new owner waits so long at most for the one before to give a lane back.
 const FORCED_MS: u64 = 5_000;
@@ -36,6 +48,8 @@ pub(crate) struct Worker {
     pub(crate) condition: Condition,
     pub(crate) reader: Reader,
     pub(crate) holds: BTreeMap<LaneKey, Hold>,
+    /// By task.
+    pub(crate) fronts: BTreeMap<String, Front>,
     pub(crate) inbox: Vec<Told>,
     /// It was asked to end, and gives back what it has.
     pub(crate) leaving: bool,
@@ -53,6 +67,7 @@ impl Worker {
             condition: Condition::default(),
             reader: Reader::new(bug),
             holds: BTreeMap::new(),
+            fronts: BTreeMap::new(),
             inbox: Vec::new(),
             leaving: false,
             exited: false,
@@ -79,6 +94,7 @@ impl Worker {
             return Ok(());
         }
         self.reconcile(now, rng);
+        self.reconcile_fronts(now, lanes, network, rng);
         self.work(now, control, lanes, network, rng);
         if !cut {
             self.speak(now, network, rng);
@@ -124,6 +140,49 @@ impl Worker {
         }
     }
 
+    /// The real decision; what is asked for comes through, or is lost.
+    fn reconcile_fronts(
+        &mut self,
+        now: Instant,
+        lanes: &mut Lanes,
+        network: &Network,
+        rng: &mut SmallRng,
+    ) {
+        let (cluster, name) = (&self.reader.cluster, &self.name);
+        let cut = self.condition.cut.is_some();
+        let bug = self.bug == Some(Bug::MovedForGood);
+        self.fronts.retain(|task, front| {
+            match front::step(cluster, name, task, &front.wanted, front.moving, now) {
+                Step::GoOn { .. } => {
+                    front.moving = None;
+                    true
+                }
+                Step::HandOver { since } => {
+                    front.moving = Some(since);
+                    let asked = !cut && lanes.asked.remove(&(task.clone(), name.clone()));
+                    lanes.handed_over += usize::from(asked);
+                    !asked
+                }
+                Step::Stop => bug,
+            }
+        });
+        for (task, placement) in &cluster.placements {
+            let Some((wanted, _)) = front::wanted(cluster, name, task) else { continue };
+            if self.fronts.contains_key(task) {
+                continue;
+            }
+            let mut until = now;
+            if let Some(from) = front::former(placement) {
+                until = now + front::HAND_OVER_MAX;
+                if !cut && !network.fails(rng) {
+                    lanes.asked.insert((task.clone(), from.to_owned()));
+                }
+            }
+            let hold = Hold::Waiting { until };
+            self.fronts.insert(task.clone(), Front { wanted, moving: None, hold });
+        }
+    }
+
     fn work(
         &mut self,
         now: Instant,
@@ -134,7 +193,24 @@ impl Worker {
     ) {
         let cut = self.condition.cut.is_some();
         let read = self.reader.cluster.next_offset();
-        for (lane, hold) in &mut self.holds {
+        let placements = &self.reader.cluster.placements;
+        for (task, front) in &mut self.fronts {
+            let from = placements.get(task).and_then(front::former);
+            let key = |from: &str| (task.clone(), from.to_owned());
+            // It has answered: it is waited for no more.
+            if let (Hold::Waiting { until }, Some(from)) = (&mut front.hold, from)
+                && !cut
+                && !lanes.asked.contains(&key(from))
+                && rng.random()
+            {
+                *until = now;
+            }
+        }
+        let fronts = self.fronts.iter_mut();
+        let fronts = fronts.map(|(task, front)| ((task.clone(), META), &mut front.hold));
+        let holds = self.holds.iter_mut().map(|(lane, hold)| (lane.clone(), hold));
+        for (lane, hold) in holds.chain(fronts) {
+            let lane = &lane;
             let fails = cut || network.fails(rng);
             let in_doubt = || Hold::Lost { read_to: control.end() };
             match hold {
@@ -193,6 +269,7 @@ impl Worker {
     /// Whether it has no part in any task.
     fn is_empty(&self) -> bool {
         let placements = self.reader.cluster.placements.values();
-        self.holds.is_empty() && !placements.flat_map(Placement::nodes).any(|it| it == self.name)
+        let is_empty = self.holds.is_empty() && self.fronts.is_empty();
+        is_empty && !placements.flat_map(Placement::nodes).any(|it| it == self.name)
     }
 }

@@ -4,7 +4,7 @@ use super::Bug;
 use super::coordinator::{Coordinator, Order, Said, Told, wanted};
 use super::kafka::{Control, Lanes};
 use super::process::Reader;
-use super::worker::{Hold, Worker};
+use super::worker::{Hold, META, Worker};
 use node::placement::{Labels, Scope, Standing, place};
 use node::state::{Placement, Term};
 use rand::rngs::SmallRng;
@@ -90,6 +90,8 @@ pub(crate) struct Seen {
     pub(crate) refused: usize,
     /// Owners of lanes that a newer one has fenced.
     pub(crate) fenced: usize,
+    /// Fronts that their next owner was given.
+    pub(crate) handed_over: usize,
 }
 
 pub(crate) struct World {
@@ -165,6 +167,7 @@ impl World {
             moves: self.moves,
             refused: stale.count(),
             fenced: self.lanes.fenced,
+            handed_over: self.lanes.handed_over,
         }
     }
 
@@ -332,7 +335,8 @@ impl World {
             return Err(format!("{leaders:?} lead"));
         }
         for (name, node) in &cluster.nodes {
-            let holds = self.workers.iter().any(|it| it.name == *name && !it.holds.is_empty());
+            let has = |it: &Worker| !it.holds.is_empty() || !it.fronts.is_empty();
+            let holds = self.workers.iter().any(|it| it.name == *name && has(it));
             let placed =
                 cluster.placements.values().flat_map(Placement::nodes).any(|it| it == name);
             if node.draining && (holds || placed) {
@@ -347,6 +351,27 @@ impl World {
                 if !owner.is_some_and(|it| self.owns(it, task, lane)) {
                     return Err(format!("{task}/{lane}, placed on {owner:?}, is owned by nobody"));
                 }
+            }
+        }
+        for (task, placement) in &cluster.placements {
+            let runs = |it: &&Worker| it.fronts.contains_key(task);
+            let run: Vec<_> = self.workers.iter().filter(runs).collect();
+            let router = placement.router().filter(|_| tasks.contains_key(task));
+            if !run.iter().map(|it| it.name.as_str()).eq(router) {
+                let run: Vec<_> = run.iter().map(|it| &it.name).collect();
+                return Err(format!(
+                    "the front of {task} is placed on {router:?} and runs on {run:?}"
+                ));
+            }
+            let newest = self.lanes.logs.get(&(task.clone(), META)).map(|it| it.term);
+            let is_open = |it: &&Worker| match it.fronts[task].hold {
+                Hold::Open { term, .. } => Some(term) == newest,
+                Hold::Waiting { .. } | Hold::Lost { .. } => false,
+            };
+            if !run.iter().all(is_open) {
+                return Err(format!(
+                    "the front of {task}, placed on {router:?}, is owned by nobody"
+                ));
             }
         }
         let plan = place(&tasks, &self.living(), &cluster.placements, Scope::All);

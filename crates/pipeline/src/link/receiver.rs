@@ -8,6 +8,7 @@ use bytes::Bytes;
 use record::plan::{TablePlan, TaskPlan};
 use record::route::{Part, Piece};
 use record::selection::Selection;
+use record::transaction::Order;
 use std::sync::Arc;
 use supervision::Credit;
 use wal::change::{Old, Span, Transaction};
@@ -45,8 +46,18 @@ impl Receiver {
     /// When anything in it is not as it must be: the link must be opened again.
     pub fn take(&mut self, frame: Bytes) -> Result<Option<LaneBatch>, LinkError> {
         let Some(message) = self.joiner.join(frame)? else { return Ok(None) };
-        let (head, tuples) = message::read(wire::VERSION, &message)?;
-        self.batch(head, tuples).map(Some)
+        if message.first() != Some(&wire::VERSION_ORDERED) {
+            let (head, tuples) = message::read(wire::VERSION, &message)?;
+            return self.batch(head, tuples).map(Some);
+        }
+        let (ordered, tuples) = message::read(wire::VERSION_ORDERED, &message)?;
+        let wire::Ordered { head, orders } = ordered;
+        if orders.len() != head.pieces.len() {
+            return Err(LinkError::Inconsistent("not every piece has a place in its transaction"));
+        }
+        let order = |(total, collection)| Order { total, collection };
+        let orders = orders.into_iter().map(order).collect();
+        Ok(Some(LaneBatch { orders, ..self.batch(head, tuples)? }))
     }
 
     fn batch(&mut self, head: wire::Head, bytes: Bytes) -> Result<LaneBatch, LinkError> {
@@ -105,6 +116,7 @@ impl Receiver {
             batch: Arc::new(batch),
             plans: plans.into_iter().map(Some).collect(),
             pieces: pieces.into(),
+            orders: Arc::default(),
             ends_transaction: head.ends_transaction,
             credit: Arc::new(Credit::none()),
         })

@@ -61,7 +61,13 @@ impl Sender {
         let tuple_bytes: usize = tuples.iter().map(|it| (it.end - it.start) as usize).sum();
         let bytes = tuple_bytes + 32 * head.changes.len() + 256;
         let parts = tuples.into_iter().map(|it| batch.batch.slice(it));
-        let message = message::write(wire::VERSION, &head, bytes, parts)?;
+        let message = if batch.orders.is_empty() {
+            message::write(wire::VERSION, &head, bytes, parts)?
+        } else {
+            let orders = batch.orders.iter().map(|it| (it.total, it.collection)).collect();
+            let ordered = wire::Ordered { head, orders };
+            message::write(wire::VERSION_ORDERED, &ordered, bytes, parts)?
+        };
         Ok(self.splitter.split(&message))
     }
 

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use record::plan::{TablePlan, TaskPlan};
 use record::route::{Part, Piece};
 use record::selection::Selection;
+use record::transaction::Order;
 use std::sync::Arc;
 use supervision::Credit;
 use wal::change::{Old, Span, Transaction};
@@ -169,6 +170,7 @@ pub(super) fn batch(
         }),
         plans: plans.iter().cloned().map(Some).collect(),
         pieces: pieces.into(),
+        orders: Arc::default(),
         ends_transaction: true,
         credit: Arc::new(Credit::none()),
     }
@@ -360,4 +362,19 @@ fn the_bytes_of_a_message_do_not_change() {
     let frame = Sender::default().frames(&batch(&plans(), 0, 1, row)).expect("frames")[0].clone();
     let hex: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
     expect_test::expect!["0000000000d90aeff8022c01000001030101cd01027331010673312f372f32020673312f372f310673312f372f3201180701067075626c6963066f72646572730208170a70675f636174616c6f6704696e743400fc71110100067075626c6963046d6f6f6402020373616404676c6164fc72110100067075626c6963066d6f6e657932030012fc73110100067075626c696304706169720402016d010601640206fc74110100067075626c6963055f7061697201032cfb400f067075626c696309696e743472616e67650500fb6311067075626c69630e696e74346d756c746972616e67650605630007756e6b6e6f776e07040269640001010101370105706169727304010000000672616e676573060100000007756e6b6e6f776e070100000001000100010164000900010000004d0201000301090100040200016e00027400000001316e"].assert_eq(&hex);
+}
+
+#[test]
+fn places_in_transactions_travel_with_their_pieces() {
+    let plans = plans();
+    let row = |kind: u8| -> Row { (0, kind, None, Some(vec![Some(b"1".to_vec())])) };
+    let sent = batch(&plans, 0, 1, &[row(1), row(1), row(1)]);
+    let count = sent.pieces.len() as u64;
+    let orders = (1..=count).map(|total| Order { total, collection: 7 + total }).collect();
+    let sent = LaneBatch { orders, ..sent };
+    let (mut sender, mut receiver) = (Sender::default(), receiver(0));
+    let came = over(&mut sender, &mut receiver, &sent);
+    assert_eq!((count, &came.orders), (3, &sent.orders));
+    let without = LaneBatch { orders: Arc::default(), ..sent };
+    assert!(over(&mut sender, &mut receiver, &without).orders.is_empty());
 }

@@ -4,6 +4,8 @@
 use bincode::{Decode, Encode};
 
 pub(super) const VERSION: u8 = 2;
+/// As [`VERSION`], with a place in its transaction for each piece: only where the task asks for it.
+pub(super) const VERSION_ORDERED: u8 = 3;
 
 #[derive(Clone, Debug, Decode, Encode, PartialEq)]
 pub(super) struct Head {
@@ -26,6 +28,13 @@ pub(super) struct Head {
 pub(super) struct Chunk {
     pub name: String,
     pub open: Vec<String>,
+}
+
+#[derive(Clone, Debug, Decode, Encode, PartialEq)]
+pub(super) struct Ordered {
+    pub head: Head,
+    /// Of each piece: among all of its transaction, and among those of its table.
+    pub orders: Vec<(u64, u64)>,
 }
 
 #[derive(Clone, Debug, Decode, Encode, PartialEq)]

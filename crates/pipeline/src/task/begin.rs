@@ -40,7 +40,11 @@ impl Task {
             let mut state = self.state.borrow_mut();
             state.watermark = newest.or(state.watermark.take());
         }
-        let session = Rc::new(Session::connect(&self.postgres).await?);
+        let session = match self.session.take() {
+            Some(session) => session,
+            None => Session::connect(&self.postgres).await?,
+        };
+        let session = Rc::new(session);
         if 1 < self.generation && self.is_on_another_line(&session) {
             // An older front may have left them work of a line that is about to be judged: nothing
             // of it may be committed after that.

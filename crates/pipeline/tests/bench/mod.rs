@@ -100,6 +100,7 @@ pub(crate) fn lane_batch(seq: u64, batch: ChangeBatch) -> LaneBatch {
         batch: Arc::new(batch),
         plans: [Some(plan)].into(),
         pieces: pieces.into(),
+        orders: Arc::default(),
         credit: Arc::new(Credit::none()),
     }
 }

@@ -4,6 +4,7 @@ use crate::plan::TablePlan;
 use crate::projection::Moment;
 use crate::route::{Part, Piece};
 use crate::row::Row;
+use crate::transaction::Order;
 use wal::change::Old;
 use wal::{Change, ChangeBatch, Operation, Transaction, Tuple};
 
@@ -104,6 +105,8 @@ pub(crate) struct Event<'a> {
     /// No record of the same change comes after this one, but for a tombstone and for those of other
     /// partitions.
     pub(crate) ends_change: bool,
+    /// Its place in its transaction, where consumers are told of that.
+    pub(crate) order: Option<Order>,
 }
 
 /// Microseconds from 1970 to PostgreSQL's epoch, 2000-01-01.
@@ -144,6 +147,7 @@ impl<'a> Event<'a> {
             tombstone: false,
             part: None,
             ends_change: true,
+            order: None,
         };
         let deleted = Self {
             before,

@@ -30,6 +30,7 @@ pub(crate) use codec::{Codec, Template};
 pub(crate) use debezium::protobuf::{Message, numbers};
 pub use error::EncodeError;
 pub(crate) use error::{RowError, ValueError};
+pub(crate) use event::commit_us;
 pub use letter::{Cause, Letter};
 
 use crate::Record;
@@ -37,6 +38,7 @@ use crate::plan::{TablePlan, TaskPlan};
 use crate::route::{Part, Piece};
 use crate::row::Row;
 use crate::schema::{Ids, Schemas};
+use crate::transaction::Order;
 use codec::FormatEncoder;
 use debezium::Work;
 use event::{Event, Projected};
@@ -115,6 +117,7 @@ pub struct Encoder {
     tombstones: bool,
     marks: Marks,
     transaction: Option<Transaction>,
+    order: Option<Order>,
     now_us: Option<i64>,
     projected: Projected,
     rendered: Rendered,
@@ -130,12 +133,18 @@ impl Encoder {
             tombstones: task.codec.is_debezium() && task.options.tombstones,
             marks: Marks::new(&task.task, task.headers),
             transaction: None,
+            order: None,
             now_us: None,
             projected: Projected::default(),
             rendered: Rendered::default(),
             work: Work::default(),
             format: FormatEncoder::new(task),
         }
+    }
+
+    /// The next piece has this place in its transaction; `None`: nobody asks for it.
+    pub fn place(&mut self, order: Option<Order>) {
+        self.order = order;
     }
 
     /// Hands the records of one piece to `sink`, in the order in which they must be written.
@@ -158,7 +167,7 @@ impl Encoder {
         let no_such_change = || EncodeError::NoSuchChange { change: piece.change };
         let rows = self.projected.tuples(plan, batch, piece).ok_or_else(no_such_change)?;
         let event = Event::of(plan, batch, piece, rows, self.tombstones);
-        let event = event.ok_or_else(no_such_change)?;
+        let event = Event { order: self.order, ..event.ok_or_else(no_such_change)? };
         if self.transaction.as_ref() != Some(event.transaction) {
             self.transaction = Some(*event.transaction);
             self.marks.begin(event.transaction);

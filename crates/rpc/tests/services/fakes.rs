@@ -144,6 +144,15 @@ impl Link for Fakes {
     type LaneStream = ReceiverStream<Result<LaneUp, Status>>;
     type StageStream = ReceiverStream<Result<StageUp, Status>>;
 
+    async fn hand_over(
+        &self,
+        request: Request<HandOverRequest>,
+    ) -> Result<Response<HandOverResponse>, Status> {
+        let principal = self.note(&request)?;
+        principal.claims(&request.get_ref().owner)?;
+        Ok(Response::new(HandOverResponse {}))
+    }
+
     async fn stage(
         &self,
         request: Request<Streaming<StageDown>>,

@@ -16,6 +16,9 @@ use tracing::{info, warn};
 pub(super) struct Flight {
     /// Its last record, once it is committed.
     offset: Option<i64>,
+    term: Term,
+    /// The last record of it.
+    last: Option<(String, Option<Vec<u8>>)>,
     /// Who waits for it.
     change: Option<(Change, Done)>,
 }
@@ -73,7 +76,8 @@ impl Desk {
     }
 
     fn take_off(&mut self, term: Term, records: Records, change: Option<(Change, Done)>) {
-        self.flight = Some(Flight { offset: None, change });
+        let last = change.as_ref().and_then(|_| records.entries.last().cloned());
+        self.flight = Some(Flight { offset: None, term, last, change });
         self.order(Order::Write { term, records: records.entries });
     }
 
@@ -86,12 +90,20 @@ impl Desk {
     }
 
     /// Nobody knows what becomes of the transaction under way, unless it was committed before.
-    pub(super) fn lose_flight(&mut self) {
+    pub(super) fn lose_flight(&mut self, now: Instant) {
         if self.flight.as_ref().is_none_or(|it| it.offset.is_some()) {
             return;
         }
         (self.planned, self.reported) = (None, true);
-        if let Some((change, _)) = self.flight.take().and_then(|it| it.change) {
+        if let Some(Flight { term, last: Some(last), change: Some(waits), .. }) = self.flight.take()
+        {
+            self.doubts.add(term, last, now, waits);
+        }
+    }
+
+    /// The control topic did not tell in time what became of them.
+    pub(super) fn give_up_doubts(&mut self, now: Instant) {
+        for (change, _) in self.doubts.expired(now) {
             let cause = "the control topic could not be written; it may still have been done";
             change.answer(Err(Error::new(Code::Unreachable, cause, "look, then try again")));
         }

@@ -152,23 +152,61 @@ async fn an_order_is_answered_once_it_is_read_back() {
 }
 
 #[tokio::test]
-async fn what_becomes_of_an_unclean_write_is_not_made_up_and_workers_stay() {
+async fn what_was_not_written_is_written_by_the_next_leader_and_workers_stay() {
     let bench = Bench::leading().await;
     let mut worker = bench.worker().await;
     let applied = bench.apply();
     bench.written().await;
     bench.say(Outcome::Unclean);
-    let refused = applied.await.expect("no panic").expect_err("nobody knows");
-    assert!(refused.code == Code::Unreachable && refused.cause.contains("may still"), "{refused}");
     assert!(matches!(bench.order().await, Order::Take));
     let refused = bench.apply().await.expect("no panic").expect_err("it does not lead now");
     assert_eq!((refused.code, refused.leader), (Code::NotLeader, None));
+    assert!(!applied.is_finished(), "what became of it is not yet known");
     bench.say(Outcome::Taken { term: 9 });
     bench.fence(9, "c1").await;
-    assert!(matches!(bench.order().await, Order::Beat { .. }), "it leads again");
-    assert!(worker.try_recv().is_err_and(|it| it == mpsc::error::TryRecvError::Empty));
+    let records = loop {
+        match bench.order().await {
+            Order::Write { term: 9, records } => break records,
+            Order::Beat { .. } => {}
+            other @ (Order::Take | Order::Write { .. } | Order::Drop) => panic!("{other:?}"),
+        }
+    };
+    bench.say(Outcome::Committed { began: Instant::now(), offset: 11, is_beat: false });
+    let entry = |(offset, (key, value))| ControlEntry { offset, key, value };
+    bench.show((10..).zip(records).map(entry).collect()).await;
+    assert_eq!(applied.await.expect("no panic").expect("done").revision, 1);
     let alive = bench.handle.ask(|desk| desk.view().worker("w1").map(|it| it.state)).await;
     assert_eq!(alive, Ok(Ok("alive".into())));
+    while let Ok(said) = worker.try_recv() {
+        let message = said.expect("no refusal").message;
+        assert!(matches!(message, Some(Message::Look(_))), "{message:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_written_although_no_answer_came_is_done() {
+    let bench = Bench::leading().await;
+    let applied = bench.apply();
+    let records = bench.written().await;
+    bench.say(Outcome::Unclean);
+    assert!(matches!(bench.order().await, Order::Take));
+    let entry = |(offset, (key, value))| ControlEntry { offset, key, value };
+    bench.show((2..).zip(records).map(entry).collect()).await;
+    assert_eq!(applied.await.expect("no panic").expect("done").revision, 1);
+}
+
+#[tokio::test]
+async fn what_another_leader_has_prevented_is_passed_on_to_it() {
+    let bench = Bench::leading().await;
+    let applied = bench.apply();
+    bench.written().await;
+    bench.say(Outcome::Fenced);
+    assert!(matches!(bench.order().await, Order::Drop));
+    bench.settle().await;
+    assert!(!applied.is_finished(), "what became of it is not yet known");
+    bench.fence(20, "c2").await;
+    let refused = applied.await.expect("no panic").expect_err("it was not done");
+    assert_eq!((refused.code, refused.leader.as_deref()), (Code::NotLeader, Some("c2:7420")));
 }
 
 #[tokio::test]

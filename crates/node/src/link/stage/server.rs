@@ -287,6 +287,7 @@ mod tests {
             stages: HostedStages::default(),
             peers: Peers::new(None),
             deaf: watch::channel(false).1,
+            hand_over: crate::link::server::no_fronts(),
         };
         let [front, decoder, router] = ["r", "d", "q"].map(|it| Some(it.to_owned()));
         let placement = Placement { rev: 1, front, decoder, router, ..Placement::default() };

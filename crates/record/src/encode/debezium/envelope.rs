@@ -6,7 +6,9 @@ use super::values::Work;
 use super::words;
 use crate::encode::event::Event;
 use crate::encode::{Render, Rendered, RowError};
+use crate::json;
 use crate::plan::{TablePlan, TaskPlan};
+use crate::transaction;
 use wal::Transaction;
 
 /// Writes events of any table of one task.
@@ -73,7 +75,20 @@ impl Render for Encoder {
         out.extend_from_slice(&template.source_table);
         out.extend_from_slice(&self.transaction.tail);
         out.extend_from_slice(lsn);
-        out.extend_from_slice(b",\"xmin\":null},\"transaction\":null,\"op\":\"");
+        out.extend_from_slice(b",\"xmin\":null},\"transaction\":");
+        match event.order {
+            Some(order) => {
+                out.extend_from_slice(b"{\"id\":\"");
+                transaction::id(event.transaction, event.change.lsn, out);
+                out.extend_from_slice(b"\",\"total_order\":");
+                json::integer(order.total, out);
+                out.extend_from_slice(b",\"data_collection_order\":");
+                json::integer(order.collection, out);
+                out.push(b'}');
+            }
+            None => out.extend_from_slice(b"null"),
+        }
+        out.extend_from_slice(b",\"op\":\"");
         out.extend_from_slice(words::op(event.action).as_bytes());
         out.extend_from_slice(&self.clock.bytes);
         out.extend_from_slice(template.value_close);

@@ -6,6 +6,7 @@ use super::template::Template;
 use crate::encode::event::{Event, commit_us};
 use crate::encode::{Render, Rendered, RowError, avro};
 use crate::plan::{TablePlan, TaskPlan};
+use crate::transaction;
 use wal::Transaction;
 
 /// Branch of the value where null comes first.
@@ -131,7 +132,17 @@ impl Render for Encoder {
         optional_long(lsn.cast_signed(), out);
         // `xmin`, then `transaction`.
         avro::long(NULL, out);
-        avro::long(NULL, out);
+        match event.order {
+            Some(order) => {
+                let mut id = Vec::new();
+                transaction::id(event.transaction, event.change.lsn, &mut id);
+                avro::long(VALUE, out);
+                avro::bytes(&id, out);
+                avro::long(order.total.cast_signed(), out);
+                avro::long(order.collection.cast_signed(), out);
+            }
+            None => avro::long(NULL, out),
+        }
         avro::string(words::op(event.action), out);
         out.extend_from_slice(clock);
         Ok(())

@@ -1,0 +1,173 @@
+//! What a worker does with the front of a task, by what the control topic says. Pure.
+//!
+//! ```text
+//! nothing ── placed here ──► runs ── placed elsewhere, to be handed over ──► moving ── asked, or 5 s ──► ends
+//!                             └── another spec, restarted, suspended, or nobody is to take it over ──► ends
+//! ```
+
+use crate::state::{ClusterState, Desired, Placement};
+use std::time::{Duration, Instant};
+
+/// The next owner of a front waits so long at most for the one before, and a front that nobody asks for ends so long
+/// after its move was read (delivery-protocol.md, section 10).
+pub const HAND_OVER_MAX: Duration = Duration::from_secs(5);
+
+/// What a run is made from: a change of it needs another run.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Wanted {
+    pub spec_rev: u64,
+    pub restarts: u64,
+    pub reseeds: u64,
+    pub release: bool,
+}
+
+/// What becomes of a front that runs.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Step {
+    /// It runs on, by the placement of this number.
+    GoOn {
+        placement_rev: u64,
+    },
+    /// It runs on until its next owner asks for it; moving since then.
+    HandOver {
+        since: Instant,
+    },
+    Stop,
+}
+
+/// How the front of a task shall run on `node`, and since which placement; `None`: not there.
+#[must_use]
+pub fn wanted(state: &ClusterState, node: &str, task: &str) -> Option<(Wanted, u64)> {
+    let placement = state.placements.get(task)?;
+    // Where the router is, the front is kept running.
+    if placement.router() != Some(node) {
+        return None;
+    }
+    Some((anywhere(state, task)?, placement.rev))
+}
+
+/// What becomes of a front that runs on `node` as `runs`, and is moving since `moving`.
+#[must_use]
+pub fn step(
+    state: &ClusterState,
+    node: &str,
+    task: &str,
+    runs: &Wanted,
+    moving: Option<Instant>,
+    now: Instant,
+) -> Step {
+    match wanted(state, node, task) {
+        Some((wanted, placement_rev)) if wanted == *runs => Step::GoOn { placement_rev },
+        Some(_) => Step::Stop,
+        None => {
+            let since = moving.unwrap_or(now);
+            let waits = now.saturating_duration_since(since) < HAND_OVER_MAX;
+            let placement = state.placements.get(task);
+            let is_asked_for = placement.is_some_and(|it| former(it) == Some(node));
+            if waits
+                && is_asked_for
+                && !runs.release
+                && anywhere(state, task).as_ref() == Some(runs)
+            {
+                Step::HandOver { since }
+            } else {
+                Step::Stop
+            }
+        }
+    }
+}
+
+/// Who is asked to hand the front over to the router's node, before that takes it.
+#[must_use]
+pub fn former(placement: &Placement) -> Option<&str> {
+    let router = placement.router()?;
+    placement.from.as_deref().filter(|from| *from != router)
+}
+
+/// How the front of a task shall run, wherever that is.
+fn anywhere(state: &ClusterState, task: &str) -> Option<Wanted> {
+    let task = state.tasks.get(task)?;
+    let release = match task.desired {
+        Desired::Running => false,
+        Desired::Released => true,
+        Desired::Suspended => return None,
+    };
+    Some(Wanted {
+        spec_rev: task.spec_rev,
+        restarts: task.restarts,
+        reseeds: task.reseeds,
+        release,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::Task;
+
+    fn cluster(router: Option<&str>, from: Option<&str>, desired: Desired) -> ClusterState {
+        let mut state = ClusterState::default();
+        let (front, from) = (router.map(str::to_owned), from.map(str::to_owned));
+        state
+            .placements
+            .insert("shop".into(), Placement { rev: 8, front, from, ..Placement::default() });
+        let task = Task {
+            spec: String::new(),
+            spec_rev: 3,
+            desired,
+            restarts: 0,
+            reseeds: 0,
+            reseeded: 0,
+            accept_gap: false,
+            created_ms: 0,
+            changed_by: String::new(),
+        };
+        state.tasks.insert("shop".into(), task);
+        state
+    }
+
+    /// What becomes of a front on `w1` that has moved for `moving`, if it has.
+    fn after(state: &ClusterState, runs: &Wanted, moving: Option<Duration>) -> Step {
+        let now = Instant::now() + HAND_OVER_MAX * 2;
+        match step(state, "w1", "shop", runs, moving.map(|it| now - it), now) {
+            // For comparison.
+            Step::HandOver { .. } => Step::HandOver { since: now - moving.unwrap_or_default() },
+            other @ (Step::GoOn { .. } | Step::Stop) => other,
+        }
+    }
+
+    const RUNS: Wanted = Wanted { spec_rev: 3, restarts: 0, reseeds: 0, release: false };
+
+    #[test]
+    fn a_front_runs_where_it_is_placed_as_it_is_wanted() {
+        let state = cluster(Some("w1"), None, Desired::Running);
+        assert_eq!(wanted(&state, "w1", "shop"), Some((RUNS, 8)));
+        assert_eq!(wanted(&state, "w2", "shop"), None);
+        assert_eq!(after(&state, &RUNS, None), Step::GoOn { placement_rev: 8 });
+        assert_eq!(after(&state, &Wanted { spec_rev: 2, ..RUNS }, None), Step::Stop);
+        let state = cluster(Some("w1"), None, Desired::Suspended);
+        assert_eq!(after(&state, &RUNS, None), Step::Stop);
+    }
+
+    #[test]
+    fn a_front_that_moves_runs_on_until_it_is_asked_for_or_for_five_seconds() {
+        let state = cluster(Some("w2"), Some("w1"), Desired::Running);
+        for moving in [None, Some(Duration::ZERO), Some(HAND_OVER_MAX / 2)] {
+            assert!(matches!(after(&state, &RUNS, moving), Step::HandOver { .. }), "{moving:?}");
+        }
+        assert_eq!(after(&state, &RUNS, Some(HAND_OVER_MAX)), Step::Stop);
+        assert_eq!(after(&state, &Wanted { spec_rev: 2, ..RUNS }, None), Step::Stop);
+    }
+
+    #[test]
+    fn a_front_that_nobody_will_ask_for_ends() {
+        for (router, from) in [(None, None), (Some("w2"), None), (Some("w2"), Some("w3"))] {
+            let state = cluster(router, from, Desired::Running);
+            assert_eq!(after(&state, &RUNS, None), Step::Stop, "{router:?} from {from:?}");
+        }
+        let state = cluster(Some("w2"), Some("w1"), Desired::Suspended);
+        assert_eq!(after(&state, &RUNS, None), Step::Stop);
+        let state = cluster(Some("w2"), Some("w1"), Desired::Released);
+        assert_eq!(after(&state, &Wanted { release: true, ..RUNS }, None), Step::Stop);
+    }
+}
