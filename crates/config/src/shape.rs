@@ -2,7 +2,7 @@
 //! revision (delivery-protocol.md, section 2).
 
 use crate::{
-    Format, FormatOptions, Hash, Lanes, Object, PartitionNames, Partitioning, Task, Unrepresentable,
+    DdlCapture, Format, FormatOptions, Hash, Lanes, Object, PartitionNames, Partitioning, Task, Unrepresentable,
 };
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,11 @@ pub struct Shape {
     pub partition_names: PartitionNames,
     pub topic: String,
     pub topic_prefix: Option<String>,
+    // What came after the first release is written only where it is not the default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ddl_topic: Option<String>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub ddl: DdlCapture,
     pub format: Format,
     pub format_options: FormatOptions,
     pub partitioning: Partitioning,
@@ -40,6 +45,8 @@ impl Task {
             partition_names: self.source.partition_names,
             topic: sink.topic.clone(),
             topic_prefix: sink.topic_prefix.clone(),
+            ddl_topic: sink.ddl_topic.clone(),
+            ddl: self.source.ddl,
             format: sink.format,
             format_options: sink.format_options.clone(),
             partitioning: sink.partitioning,
@@ -59,6 +66,8 @@ impl Task {
         task.source.partition_names = shape.partition_names;
         task.sink.topic = shape.topic;
         task.sink.topic_prefix = shape.topic_prefix;
+        task.sink.ddl_topic = shape.ddl_topic;
+        task.source.ddl = shape.ddl;
         task.sink.format = shape.format;
         task.sink.format_options = shape.format_options;
         task.sink.partitioning = shape.partitioning;
@@ -70,6 +79,10 @@ impl Task {
     }
 }
 
+fn is_default(ddl: &DdlCapture) -> bool {
+    *ddl == DdlCapture::default()
+}
+
 impl Shape {
     /// Keys of the spec in which two shapes differ.
     #[must_use]
@@ -79,6 +92,8 @@ impl Shape {
             ("source.partition_names", self.partition_names == other.partition_names),
             ("sink.topic", self.topic == other.topic),
             ("sink.topic_prefix", self.topic_prefix == other.topic_prefix),
+            ("sink.ddl_topic", self.ddl_topic == other.ddl_topic),
+            ("source.ddl", self.ddl == other.ddl),
             ("sink.format", self.format == other.format),
             ("sink.format_options", self.format_options == other.format_options),
             ("sink.partitioning", self.partitioning == other.partitioning),

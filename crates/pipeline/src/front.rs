@@ -1,5 +1,6 @@
 //! One life of the front: acknowledger, router, and what feeds the router.
 
+use crate::upstream::decoding;
 use crate::acknowledger::{self, Acknowledger, Flush, Positions, WriteWatermark};
 use crate::batch::{Advanced, Durable, LaneBatch, LaneReady, Retire, SnapshotRead};
 use crate::decoder::Decoder;
@@ -96,7 +97,7 @@ impl Context<'_> {
             return self.begin(router, acknowledger, Feed::Stream { source, decoder: None });
         }
         let line = self.line(Stage::Decoder);
-        let core = wal::decoder::Decoder::new(wal::decoder::Options::default());
+        let core = wal::decoder::Decoder::new(decoding(&open.spec));
         let decoder = Decoder::new(core, describe, decoded, learned, line).start();
         let from = match start(UpstreamStage::Reader, &places.reader) {
             None => ReadFrom::Here(open.stream(settings), self.budget.clone()),

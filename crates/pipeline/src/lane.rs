@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use supervision::FailureClass;
-use tracing::debug;
+use tracing::{debug, error};
 use wal::{Lsn, Position};
 
 /// What the thread is told. The queue's end tells it to commit and stop.
@@ -215,6 +215,10 @@ impl Lane {
             transaction.events += 1;
             sink.send(&record)
         })?;
+        if let Some(gap) = record::encode::gap(plan, &batch.batch, piece) {
+            let position = batch.batch.position(change);
+            error!(%position, gap, "a DDL statement was not captured: its record has `gap`");
+        }
         self.commit_time_us = unix_micros(batch.batch.transaction(change).commit_time);
         Ok(())
     }

@@ -6,7 +6,7 @@ use record::plan::TablePlan;
 use record::route::{Piece, Scratch};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use wal::{ChangeBatch, Lsn, Table};
+use wal::{ChangeBatch, Lsn, Table, statement};
 
 /// The router's state in one life of the front.
 #[derive(Debug)]
@@ -54,6 +54,11 @@ impl Routing {
     /// A table version, before its first change.
     pub fn learn(&mut self, learned: TableLearned) {
         let TableLearned { table, plan } = learned;
+        if table.oid == statement::OID {
+            // The decoder remembers no more of them at a time, and numbers them anew.
+            let oldest = table.version.saturating_sub(statement::KNOWN_MAX);
+            self.plans.retain(|&(oid, version), _| oid != statement::OID || oldest <= version);
+        }
         self.plans.insert((table.oid, table.version), plan);
     }
 

@@ -2,6 +2,7 @@
 //! catalog.
 
 pub mod catalog;
+pub mod ddl;
 pub mod error;
 pub mod identity;
 pub mod precheck;

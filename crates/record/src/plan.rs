@@ -4,11 +4,12 @@ use crate::encode::debezium::{Columns, adjust};
 use crate::encode::{Codec, Template};
 use crate::naming::{Names, NamingError, TopicPattern};
 use crate::schema::Schemas;
+use crate::selection::{Selection, SelectionError};
 use crate::{lane, partition};
 use config::{FormatOptions, Hash, NameAdjustment, Partitioning, Subject, Unrepresentable};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use wal::Table;
+use wal::{Table, statement};
 use wal::table::ReplicaIdentity;
 
 /// The parts of a task's settings that rows depend on.
@@ -27,9 +28,22 @@ pub struct TaskPlan {
     /// Of the database, e.g. `16.3`; empty: not known.
     pub(crate) server_version: Box<str>,
     topic: TopicPattern,
+    /// Of DDL statements; `None`: the topic of the rows.
+    ddl_topic: Option<TopicPattern>,
     partitioning: Partitioning,
     hash: Hash,
     objects: Vec<ObjectPlan>,
+    selection: Selection,
+}
+
+/// Where the rows of a table go, or a DDL statement.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Chosen {
+    /// Index into the task's `objects`.
+    pub object: usize,
+    pub topic: Box<str>,
+    /// The topic is for DDL statements alone.
+    pub is_ddl_topic: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -41,12 +55,13 @@ struct ObjectPlan {
 
 /// Which operations an object asks for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[expect(clippy::struct_excessive_bools, reason = "a set of four operations")]
+#[expect(clippy::struct_excessive_bools, reason = "a set of five operations")]
 pub(crate) struct Operations {
     pub(crate) insert: bool,
     pub(crate) update: bool,
     pub(crate) delete: bool,
     pub(crate) truncate: bool,
+    pub(crate) ddl: bool,
 }
 
 /// The task or a table cannot be planned as it was asked.
@@ -54,6 +69,10 @@ pub(crate) struct Operations {
 pub enum PlanError {
     #[error("{0}")]
     Naming(#[from] NamingError),
+    #[error("{0}")]
+    Selection(#[from] SelectionError),
+    #[error("{what} is a DDL statement that the task does not select: a fault of the planner")]
+    StatementNotSelected { what: Box<str> },
     #[error(
         "sink.format: this version does not write {0} yet; use debezium-json, canal-json, \
          maxwell-json or shareplex-json"
@@ -138,6 +157,12 @@ impl TaskPlan {
             subject: sink.registry.as_ref().map(|registry| registry.subject).unwrap_or_default(),
             server_version: "".into(),
             topic: TopicPattern::parse(&sink.topic)?,
+            ddl_topic: match sink.ddl_topic.as_deref() {
+                Some(topic) => Some(TopicPattern::parse(topic)?),
+                None if codec == Codec::DtsAvro => None,
+                None => Some(TopicPattern::parse(DDL_TOPIC)?),
+            },
+            selection: Selection::new(task)?,
             partitioning: sink.partitioning,
             hash: sink.hash,
             objects,
@@ -163,6 +188,57 @@ impl TaskPlan {
         let own = self.objects.get(object).ok_or(PlanError::ObjectMissing { object })?;
         let names = Names { task: &self.task, database: &self.database, schema, table };
         Ok(own.topic.as_ref().unwrap_or(&self.topic).topic(names)?)
+    }
+
+    /// Where the rows of a table go, or a DDL statement; `None`: not selected.
+    ///
+    /// # Errors
+    /// When the name would be no topic.
+    pub fn choose(&self, table: &Table) -> Result<Option<Chosen>, PlanError> {
+        if table.oid == statement::OID {
+            return self.choose_statement(&table.name);
+        }
+        let Some(object) = self.selection.selected(&table.schema, &table.name) else {
+            return Ok(None);
+        };
+        let topic = self.topic(object, &table.schema, &table.name)?;
+        Ok(Some(Chosen { object, topic, is_ddl_topic: false }))
+    }
+
+    /// `changed`: as in [`statement::COLUMNS`]. The first name that is selected decides. What is no table
+    /// goes with the tables of its schema; what cannot be read is never left out.
+    fn choose_statement(&self, changed: &str) -> Result<Option<Chosen>, PlanError> {
+        if !self.codec.has_statements() {
+            return Ok(None);
+        }
+        let names: Vec<(String, Option<String>)> = serde_json::from_str(changed).unwrap_or_default();
+        let wants = |object: &usize| self.objects.get(*object).is_some_and(|it| it.operations.ddl);
+        // Tables first: their topic may be that of their rows.
+        let (tables, others): (Vec<_>, Vec<_>) = names.iter().partition(|(_, table)| table.is_some());
+        let found = tables.into_iter().chain(others).find_map(|(schema, table)| {
+            let object = match table {
+                Some(table) => self.selection.selected(schema, table).filter(wants),
+                None => self.selection.of_schema(schema).find(wants),
+            };
+            Some((object?, schema.as_str(), table.as_deref()))
+        });
+        let (object, schema, table) = match found {
+            Some(found) => found,
+            None if names.is_empty() => (0, "", None),
+            None => return Ok(None),
+        };
+        let own = match (&self.ddl_topic, table) {
+            (Some(topic), _) => topic.clone(),
+            (None, Some(table)) => {
+                let topic = self.topic(object, schema, table)?;
+                return Ok(Some(Chosen { object, topic, is_ddl_topic: false }));
+            }
+            // There are no rows of it.
+            (None, None) => TopicPattern::parse(DDL_TOPIC)?,
+        };
+        let table = table.unwrap_or_default();
+        let names = Names { task: &self.task, database: &self.database, schema, table };
+        Ok(Some(Chosen { object, topic: own.topic(names)?, is_ddl_topic: true }))
     }
 
     fn policy(
@@ -224,6 +300,7 @@ impl ObjectPlan {
                 update: chosen(config::Operation::Update),
                 delete: chosen(config::Operation::Delete),
                 truncate: chosen(config::Operation::Truncate),
+                ddl: chosen(config::Operation::Ddl),
             },
         })
     }
@@ -241,7 +318,13 @@ impl TablePlan {
         partitions: i32,
         lanes: u8,
     ) -> Result<Self, PlanError> {
-        let topic = task.topic(object, &table.schema, &table.name)?;
+        let is_statement = table.oid == statement::OID;
+        let topic = if is_statement {
+            let what = || PlanError::StatementNotSelected { what: table.name.clone() };
+            task.choose(&table)?.ok_or_else(what)?.topic
+        } else {
+            task.topic(object, &table.schema, &table.name)?
+        };
         if partitions < 1 {
             return Err(PlanError::Partitions { topic, partitions });
         }
@@ -250,9 +333,14 @@ impl TablePlan {
         }
         check_names(&table, task)?;
         let key = message_key(&table);
-        let policy = task.policy(&table, &key, object, partitions)?;
         let mut operations = task.objects[object].operations;
         operations.truncate &= task.options.truncate && task.codec.has_truncate();
+        let policy = if is_statement {
+            operations.insert = true;
+            Policy::Fixed(0)
+        } else {
+            task.policy(&table, &key, object, partitions)?
+        };
         let template = Template::new(&table, &key, &topic, task);
         let lanes = (0..partitions).map(|partition| lane::lane(&topic, partition, lanes)).collect();
         Ok(Self {
@@ -280,6 +368,12 @@ impl TablePlan {
     #[must_use]
     pub fn schemas(&self) -> Option<&Schemas> {
         self.template.schemas()
+    }
+
+    /// Whether it is of a DDL statement.
+    #[must_use]
+    pub fn is_statement(&self) -> bool {
+        self.table.oid == statement::OID
     }
 
     /// Index into the task's `objects`.
@@ -315,6 +409,9 @@ impl TablePlan {
             .unwrap_or(0)
     }
 }
+
+/// Of DDL statements, unless the spec names another.
+const DDL_TOPIC: &str = "{task}.ddl";
 
 /// No two columns may have one name: a reader would see one of their values only.
 fn check_names(table: &Table, task: &TaskPlan) -> Result<(), PlanError> {

@@ -3,6 +3,7 @@
 use super::{
     Event, OpenStage, Order, ReadFrom, Report, Seen, Source, SourceParts, Start, UpstreamStage,
 };
+use crate::upstream::decoding;
 use crate::batch::{Decoded, Retire, TableLearned, WalBatch};
 use crate::decoder::Decoder;
 use crate::describe::{Describe, Described, Describing};
@@ -80,7 +81,7 @@ async fn live(
         let describe: Rc<dyn Describe> = Rc::clone(&asking) as _;
         let (decoded, learned) = (outlet.clone().recipient(), outlet.clone().recipient());
         Decoder::new(
-            wal::decoder::Decoder::new(wal::decoder::Options::default()),
+            wal::decoder::Decoder::new(decoding(spec)),
             describe,
             decoded,
             learned,

@@ -22,6 +22,7 @@ mod maxwell;
 mod number;
 mod plain;
 mod shareplex;
+mod statement;
 
 pub(crate) use codec::{Codec, Template};
 pub use error::EncodeError;
@@ -35,6 +36,14 @@ use codec::FormatEncoder;
 use event::Event;
 use headers::Marks;
 use wal::{ChangeBatch, Transaction};
+
+/// Why a DDL statement was not captured, of which only a mark came: the gap is written, and somebody must
+/// be told. `None`: the piece is of no such statement.
+#[must_use]
+pub fn gap(plan: &TablePlan, batch: &ChangeBatch, piece: &Piece) -> Option<String> {
+    let event = Event::of(plan, batch, piece, false).filter(|_| plan.is_statement())?;
+    statement::Statement::of(&event).gap
+}
 
 /// What a format does for its records.
 pub(crate) trait Render {

@@ -4,11 +4,13 @@
 //! as messages of one of Canal's batches do. A number of its own for each row, as DTS has it, needs a
 //! counter that outlives restarts.
 
-mod sql_type;
+pub(super) mod sql_type;
+
 
 use super::debezium::Work;
 use super::event::{Action, Event, commit_us};
 use super::plain::{self, Columns, Moments, Style, format_type};
+use super::statement::Statement;
 use super::{Render, Rendered, RowError};
 use crate::plan::{TablePlan, TaskPlan};
 use crate::{identifier, json};
@@ -90,8 +92,7 @@ fn primary_key(table: &Table, key: &[usize], out: &mut Vec<u8>) {
 }
 
 fn truncate(table: &Table) -> Vec<u8> {
-    let mut out =
-        b",\"isDdl\":true,\"mysqlType\":null,\"old\":null,\"pkNames\":null,\"sql\":".to_vec();
+    let mut out = DDL_OPEN.to_vec();
     json::str(&identifier::truncate(table), &mut out);
     out.extend_from_slice(b",\"sqlType\":null,\"table\":");
     json::str(&table.name, &mut out);
@@ -103,6 +104,8 @@ fn truncate(table: &Table) -> Vec<u8> {
 #[derive(Debug)]
 pub(crate) struct Encoder {
     message_key: MessageKey,
+    /// Of the task, where messages name it in place of the schema.
+    database: Option<Box<str>>,
     /// Values of `es` and `id`.
     moment: Vec<u8>,
     /// From the value of `ts` up to the value of `type`.
@@ -114,12 +117,50 @@ impl Encoder {
     pub(crate) fn new(task: &TaskPlan) -> Self {
         Self {
             message_key: task.options.message_key,
+            database: match task.options.database {
+                Namespace::Schema => None,
+                Namespace::Database => Some(task.database.clone()),
+            },
             moment: Vec::new(),
             now: Vec::new(),
             work: Work::default(),
         }
     }
+
+    /// Writes a DDL statement.
+    pub(super) fn statement(&self, statement: &Statement, out: &mut Rendered) {
+        let (schema, table) = statement.subject();
+        let out = &mut out.value;
+        out.extend_from_slice(b"{\"data\":null,\"database\":");
+        json::str(self.database.as_deref().unwrap_or(schema), out);
+        out.extend_from_slice(b",\"es\":");
+        out.extend_from_slice(&self.moment);
+        out.extend_from_slice(DDL_OPEN);
+        json::str(&statement.text, out);
+        out.extend_from_slice(b",\"sqlType\":null,\"table\":");
+        json::str(table, out);
+        out.extend_from_slice(b",\"ts\":");
+        out.extend_from_slice(&self.now);
+        out.extend_from_slice(type_of(statement).as_bytes());
+        out.extend_from_slice(b"\"}");
+    }
 }
+
+/// Canal's word for a statement (formats/canal-json.md, section 1.1).
+fn type_of(statement: &Statement) -> &'static str {
+    match (statement.verb(), statement.kind()) {
+        ("CREATE", "INDEX") => "CINDEX",
+        ("DROP", "INDEX") => "DINDEX",
+        _ if !statement.is_of_tables() => "QUERY",
+        ("DROP", _) => "ERASE",
+        ("ALTER", _) if statement.renames() => "RENAME",
+        ("ALTER", _) => "ALTER",
+        _ => "CREATE",
+    }
+}
+
+/// From the end of `id` up to the value of `sql`.
+const DDL_OPEN: &[u8] = b",\"isDdl\":true,\"mysqlType\":null,\"old\":null,\"pkNames\":null,\"sql\":";
 
 impl Render for Encoder {
     type Template = Template;

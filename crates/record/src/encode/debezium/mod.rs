@@ -16,6 +16,7 @@ mod kind;
 mod numeric;
 mod schema;
 mod stamp;
+mod statement;
 mod template;
 mod time;
 mod values;
