@@ -50,7 +50,7 @@ BEGIN
       EXECUTE format('ALTER TABLE %I.%I REPLICA IDENTITY FULL', item.schema, item.name);
     END IF;
     -- Partitions go under their root from 13 on; before, only they can be published.
-    IF CASE WHEN 130000 <= version THEN item.relispartition ELSE item.relkind = 'p' END
+    IF (CASE WHEN 130000 <= version THEN item.relispartition ELSE item.relkind = 'p' END)
       OR EXISTS (SELECT FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid
                  WHERE p.pubname = task AND r.prrelid = item.oid)
     THEN

@@ -2,7 +2,8 @@
 //! revision (delivery-protocol.md, section 2).
 
 use crate::{
-    DdlCapture, Format, FormatOptions, Hash, Lanes, Object, PartitionNames, Partitioning, Task, Unrepresentable,
+    DdlCapture, Format, FormatOptions, Hash, Lanes, Object, PartitionNames, Partitioning, Task,
+    Unrepresentable,
 };
 use serde::{Deserialize, Serialize};
 

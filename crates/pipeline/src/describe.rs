@@ -9,8 +9,8 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use tracing::info;
-use wal::{Table, statement};
 use wal::relation::RelationDescription;
+use wal::{Table, statement};
 
 /// A table version with what is to be done with its rows.
 #[derive(Clone, Debug)]

@@ -1,6 +1,5 @@
 //! One life of the front: acknowledger, router, and what feeds the router.
 
-use crate::upstream::decoding;
 use crate::acknowledger::{self, Acknowledger, Flush, Positions, WriteWatermark};
 use crate::batch::{Advanced, Durable, LaneBatch, LaneReady, Retire, SnapshotRead};
 use crate::decoder::Decoder;
@@ -13,6 +12,7 @@ use crate::progress::Progress;
 use crate::reader::Order;
 use crate::router::Router;
 use crate::snapshot::{self, Snapshot};
+use crate::upstream::decoding;
 use crate::upstream::{
     Inlet, OpenStage, ReadFrom, Sink, Source, SourceParts, UpstreamStage, failing,
 };

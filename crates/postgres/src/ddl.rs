@@ -224,6 +224,9 @@ BEGIN
   PERFORM pg_logical_emit_message(true, {}, int2send(3::int2) || 'n'::bytea
     || 't'::bytea || int4send(octet_length(names)) || names
     || 't'::bytea || int4send(octet_length(body)) || body);
+  -- The server places a message by the end of its record, and merges subtransactions by place: without
+  -- something behind it, the next row of the transaction could come before it.
+  PERFORM pg_logical_emit_message(true, 'distributary.pad', '');
 END",
                 literal(&statement::prefix(schema))?
             ),

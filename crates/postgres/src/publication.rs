@@ -100,7 +100,12 @@ impl Session {
     ///
     /// # Errors
     /// As [`Self::ensure_publication`].
-    pub async fn add_to_publication(&self, name: &str, schema: &str, table: &str) -> Result<(), Error> {
+    pub async fn add_to_publication(
+        &self,
+        name: &str,
+        schema: &str,
+        table: &str,
+    ) -> Result<(), Error> {
         self.alter(name, "ADD", &[&(0, schema.to_owned(), table.to_owned())]).await
     }
 

@@ -7,9 +7,9 @@ mod stream;
 pub use history::TimelineHistory;
 pub use stream::{Received, WalStream};
 
-use crate::ddl::MESSAGES_SINCE;
 use crate::Error;
 use crate::connection::Connection;
+use crate::ddl::MESSAGES_SINCE;
 use crate::hosts::{self, Role};
 use crate::quote::{identifier, literal};
 use crate::settings::{self, Settings};

@@ -9,8 +9,8 @@ use crate::{lane, partition};
 use config::{FormatOptions, Hash, NameAdjustment, Partitioning, Subject, Unrepresentable};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use wal::{Table, statement};
 use wal::table::ReplicaIdentity;
+use wal::{Table, statement};
 
 /// The parts of a task's settings that rows depend on.
 #[derive(Clone, Debug)]
@@ -211,10 +211,12 @@ impl TaskPlan {
         if !self.codec.has_statements() {
             return Ok(None);
         }
-        let names: Vec<(String, Option<String>)> = serde_json::from_str(changed).unwrap_or_default();
+        let names: Vec<(String, Option<String>)> =
+            serde_json::from_str(changed).unwrap_or_default();
         let wants = |object: &usize| self.objects.get(*object).is_some_and(|it| it.operations.ddl);
         // Tables first: their topic may be that of their rows.
-        let (tables, others): (Vec<_>, Vec<_>) = names.iter().partition(|(_, table)| table.is_some());
+        let (tables, others): (Vec<_>, Vec<_>) =
+            names.iter().partition(|(_, table)| table.is_some());
         let found = tables.into_iter().chain(others).find_map(|(schema, table)| {
             let object = match table {
                 Some(table) => self.selection.selected(schema, table).filter(wants),

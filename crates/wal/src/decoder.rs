@@ -168,7 +168,7 @@ impl Decoder {
             relations: HashMap::new(),
             open: None,
             previous_commit_lsn: options.previous_commit_lsn,
-            statements: options.ddl.as_deref().map(Statements::new),
+            statements: options.ddl.map(Statements::new),
             paused: None,
             serial: 0,
         }
@@ -220,9 +220,11 @@ impl Decoder {
         let (work, missing) =
             self.paused.take().ok_or(Error::OutOfTurn("no buffer waits for a table"))?;
         match self.known(&missing) {
-            Some(Known { table: None, description: RelationDescription { oid, version, .. }, .. }) => {
-                Err(Error::NotLearned { oid: *oid, version: *version })
-            }
+            Some(Known {
+                table: None,
+                description: RelationDescription { oid, version, .. },
+                ..
+            }) => Err(Error::NotLearned { oid: *oid, version: *version }),
             Some(Known { table: Some(_), .. }) | None => self.run(work),
         }
     }
@@ -353,7 +355,8 @@ impl Decoder {
         if let Some(oid) = truncate.relations.iter().find(is_missing) {
             return Ok(Applied::TableMissing(Missing::Relation(oid)));
         }
-        for oid in truncate.relations.iter().filter(|oid| !self.is_helper(*oid)).collect::<Vec<_>>() {
+        for oid in truncate.relations.iter().filter(|oid| !self.is_helper(*oid)).collect::<Vec<_>>()
+        {
             let row = Row { oid, operation: Operation::Truncate, old: None, new: None };
             self.push(work, lsn, end, &row)?;
         }

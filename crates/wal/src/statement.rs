@@ -86,10 +86,10 @@ pub(crate) struct Statements<K> {
 }
 
 impl<K> Statements<K> {
-    pub(crate) fn new(schema: &str) -> Self {
+    pub(crate) fn new(schema: Box<str>) -> Self {
         Self {
-            schema: schema.into(),
-            prefix: prefix(schema).into(),
+            prefix: prefix(&schema).into(),
+            schema,
             table: None,
             known: HashMap::new(),
             version: 0,

@@ -727,7 +727,8 @@ fn many_different_statements_are_not_all_remembered() {
         let changed = format!("[[\"public\",\"t{number}\"]]");
         let row = tuple(&ddl_row(&changed, "{}"));
         let lsn = number * 0x100;
-        let messages = [begin(lsn, 0, 1), logical(true, lsn, "s.ddl", &row), commit(lsn, lsn + 8, 0)];
+        let messages =
+            [begin(lsn, 0, 1), logical(true, lsn, "s.ddl", &row), commit(lsn, lsn + 8, 0)];
         let (batch, asked) = feed(&mut decoder, stream(lsn, &messages)).unwrap();
         assert_eq!((batch.changes.len(), asked.len()), (1, 1));
         assert_eq!(u64::from(asked[0].version), number);

@@ -113,7 +113,9 @@ impl Receiver {
             cause,
         };
         let chosen = self.plan.choose(&table).map_err(|error| refused(error.to_string()))?;
-        let object = chosen.map(|it| it.object).ok_or_else(|| refused("no object of the spec selects it".into()))?;
+        let object = chosen
+            .map(|it| it.object)
+            .ok_or_else(|| refused("no object of the spec selects it".into()))?;
         let plan = TablePlan::new(Arc::clone(&table), &self.plan, object, partitions, self.routed)
             .map_err(|error| refused(error.to_string()))?;
         self.pins.extend([(plan.topic().to_owned(), partitions)]);

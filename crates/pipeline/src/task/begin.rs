@@ -225,7 +225,10 @@ impl Task {
     }
 
     /// Makes the helper objects of DDL capture. Returns the table among them that must be published.
-    async fn ensure_ddl(&self, session: &Session) -> Result<Option<(u32, String, String)>, Failure> {
+    async fn ensure_ddl(
+        &self,
+        session: &Session,
+    ) -> Result<Option<(u32, String, String)>, Failure> {
         let schema = &self.slot_name;
         let means = ddl::means(self.spec.source.ddl, session.server().version)?;
         let Some(means) = means.filter(|_| self.spec.sync.incremental) else {
@@ -283,8 +286,7 @@ impl Task {
                 session.set_identity_full(&relation.schema, &relation.name).await?;
             }
         }
-        let tables =
-            capture.publish.iter().map(|it| (it.oid, it.schema.clone(), it.name.clone()));
+        let tables = capture.publish.iter().map(|it| (it.oid, it.schema.clone(), it.name.clone()));
         let tables: Vec<_> = tables.chain(helper).collect();
         Ok(session.ensure_publication(&self.slot_name, &tables, capture.via_root, true).await?)
     }

@@ -3,13 +3,13 @@
 use super::{
     Event, OpenStage, Order, ReadFrom, Report, Seen, Source, SourceParts, Start, UpstreamStage,
 };
-use crate::upstream::decoding;
 use crate::batch::{Decoded, Retire, TableLearned, WalBatch};
 use crate::decoder::Decoder;
 use crate::describe::{Describe, Described, Describing};
 use crate::failure::Failure;
 use crate::progress::Progress;
 use crate::reader;
+use crate::upstream::decoding;
 use actix::{Actor, Addr, Context, Handler, Message, Recipient};
 use postgres::settings::Settings;
 use std::cell::RefCell;

@@ -8,7 +8,11 @@ use config::precheck::Item;
 
 const NAME: &str = "source.ddl";
 
-pub(super) async fn ddl(session: &Session, task: &config::Task, schema: &str) -> Result<Item, Error> {
+pub(super) async fn ddl(
+    session: &Session,
+    task: &config::Task,
+    schema: &str,
+) -> Result<Item, Error> {
     if !task.sync.incremental {
         return Ok(Item::pass(NAME, "DDL is part of the stream, which the task does not read"));
     }
@@ -40,7 +44,9 @@ fn judge(wanted: DdlCapture, means: Means, rights: Rights) -> Item {
     };
     match rights {
         Rights::Create => Item::pass(NAME, format!("event triggers write DDL as {by}")),
-        Rights::Present => Item::pass(NAME, format!("event triggers that write DDL as {by} are there")),
+        Rights::Present => {
+            Item::pass(NAME, format!("event triggers that write DDL as {by} are there"))
+        }
         Rights::Missing => {
             let seen = "the role may not create event triggers, so DDL statements are not captured, \
                         and tables that are created later are not seen";

@@ -71,7 +71,9 @@ impl Codec {
     /// Whether there is a record for DDL statements.
     pub(crate) fn has_statements(self) -> bool {
         match self {
-            Self::DebeziumJson | Self::DtsAvro | Self::Canal | Self::Maxwell | Self::SharePlex => true,
+            Self::DebeziumJson | Self::DtsAvro | Self::Canal | Self::Maxwell | Self::SharePlex => {
+                true
+            }
             Self::DebeziumAvro => false,
         }
     }

@@ -165,12 +165,7 @@ impl Encoder {
 
     /// Writes a DDL statement. Views, functions, types and indexes are not expressible
     /// (formats/maxwell-json.md, section 1.1).
-    pub(super) fn statement(
-        &self,
-        event: &Event<'_>,
-        statement: &Statement,
-        out: &mut Rendered,
-    ) {
+    pub(super) fn statement(&self, event: &Event<'_>, statement: &Statement, out: &mut Rendered) {
         let is_schema = statement.kind() == "SCHEMA";
         let kind = match (statement.verb(), is_schema) {
             ("CREATE", true) => "database-create",
@@ -231,7 +226,8 @@ impl Encoder {
 }
 
 fn definition(database: &str, relation: &Relation) -> serde_json::Value {
-    let column = |it: &super::statement::Column| serde_json::json!({"type": it.type_, "name": it.name});
+    let column =
+        |it: &super::statement::Column| serde_json::json!({"type": it.type_, "name": it.name});
     serde_json::json!({
         "database": database,
         "table": relation.name,

@@ -82,12 +82,7 @@ impl Encoder {
     }
 
     /// Writes a DDL statement.
-    pub(super) fn statement(
-        &self,
-        event: &Event<'_>,
-        statement: &Statement,
-        out: &mut Rendered,
-    ) {
+    pub(super) fn statement(&self, event: &Event<'_>, statement: &Statement, out: &mut Rendered) {
         let (schema, name) = statement.subject();
         let mut table = Vec::new();
         let dot = if schema.is_empty() || name.is_empty() { "" } else { "." };

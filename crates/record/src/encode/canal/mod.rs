@@ -6,7 +6,6 @@
 
 pub(super) mod sql_type;
 
-
 use super::debezium::Work;
 use super::event::{Action, Event, commit_us};
 use super::plain::{self, Columns, Moments, Style, format_type};
@@ -160,7 +159,8 @@ fn type_of(statement: &Statement) -> &'static str {
 }
 
 /// From the end of `id` up to the value of `sql`.
-const DDL_OPEN: &[u8] = b",\"isDdl\":true,\"mysqlType\":null,\"old\":null,\"pkNames\":null,\"sql\":";
+const DDL_OPEN: &[u8] =
+    b",\"isDdl\":true,\"mysqlType\":null,\"old\":null,\"pkNames\":null,\"sql\":";
 
 impl Render for Encoder {
     type Template = Template;

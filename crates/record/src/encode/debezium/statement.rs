@@ -3,10 +3,10 @@
 
 use super::Encoder;
 use super::schema::SOURCE;
+use crate::encode::Rendered;
 use crate::encode::canal::sql_type;
 use crate::encode::event::Event;
 use crate::encode::statement::{Column, Dropped, Relation, Statement};
-use crate::encode::Rendered;
 use crate::json;
 use serde_json::{Value, json};
 use wal::types::{Kind, Type};
@@ -15,12 +15,7 @@ use wal::types::{Kind, Type};
 const MODIFIER_HEAD: i32 = 4;
 
 impl Encoder {
-    pub(crate) fn statement(
-        &self,
-        event: &Event<'_>,
-        statement: &Statement,
-        out: &mut Rendered,
-    ) {
+    pub(crate) fn statement(&self, event: &Event<'_>, statement: &Statement, out: &mut Rendered) {
         let database = &*self.database;
         let key = json!({"databaseName": database});
         let (schema, table) = statement.subject();
@@ -79,9 +74,11 @@ impl Encoder {
 fn changes(statement: &Statement) -> Vec<Value> {
     let type_ = if statement.verb() == "ALTER" { "ALTER" } else { "CREATE" };
     let is_table = |it: &&Relation| matches!(it.kind.as_str(), "r" | "p" | "f");
-    let changed = statement.relations.iter().filter(is_table).map(|it| {
-        json!({"type": type_, "id": id(&it.schema, &it.name), "table": table(it)})
-    });
+    let changed = statement
+        .relations
+        .iter()
+        .filter(is_table)
+        .map(|it| json!({"type": type_, "id": id(&it.schema, &it.name), "table": table(it)}));
     let is_dropped = |it: &&Dropped| matches!(it.type_.as_str(), "table" | "foreign table");
     let dropped = statement.dropped.iter().filter(is_dropped).map(|it| {
         let (schema, name) = (it.schema.as_deref(), it.name.as_deref());
@@ -157,9 +154,7 @@ fn key_schema() -> Value {
 
 fn value_schema() -> Value {
     let field = |type_: &str, optional: bool, name: &str| json!({"type": type_, "optional": optional, "field": name});
-    let strings = |optional: bool, name: &str| {
-        json!({"type": "array", "items": {"type": "string", "optional": false}, "optional": optional, "field": name})
-    };
+    let strings = |optional: bool, name: &str| json!({"type": "array", "items": {"type": "string", "optional": false}, "optional": optional, "field": name});
     let column = json!({
         "type": "struct",
         "fields": [
@@ -190,8 +185,10 @@ fn value_schema() -> Value {
     });
     let object = |last: &str| {
         let mut fields = vec![
-            field("string", false, "type"), field("string", true, "schema"),
-            field("string", true, "name"), field("string", false, "identity"),
+            field("string", false, "type"),
+            field("string", true, "schema"),
+            field("string", true, "name"),
+            field("string", false, "identity"),
         ];
         fields.extend((!last.is_empty()).then(|| field("boolean", false, last)));
         json!({"type": "struct", "fields": fields, "optional": false})

@@ -44,12 +44,7 @@ impl Encoder {
     }
 
     /// Writes a DDL statement.
-    pub(crate) fn statement(
-        &self,
-        event: &Event<'_>,
-        statement: &Statement,
-        out: &mut Rendered,
-    ) {
+    pub(crate) fn statement(&self, event: &Event<'_>, statement: &Statement, out: &mut Rendered) {
         let out = &mut out.value;
         let (schema, name) = statement.subject();
         let parts = [self.database.as_deref().unwrap_or_default(), schema, name];

@@ -214,7 +214,11 @@ impl Captured {
             };
             return self.chosen(text, None);
         }
-        if let Some((_, rest)) = self.context.strip_prefix("SQL function \"").and_then(|it| it.split_once("\" statement ")) {
+        if let Some((_, rest)) = self
+            .context
+            .strip_prefix("SQL function \"")
+            .and_then(|it| it.split_once("\" statement "))
+        {
             let digits = rest.split(|it: char| !it.is_ascii_digit()).next()?;
             let number: usize = digits.parse().ok()?;
             let source = self.source.as_deref()?;
@@ -279,7 +283,8 @@ mod tests {
 
     #[test]
     fn a_statement_of_a_function_is_found_in_its_context() {
-        let context = r#"SQL statement \"create table t (a text)\"\nPL/pgSQL function f() line 3 at EXECUTE"#;
+        let context =
+            r#"SQL statement \"create table t (a text)\"\nPL/pgSQL function f() line 3 at EXECUTE"#;
         check(
             &format!(r#"{{"tag":"CREATE TABLE","query":"select f()","context":"{context}"}}"#),
             "create table t (a text)",

@@ -7,10 +7,9 @@ impl Captured {
     /// What the catalog says after the statement, as a statement.
     pub(super) fn rebuilt(&self) -> String {
         let kind = self.tag.split_once(' ').map_or("", |(_, kind)| kind);
-        if self.tag.starts_with("CREATE TABLE") || self.tag == "SELECT INTO" {
-            if let Some(relation) = self.relations.first() {
-                return create_table(relation);
-            }
+        let is_new_table = self.tag.starts_with("CREATE TABLE") || self.tag == "SELECT INTO";
+        if let Some(relation) = self.relations.first().filter(|_| is_new_table) {
+            return create_table(relation);
         }
         let originals: Vec<&str> =
             self.dropped.iter().filter(|it| it.original).map(|it| it.identity.as_str()).collect();

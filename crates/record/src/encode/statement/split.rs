@@ -21,7 +21,15 @@ impl Piece<'_> {
         let Some((wanted, kind)) = tag.split_once(' ') else { return verb == tag };
         // Between verb and kind: OR REPLACE, TEMPORARY, UNIQUE and the like.
         const BETWEEN: [&str; 9] = [
-            "or", "replace", "temp", "temporary", "global", "local", "unlogged", "unique", "recursive",
+            "or",
+            "replace",
+            "temp",
+            "temporary",
+            "global",
+            "local",
+            "unlogged",
+            "unique",
+            "recursive",
         ];
         let mut rest = words.skip_while(|word| BETWEEN.contains(word));
         verb == wanted && kind.split(' ').all(|kind| rest.next() == Some(kind))
@@ -177,7 +185,8 @@ fn comment(text: &str) -> usize {
 fn tag(text: &str) -> Option<&str> {
     let end = 1 + text[1..].find('$')?;
     let mut inner = text[1..end].chars();
-    let is_tag = inner.next().is_none_or(is_letter) && inner.all(|it| is_letter(it) || it.is_ascii_digit());
+    let is_tag =
+        inner.next().is_none_or(is_letter) && inner.all(|it| is_letter(it) || it.is_ascii_digit());
     is_tag.then(|| &text[..=end])
 }
 
@@ -195,14 +204,20 @@ mod tests {
     #[test]
     fn only_the_semicolon_that_ends_a_statement_splits() {
         check("CREATE TABLE a ();;\n DROP TABLE a ; ", &["CREATE TABLE a ()", "DROP TABLE a"]);
-        check("-- x;\nSELECT ';', $a$;$a$, \"a;\" /* ; */; b", &["SELECT ';', $a$;$a$, \"a;\"", "b"]);
-        check("CREATE RULE r AS ON INSERT TO a DO (DELETE FROM b; SELECT 1); x", &[
-            "CREATE RULE r AS ON INSERT TO a DO (DELETE FROM b; SELECT 1)",
-            "x",
-        ]);
+        check(
+            "-- x;\nSELECT ';', $a$;$a$, \"a;\" /* ; */; b",
+            &["SELECT ';', $a$;$a$, \"a;\"", "b"],
+        );
+        check(
+            "CREATE RULE r AS ON INSERT TO a DO (DELETE FROM b; SELECT 1); x",
+            &["CREATE RULE r AS ON INSERT TO a DO (DELETE FROM b; SELECT 1)", "x"],
+        );
         let body = "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT CASE WHEN true THEN 1 END; SELECT 2; END";
         check(&format!("{body}; SELECT 3"), &[body, "SELECT 3"]);
-        check("COMMENT ON TABLE ä IS 'ü'; DROP TABLE ö", &["COMMENT ON TABLE ä IS 'ü'", "DROP TABLE ö"]);
+        check(
+            "COMMENT ON TABLE ä IS 'ü'; DROP TABLE ö",
+            &["COMMENT ON TABLE ä IS 'ü'", "DROP TABLE ö"],
+        );
         check("", &[]);
         check("SELECT 'open", &["SELECT 'open"]);
     }
