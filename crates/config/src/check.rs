@@ -5,7 +5,7 @@ use crate::task::{
     Acks, Choice, Delivery, NewPartitions, Object, OnDivergence, Oversize, Switch, Task,
     Unrepresentable, Wire,
 };
-use crate::{DdlCapture, OnIncompatible, Problem};
+use crate::{OnIncompatible, Problem};
 use std::time::Duration;
 
 /// Rust's own words for a place in the spec.
@@ -210,7 +210,6 @@ impl Task {
         let mut settings = vec![
             ("source.connection", source.connection.is_some()),
             ("source.slot_failover", source.slot_failover == Choice::On),
-            ("source.ddl", matches!(source.ddl, DdlCapture::Messages | DdlCapture::Tables)),
             ("source.streaming", source.streaming == Switch::On),
             ("source.wire", source.wire == Wire::Binary),
             ("source.on_divergence", source.on_divergence != OnDivergence::Park),

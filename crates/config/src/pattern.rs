@@ -80,6 +80,12 @@ impl TablePattern {
         matches(&self.schema, schema) && matches(&self.table, table)
     }
 
+    /// Whether tables of this schema can be meant.
+    #[must_use]
+    pub fn matches_schema(&self, schema: &str) -> bool {
+        matches(&self.schema, schema)
+    }
+
     /// Whether it can only ever mean one table.
     #[must_use]
     pub fn is_exact(&self) -> bool {

@@ -2,7 +2,8 @@
 //! revision (delivery-protocol.md, section 2).
 
 use crate::{
-    Format, FormatOptions, Hash, Lanes, Object, PartitionNames, Partitioning, Task, Unrepresentable,
+    DdlCapture, Format, FormatOptions, Hash, Lanes, Object, PartitionNames, Partitioning, Task,
+    Unrepresentable,
 };
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,11 @@ pub struct Shape {
     pub sql_ascii: String,
     pub topic: String,
     pub topic_prefix: Option<String>,
+    // What came after the first release is written only where it is not the default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ddl_topic: Option<String>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub ddl: DdlCapture,
     pub format: Format,
     pub format_options: FormatOptions,
     pub partitioning: Partitioning,
@@ -43,6 +49,8 @@ impl Task {
             sql_ascii: self.source.sql_ascii.clone(),
             topic: sink.topic.clone(),
             topic_prefix: sink.topic_prefix.clone(),
+            ddl_topic: sink.ddl_topic.clone(),
+            ddl: self.source.ddl,
             format: sink.format,
             format_options: sink.format_options.clone(),
             partitioning: sink.partitioning,
@@ -63,6 +71,8 @@ impl Task {
         task.source.sql_ascii = shape.sql_ascii;
         task.sink.topic = shape.topic;
         task.sink.topic_prefix = shape.topic_prefix;
+        task.sink.ddl_topic = shape.ddl_topic;
+        task.source.ddl = shape.ddl;
         task.sink.format = shape.format;
         task.sink.format_options = shape.format_options;
         task.sink.partitioning = shape.partitioning;
@@ -72,6 +82,10 @@ impl Task {
         task.objects = shape.objects;
         task
     }
+}
+
+fn is_default(ddl: &DdlCapture) -> bool {
+    *ddl == DdlCapture::default()
 }
 
 impl Shape {
@@ -84,6 +98,8 @@ impl Shape {
             ("source.sql_ascii", self.sql_ascii == other.sql_ascii),
             ("sink.topic", self.topic == other.topic),
             ("sink.topic_prefix", self.topic_prefix == other.topic_prefix),
+            ("sink.ddl_topic", self.ddl_topic == other.ddl_topic),
+            ("source.ddl", self.ddl == other.ddl),
             ("sink.format", self.format == other.format),
             ("sink.format_options", self.format_options == other.format_options),
             ("sink.partitioning", self.partitioning == other.partitioning),

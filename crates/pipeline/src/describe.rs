@@ -9,8 +9,8 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use tracing::info;
-use wal::Table;
 use wal::relation::RelationDescription;
+use wal::{Table, statement};
 
 /// A table version with what is to be done with its rows.
 #[derive(Clone, Debug)]
@@ -47,7 +47,11 @@ impl Describe for Catalog {
     fn describe(&self, relation: RelationDescription) -> Describing {
         let (session, planner) = (Rc::clone(&self.session), Rc::clone(&self.planner));
         Box::pin(async move {
-            let table = Arc::new(session.complete(&relation).await?);
+            let table = match statement::table(&relation) {
+                Some(table) => table,
+                None => session.complete(&relation).await?,
+            };
+            let table = Arc::new(table);
             let plan = planner.plan(&table).await?;
             info!(
                 schema = %table.schema,

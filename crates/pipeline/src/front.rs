@@ -13,6 +13,7 @@ use crate::progress::Progress;
 use crate::reader::Order;
 use crate::router::Router;
 use crate::snapshot::{self, Snapshot};
+use crate::upstream::decoding;
 use crate::upstream::{
     Inlet, OpenStage, ReadFrom, Sink, Source, SourceParts, UpstreamStage, failing,
 };
@@ -99,7 +100,7 @@ impl Context<'_> {
             return self.begin(router, acknowledger, Feed::Stream { source, decoder: None });
         }
         let line = self.line(Stage::Decoder);
-        let core = wal::decoder::Decoder::new(wal::decoder::Options::default());
+        let core = wal::decoder::Decoder::new(decoding(&open.spec));
         let spools = open.spec.sink.wants_lengths();
         let decoder = Decoder::new(core, describe, decoded, learned, spools, line).start();
         let from = match start(UpstreamStage::Reader, &places.reader) {

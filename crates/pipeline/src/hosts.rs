@@ -15,7 +15,6 @@ use kafka::names::{LaneId, Names};
 use kafka::settings::Settings;
 use record::encode::Encoder;
 use record::plan::TaskPlan;
-use record::selection::Selection;
 use std::fmt;
 use std::future::Future;
 use std::path::Path;
@@ -145,10 +144,7 @@ impl OpenLane {
             .map_err(|error| Failure::fatal(error.to_string()))?;
         let plan = TaskPlan::new(&self.spec, &self.spec.source.database)?;
         let plan = plan.of_server(self.server_version);
-        let selection =
-            Selection::new(&self.spec).map_err(|error| Failure::fatal(error.to_string()))?;
-        let receiver =
-            Receiver::new(self.lane, self.routed, plan.clone(), selection, self.pins.clone());
+        let receiver = Receiver::new(self.lane, self.routed, plan.clone(), self.pins.clone());
         Ok((self.thread(kafka, names, &plan, progress), receiver))
     }
 

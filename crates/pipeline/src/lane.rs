@@ -22,7 +22,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use supervision::FailureClass;
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 use wal::{Lsn, Position};
 
 /// What the thread is told. The queue's end tells it to commit and stop.
@@ -291,7 +291,13 @@ impl Lane {
             put(sink.as_mut(), misfits, misfits.oversize, transaction, &record, around)
         });
         let error = match encoded {
-            Ok(()) => return Ok(()),
+            Ok(()) => {
+                if let Some(gap) = record::encode::gap(plan, &batch.batch, piece) {
+                    let position = batch.batch.position(change);
+                    error!(%position, gap, "a DDL statement was not captured: its record has `gap`");
+                }
+                return Ok(());
+            }
             Err(error) => error,
         };
         match self.misfits.cause(&error) {

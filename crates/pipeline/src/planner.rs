@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::meta::Meta;
 use kafka::meta::MetaRecord;
 use kafka::topics::{Admin, NewTopic};
-use record::plan::{TablePlan, TaskPlan};
+use record::plan::{Chosen, TablePlan, TaskPlan};
 use record::rewrite::MaskKey;
 use record::selection::Selection;
 use secrecy::ExposeSecret as _;
@@ -97,13 +97,8 @@ impl Planner {
     /// # Errors
     /// When the spec names no topic for it.
     pub fn topic(&self, schema: &str, table: &str) -> Result<Option<String>, Failure> {
-        Ok(self.chosen(schema, table)?.map(|(_, topic)| topic))
-    }
-
-    /// Which object of the spec selects a table, and its topic.
-    fn chosen(&self, schema: &str, table: &str) -> Result<Option<(usize, String)>, Failure> {
         let Some(object) = self.selection.selected(schema, table) else { return Ok(None) };
-        Ok(Some((object, self.task.topic(object, schema, table)?.into_string())))
+        Ok(Some(self.task.topic(object, schema, table)?.into_string()))
     }
 
     /// Partition counts by topic.
@@ -141,10 +136,10 @@ impl Planner {
     }
 
     fn planned(&self, table: &Arc<Table>) -> Result<Option<Arc<TablePlan>>, Failure> {
-        let Some((object, topic)) = self.chosen(&table.schema, &table.name)? else {
+        let Some(Chosen { object, topic, .. }) = self.task.choose(table)? else {
             return Ok(None);
         };
-        let partitions = self.pins.lock().get(&topic).copied().unwrap_or_default();
+        let partitions = self.pins.lock().get(&*topic).copied().unwrap_or_default();
         let table = Arc::clone(table);
         let plan = TablePlan::new(table, &self.task, object, partitions, self.spec.lanes.0)?;
         Ok(Some(Arc::new(plan)))
@@ -175,11 +170,18 @@ impl Planner {
         let pins = self.pins.lock();
         let mut missing = BTreeMap::new();
         for table in tables {
-            let Some((object, name)) = self.chosen(&table.schema, &table.name)? else { continue };
+            let Some(Chosen { object, topic, is_ddl_topic }) = self.task.choose(table)? else {
+                continue;
+            };
+            let name = topic.into_string();
             if pins.contains_key(&name) {
                 continue;
             }
-            let partitions = self.spec.objects[object].partitions.unwrap_or(sink.partitions);
+            let partitions = match is_ddl_topic {
+                // Their order is kept.
+                true => 1,
+                false => self.spec.objects[object].partitions.unwrap_or(sink.partitions),
+            };
             missing.entry(name.clone()).or_insert_with(|| NewTopic {
                 name,
                 partitions,

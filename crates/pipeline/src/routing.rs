@@ -10,7 +10,7 @@ use record::transaction::Order;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use supervision::Credit;
-use wal::{ChangeBatch, Lsn, Table};
+use wal::{ChangeBatch, Lsn, Table, statement};
 
 /// The router's state in one life of the front.
 #[derive(Debug)]
@@ -71,6 +71,11 @@ impl Routing {
     /// A table version, before its first change.
     pub fn learn(&mut self, learned: TableLearned) {
         let TableLearned { table, plan } = learned;
+        if table.oid == statement::OID {
+            // The decoder remembers no more of them at a time, and numbers them anew.
+            let oldest = table.version.saturating_sub(statement::KNOWN_MAX);
+            self.plans.retain(|&(oid, version), _| oid != statement::OID || oldest <= version);
+        }
         self.plans.insert((table.oid, table.version), plan);
     }
 
@@ -161,7 +166,13 @@ impl Routing {
                 lane.pieces.push(piece);
                 if let Some(transactions) = &mut transactions {
                     let transaction = batch.transaction(change);
-                    lane.orders.push(transactions.count(transaction, change.lsn, plan.table()));
+                    let order = if plan.is_statement() {
+                        // Consumers count rows.
+                        Order { total: 0, collection: 0 }
+                    } else {
+                        transactions.count(transaction, change.lsn, plan.table())
+                    };
+                    lane.orders.push(order);
                 }
             });
         }

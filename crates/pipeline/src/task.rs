@@ -745,9 +745,11 @@ impl Task {
         Ok(session.slot(&self.slot_name).await?.map(|slot| slot.retained_bytes))
     }
 
-    /// Slot, publication, then the internal topics: without them the slot would have no owner.
+    /// Helper objects, slot, publication, then the internal topics: without them the slot would have no owner.
     async fn release(&self) -> Result<(), Failure> {
         let session = Session::connect(&self.postgres).await?;
+        // First, so that nothing more is written for nobody.
+        session.drop_ddl_capture(&self.slot_name).await?;
         self.drop_slot(&session).await?;
         session.drop_publication(&self.slot_name).await?;
         let (kafka, topics) = (self.kafka.clone(), self.names.topics_of_task());

@@ -18,6 +18,7 @@ use crate::failure::Failure;
 use crate::reader::{self, Obey, OpenStream, Reader};
 use crate::source::open_stream;
 use actix::{Actor, Addr};
+use config::DdlCapture;
 use postgres::replication::StreamOptions;
 use postgres::settings::Settings;
 use std::fmt;
@@ -122,14 +123,27 @@ impl OpenStage {
             publications: vec![slot.clone()],
             slot,
             protocol: PROTOCOL,
-            messages: false,
+            messages: captures_ddl(&self.spec),
             binary: false,
         };
         open_stream(settings, options)
     }
 }
 
-/// Name of a task's slot and publication.
+/// Whether DDL statements are looked for in the stream.
+fn captures_ddl(spec: &config::Task) -> bool {
+    spec.source.ddl != DdlCapture::Off
+}
+
+/// How a task's stream is decoded.
+pub(crate) fn decoding(spec: &config::Task) -> wal::decoder::Options {
+    wal::decoder::Options {
+        ddl: captures_ddl(spec).then(|| slot_name(spec).into()),
+        ..wal::decoder::Options::default()
+    }
+}
+
+/// Name of a task's slot and publication, and of the schema of its helper objects.
 pub(crate) fn slot_name(spec: &config::Task) -> String {
     format!("{}{}", spec.source.slot_prefix, spec.task)
 }

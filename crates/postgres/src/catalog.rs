@@ -91,6 +91,7 @@ impl Session {
             LEFT JOIN key ON key.indrelid = c.oid \
             WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' \
               AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' \
+              AND coalesce(obj_description(n.oid, 'pg_namespace'), '') NOT LIKE 'Distributary: helper %' \
               AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass \
                               AND d.objid = c.oid AND d.objsubid = 0 AND d.deptype = 'e') \
             ORDER BY 2, 3";

@@ -3,6 +3,7 @@
 
 pub mod catalog;
 pub mod chunk;
+pub mod ddl;
 pub mod error;
 pub mod identity;
 pub mod precheck;

@@ -2,6 +2,7 @@
 //!
 //! Each item has a stable name; people ignore items by it.
 
+mod ddl;
 mod facts;
 mod identity;
 mod rights;
@@ -36,6 +37,7 @@ pub async fn check(
     items.extend(server::items(&session, task).await);
     let slot = format!("{}{}", task.source.slot_prefix, task.task);
     items.extend(slots::items(&session, &slot, settings.application_name()).await);
+    items.push(item("source.ddl", ddl::ddl(&session, task, &slot).await));
     let candidates = match session.candidates().await {
         Ok(candidates) => candidates,
         Err(error) => {

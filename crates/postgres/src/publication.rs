@@ -96,6 +96,19 @@ impl Session {
         self.alter(name, "DROP", &dropped).await
     }
 
+    /// Adds a table of ours.
+    ///
+    /// # Errors
+    /// As [`Self::ensure_publication`].
+    pub async fn add_to_publication(
+        &self,
+        name: &str,
+        schema: &str,
+        table: &str,
+    ) -> Result<(), Error> {
+        self.alter(name, "ADD", &[&(0, schema.to_owned(), table.to_owned())]).await
+    }
+
     /// The publication of this name.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ pub use stream::{Received, WalStream};
 
 use crate::Error;
 use crate::connection::Connection;
+use crate::ddl::MESSAGES_SINCE;
 use crate::hosts::{self, Role};
 use crate::quote::{identifier, literal};
 use crate::settings::{self, Settings};
@@ -71,7 +72,7 @@ pub struct StreamOptions {
     pub publications: Vec<String>,
     /// `proto_version` of pgoutput.
     pub protocol: u32,
-    /// Messages of `pg_logical_emit_message` (14+).
+    /// Messages of `pg_logical_emit_message`; none come from older servers than 14.
     pub messages: bool,
     /// Values in binary form (14+).
     pub binary: bool,
@@ -292,8 +293,10 @@ fn start_statement(options: &StreamOptions, version: u32) -> Result<String, Erro
         options.protocol,
         literal(&names.join(","))?
     );
-    for (option, wanted) in [("messages", options.messages), ("binary", options.binary)] {
-        if wanted && version < 140_000 {
+    // Older servers have no messages to send.
+    let messages = options.messages && MESSAGES_SINCE <= version;
+    for (option, wanted) in [("messages", messages), ("binary", options.binary)] {
+        if wanted && version < MESSAGES_SINCE {
             return Err(Error::Unsupported { what: format!("`{option}` before PostgreSQL 14") });
         }
         if wanted {

@@ -148,6 +148,8 @@ pub(crate) const SESSION: &[(&str, &str)] = &[
     ("lc_monetary", "C"),
     ("row_security", "off"),
     ("standard_conforming_strings", "on"),
+    // What Distributary changes is no statement of a user (`ddl/capture.sql`).
+    ("distributary.ddl_capture", "off"),
     // A walsender may say only by a warning that rows will not come (server fact 3).
     ("client_min_messages", "notice"),
 ];

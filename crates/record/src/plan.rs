@@ -7,15 +7,16 @@ use crate::naming::{Names, NamingError, TopicPattern};
 use crate::projection::{Projection, ProjectionError, Rules};
 use crate::rewrite::{MaskKey, Rewrite, Texts};
 use crate::schema::Schemas;
+use crate::selection::{Selection, SelectionError};
 use crate::{lane, partition};
 use config::{
     FormatOptions, Hash, NameAdjustment, Partitioning, SqlAscii, Subject, Unrepresentable,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use wal::Table;
 use wal::table::ReplicaIdentity;
 use wal::types::{Type, oid};
+use wal::{Table, statement};
 
 /// The parts of a task's settings that rows depend on.
 #[derive(Clone, Debug)]
@@ -35,11 +36,24 @@ pub struct TaskPlan {
     topic: TopicPattern,
     /// The dead-letter topic; `None`: nothing goes there.
     letters: Option<Box<str>>,
+    /// Of DDL statements; `None`: the topic of the rows.
+    ddl_topic: Option<TopicPattern>,
     partitioning: Partitioning,
     hash: Hash,
     objects: Vec<ObjectPlan>,
     sql_ascii: SqlAscii,
     mask_key: Option<MaskKey>,
+    selection: Selection,
+}
+
+/// Where the rows of a table go, or a DDL statement.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Chosen {
+    /// Index into the task's `objects`.
+    pub object: usize,
+    pub topic: Box<str>,
+    /// The topic is for DDL statements alone.
+    pub is_ddl_topic: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -55,12 +69,13 @@ struct ObjectPlan {
 
 /// Which operations an object asks for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[expect(clippy::struct_excessive_bools, reason = "a set of four operations")]
+#[expect(clippy::struct_excessive_bools, reason = "a set of five operations")]
 pub(crate) struct Operations {
     pub(crate) insert: bool,
     pub(crate) update: bool,
     pub(crate) delete: bool,
     pub(crate) truncate: bool,
+    pub(crate) ddl: bool,
 }
 
 impl Operations {
@@ -80,6 +95,10 @@ impl Operations {
 pub enum PlanError {
     #[error("{0}")]
     Naming(#[from] NamingError),
+    #[error("{0}")]
+    Selection(#[from] SelectionError),
+    #[error("{what} is a DDL statement that the task does not select: a fault of the planner")]
+    StatementNotSelected { what: Box<str> },
     #[error("objects[{object}] does not exist; the plan was made from another version of the spec")]
     ObjectMissing { object: usize },
     #[error(
@@ -197,6 +216,12 @@ impl TaskPlan {
             letters: letters(task, database)?,
             sql_ascii: SqlAscii::parse(&task.source.sql_ascii).unwrap_or_default(),
             mask_key: None,
+            ddl_topic: match sink.ddl_topic.as_deref() {
+                Some(topic) => Some(TopicPattern::parse(topic)?),
+                None if codec == Codec::DtsAvro => None,
+                None => Some(TopicPattern::parse(DDL_TOPIC)?),
+            },
+            selection: Selection::new(task)?,
             partitioning: sink.partitioning,
             hash: sink.hash,
             objects,
@@ -241,6 +266,59 @@ impl TaskPlan {
         let names =
             Names { task: &self.task, database: &self.database, schema: &schema, table: &table };
         Ok(own.topic.as_ref().unwrap_or(&self.topic).topic(names)?)
+    }
+
+    /// Where the rows of a table go, or a DDL statement; `None`: not selected.
+    ///
+    /// # Errors
+    /// When the name would be no topic.
+    pub fn choose(&self, table: &Table) -> Result<Option<Chosen>, PlanError> {
+        if table.oid == statement::OID {
+            return self.choose_statement(&table.name);
+        }
+        let Some(object) = self.selection.selected(&table.schema, &table.name) else {
+            return Ok(None);
+        };
+        let topic = self.topic(object, &table.schema, &table.name)?;
+        Ok(Some(Chosen { object, topic, is_ddl_topic: false }))
+    }
+
+    /// `changed`: as in [`statement::COLUMNS`]. The first name that is selected decides. What is no table
+    /// goes with the tables of its schema; what cannot be read is never left out.
+    fn choose_statement(&self, changed: &str) -> Result<Option<Chosen>, PlanError> {
+        if !self.codec.has_statements() {
+            return Ok(None);
+        }
+        let names: Vec<(String, Option<String>)> =
+            serde_json::from_str(changed).unwrap_or_default();
+        let wants = |object: &usize| self.objects.get(*object).is_some_and(|it| it.operations.ddl);
+        // Tables first: their topic may be that of their rows.
+        let (tables, others): (Vec<_>, Vec<_>) =
+            names.iter().partition(|(_, table)| table.is_some());
+        let found = tables.into_iter().chain(others).find_map(|(schema, table)| {
+            let object = match table {
+                Some(table) => self.selection.selected(schema, table).filter(wants),
+                None => self.selection.of_schema(schema).find(wants),
+            };
+            Some((object?, schema.as_str(), table.as_deref()))
+        });
+        let (object, schema, table) = match found {
+            Some(found) => found,
+            None if names.is_empty() => (0, "", None),
+            None => return Ok(None),
+        };
+        let own = match (&self.ddl_topic, table) {
+            (Some(topic), _) => topic.clone(),
+            (None, Some(table)) => {
+                let topic = self.topic(object, schema, table)?;
+                return Ok(Some(Chosen { object, topic, is_ddl_topic: false }));
+            }
+            // There are no rows of it.
+            (None, None) => TopicPattern::parse(DDL_TOPIC)?,
+        };
+        let table = table.unwrap_or_default();
+        let names = Names { task: &self.task, database: &self.database, schema, table };
+        Ok(Some(Chosen { object, topic: own.topic(names)?, is_ddl_topic: true }))
     }
 
     fn policy(
@@ -353,6 +431,7 @@ impl ObjectPlan {
                 update: chosen(config::Operation::Update),
                 delete: chosen(config::Operation::Delete),
                 truncate: chosen(config::Operation::Truncate),
+                ddl: chosen(config::Operation::Ddl),
             },
             condition: condition.map_err(refused)?,
             rules: Rules::new(object).map_err(|cause| PlanError::Rules { object: index, cause })?,
@@ -378,9 +457,17 @@ impl TablePlan {
         partitions: i32,
         lanes: u8,
     ) -> Result<Self, PlanError> {
-        let topic = task.topic(object, &table.schema, &table.name)?;
-        let filter = task.filter(&table, object)?;
-        let (table, masked) = masked(table, &task.objects[object].mask, object)?;
+        let is_statement = table.oid == statement::OID;
+        let topic = if is_statement {
+            let what = || PlanError::StatementNotSelected { what: table.name.clone() };
+            task.choose(&table)?.ok_or_else(what)?.topic
+        } else {
+            task.topic(object, &table.schema, &table.name)?
+        };
+        // What objects ask of their rows is not asked of statements.
+        let filter = if is_statement { None } else { task.filter(&table, object)? };
+        let mask: &[Box<str>] = if is_statement { &[] } else { &task.objects[object].mask };
+        let (table, masked) = masked(table, mask, object)?;
         check_judged(&table, filter.as_ref(), &masked, object)?;
         if partitions < 1 {
             return Err(PlanError::Partitions { topic, partitions });
@@ -389,12 +476,17 @@ impl TablePlan {
             return Err(PlanError::Lanes { lanes });
         }
         let key = message_key(&table);
-        let projection = task.projection(&table, &key, object)?;
+        let projection = if is_statement { None } else { task.projection(&table, &key, object)? };
         let view = projection.as_ref().map_or(&table, |it| &it.view);
         check_names(view, task)?;
-        let policy = task.policy(&table, &key, object, partitions)?;
         let mut operations = task.objects[object].operations;
         operations.truncate &= task.options.truncate && task.codec.has_truncate();
+        let policy = if is_statement {
+            operations.insert = true;
+            Policy::Fixed(0)
+        } else {
+            task.policy(&table, &key, object, partitions)?
+        };
         let shown = projection.as_ref().map_or(&key, |it| &it.key);
         let template = Template::new(view, shown, &topic, task);
         let hashed = projection.as_ref().map(|it| Columns::new(&it.renamed, task));
@@ -448,6 +540,12 @@ impl TablePlan {
     pub fn collated(&self) -> impl Iterator<Item = &str> {
         let columns = self.filter.iter().flat_map(Filter::collated);
         columns.filter_map(|&index| self.table.columns.get(index)).map(|column| &*column.name)
+    }
+
+    /// Whether it is of a DDL statement.
+    #[must_use]
+    pub fn is_statement(&self) -> bool {
+        self.table.oid == statement::OID
     }
 
     /// Index into the task's `objects`.
@@ -546,6 +644,9 @@ fn check_judged(
         }
     }
 }
+
+/// Of DDL statements, unless the spec names another.
+const DDL_TOPIC: &str = "{task}.ddl";
 
 /// No two columns may have one name: a reader would see one of their values only.
 fn check_names(table: &Table, task: &TaskPlan) -> Result<(), PlanError> {

@@ -44,6 +44,13 @@ impl Selection {
         let object = self.rules.iter().position(|rule| rule.pattern.matches(schema, table))?;
         (!self.rules[object].exclude).then_some(object)
     }
+
+    /// Objects that may select tables of this schema, in their order.
+    pub fn of_schema<'a>(&'a self, schema: &'a str) -> impl Iterator<Item = usize> + 'a {
+        let rules = self.rules.iter().enumerate();
+        let may = move |rule: &Rule| !rule.exclude && rule.pattern.matches_schema(schema);
+        rules.filter(move |(_, rule)| may(rule)).map(|(object, _)| object)
+    }
 }
 
 #[cfg(test)]

@@ -9,18 +9,21 @@ use crate::change::{LogicalMessage, Old, Operation, Span, Transaction};
 use crate::frame::{self, Frame, Frames};
 use crate::message::{self, Context, Message, OldTuple, Protocol, Relation};
 use crate::relation::RelationDescription;
+use crate::statement::{self, Statements};
 use crate::{Change, ChangeBatch, Lsn, Table, Tuple};
 use bytes::Bytes;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 /// How the stream was started.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Options {
     /// `proto_version`. Streaming and two-phase commit must not be asked for.
     pub protocol: Protocol,
     /// End of the last transaction before the start, where it is known.
     pub previous_commit_lsn: Option<Lsn>,
+    /// Schema of the task's helper objects, where DDL statements are captured.
+    pub ddl: Option<Box<str>>,
 }
 
 /// What a buffer came to.
@@ -89,8 +92,9 @@ pub struct Decoder {
     previous_commit_lsn: Option<Lsn>,
     /// Of the transactions that begin next: their numbers of changes, as far as they are known.
     lengths: VecDeque<Option<u64>>,
+    statements: Option<Statements<Known>>,
     /// A buffer that waits for a table.
-    paused: Option<(Work, u32)>,
+    paused: Option<(Work, Missing)>,
     /// Number of the buffer, from 1.
     serial: u64,
 }
@@ -145,8 +149,16 @@ struct Row<'a> {
 /// What became of a message.
 enum Applied {
     Done,
-    /// Nothing was done: the table of this relation must be learned first.
-    TableMissing(u32),
+    /// Nothing was done: this must be learned first.
+    TableMissing(Missing),
+}
+
+/// What has no table yet.
+#[derive(Debug)]
+enum Missing {
+    Relation(u32),
+    /// A DDL statement, by what it changes.
+    Statement(Box<[u8]>),
 }
 
 impl Decoder {
@@ -159,6 +171,7 @@ impl Decoder {
             open: None,
             previous_commit_lsn: options.previous_commit_lsn,
             lengths: VecDeque::new(),
+            statements: options.ddl.map(Statements::new),
             paused: None,
             serial: 0,
         }
@@ -194,7 +207,13 @@ impl Decoder {
     /// Takes in the completed table of a description. Tables that were not asked for, or that do not
     /// have the version and the columns asked for, are left aside.
     pub fn learn(&mut self, table: Arc<Table>) {
-        if let Some(known) = self.relations.get_mut(&table.oid)
+        let known = match table.oid {
+            statement::OID => self.statements.as_mut().and_then(|it| {
+                it.known.values_mut().find(|known| known.description.version == table.version)
+            }),
+            oid => self.relations.get_mut(&oid),
+        };
+        if let Some(known) = known
             && known.description.version == table.version
             && known.description.columns.len() == table.columns.len()
         {
@@ -207,12 +226,14 @@ impl Decoder {
     /// # Errors
     /// As [`Self::decode`]; also when the table was not learned or no buffer waits.
     pub fn resume(&mut self) -> Result<Step, Error> {
-        let (work, oid) =
+        let (work, missing) =
             self.paused.take().ok_or(Error::OutOfTurn("no buffer waits for a table"))?;
-        match self.relations.get(&oid) {
-            Some(Known { table: None, description, .. }) => {
-                Err(Error::NotLearned { oid, version: description.version })
-            }
+        match self.known(&missing) {
+            Some(Known {
+                table: None,
+                description: RelationDescription { oid, version, .. },
+                ..
+            }) => Err(Error::NotLearned { oid: *oid, version: *version }),
             Some(Known { table: Some(_), .. }) | None => self.run(work),
         }
     }
@@ -241,7 +262,7 @@ impl Decoder {
                 .map_err(|error| Error::Message { lsn, error })?;
             match self.apply(&mut work, lsn, end, message)? {
                 Applied::Done => work.offset = frame_end,
-                Applied::TableMissing(oid) => return self.pause(work, lsn, oid),
+                Applied::TableMissing(missing) => return self.pause(work, lsn, missing),
             }
         }
         let Work { mut batch, keepalive_end, .. } = work;
@@ -252,10 +273,27 @@ impl Decoder {
     }
 
     /// The message that needs the table is read again afterwards.
-    fn pause(&mut self, work: Work, lsn: Lsn, oid: u32) -> Result<Step, Error> {
-        let known = self.relations.get(&oid).ok_or(Error::RelationUnknown { lsn, oid })?;
-        self.paused = Some((work, oid));
-        Ok(Step::Describe(known.description.clone()))
+    fn pause(&mut self, work: Work, lsn: Lsn, missing: Missing) -> Result<Step, Error> {
+        let oid = match &missing {
+            Missing::Relation(oid) => *oid,
+            Missing::Statement(_) => statement::OID,
+        };
+        let known = self.known(&missing).ok_or(Error::RelationUnknown { lsn, oid })?;
+        let description = known.description.clone();
+        self.paused = Some((work, missing));
+        Ok(Step::Describe(description))
+    }
+
+    fn known(&self, missing: &Missing) -> Option<&Known> {
+        match missing {
+            Missing::Relation(oid) => self.relations.get(oid),
+            Missing::Statement(changed) => self.statements.as_ref()?.known.get(changed),
+        }
+    }
+
+    /// Whether this is the table that statements are written to.
+    fn is_helper(&self, oid: u32) -> bool {
+        self.statements.as_ref().is_some_and(|it| it.table == Some(oid))
     }
 
     /// `end`: where the message ends in the buffer. Tuples and contents are last in their messages,
@@ -268,6 +306,16 @@ impl Decoder {
         message: Message<'_>,
     ) -> Result<Applied, Error> {
         let row = match message {
+            Message::Insert(message::Insert { oid, new, .. }) if self.is_helper(oid) => {
+                return self.statement(work, lsn, end, new);
+            }
+            // They are taken away as soon as they are written.
+            Message::Update(message::Update { oid, .. })
+            | Message::Delete(message::Delete { oid, .. })
+                if self.is_helper(oid) =>
+            {
+                return Ok(Applied::Done);
+            }
             Message::Insert(message::Insert { oid, new, .. }) => {
                 Row { oid, operation: Operation::Insert, old: None, new: Some(new) }
             }
@@ -314,9 +362,10 @@ impl Decoder {
         let is_missing = |oid: &u32| self.relations.get(oid).is_some_and(|it| it.table.is_none());
         // All or nothing: the message is read again once the table is there.
         if let Some(oid) = truncate.relations.iter().find(is_missing) {
-            return Ok(Applied::TableMissing(oid));
+            return Ok(Applied::TableMissing(Missing::Relation(oid)));
         }
-        for oid in truncate.relations.iter() {
+        for oid in truncate.relations.iter().filter(|oid| !self.is_helper(*oid)).collect::<Vec<_>>()
+        {
             let row = Row { oid, operation: Operation::Truncate, old: None, new: None };
             self.push(work, lsn, end, &row)?;
         }
@@ -362,6 +411,12 @@ impl Decoder {
 
     /// Keeps a new description; the table is asked for with its first change.
     fn describe(&mut self, work: &mut Work, relation: &Relation<'_>) {
+        if let Some(statements) = &mut self.statements
+            && statements.are_in(relation)
+        {
+            statements.table = Some(relation.oid);
+            return;
+        }
         let description = match self.relations.get(&relation.oid) {
             None => Some(RelationDescription::first(relation)),
             Some(known) => known.description.next(relation),
@@ -380,6 +435,13 @@ impl Decoder {
         end: usize,
         logical: &message::Logical<'_>,
     ) -> Result<Applied, Error> {
+        if logical.transactional
+            && self.statements.as_ref().is_some_and(|it| *it.prefix == *logical.prefix)
+            && let Ok((tuple, taken)) = Tuple::check(logical.content)
+            && taken == logical.content.len()
+        {
+            return self.statement(work, lsn, end, tuple);
+        }
         let transaction = if logical.transactional {
             let what = "transactional message outside a transaction";
             let open = self.open.as_mut().ok_or(Error::OutOfPlace { lsn, what })?;
@@ -401,6 +463,42 @@ impl Decoder {
         Ok(Applied::Done)
     }
 
+    /// A DDL statement: a row of a table that stands for what it changes.
+    fn statement(
+        &mut self,
+        work: &mut Work,
+        lsn: Lsn,
+        end: usize,
+        tuple: Tuple<'_>,
+    ) -> Result<Applied, Error> {
+        // Whoever may write messages can write others.
+        let (Some(statements), Some(changed)) = (&mut self.statements, statement::changed(tuple))
+        else {
+            return Ok(Applied::Done);
+        };
+        let what = "DDL statement outside a transaction";
+        let open = self.open.as_mut().ok_or(Error::OutOfPlace { lsn, what })?;
+        let first = |description| Known { description, table: None, serial: 0, index: 0 };
+        let known = statements.of(changed, first);
+        let Some(Recent { index: table, .. }) = known.enter(self.serial, &mut work.batch) else {
+            return Ok(Applied::TableMissing(Missing::Statement(changed.into())));
+        };
+        let transaction = open.enter(&mut work.batch);
+        let ordinal = open.ordinal_next;
+        open.ordinal_next += 1;
+        let (operation, new) = (Operation::Insert, Some(span(end - tuple.encoded_len(), end)));
+        work.batch.changes.push(Change {
+            transaction,
+            table,
+            ordinal,
+            lsn,
+            operation,
+            old: None,
+            new,
+        });
+        Ok(Applied::Done)
+    }
+
     fn push(
         &mut self,
         work: &mut Work,
@@ -416,7 +514,7 @@ impl Decoder {
                 let unknown = Error::RelationUnknown { lsn, oid: row.oid };
                 let known = self.relations.get_mut(&row.oid).ok_or(unknown)?;
                 let Some(recent) = known.enter(self.serial, &mut work.batch) else {
-                    return Ok(Applied::TableMissing(row.oid));
+                    return Ok(Applied::TableMissing(Missing::Relation(row.oid)));
                 };
                 *work.recent.insert(recent)
             }

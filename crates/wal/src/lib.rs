@@ -5,6 +5,7 @@
 //! * [`types`], [`table`]: what a column is, from the catalog.
 //! * [`message`]: the messages of the `pgoutput` plug-in; [`frame`]: what carries them.
 //! * [`relation`]: versions of a relation and their differences.
+//! * [`statement`]: DDL statements as rows.
 //! * [`decoder`]: messages → [`change::ChangeBatch`]; [`spool`] holds them until their transaction has ended.
 //! * [`visibility`]: which transactions of the stream a snapshot sees.
 
@@ -17,6 +18,7 @@ pub mod message;
 pub mod position;
 pub mod relation;
 pub mod spool;
+pub mod statement;
 pub mod table;
 pub mod tuple;
 pub mod types;

@@ -657,3 +657,80 @@ proptest! {
         }
     }
 }
+
+fn ddl_row(changed: &str, content: &str) -> Vec<Value> {
+    vec![Value::Null, text(changed), text(content)]
+}
+
+/// Operation, ordinal, name of the table and last value of each change.
+fn told(batch: &ChangeBatch) -> Vec<String> {
+    let one = |change: &wal::Change| {
+        let last = change.new.and_then(|new| batch.tuple(new).iter().last());
+        let last = match last {
+            Some(Datum::Text(text)) => String::from_utf8_lossy(text).into_owned(),
+            _ => "-".into(),
+        };
+        format!("{} {} {last}", change.ordinal, batch.table(change).name)
+    };
+    batch.changes.iter().map(one).collect()
+}
+
+#[test]
+fn statements_are_changes_among_the_others() {
+    let ddl = Some("public".into());
+    let mut decoder = Decoder::new(Options { ddl, ..Options::default() });
+    let message = |row: &[Value]| logical(true, 0x60, "public.ddl", &tuple(row));
+    let messages = [
+        begin(0x100, 0, 1),
+        relation(7, "t", &["a"]),
+        insert(7, &[text("1")]),
+        message(&ddl_row("[[\"public\",\"t\"]]", "{one}")),
+        insert(7, &[text("2")]),
+        // Anybody may write messages: what is no statement is none.
+        logical(true, 0x61, "public.ddl", b"nonsense"),
+        message(&[text("too few")]),
+        logical(true, 0x62, "other.ddl", &tuple(&ddl_row("[]", "{other}"))),
+        message(&ddl_row("[]", "{two}")),
+        commit(0x100, 0x108, 0),
+    ];
+    let (batch, asked) = feed(&mut decoder, stream(0, &messages)).unwrap();
+    assert_eq!(told(&batch), ["0 t 1", "1 [[\"public\",\"t\"]] {one}", "2 t 2", "3 [] {two}"]);
+    assert_eq!(asked.len(), 3);
+    assert_eq!(batch.transactions[0].changes_count, Some(4));
+    // What is known is not asked for again.
+    let again = [begin(0x200, 0, 2), message(&ddl_row("[]", "{three}")), commit(0x200, 0x208, 0)];
+    let (batch, asked) = feed(&mut decoder, stream(0x150, &again)).unwrap();
+    assert_eq!((told(&batch).as_slice(), asked.len()), (["0 [] {three}".to_owned()].as_slice(), 0));
+}
+
+#[test]
+fn statements_come_from_the_helper_table_too() {
+    let ddl = Some("public".into());
+    let mut decoder = Decoder::new(Options { ddl, ..Options::default() });
+    let messages = [
+        begin(0x100, 0, 1),
+        relation(9, "ddl", &["id", "changed", "content"]),
+        insert(9, &ddl_row("[]", "{one}")),
+        delete(9, b'K', &[text("1"), Value::Null, Value::Null]),
+        truncate(&[9], 0),
+        commit(0x100, 0x108, 0),
+    ];
+    let (batch, asked) = feed(&mut decoder, stream(0, &messages)).unwrap();
+    assert_eq!(told(&batch), ["0 [] {one}"]);
+    assert_eq!(asked.len(), 1);
+}
+
+#[test]
+fn many_different_statements_are_not_all_remembered() {
+    let mut decoder = Decoder::new(Options { ddl: Some("s".into()), ..Options::default() });
+    for number in 1..=1000_u64 {
+        let changed = format!("[[\"public\",\"t{number}\"]]");
+        let row = tuple(&ddl_row(&changed, "{}"));
+        let lsn = number * 0x100;
+        let messages =
+            [begin(lsn, 0, 1), logical(true, lsn, "s.ddl", &row), commit(lsn, lsn + 8, 0)];
+        let (batch, asked) = feed(&mut decoder, stream(lsn, &messages)).unwrap();
+        assert_eq!((batch.changes.len(), asked.len()), (1, 1));
+        assert_eq!(u64::from(asked[0].version), number);
+    }
+}

@@ -15,7 +15,7 @@ const COLUMN_LISTS_SINCE: u32 = 15;
 const GENERATED_SINCE: u32 = 12;
 const VIRTUAL_SINCE: u32 = 18;
 
-const ALL: [&str; 21] = [
+const ALL: [&str; 22] = [
     "source.connection",
     "source.version",
     "source.wal-level",
@@ -28,6 +28,7 @@ const ALL: [&str; 21] = [
     "source.slot",
     "source.senders",
     "source.role",
+    "source.ddl",
     "source.tables",
     "source.partitions",
     "source.inheritance",

@@ -7,7 +7,6 @@ use crate::planner::Pins;
 use bytes::Bytes;
 use record::plan::{TablePlan, TaskPlan};
 use record::route::{Part, Piece};
-use record::selection::Selection;
 use record::transaction::Order;
 use std::sync::Arc;
 use supervision::Credit;
@@ -23,7 +22,6 @@ pub struct Receiver {
     /// Lanes of the revision.
     routed: u8,
     plan: TaskPlan,
-    selection: Selection,
     /// Learns the partitions of topics that come later.
     pins: Pins,
     joiner: Joiner,
@@ -33,11 +31,11 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// For lane `lane` of `routed`, whose rows become what `plan` and `selection` say.
+    /// For lane `lane` of `routed`, whose rows become what `plan` says.
     #[must_use]
-    pub fn new(lane: u8, routed: u8, plan: TaskPlan, selection: Selection, pins: Pins) -> Self {
+    pub fn new(lane: u8, routed: u8, plan: TaskPlan, pins: Pins) -> Self {
         let (joiner, tables) = (Joiner::default(), Vec::new());
-        Self { lane, routed, plan, selection, pins, joiner, generation: 0, tables }
+        Self { lane, routed, plan, pins, joiner, generation: 0, tables }
     }
 
     /// Takes a frame in; a batch, once its last one has come. Its credit stays where it came from.
@@ -130,8 +128,10 @@ impl Receiver {
             table: table.name.clone(),
             cause,
         };
-        let object = self.selection.selected(&table.schema, &table.name);
-        let object = object.ok_or_else(|| refused("no object of the spec selects it".into()))?;
+        let chosen = self.plan.choose(&table).map_err(|error| refused(error.to_string()))?;
+        let object = chosen
+            .map(|it| it.object)
+            .ok_or_else(|| refused("no object of the spec selects it".into()))?;
         let plan = TablePlan::new(Arc::clone(&table), &self.plan, object, partitions, self.routed)
             .map_err(|error| refused(error.to_string()))?;
         self.pins.extend([(plan.topic().to_owned(), partitions)]);

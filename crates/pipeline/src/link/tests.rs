@@ -5,7 +5,6 @@ use bytes::{BufMut, Bytes, BytesMut};
 use proptest::prelude::*;
 use record::plan::{TablePlan, TaskPlan};
 use record::route::{Part, Piece};
-use record::selection::Selection;
 use record::transaction::Order;
 use std::sync::Arc;
 use supervision::Credit;
@@ -27,8 +26,7 @@ fn task_plan() -> TaskPlan {
 }
 
 fn receiver(lane: u8) -> Receiver {
-    let selection = Selection::new(&spec()).expect("patterns");
-    Receiver::new(lane, LANES, task_plan(), selection, Pins::default())
+    Receiver::new(lane, LANES, task_plan(), Pins::default())
 }
 
 fn column(name: &str, type_: &Arc<Type>) -> Column {

@@ -15,6 +15,7 @@ use config::{BesideStream, IdentityPolicy};
 use kafka::meta::{MetaRecord, SnapshotState, Watermark};
 use kafka::topics::Admin;
 use postgres::Session;
+use postgres::ddl::{self, Means};
 use postgres::replication::{CreatedSlot, Line, Replication};
 use postgres::snapshot::{Readable, SnapshotReader};
 use std::rc::Rc;
@@ -22,7 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tracing::{info, warn};
-use wal::{Lsn, Table};
+use wal::{Lsn, Table, statement};
 
 /// Tables of at least so many bytes are copied beside the stream: what is smaller is read faster before it.
 const BESIDE_BYTES_MIN: u64 = 256 << 20;
@@ -194,6 +195,11 @@ impl Task {
                 self.slot_name
             )));
         };
+        if let Some((oid, schema, name)) = self.ensure_ddl(session).await?
+            && !publication.tables.contains(&oid)
+        {
+            session.add_to_publication(&self.slot_name, &schema, &name).await?;
+        }
         let capture = self.capture(session).await?;
         let is_in = |relation: &Relation| publication.tables.contains(&relation.oid);
         // Leaves under another name than their own have no topic here.
@@ -228,6 +234,24 @@ impl Task {
         Ok(tokio::task::spawn_blocking(move || Admin::new(&kafka)?.verify_pins(&pins)).await??)
     }
 
+    /// Makes the helper objects of DDL capture. Returns the table among them that must be published.
+    async fn ensure_ddl(
+        &self,
+        session: &Session,
+    ) -> Result<Option<(u32, String, String)>, Failure> {
+        let schema = &self.slot_name;
+        let means = ddl::means(self.spec.source.ddl, session.server().version)?;
+        let Some(means) = means.filter(|_| self.spec.sync.incremental) else {
+            session.drop_ddl_capture(schema).await?;
+            return Ok(None);
+        };
+        if !session.ensure_ddl_capture(schema, means).await? || means == Means::Messages {
+            return Ok(None);
+        }
+        let oid = session.ddl_table(schema).await?;
+        Ok(oid.map(|oid| (oid, schema.clone(), statement::TABLE.to_owned())))
+    }
+
     async fn capture(&self, session: &Session) -> Result<Capture, Failure> {
         captured(session, &self.planner, &self.spec).await
     }
@@ -235,7 +259,8 @@ impl Task {
     /// A new slot, and the snapshot if it is wanted.
     async fn fresh(&mut self, session: &Rc<Session>, again: bool) -> Result<Lsn, End> {
         let capture = self.capture(session).await?;
-        self.publish(session, &capture).await?;
+        let helper = self.ensure_ddl(session).await?;
+        self.publish(session, &capture, helper).await?;
         // Before the slot exists: whoever finds a slot without a finished snapshot begins again.
         let id = format!("{}-{}", self.generation, microseconds_now());
         self.drop_plans().await?;
@@ -265,14 +290,19 @@ impl Task {
     }
 
     /// Replica identities first: a published table without one makes its users' UPDATEs fail.
-    async fn publish(&self, session: &Session, capture: &Capture) -> Result<(), Failure> {
+    async fn publish(
+        &self,
+        session: &Session,
+        capture: &Capture,
+        helper: Option<(u32, String, String)>,
+    ) -> Result<(), Failure> {
         if self.spec.source.replica_identity == IdentityPolicy::Full {
             for relation in &capture.identity {
                 session.set_identity_full(&relation.schema, &relation.name).await?;
             }
         }
-        let tables: Vec<(u32, String, String)> =
-            capture.publish.iter().map(|it| (it.oid, it.schema.clone(), it.name.clone())).collect();
+        let tables = capture.publish.iter().map(|it| (it.oid, it.schema.clone(), it.name.clone()));
+        let tables: Vec<_> = tables.chain(helper).collect();
         Ok(session.ensure_publication(&self.slot_name, &tables, capture.via_root, true).await?)
     }
 

@@ -9,6 +9,7 @@ use crate::describe::{Describe, Described, Describing};
 use crate::failure::Failure;
 use crate::progress::Progress;
 use crate::reader;
+use crate::upstream::decoding;
 use actix::{Actor, Addr, Context, Handler, Message, Recipient};
 use postgres::settings::Settings;
 use std::cell::RefCell;
@@ -81,7 +82,7 @@ async fn live(
         let describe: Rc<dyn Describe> = Rc::clone(&asking) as _;
         let (decoded, learned) = (outlet.clone().recipient(), outlet.clone().recipient());
         Decoder::new(
-            wal::decoder::Decoder::new(wal::decoder::Options::default()),
+            wal::decoder::Decoder::new(decoding(spec)),
             describe,
             decoded,
             learned,

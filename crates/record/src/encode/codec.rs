@@ -1,11 +1,12 @@
 //! The formats, and what belongs to each: one line in each match.
 
 use super::event::Event;
+use super::statement::Statement;
 use super::{Render, Rendered, RowError, canal, debezium, dts, maxwell, shareplex};
 use crate::plan::{TablePlan, TaskPlan};
 use crate::schema::Schemas;
 use config::{Format, FormatOptions, NameAdjustment};
-use wal::{Table, Transaction};
+use wal::{Table, Transaction, statement};
 
 /// The formats that this version writes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -81,6 +82,16 @@ impl Codec {
             Self::Maxwell => false,
         }
     }
+
+    /// Whether there is a record for DDL statements.
+    pub(crate) fn has_statements(self) -> bool {
+        match self {
+            Self::DebeziumJson | Self::DtsAvro | Self::Canal | Self::Maxwell | Self::SharePlex => {
+                true
+            }
+            Self::DebeziumAvro | Self::Protobuf => false,
+        }
+    }
 }
 
 /// What of a table version's records is the same for each row.
@@ -93,11 +104,16 @@ pub(crate) enum Template {
     Maxwell(maxwell::Template),
     SharePlex(shareplex::Template),
     Protobuf(debezium::protobuf::Template),
+    /// DDL statements bring all that they need with them.
+    Statement,
 }
 
 impl Template {
     /// `key`: columns of the message key.
     pub(crate) fn new(table: &Table, key: &[usize], topic: &str, task: &TaskPlan) -> Self {
+        if table.oid == statement::OID {
+            return Self::Statement;
+        }
         match task.codec {
             Codec::DebeziumJson => Self::DebeziumJson(debezium::Template::new(table, key, task)),
             Codec::DebeziumAvro => {
@@ -122,7 +138,8 @@ impl Template {
             | Self::DtsAvro(_)
             | Self::Canal(_)
             | Self::Maxwell(_)
-            | Self::SharePlex(_) => None,
+            | Self::SharePlex(_)
+            | Self::Statement => None,
         }
     }
 }
@@ -144,7 +161,7 @@ impl FormatEncoder {
         match task.codec {
             Codec::DebeziumJson => Self::DebeziumJson(debezium::Encoder::new(task)),
             Codec::DebeziumAvro => Self::DebeziumAvro(debezium::avro::Encoder::new(task)),
-            Codec::DtsAvro => Self::DtsAvro(dts::Encoder::default()),
+            Codec::DtsAvro => Self::DtsAvro(dts::Encoder::new(task)),
             Codec::Canal => Self::Canal(canal::Encoder::new(task)),
             Codec::Maxwell => Self::Maxwell(maxwell::Encoder::new(task)),
             Codec::SharePlex => Self::SharePlex(shareplex::Encoder::new(task)),
@@ -183,6 +200,18 @@ impl FormatEncoder {
         event: &Event<'_>,
         out: &mut Rendered,
     ) -> Option<Result<(), RowError>> {
+        if matches!(plan.template, Template::Statement) {
+            let statement = Statement::of(event);
+            match self {
+                Self::DebeziumJson(encoder) => encoder.statement(event, &statement, out),
+                Self::DebeziumAvro(_) | Self::Protobuf(_) => return None,
+                Self::DtsAvro(encoder) => encoder.statement(event, &statement, out),
+                Self::Canal(encoder) => encoder.statement(event, &statement, out),
+                Self::Maxwell(encoder) => encoder.statement(event, &statement, out),
+                Self::SharePlex(encoder) => encoder.statement(event, &statement, out),
+            }
+            return Some(Ok(()));
+        }
         Some(match (self, &plan.template) {
             (Self::DebeziumJson(encoder), Template::DebeziumJson(template)) => {
                 encoder.render(plan, template, event, out)

@@ -7,6 +7,7 @@
 use super::debezium::Work;
 use super::event::{Action, Event, commit_us};
 use super::plain::{self, Columns, Moments, Style};
+use super::statement::{Relation, Statement};
 use super::{Render, Rendered, RowError};
 use crate::json;
 use crate::plan::{TablePlan, TaskPlan};
@@ -84,6 +85,8 @@ pub(crate) struct Encoder {
     members: Box<[MaxwellMember]>,
     /// Rows of a snapshot are called by Maxwell's own word.
     is_bootstrap: bool,
+    /// Of the task, where messages name it in place of the schema.
+    database: Option<Box<str>>,
     /// From the end of `type` to the end of `ts`.
     moment: Vec<u8>,
     /// Value of `push_ts`.
@@ -96,6 +99,10 @@ impl Encoder {
         Self {
             message_key: task.options.message_key,
             members: task.options.members.as_slice().into(),
+            database: match task.options.database {
+                Namespace::Schema => None,
+                Namespace::Database => Some(task.database.clone()),
+            },
             is_bootstrap: task.options.snapshot_rows == SnapshotRows::Bootstrap,
             moment: Vec::new(),
             now: Vec::new(),
@@ -156,6 +163,34 @@ impl Encoder {
         Ok(())
     }
 
+    /// Writes a DDL statement. Views, functions, types and indexes are not expressible
+    /// (formats/maxwell-json.md, section 1.1).
+    pub(super) fn statement(&self, event: &Event<'_>, statement: &Statement, out: &mut Rendered) {
+        let is_schema = statement.kind() == "SCHEMA";
+        let kind = match (statement.verb(), is_schema) {
+            ("CREATE", true) => "database-create",
+            ("DROP", true) => "database-drop",
+            ("ALTER", true) => "database-alter",
+            _ if !statement.is_of_tables() => return,
+            ("CREATE" | "SELECT", false) => "table-create",
+            ("ALTER", false) => "table-alter",
+            _ => "table-drop",
+        };
+        let (schema, name) = statement.subject();
+        let schema = if is_schema && schema.is_empty() { name } else { schema };
+        let database = self.database.as_deref().unwrap_or(schema);
+        let mut message = serde_json::json!({"type": kind, "database": database});
+        if !is_schema {
+            message["table"] = name.into();
+        }
+        if let (Some(relation), false) = (statement.relations.first(), kind == "table-drop") {
+            message["def"] = definition(database, relation);
+        }
+        message["ts"] = commit_us(event.transaction).div_euclid(1000).into();
+        message["sql"] = statement.text.as_str().into();
+        out.value.extend_from_slice(message.to_string().as_bytes());
+    }
+
     /// Writes Maxwell's key of a record.
     fn key(
         &mut self,
@@ -188,6 +223,17 @@ impl Encoder {
         key.extend_from_slice(if is_array { b"}]]" } else { b"}" });
         Ok(())
     }
+}
+
+fn definition(database: &str, relation: &Relation) -> serde_json::Value {
+    let column =
+        |it: &super::statement::Column| serde_json::json!({"type": it.type_, "name": it.name});
+    serde_json::json!({
+        "database": database,
+        "table": relation.name,
+        "columns": relation.columns.iter().map(column).collect::<Vec<_>>(),
+        "primary-key": relation.key,
+    })
 }
 
 /// Stands in a key for what a table without one does not have: Maxwell takes a random UUID, and this one

@@ -25,6 +25,7 @@ mod plain;
 mod protobuf;
 mod serial;
 mod shareplex;
+mod statement;
 
 pub(crate) use codec::{Codec, Template};
 pub(crate) use debezium::protobuf::{Message, numbers};
@@ -44,6 +45,19 @@ use debezium::Work;
 use event::{Event, Projected};
 use headers::Marks;
 use wal::{ChangeBatch, Transaction};
+
+/// Why a DDL statement was not captured, of which only a mark came: the gap is written, and somebody must
+/// be told. `None`: the piece is of no such statement.
+#[must_use]
+pub fn gap(plan: &TablePlan, batch: &ChangeBatch, piece: &Piece) -> Option<String> {
+    if !plan.is_statement() {
+        return None;
+    }
+    let mut projected = Projected::default();
+    let rows = projected.tuples(plan, batch, piece)?;
+    let event = Event::of(plan, batch, piece, rows, false)?;
+    statement::Statement::of(&event).gap
+}
 
 /// What a format does for its records.
 pub(crate) trait Render {

@@ -6,6 +6,7 @@
 use super::debezium::Work;
 use super::event::{Action, Event, commit_us};
 use super::plain::{self, Columns, Moments, Style, write_date_time};
+use super::statement::Statement;
 use super::{Render, Rendered, RowError};
 use crate::json;
 use crate::plan::{TablePlan, TaskPlan};
@@ -80,13 +81,21 @@ impl Encoder {
         }
     }
 
-    fn meta(&self, template: &Template, event: &Event<'_>, out: &mut Vec<u8>) {
-        let op = match event.action {
-            Action::Read | Action::Insert => "\"ins\"",
-            Action::Update => "\"upd\"",
-            Action::Delete => "\"del\"",
-            Action::Truncate => "\"trunc\"",
-        };
+    /// Writes a DDL statement.
+    pub(super) fn statement(&self, event: &Event<'_>, statement: &Statement, out: &mut Rendered) {
+        let (schema, name) = statement.subject();
+        let mut table = Vec::new();
+        let dot = if schema.is_empty() || name.is_empty() { "" } else { "." };
+        json::str(&format!("{schema}{dot}{name}"), &mut table);
+        let out = &mut out.value;
+        out.extend_from_slice(b"{\"meta\":{");
+        self.meta("\"ddl\"", &table, event, out);
+        out.extend_from_slice(b"},\"sql\":{\"ddl\":");
+        json::str(&statement.text, out);
+        out.extend_from_slice(b"}}");
+    }
+
+    fn meta(&self, op: &str, table: &[u8], event: &Event<'_>, out: &mut Vec<u8>) {
         let seq = event.change.ordinal + 1;
         let size = event.transaction.changes_count.unwrap_or(0);
         for (count, (member, name)) in self.meta.iter().enumerate() {
@@ -105,7 +114,7 @@ impl Encoder {
                 MetaMember::Trans => out.extend_from_slice(&self.trans),
                 MetaMember::Seq => json::integer(seq, out),
                 MetaMember::Size => json::integer(size, out),
-                MetaMember::Table => out.extend_from_slice(&template.table),
+                MetaMember::Table => out.extend_from_slice(table),
                 MetaMember::Idx => {
                     out.push(b'"');
                     json::integer(seq, out);
@@ -195,7 +204,13 @@ impl Render for Encoder {
         plain::key(plan, columns, self.message_key, key, &mut self.work, out)?;
         let out = &mut out.value;
         out.extend_from_slice(b"{\"meta\":{");
-        self.meta(template, event, out);
+        let op = match event.action {
+            Action::Read | Action::Insert => "\"ins\"",
+            Action::Update => "\"upd\"",
+            Action::Delete => "\"del\"",
+            Action::Truncate => "\"trunc\"",
+        };
+        self.meta(op, &template.table, event, out);
         out.extend_from_slice(b"},\"data\":");
         self.rows(plan, columns, event, out)?;
         out.push(b'}');

@@ -1,15 +1,13 @@
 //! Canal's JSON messages (formats/canal-json.md), one row in each.
 //!
-//! `id` is the commit LSN: it grows from transaction to transaction, and rows of one transaction share it,
-//! as messages of one of Canal's batches do. A number of its own for each row, as DTS has it, needs a
-//! counter that outlives restarts.
 
-mod sql_type;
+pub(super) mod sql_type;
 
 use super::debezium::Work;
 use super::event::{Action, Event, commit_us};
 use super::plain::{self, Columns, Moments, Style, format_type};
 use super::serial::Serial;
+use super::statement::Statement;
 use super::{Render, Rendered, RowError};
 use crate::plan::{TablePlan, TaskPlan};
 use crate::{identifier, json};
@@ -91,8 +89,7 @@ fn primary_key(table: &Table, key: &[usize], out: &mut Vec<u8>) {
 }
 
 fn truncate(table: &Table) -> Vec<u8> {
-    let mut out =
-        b",\"isDdl\":true,\"mysqlType\":null,\"old\":null,\"pkNames\":null,\"sql\":".to_vec();
+    let mut out = DDL_OPEN.to_vec();
     json::str(&identifier::truncate(table), &mut out);
     out.extend_from_slice(b",\"sqlType\":null,\"table\":");
     json::str(&table.name, &mut out);
@@ -104,6 +101,8 @@ fn truncate(table: &Table) -> Vec<u8> {
 #[derive(Debug)]
 pub(crate) struct Encoder {
     message_key: MessageKey,
+    /// Of the task, where messages name it in place of the schema.
+    database: Option<Box<str>>,
     /// Value of `es`, up to that of `id`.
     moment: Vec<u8>,
     /// Values of `id`.
@@ -117,13 +116,53 @@ impl Encoder {
     pub(crate) fn new(task: &TaskPlan) -> Self {
         Self {
             message_key: task.options.message_key,
+            database: match task.options.database {
+                Namespace::Schema => None,
+                Namespace::Database => Some(task.database.clone()),
+            },
             moment: Vec::new(),
             serial: Serial::default(),
             now: Vec::new(),
             work: Work::default(),
         }
     }
+
+    /// Writes a DDL statement.
+    pub(super) fn statement(&self, event: &Event<'_>, statement: &Statement, out: &mut Rendered) {
+        let (schema, table) = statement.subject();
+        let out = &mut out.value;
+        out.extend_from_slice(b"{\"data\":null,\"database\":");
+        json::str(self.database.as_deref().unwrap_or(schema), out);
+        out.extend_from_slice(b",\"es\":");
+        out.extend_from_slice(&self.moment);
+        json::integer(self.serial.of_event(event), out);
+        out.extend_from_slice(DDL_OPEN);
+        json::str(&statement.text, out);
+        out.extend_from_slice(b",\"sqlType\":null,\"table\":");
+        json::str(table, out);
+        out.extend_from_slice(b",\"ts\":");
+        out.extend_from_slice(&self.now);
+        out.extend_from_slice(type_of(statement).as_bytes());
+        out.extend_from_slice(b"\"}");
+    }
 }
+
+/// Canal's word for a statement (formats/canal-json.md, section 1.1).
+fn type_of(statement: &Statement) -> &'static str {
+    match (statement.verb(), statement.kind()) {
+        ("CREATE", "INDEX") => "CINDEX",
+        ("DROP", "INDEX") => "DINDEX",
+        _ if !statement.is_of_tables() => "QUERY",
+        ("DROP", _) => "ERASE",
+        ("ALTER", _) if statement.renames() => "RENAME",
+        ("ALTER", _) => "ALTER",
+        _ => "CREATE",
+    }
+}
+
+/// From the end of `id` up to the value of `sql`.
+const DDL_OPEN: &[u8] =
+    b",\"isDdl\":true,\"mysqlType\":null,\"old\":null,\"pkNames\":null,\"sql\":";
 
 impl Render for Encoder {
     type Template = Template;

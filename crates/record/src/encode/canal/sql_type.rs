@@ -5,7 +5,7 @@ use wal::types::{Kind, Type, oid};
 const OTHER: i32 = 1111;
 
 /// The number of a type.
-pub(super) fn sql_type(type_: &Type) -> i32 {
+pub(crate) fn sql_type(type_: &Type) -> i32 {
     match &type_.kind {
         Kind::Base => base(type_.oid),
         Kind::Array { .. } => 2003,

@@ -14,14 +14,21 @@ use wal::Transaction;
 /// Writes events of any table of one task.
 #[derive(Debug)]
 pub(crate) struct Encoder {
-    transaction: TransactionBytes,
+    pub(super) transaction: TransactionBytes,
     clock: ClockBytes,
     work: Work,
+    /// Milliseconds since 1970.
+    pub(super) now_ms: i64,
+    pub(super) database: Box<str>,
+    pub(super) schemas: bool,
 }
 
 impl Encoder {
     pub(crate) fn new(task: &TaskPlan) -> Self {
         Self {
+            now_ms: 0,
+            database: task.database.clone(),
+            schemas: task.options.schemas,
             transaction: TransactionBytes::new(&task.prefix, &task.database),
             clock: ClockBytes::default(),
             work: Work::default(),
@@ -38,6 +45,7 @@ impl Render for Encoder {
 
     fn tick(&mut self, now_us: i64) {
         self.clock.prepare(now_us);
+        self.now_ms = now_us.div_euclid(1000);
     }
 
     fn render(

@@ -17,6 +17,7 @@ mod numeric;
 pub(crate) mod protobuf;
 mod schema;
 mod stamp;
+mod statement;
 mod template;
 mod time;
 mod values;

@@ -185,7 +185,7 @@ pub(crate) fn envelope(row_fields: &[u8], row_name: &str, name: &str, out: &mut 
     out.extend_from_slice(b",\"version\":2}");
 }
 
-const SOURCE: &str = concat!(
+pub(super) const SOURCE: &str = concat!(
     r#"{"type":"struct","fields":["#,
     r#"{"type":"string","optional":false,"field":"version"},"#,
     r#"{"type":"string","optional":false,"field":"connector"},"#,

@@ -1,11 +1,13 @@
 //! Key and value of one event.
 
 use super::stamp::{Stamp, position};
-use super::template::Template;
+use super::template::{self, Template};
 use crate::encode::debezium::Work;
 use crate::encode::event::{Action, Event};
+use crate::encode::statement::Statement;
 use crate::encode::{Render, Rendered, RowError, avro};
-use crate::plan::TablePlan;
+use crate::plan::{TablePlan, TaskPlan};
+use config::ObjectName;
 use wal::Transaction;
 
 /// Symbols of the enum `Operation`.
@@ -18,10 +20,59 @@ mod operation {
 }
 
 /// Writes events of any table of one task.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Encoder {
     stamp: Stamp,
     work: Work,
+    /// `source`.
+    source: Box<[u8]>,
+    /// First part of `objectName`, if there is one.
+    database: Option<Box<str>>,
+}
+
+impl Encoder {
+    pub(crate) fn new(task: &TaskPlan) -> Self {
+        Self {
+            stamp: Stamp::default(),
+            work: Work::default(),
+            source: template::source(task).into(),
+            database: match task.options.object_name {
+                ObjectName::Database => Some(task.database.clone()),
+                ObjectName::Schema => None,
+            },
+        }
+    }
+
+    /// Writes a DDL statement.
+    pub(crate) fn statement(&self, event: &Event<'_>, statement: &Statement, out: &mut Rendered) {
+        let out = &mut out.value;
+        let (schema, name) = statement.subject();
+        let parts = [self.database.as_deref().unwrap_or_default(), schema, name];
+        let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        self.head(event, out);
+        out.extend_from_slice(&self.source);
+        avro::long(operation::DDL, out);
+        avro::long(1, out);
+        avro::string(&template::joined(&parts), out);
+        // No time stamps, tags, fields and images before; the text after.
+        for branch in [0, 0, 0, 0, 1] {
+            avro::long(branch, out);
+        }
+        avro::string(&statement.text, out);
+        out.extend_from_slice(&self.stamp.born);
+    }
+
+    /// From the layout's version to `sourceTxid`.
+    fn head(&self, event: &Event<'_>, out: &mut Vec<u8>) {
+        let (stamp, change) = (&self.stamp, event.change);
+        // The layout's version.
+        avro::long(0, out);
+        avro::long(stamp.serial.of_event(event), out);
+        out.extend_from_slice(&stamp.seconds);
+        position(change.lsn, out);
+        position(stamp.resume(change.lsn), out);
+        out.extend_from_slice(&stamp.txid);
+    }
 }
 
 impl Render for Encoder {
@@ -41,19 +92,14 @@ impl Render for Encoder {
         event: &Event<'_>,
         out: &mut Rendered,
     ) -> Result<(), RowError> {
-        let Self { stamp, work } = self;
+        let work = &mut self.work;
         if let Some(row) = &event.key {
             out.keyed = true;
             plan.columns.object(plan.key(), row, work, &mut out.key)?;
         }
-        let (change, out) = (event.change, &mut out.value);
-        // The layout's version.
-        avro::long(0, out);
-        avro::long(stamp.serial.of_event(event), out);
-        out.extend_from_slice(&stamp.seconds);
-        position(change.lsn, out);
-        position(stamp.resume(change.lsn), out);
-        out.extend_from_slice(&stamp.txid);
+        let out = &mut out.value;
+        self.head(event, out);
+        let Self { stamp, work, .. } = self;
         out.extend_from_slice(&template.source);
         let operation = match event.action {
             Action::Read => operation::INIT,

@@ -37,9 +37,7 @@ const ARRAY: i64 = 2;
 
 impl Template {
     pub(crate) fn new(table: &Table, key: &[usize], task: &TaskPlan) -> Self {
-        let mut source = Vec::new();
-        avro::long(SOURCE_TYPE, &mut source);
-        avro::string(&task.server_version, &mut source);
+        let source = source(task);
         let mut object = Vec::new();
         avro::long(1, &mut object);
         avro::string(&object_name(table, task), &mut object);
@@ -111,6 +109,14 @@ impl Template {
     }
 }
 
+/// `source`.
+pub(super) fn source(task: &TaskPlan) -> Vec<u8> {
+    let mut source = Vec::new();
+    avro::long(SOURCE_TYPE, &mut source);
+    avro::string(&task.server_version, &mut source);
+    source
+}
+
 /// One block, which an empty array does without.
 fn array(count: usize, items: &[u8], out: &mut Vec<u8>) {
     if 0 < count {
@@ -127,6 +133,11 @@ fn object_name(table: &Table, task: &TaskPlan) -> String {
         ObjectName::Database => &parts[..],
         ObjectName::Schema => &parts[1..],
     };
+    joined(parts)
+}
+
+/// Parts of an object's name.
+pub(super) fn joined(parts: &[&str]) -> String {
     parts.iter().map(|part| part.replace('.', "\\u002E")).collect::<Vec<_>>().join(".")
 }
 

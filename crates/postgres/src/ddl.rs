@@ -1,0 +1,260 @@
+//! Capture of DDL statements: helper objects on the server that write each statement into the stream
+//! (`wal::statement` says in which form), made, compared, dropped.
+//!
+//! They live in a schema of the task, named as its slot; its comment says whose they are and which
+//! version. Whoever may create event triggers is a superuser, or what a managed service has in its place.
+
+use crate::quote::{identifier, literal};
+use crate::{Error, Session};
+use config::DdlCapture;
+use tokio_postgres::types::Type;
+use tracing::{info, warn};
+use wal::statement;
+
+const SQL: &str = include_str!("ddl/capture.sql");
+
+/// First version whose stream carries messages.
+pub(crate) const MESSAGES_SINCE: u32 = 140_000;
+
+/// How the comment of a schema of helper objects begins.
+pub(crate) const COMMENT: &str = "Distributary: helper objects of ";
+
+/// How statements come into the stream.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Means {
+    /// As logical messages.
+    Messages,
+    /// As rows of a helper table, which must be published.
+    Table,
+}
+
+/// What the session may do about event triggers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Rights {
+    /// It may create them.
+    Create,
+    /// They are there already, and up to date.
+    Present,
+    Missing,
+}
+
+/// Which means a server of this version offers for what is wanted; `None`: DDL is not captured.
+///
+/// # Errors
+/// When messages are wanted of a server that has none.
+pub fn means(wanted: DdlCapture, version: u32) -> Result<Option<Means>, Error> {
+    match wanted {
+        DdlCapture::Off => Ok(None),
+        DdlCapture::Tables => Ok(Some(Means::Table)),
+        DdlCapture::Auto if version < MESSAGES_SINCE => Ok(Some(Means::Table)),
+        DdlCapture::Messages if version < MESSAGES_SINCE => Err(Error::Unsupported {
+            what: "`source.ddl: messages` before PostgreSQL 14; set it to auto or tables".into(),
+        }),
+        DdlCapture::Auto | DdlCapture::Messages => Ok(Some(Means::Messages)),
+    }
+}
+
+impl Session {
+    /// Makes the helper objects in `schema`, or brings them up to date. `false`: the role may not, and
+    /// DDL is not captured.
+    ///
+    /// # Errors
+    /// When a schema of this name is not ours, or the server refuses.
+    pub async fn ensure_ddl_capture(&self, schema: &str, means: Means) -> Result<bool, Error> {
+        match self.ddl_rights(schema, means).await? {
+            Rights::Present => Ok(true),
+            Rights::Missing => {
+                warn!(
+                    schema,
+                    "the role may not create event triggers: DDL statements are not captured"
+                );
+                Ok(false)
+            }
+            Rights::Create => {
+                self.ours(schema).await?;
+                let (_, role) = self.ddl_state(schema).await?;
+                let script = script(schema, means, role == Role::Superuser)?;
+                let done = self.client().batch_execute(&format!("BEGIN; {script}; COMMIT")).await;
+                if let Err(error) = done {
+                    // It says nothing more than the first error.
+                    let _ = self.client().batch_execute("ROLLBACK").await;
+                    return Err(Error::reading("creating the helper objects for DDL")(error));
+                }
+                info!(schema, ?means, "DDL capture installed");
+                Ok(true)
+            }
+        }
+    }
+
+    /// Drops the helper objects; what is not there is fine, and so is a schema that is not ours.
+    ///
+    /// # Errors
+    /// When the role may not, or the server does not answer.
+    pub async fn drop_ddl_capture(&self, schema: &str) -> Result<(), Error> {
+        if self.comment(schema).await?.is_none_or(|it| !it.starts_with(COMMENT)) {
+            return Ok(());
+        }
+        let [on_end, on_drop] = triggers(schema);
+        let statement = format!(
+            "DROP EVENT TRIGGER IF EXISTS {}; DROP EVENT TRIGGER IF EXISTS {}; \
+             DROP SCHEMA IF EXISTS {} CASCADE",
+            identifier(&on_end)?,
+            identifier(&on_drop)?,
+            identifier(schema)?
+        );
+        let done = self.client().batch_execute(&statement).await;
+        done.map_err(Error::reading("dropping the helper objects for DDL"))?;
+        info!(schema, "DDL capture removed");
+        Ok(())
+    }
+
+    /// OID of the helper table.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn ddl_table(&self, schema: &str) -> Result<Option<u32>, Error> {
+        let statement = "SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+             WHERE n.nspname = $1 AND c.relname = $2";
+        let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 2] =
+            [(&schema, Type::TEXT), (&statement::TABLE, Type::TEXT)];
+        let rows = self.query("helper table", statement, &parameters).await?;
+        let oid = rows.first().map(|row| row.try_get(0)).transpose();
+        oid.map_err(Error::reading("helper table"))
+    }
+
+    /// What can be done about event triggers.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn ddl_rights(&self, schema: &str, means: Means) -> Result<Rights, Error> {
+        let (present, role) = self.ddl_state(schema).await?;
+        if present && self.comment(schema).await? == Some(comment(schema, means)) {
+            return Ok(Rights::Present);
+        }
+        Ok(if role == Role::Other { Rights::Missing } else { Rights::Create })
+    }
+
+    /// Whether both event triggers are there and fire always, and what the role is.
+    async fn ddl_state(&self, schema: &str) -> Result<(bool, Role), Error> {
+        // Managed services let members of a role of their own create event triggers.
+        let statement = "SELECT (SELECT count(*) FROM pg_event_trigger WHERE evtname = ANY ($1) \
+               AND evtenabled = 'A') = 2, r.rolsuper, EXISTS (SELECT FROM pg_roles m \
+               WHERE m.rolname IN ('rds_superuser', 'polar_superuser', 'azure_pg_admin', \
+                 'cloudsqlsuperuser', 'alloydbsuperuser') AND pg_has_role(r.oid, m.oid, 'USAGE')) \
+             FROM pg_roles r WHERE r.rolname = current_user";
+        let names: Vec<String> = triggers(schema).into();
+        let rows = self.query("event triggers", statement, &[(&names, Type::TEXT_ARRAY)]).await?;
+        let row = rows.first().ok_or_else(|| Error::protocol("an answer without its row"))?;
+        let read = || -> Result<(bool, bool, bool), tokio_postgres::Error> {
+            Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
+        };
+        let (present, is_super, is_manager) = read().map_err(Error::reading("event triggers"))?;
+        let role = match (is_super, is_manager) {
+            (true, _) => Role::Superuser,
+            (false, true) => Role::Manager,
+            (false, false) => Role::Other,
+        };
+        Ok((present, role))
+    }
+
+    /// Whether a schema of this name may be the task's.
+    pub(crate) async fn ours(&self, schema: &str) -> Result<(), Error> {
+        let statement = "SELECT FROM pg_namespace WHERE nspname = $1";
+        let exists = !self.query("schema", statement, &[(&schema, Type::TEXT)]).await?.is_empty();
+        let comment = self.comment(schema).await?;
+        if exists && comment.is_none_or(|it| !it.starts_with(COMMENT)) {
+            return Err(Error::Unsupported {
+                what: format!(
+                    "schema `{schema}`, which is not Distributary's but has the name of the task's \
+                     helper objects: rename it, or choose another source.slot_prefix"
+                ),
+            });
+        }
+        Ok(())
+    }
+
+    async fn comment(&self, schema: &str) -> Result<Option<String>, Error> {
+        let statement =
+            "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = $1";
+        let rows = self.query("schema", statement, &[(&schema, Type::TEXT)]).await?;
+        let comment = rows.first().map(|row| row.try_get::<_, Option<String>>(0)).transpose();
+        Ok(comment.map_err(Error::reading("schema"))?.flatten())
+    }
+}
+
+/// Grows whenever `SQL` changes: older helper objects are then made again.
+const VERSION: u32 = 1;
+
+/// Whose helper objects they are, and which.
+fn comment(schema: &str, means: Means) -> String {
+    let by = match means {
+        Means::Messages => "messages",
+        Means::Table => "a table",
+    };
+    format!("{COMMENT}{schema}: DDL capture {VERSION} by {by}")
+}
+
+/// What the role may do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Role {
+    Superuser,
+    /// Of a managed service: may create event triggers.
+    Manager,
+    Other,
+}
+
+/// Names of the event triggers.
+fn triggers(schema: &str) -> [String; 2] {
+    [format!("{schema}_ddl"), format!("{schema}_drop")]
+}
+
+/// What makes the helper objects. `may_set_messages`: the role may choose the language of messages, which
+/// the contexts of functions come in.
+fn script(schema: &str, means: Means, may_set_messages: bool) -> Result<String, Error> {
+    let [on_end, on_drop] = triggers(schema);
+    let table = format!("{}.{}", identifier(schema)?, identifier(statement::TABLE)?);
+    let (table, emit) = match means {
+        Means::Messages => (
+            format!("DROP TABLE IF EXISTS {table};"),
+            format!(
+                "DECLARE
+  names bytea := convert_to(changed::text, 'UTF8');
+  body bytea := convert_to(content::text, 'UTF8');
+BEGIN
+  PERFORM pg_logical_emit_message(true, {}, int2send(3::int2) || 'n'::bytea
+    || 't'::bytea || int4send(octet_length(names)) || names
+    || 't'::bytea || int4send(octet_length(body)) || body);
+  -- The server places a message by the end of its record, and merges subtransactions by place: without
+  -- something behind it, the next row of the transaction could come before it.
+  PERFORM pg_logical_emit_message(true, 'distributary.pad', '');
+END",
+                literal(&statement::prefix(schema))?
+            ),
+        ),
+        Means::Table => (
+            format!(
+                "CREATE TABLE IF NOT EXISTS {table} (id bigserial PRIMARY KEY, changed text, content text);
+REVOKE ALL ON {table} FROM PUBLIC;"
+            ),
+            format!(
+                "DECLARE
+  written bigint;
+BEGIN
+  INSERT INTO {table} (changed, content) VALUES (changed::text, content::text) RETURNING id INTO written;
+  DELETE FROM {table} WHERE id = written;
+END"
+            ),
+        ),
+    };
+    let messages = if may_set_messages { "SET lc_messages TO 'C'" } else { "" };
+    Ok(SQL
+        .replace("@schema@", &identifier(schema)?)
+        .replace("@table@", &table)
+        .replace("@emit@", &emit)
+        .replace("@messages@", messages)
+        .replace("@seen@", &literal(&format!("distributary.{schema}_seen"))?)
+        .replace("@dropped@", &literal(&format!("distributary.{schema}_dropped"))?)
+        .replace("@on_end@", &identifier(&on_end)?)
+        .replace("@on_drop@", &identifier(&on_drop)?)
+        .replace("@comment@", &literal(&comment(schema, means))?))
+}

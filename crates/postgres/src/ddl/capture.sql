@@ -1,0 +1,210 @@
+-- Helper objects of one task: event triggers that write each DDL statement into the stream, in the
+-- transaction that it is part of. @…@ is filled in by postgres::ddl, quoted.
+
+CREATE SCHEMA IF NOT EXISTS @schema@;
+REVOKE ALL ON SCHEMA @schema@ FROM PUBLIC;
+
+@table@
+
+CREATE OR REPLACE FUNCTION @schema@.emit(changed jsonb, content jsonb) RETURNS void
+LANGUAGE plpgsql SET search_path TO pg_catalog, pg_temp
+AS $distributary$
+@emit@
+$distributary$;
+REVOKE ALL ON FUNCTION @schema@.emit(jsonb, jsonb) FROM PUBLIC;
+
+-- Columns and primary key of tables and views, as they are now.
+CREATE OR REPLACE FUNCTION @schema@.relations(oids oid[]) RETURNS jsonb
+LANGUAGE sql STABLE SET search_path TO pg_catalog, pg_temp
+AS $distributary$
+  SELECT coalesce(jsonb_agg(jsonb_build_object(
+    'schema', n.nspname, 'name', c.relname, 'kind', c.relkind,
+    'key', coalesce((
+      SELECT jsonb_agg(a.attname ORDER BY k.place)
+      FROM pg_index i, unnest(i.indkey::int2[]) WITH ORDINALITY k (attnum, place), pg_attribute a
+      WHERE i.indrelid = c.oid AND i.indisprimary AND k.place <= i.indnkeyatts
+        AND a.attrelid = c.oid AND a.attnum = k.attnum), '[]'),
+    'columns', coalesce((
+      SELECT jsonb_agg(jsonb_build_object(
+        'name', a.attname, 'position', a.attnum, 'oid', a.atttypid::bigint, 'type_name', t.typname,
+        'type', format_type(a.atttypid, a.atttypmod), 'modifier', a.atttypmod,
+        'not_null', a.attnotnull,
+        'default', pg_get_expr(d.adbin, d.adrelid),
+        'is_identity', a.attidentity <> '',
+        'is_generated', coalesce(to_jsonb(a) ->> 'attgenerated', '') <> '',
+        'labels', coalesce((
+          SELECT jsonb_agg(e.enumlabel ORDER BY e.enumsortorder)
+          FROM pg_enum e WHERE e.enumtypid = a.atttypid), '[]')
+        ) ORDER BY a.attnum)
+      FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+        LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+      WHERE a.attrelid = c.oid AND 0 < a.attnum AND NOT a.attisdropped), '[]')
+    ) ORDER BY place), '[]')
+  FROM unnest(oids) WITH ORDINALITY o (oid, place)
+    JOIN pg_class c ON c.oid = o.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+$distributary$;
+REVOKE ALL ON FUNCTION @schema@.relations(oid[]) FROM PUBLIC;
+
+-- Names by which a relation may be selected: its own, and those of the partitioned tables above it.
+CREATE OR REPLACE FUNCTION @schema@.names(relation oid) RETURNS SETOF jsonb
+LANGUAGE sql STABLE SET search_path TO pg_catalog, pg_temp
+AS $distributary$
+  WITH RECURSIVE up (oid) AS (
+    SELECT relation UNION SELECT i.inhparent FROM up JOIN pg_inherits i ON i.inhrelid = up.oid
+      JOIN pg_class p ON p.oid = i.inhparent AND p.relkind = 'p')
+  SELECT jsonb_build_array(n.nspname, c.relname)
+  FROM up JOIN pg_class c ON c.oid = up.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+$distributary$;
+REVOKE ALL ON FUNCTION @schema@.names(oid) FROM PUBLIC;
+
+CREATE OR REPLACE FUNCTION @schema@.capture() RETURNS event_trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path TO pg_catalog, pg_temp @messages@
+AS $distributary$
+DECLARE
+  context text;
+  at text := extract(epoch FROM statement_timestamp())::text;
+  kind text := replace(TG_TAG, 'TABLE AS', 'TABLE');
+  seen jsonb;
+  nth int;
+  is_nested bool;
+  needs_definition bool;
+  objects jsonb;
+  dropped jsonb;
+  changed jsonb;
+  relations oid[];
+  source text;
+BEGIN
+  -- What Distributary does itself is none of the user's.
+  IF current_setting('distributary.ddl_capture', true) = 'off' THEN
+    RETURN;
+  END IF;
+  GET DIAGNOSTICS context = PG_CONTEXT;
+  -- The first line is this function.
+  context := substr(context, strpos(context || E'\n', E'\n') + 1);
+  is_nested := context <> '';
+  BEGIN
+    -- How many statements of this tag the client's string has had so far.
+    seen := nullif(current_setting(@seen@, true), '')::jsonb;
+    IF seen IS NULL OR seen ->> 'at' <> at THEN
+      seen := jsonb_build_object('at', at);
+    END IF;
+    nth := coalesce((seen ->> kind)::int, 0) + 1;
+    IF TG_EVENT = 'ddl_command_end' AND NOT is_nested THEN
+      PERFORM set_config(@seen@, (seen || jsonb_build_object(kind, nth))::text, false);
+    END IF;
+    IF TG_TAG !~ '^(CREATE|ALTER|DROP) (TABLE|FOREIGN TABLE|TABLE AS|VIEW|MATERIALIZED VIEW|PROCEDURE|FUNCTION|ROUTINE|INDEX|TYPE|DOMAIN|SCHEMA)$'
+      AND TG_TAG NOT IN ('SELECT INTO', 'DROP OWNED', 'DROP EXTENSION', 'IMPORT FOREIGN SCHEMA')
+    THEN
+      RETURN;
+    END IF;
+
+    IF TG_EVENT = 'sql_drop' THEN
+      SELECT jsonb_agg(jsonb_build_object('type', object_type, 'schema', schema_name,
+          'name', object_name, 'identity', object_identity, 'original', original) ORDER BY place),
+        jsonb_agg(DISTINCT CASE
+          WHEN object_type IN ('table', 'foreign table') THEN jsonb_build_array(schema_name, object_name)
+          WHEN object_type = 'schema' THEN jsonb_build_array(object_name, NULL)
+          ELSE jsonb_build_array(schema_name, NULL) END)
+        INTO dropped, changed
+      FROM (
+        SELECT *, row_number() OVER () AS place FROM pg_event_trigger_dropped_objects()
+        WHERE NOT is_temporary AND (original OR normal OR object_type IN ('view', 'materialized view'))
+          AND coalesce(schema_name, object_name, '') !~ '^distributary_'
+          AND object_type NOT IN ('rule', 'default value', 'trigger', 'policy', 'sequence', 'toast table', 'extension')
+          AND (TG_TAG NOT IN ('DROP EXTENSION', 'DROP OWNED') OR object_type IN ('table', 'foreign table'))
+        LIMIT 1000
+      ) o;
+      IF dropped IS NULL THEN
+        RETURN;
+      END IF;
+      IF TG_TAG LIKE 'ALTER %' OR TG_TAG LIKE 'CREATE %' THEN
+        -- The rest of the statement is told when it ends.
+        PERFORM set_config(@dropped@, dropped::text, true);
+        RETURN;
+      END IF;
+      objects := '[]';
+      relations := '{}';
+    ELSE
+      IF TG_TAG LIKE 'DROP %' THEN
+        RETURN;
+      END IF;
+      dropped := coalesce(nullif(current_setting(@dropped@, true), '')::jsonb, '[]');
+      IF dropped <> '[]' THEN
+        PERFORM set_config(@dropped@, '', true);
+      END IF;
+      needs_definition := is_nested AND context NOT LIKE 'SQL statement "%';
+      SELECT coalesce(jsonb_agg(jsonb_build_object('type', o.object_type, 'schema', o.schema_name,
+          'name', CASE o.classid
+            WHEN 'pg_class'::regclass THEN (SELECT relname::text FROM pg_class WHERE oid = o.objid)
+            WHEN 'pg_proc'::regclass THEN (SELECT proname::text FROM pg_proc WHERE oid = o.objid)
+            WHEN 'pg_type'::regclass THEN (SELECT typname::text FROM pg_type WHERE oid = o.objid)
+            WHEN 'pg_namespace'::regclass THEN (SELECT nspname::text FROM pg_namespace WHERE oid = o.objid)
+          END,
+          'identity', o.object_identity,
+          'definition', CASE WHEN NOT needs_definition THEN NULL
+            WHEN o.relkind = 'v' THEN 'CREATE VIEW ' || o.object_identity || ' AS ' || pg_get_viewdef(o.objid)
+            WHEN o.relkind = 'm' THEN 'CREATE MATERIALIZED VIEW ' || o.object_identity || ' AS ' || pg_get_viewdef(o.objid)
+            WHEN o.relkind IN ('i', 'I') AND TG_TAG = 'CREATE INDEX' THEN pg_get_indexdef(o.objid)
+            WHEN o.classid = 'pg_proc'::regclass AND TG_TAG LIKE 'CREATE %' THEN pg_get_functiondef(o.objid)
+          END) ORDER BY o.place), '[]'),
+        coalesce(array_agg(DISTINCT o.objid) FILTER (WHERE o.relkind IN ('r', 'p', 'f', 'v', 'm')), '{}')
+        INTO objects, relations
+      FROM (
+        SELECT c.*, r.relkind, row_number() OVER () AS place
+        FROM pg_event_trigger_ddl_commands() c
+          LEFT JOIN pg_class r ON c.classid = 'pg_class'::regclass AND r.oid = c.objid
+        WHERE NOT c.in_extension AND c.schema_name IS DISTINCT FROM 'pg_temp'
+          AND coalesce(c.schema_name, c.object_identity) !~ '^"?distributary_'
+        LIMIT 1000
+      ) o;
+      IF objects = '[]' THEN
+        RETURN;
+      END IF;
+      SELECT jsonb_agg(DISTINCT name) INTO changed FROM (
+        SELECT n AS name FROM pg_event_trigger_ddl_commands() c
+          JOIN pg_class r ON c.classid = 'pg_class'::regclass AND r.oid = c.objid
+            AND r.relkind IN ('r', 'p', 'f'), @schema@.names(r.oid) n
+        UNION ALL
+        SELECT n FROM pg_event_trigger_ddl_commands() c
+          JOIN pg_index i ON c.classid = 'pg_class'::regclass AND i.indexrelid = c.objid,
+            @schema@.names(i.indrelid) n
+        UNION ALL
+        SELECT jsonb_build_array(coalesce(c.schema_name, (SELECT nspname FROM pg_namespace
+            WHERE c.classid = 'pg_namespace'::regclass AND oid = c.objid)), NULL)
+        FROM pg_event_trigger_ddl_commands() c
+          LEFT JOIN pg_class r ON c.classid = 'pg_class'::regclass AND r.oid = c.objid
+        WHERE r.relkind IS NULL OR r.relkind NOT IN ('r', 'p', 'f', 'i', 'I', 'S')
+      ) names;
+      changed := coalesce(changed, '[]');
+    END IF;
+
+    IF context LIKE 'SQL function "%' THEN
+      SELECT min(p.prosrc) INTO source FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
+      WHERE l.lanname = 'sql' AND p.proname = substring(context FROM '^SQL function "([^"]*)"')
+      HAVING count(*) = 1;
+    END IF;
+    PERFORM @schema@.emit(changed, jsonb_build_object(
+      'tag', TG_TAG,
+      'query', CASE WHEN NOT is_nested AND length(current_query()) <= 1000000 THEN current_query() END,
+      'nth', nth, 'context', context, 'source', source, 'user', session_user,
+      'objects', objects, 'dropped', dropped,
+      'relations', @schema@.relations(relations)));
+  EXCEPTION WHEN OTHERS THEN
+    BEGIN
+      PERFORM @schema@.emit('[]', jsonb_build_object('tag', TG_TAG, 'context', context,
+        'query', left(current_query(), 10000), 'nth', nth, 'gap', SQLSTATE || ': ' || SQLERRM));
+    EXCEPTION WHEN OTHERS THEN
+      RAISE LOG 'distributary: a DDL statement (%) was not captured: %', TG_TAG, SQLERRM;
+    END;
+  END;
+END
+$distributary$;
+REVOKE ALL ON FUNCTION @schema@.capture() FROM PUBLIC;
+
+DROP EVENT TRIGGER IF EXISTS @on_end@;
+CREATE EVENT TRIGGER @on_end@ ON ddl_command_end EXECUTE PROCEDURE @schema@.capture();
+ALTER EVENT TRIGGER @on_end@ ENABLE ALWAYS;
+DROP EVENT TRIGGER IF EXISTS @on_drop@;
+CREATE EVENT TRIGGER @on_drop@ ON sql_drop EXECUTE PROCEDURE @schema@.capture();
+ALTER EVENT TRIGGER @on_drop@ ENABLE ALWAYS;
+COMMENT ON SCHEMA @schema@ IS @comment@;

@@ -1,0 +1,117 @@
+//! Whether DDL statements can be captured.
+
+use crate::ddl::{Means, Rights, means};
+use crate::quote::readable_part;
+use crate::{Error, Session};
+use config::precheck::Item;
+use config::{DdlCapture, Format};
+
+const NAME: &str = "source.ddl";
+
+pub(super) async fn ddl(
+    session: &Session,
+    task: &config::Task,
+    schema: &str,
+) -> Result<Item, Error> {
+    if !task.sync.incremental {
+        return Ok(Item::pass(NAME, "DDL is part of the stream, which the task does not read"));
+    }
+    let wanted = task.source.ddl;
+    if let Some(item) = unwritten(task.sink.format, wanted) {
+        return Ok(item);
+    }
+    let means = match means(wanted, session.server().version) {
+        Ok(Some(means)) => means,
+        Ok(None) => return Ok(Item::pass(NAME, "DDL is not captured (source.ddl: off)")),
+        Err(error) => {
+            return Ok(Item::fail(NAME, error.to_string(), "set source.ddl to auto or tables"));
+        }
+    };
+    let rights = session.ddl_rights(schema, means).await?;
+    if rights == Rights::Create
+        && let Err(error) = session.ours(schema).await
+    {
+        let remedy = format!(
+            "ALTER SCHEMA {} RENAME TO …, or choose another source.slot_prefix",
+            readable_part(schema)
+        );
+        return Ok(Item::fail(NAME, error.to_string(), remedy));
+    }
+    Ok(judge(wanted, means, rights))
+}
+
+/// What is said where the format has no records for statements.
+fn unwritten(format: Format, wanted: DdlCapture) -> Option<Item> {
+    let seen = match format {
+        Format::DebeziumAvro | Format::Protobuf => format!(
+            "DDL statements are not written in {}, so consumers see them in new schemas only",
+            format.word()
+        ),
+        Format::DebeziumJson
+        | Format::CanalJson
+        | Format::DtsAvro
+        | Format::SharePlexJson
+        | Format::MaxwellJson => return None,
+    };
+    let remedy = "set source.ddl: off, or choose debezium-json where consumers need statements";
+    match wanted {
+        DdlCapture::Off => None,
+        DdlCapture::Auto => Some(Item::warning(NAME, seen, remedy)),
+        DdlCapture::Messages | DdlCapture::Tables => Some(Item::fail(NAME, seen, remedy)),
+    }
+}
+
+fn judge(wanted: DdlCapture, means: Means, rights: Rights) -> Item {
+    let by = match means {
+        Means::Messages => "logical messages",
+        Means::Table => "a helper table",
+    };
+    match rights {
+        Rights::Create => Item::pass(NAME, format!("event triggers write DDL as {by}")),
+        Rights::Present => {
+            Item::pass(NAME, format!("event triggers that write DDL as {by} are there"))
+        }
+        Rights::Missing => {
+            let seen = "the role may not create event triggers, so DDL statements are not captured, \
+                        and tables that are created later are not seen";
+            let remedy = "run the task once as a superuser, who leaves them there (or as the role \
+                          that the managed service has for it), or set source.ddl: off";
+            match wanted {
+                DdlCapture::Auto | DdlCapture::Off => Item::warning(NAME, seen, remedy),
+                DdlCapture::Messages | DdlCapture::Tables => Item::fail(NAME, seen, remedy),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use config::precheck::State;
+
+    #[test]
+    fn what_is_asked_for_by_name_must_be_possible() {
+        let state = |wanted, rights| judge(wanted, Means::Messages, rights).state;
+        assert_eq!(state(DdlCapture::Auto, Rights::Create), State::Pass);
+        assert_eq!(state(DdlCapture::Messages, Rights::Present), State::Pass);
+        assert_eq!(state(DdlCapture::Auto, Rights::Missing), State::Warning);
+        assert_eq!(state(DdlCapture::Tables, Rights::Missing), State::Fail);
+    }
+
+    #[test]
+    fn a_format_without_statements_says_so() {
+        let state = |format, wanted| unwritten(format, wanted).map(|item| item.state);
+        assert_eq!(state(Format::Protobuf, DdlCapture::Auto), Some(State::Warning));
+        assert_eq!(state(Format::DebeziumAvro, DdlCapture::Messages), Some(State::Fail));
+        assert_eq!(state(Format::Protobuf, DdlCapture::Off), None);
+        assert_eq!(state(Format::CanalJson, DdlCapture::Auto), None);
+    }
+
+    #[test]
+    fn messages_need_14() {
+        assert!(means(DdlCapture::Messages, 130_000).is_err());
+        assert_eq!(means(DdlCapture::Auto, 130_000).ok().flatten(), Some(Means::Table));
+        assert_eq!(means(DdlCapture::Auto, 140_000).ok().flatten(), Some(Means::Messages));
+        assert_eq!(means(DdlCapture::Off, 110_000).ok().flatten(), None);
+    }
+}

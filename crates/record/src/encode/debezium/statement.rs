@@ -1,0 +1,217 @@
+//! The schema change record of Debezium's connectors, which its PostgreSQL connector does not write: the
+//! members that the others share, and `statement` for what PostgreSQL has more.
+
+use super::Encoder;
+use super::schema::SOURCE;
+use crate::encode::Rendered;
+use crate::encode::canal::sql_type;
+use crate::encode::event::Event;
+use crate::encode::statement::{Column, Dropped, Relation, Statement};
+use crate::json;
+use serde_json::{Value, json};
+use wal::types::{Kind, Type};
+
+/// Bytes that `atttypmod` counts more than the length.
+const MODIFIER_HEAD: i32 = 4;
+
+impl Encoder {
+    pub(crate) fn statement(&self, event: &Event<'_>, statement: &Statement, out: &mut Rendered) {
+        let database = &*self.database;
+        let key = json!({"databaseName": database});
+        let (schema, table) = statement.subject();
+        let mut source = Vec::new();
+        self.source(event, (schema, table), &mut source);
+        out.keyed = true;
+        let (mut key_head, mut value_head) = (Vec::new(), Vec::new());
+        if self.schemas {
+            key_head = format!("{{\"schema\":{},\"payload\":", key_schema()).into_bytes();
+            value_head = format!("{{\"schema\":{},\"payload\":", value_schema()).into_bytes();
+        }
+        let tail: &[u8] = if self.schemas { b"}" } else { b"" };
+        out.key.extend_from_slice(&key_head);
+        out.key.extend_from_slice(key.to_string().as_bytes());
+        out.key.extend_from_slice(tail);
+        let value = &mut out.value;
+        value.extend_from_slice(&value_head);
+        value.push(b'{');
+        value.extend_from_slice(&source);
+        value.extend_from_slice(b",\"ts_ms\":");
+        json::integer(self.now_ms, value);
+        let members = json!({
+            "databaseName": database,
+            "schemaName": (!schema.is_empty()).then_some(schema),
+            "ddl": statement.text,
+            "tableChanges": changes(statement),
+            "statement": statement.details(),
+        });
+        // The braces of the object go: its members follow others.
+        let members = members.to_string();
+        value.push(b',');
+        value.extend_from_slice(&members.as_bytes()[1..]);
+        value.extend_from_slice(tail);
+    }
+
+    /// `"source":{…}`.
+    fn source(&self, event: &Event<'_>, (schema, table): (&str, &str), out: &mut Vec<u8>) {
+        let lsn = event.change.lsn.0;
+        let stamp = &self.transaction;
+        // It begins with the comma that follows `after`.
+        out.extend_from_slice(&stamp.head[1..]);
+        json::integer(lsn, out);
+        out.extend_from_slice(&stamp.middle);
+        out.extend_from_slice(b"\"schema\":");
+        json::str(schema, out);
+        out.extend_from_slice(b",\"table\":");
+        json::str(table, out);
+        out.extend_from_slice(b",\"txId\":");
+        out.extend_from_slice(&stamp.tail);
+        json::integer(lsn, out);
+        out.extend_from_slice(b",\"xmin\":null}");
+    }
+}
+
+/// What became of each table.
+fn changes(statement: &Statement) -> Vec<Value> {
+    let type_ = if statement.verb() == "ALTER" { "ALTER" } else { "CREATE" };
+    let is_table = |it: &&Relation| matches!(it.kind.as_str(), "r" | "p" | "f");
+    let changed = statement
+        .relations
+        .iter()
+        .filter(is_table)
+        .map(|it| json!({"type": type_, "id": id(&it.schema, &it.name), "table": table(it)}));
+    let is_dropped = |it: &&Dropped| matches!(it.type_.as_str(), "table" | "foreign table");
+    let dropped = statement.dropped.iter().filter(is_dropped).map(|it| {
+        let (schema, name) = (it.schema.as_deref(), it.name.as_deref());
+        let id = id(schema.unwrap_or_default(), name.unwrap_or_default());
+        json!({"type": "DROP", "id": id, "table": null})
+    });
+    changed.chain(dropped).collect()
+}
+
+fn id(schema: &str, name: &str) -> String {
+    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    format!("{}.{}", quoted(schema), quoted(name))
+}
+
+fn table(relation: &Relation) -> Value {
+    json!({
+        "defaultCharsetName": null,
+        "primaryKeyColumnNames": relation.key,
+        "columns": relation.columns.iter().map(column).collect::<Vec<_>>(),
+        "comment": null,
+    })
+}
+
+fn column(column: &Column) -> Value {
+    let type_ = Type {
+        kind: if column.labels.is_empty() { Kind::Base } else { Kind::Enum { labels: Vec::new() } },
+        ..Type::builtin(column.oid, &column.type_name)
+    };
+    let (length, scale) = sizes(column);
+    let serial = column.default.as_deref().is_some_and(|it| it.starts_with("nextval("));
+    json!({
+        "name": column.name,
+        "jdbcType": sql_type::sql_type(&type_),
+        "nativeType": column.oid,
+        "typeName": column.type_name,
+        "typeExpression": column.type_,
+        "charsetName": null,
+        "length": length,
+        "scale": scale,
+        "position": column.position,
+        "optional": !column.not_null,
+        "autoIncremented": serial || column.is_identity,
+        "generated": column.is_generated,
+        "comment": null,
+        "defaultValueExpression": column.default,
+        "enumValues": (!column.labels.is_empty()).then_some(&column.labels),
+    })
+}
+
+/// Length and scale that `atttypmod` says (PostgreSQL, `numeric.c`, `varchar.c`).
+fn sizes(column: &Column) -> (Option<i32>, Option<i32>) {
+    let Some(modifier) = column.modifier.checked_sub(MODIFIER_HEAD).filter(|it| 0 <= *it) else {
+        return (None, None);
+    };
+    match column.type_name.as_str() {
+        "varchar" | "bpchar" => (Some(modifier), None),
+        // Eleven bits, whose uppermost is a sign.
+        "numeric" => (Some(modifier >> 16 & 0xFFFF), Some((modifier & 0x7FF ^ 0x400) - 0x400)),
+        "bit" | "varbit" => (Some(column.modifier), None),
+        _ => (None, None),
+    }
+}
+
+fn key_schema() -> Value {
+    json!({
+        "type": "struct",
+        "fields": [{"type": "string", "optional": false, "field": "databaseName"}],
+        "optional": false,
+        "name": "io.debezium.connector.postgresql.SchemaChangeKey",
+        "version": 1,
+    })
+}
+
+fn value_schema() -> Value {
+    let field = |type_: &str, optional: bool, name: &str| json!({"type": type_, "optional": optional, "field": name});
+    let strings = |optional: bool, name: &str| json!({"type": "array", "items": {"type": "string", "optional": false}, "optional": optional, "field": name});
+    let column = json!({
+        "type": "struct",
+        "fields": [
+            field("string", false, "name"), field("int32", false, "jdbcType"),
+            field("int32", true, "nativeType"), field("string", false, "typeName"),
+            field("string", true, "typeExpression"), field("string", true, "charsetName"),
+            field("int32", true, "length"), field("int32", true, "scale"),
+            field("int32", false, "position"), field("boolean", true, "optional"),
+            field("boolean", true, "autoIncremented"), field("boolean", true, "generated"),
+            field("string", true, "comment"), field("string", true, "defaultValueExpression"),
+            strings(true, "enumValues"),
+        ],
+        "optional": false, "name": "io.debezium.connector.schema.Column", "version": 1,
+    });
+    let table = json!({
+        "type": "struct",
+        "fields": [
+            field("string", true, "defaultCharsetName"), strings(true, "primaryKeyColumnNames"),
+            {"type": "array", "items": column, "optional": false, "field": "columns"},
+            field("string", true, "comment"),
+        ],
+        "optional": true, "name": "io.debezium.connector.schema.Table", "version": 1, "field": "table",
+    });
+    let change = json!({
+        "type": "struct",
+        "fields": [field("string", false, "type"), field("string", false, "id"), table],
+        "optional": false, "name": "io.debezium.connector.schema.Change", "version": 1,
+    });
+    let object = |last: &str| {
+        let mut fields = vec![
+            field("string", false, "type"),
+            field("string", true, "schema"),
+            field("string", true, "name"),
+            field("string", false, "identity"),
+        ];
+        fields.extend((!last.is_empty()).then(|| field("boolean", false, last)));
+        json!({"type": "struct", "fields": fields, "optional": false})
+    };
+    let statement = json!({
+        "type": "struct",
+        "fields": [
+            field("string", false, "tag"), field("boolean", false, "reconstructed"),
+            field("string", true, "gap"),
+            {"type": "array", "items": object(""), "optional": false, "field": "objects"},
+            {"type": "array", "items": object("cascaded"), "optional": false, "field": "dropped"},
+        ],
+        "optional": false, "name": "distributary.Statement", "version": 1, "field": "statement",
+    });
+    let source: Value = serde_json::from_str(SOURCE).unwrap_or_default();
+    json!({
+        "type": "struct",
+        "fields": [
+            source, field("int64", false, "ts_ms"), field("string", true, "databaseName"),
+            field("string", true, "schemaName"), field("string", true, "ddl"),
+            {"type": "array", "items": change, "optional": false, "field": "tableChanges"},
+            statement,
+        ],
+        "optional": false, "name": "io.debezium.connector.postgresql.SchemaChangeValue", "version": 1,
+    })
+}

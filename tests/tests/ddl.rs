@@ -1,0 +1,538 @@
+//! DDL statements from a real server to the DDL topic (product.md, P24 to P26): each once, in the user's own
+//! words, in its place between the rows, whatever wraps it; and nothing left behind by a release.
+
+use serde_json::{Value, json};
+use tests::deadline::await_true;
+use tests::reader::Record;
+use tests::scene::{CATCH_UP_MAX, Scene};
+use tests::sql::{PASSWORD, Sql, quoted};
+use tests::task::Spec;
+
+const FIRST: &str = "CREATE TABLE orders (id bigint PRIMARY KEY, note text)";
+
+/// A task with the rights that event triggers need, over a table that has one row.
+struct Ground {
+    scene: Scene,
+    role: String,
+    spec: Spec,
+}
+
+impl Ground {
+    fn new(server: &str, format: &str) -> Self {
+        let scene = Scene::new("ddl", server);
+        let role = format!("{}_admin", scene.name);
+        scene.superuser().run(&format!(
+            "CREATE ROLE {} SUPERUSER REPLICATION LOGIN PASSWORD '{PASSWORD}'; {FIRST}; \
+             CREATE TABLE kept (id int PRIMARY KEY); INSERT INTO orders VALUES (0, 'before')",
+            quoted(&role)
+        ));
+        let spec = scene
+            .spec()
+            .user(&role, Some(PASSWORD))
+            .sink(&format!("format: {format}"))
+            .sink("conflicting_topics: ignore");
+        scene.catch_up(&spec);
+        Self { scene, role, spec }
+    }
+
+    fn topic(&self) -> String {
+        format!("{}.ddl", self.scene.name)
+    }
+
+    /// What is in the DDL topic now.
+    fn found(&self) -> Vec<Record> {
+        self.scene.topics().of(&self.topic()).cloned().collect()
+    }
+
+    /// What a task that catches up adds to the DDL topic.
+    fn carried(&self) -> Vec<Record> {
+        let before = self.found().len();
+        self.scene.catch_up(&self.spec);
+        self.found().split_off(before)
+    }
+
+    fn helpers(&self) -> String {
+        self.scene.superuser().value(&format!(
+            "SELECT (SELECT count(*) FROM pg_namespace WHERE nspname = '{slot}') \
+             + (SELECT count(*) FROM pg_event_trigger) + (SELECT count(*) FROM pg_publication)",
+            slot = self.scene.slot()
+        ))
+    }
+}
+
+impl Drop for Ground {
+    fn drop(&mut self) {
+        // What it owns goes with the database; it itself is left where that fails.
+        let role = quoted(&self.role);
+        let mut sql = self.scene.superuser();
+        drop(sql.attempt(&format!("REASSIGN OWNED BY {role} TO postgres; DROP ROLE {role}")));
+    }
+}
+
+fn text(record: &Record) -> String {
+    record.json()["ddl"].as_str().expect("a statement").to_owned()
+}
+
+fn texts(records: &[Record]) -> Vec<String> {
+    records.iter().map(text).collect()
+}
+
+/// What a user runs, and the statements that must come of it.
+type Case = (&'static str, &'static [&'static str]);
+
+/// Row P24, one by one.
+const PLAIN: &[Case] = &[
+    (
+        "CREATE TABLE t (id bigserial PRIMARY KEY, note varchar(20) DEFAULT ';')",
+        &["CREATE TABLE t (id bigserial PRIMARY KEY, note varchar(20) DEFAULT ';')"],
+    ),
+    (
+        "ALTER TABLE t ADD COLUMN total numeric(10,2) NOT NULL DEFAULT 0",
+        &["ALTER TABLE t ADD COLUMN total numeric(10,2) NOT NULL DEFAULT 0"],
+    ),
+    ("ALTER TABLE t RENAME COLUMN note TO remark", &["ALTER TABLE t RENAME COLUMN note TO remark"]),
+    ("ALTER TABLE t DROP COLUMN remark", &["ALTER TABLE t DROP COLUMN remark"]),
+    ("ALTER TABLE t RENAME TO renamed", &["ALTER TABLE t RENAME TO renamed"]),
+    ("CREATE TABLE copied AS SELECT 1 AS a", &["CREATE TABLE copied AS SELECT 1 AS a"]),
+    ("SELECT 1 AS a INTO selected", &["SELECT 1 AS a INTO selected"]),
+    ("CREATE INDEX i ON renamed (total)", &["CREATE INDEX i ON renamed (total)"]),
+    ("DROP INDEX i", &["DROP INDEX i"]),
+    (
+        "CREATE INDEX CONCURRENTLY c ON renamed (total)",
+        &["CREATE INDEX CONCURRENTLY c ON renamed (total)"],
+    ),
+    ("DROP TABLE renamed", &["DROP TABLE renamed"]),
+    ("DROP TABLE copied, selected", &["DROP TABLE copied, selected"]),
+    ("CREATE VIEW v AS SELECT id FROM orders", &["CREATE VIEW v AS SELECT id FROM orders"]),
+    ("ALTER VIEW v RENAME TO w", &["ALTER VIEW v RENAME TO w"]),
+    ("DROP VIEW w", &["DROP VIEW w"]),
+    (
+        "CREATE MATERIALIZED VIEW m AS SELECT 1 AS a",
+        &["CREATE MATERIALIZED VIEW m AS SELECT 1 AS a"],
+    ),
+    ("DROP MATERIALIZED VIEW m", &["DROP MATERIALIZED VIEW m"]),
+    (
+        "CREATE PROCEDURE p() LANGUAGE sql AS 'SELECT 1; SELECT 2'",
+        &["CREATE PROCEDURE p() LANGUAGE sql AS 'SELECT 1; SELECT 2'"],
+    ),
+    ("ALTER PROCEDURE p() SECURITY DEFINER", &["ALTER PROCEDURE p() SECURITY DEFINER"]),
+    ("DROP PROCEDURE p()", &["DROP PROCEDURE p()"]),
+    (
+        "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS $$ SELECT 1; $$",
+        &["CREATE FUNCTION f() RETURNS int LANGUAGE sql AS $$ SELECT 1; $$"],
+    ),
+    ("DROP FUNCTION f()", &["DROP FUNCTION f()"]),
+    ("CREATE TYPE mood AS ENUM ('sad', 'glad')", &["CREATE TYPE mood AS ENUM ('sad', 'glad')"]),
+    ("ALTER TYPE mood ADD VALUE 'mad'", &["ALTER TYPE mood ADD VALUE 'mad'"]),
+    ("DROP TYPE mood", &["DROP TYPE mood"]),
+    ("CREATE SCHEMA s", &["CREATE SCHEMA s"]),
+    ("CREATE TABLE s.t ()", &["CREATE TABLE s.t ()"]),
+    ("DROP SCHEMA s CASCADE", &["DROP SCHEMA s CASCADE"]),
+];
+
+/// Row P25, one by one, and what must give nothing.
+const WRAPPED: &[Case] = &[
+    (
+        "CREATE TABLE a (x int); CREATE VIEW on_a AS SELECT x FROM a; INSERT INTO a VALUES (1); \
+      /* ; */ CREATE TABLE \"B;\" (x int);",
+        &[
+            "CREATE TABLE a (x int)",
+            "CREATE VIEW on_a AS SELECT x FROM a",
+            "CREATE TABLE \"B;\" (x int)",
+        ],
+    ),
+    ("CREATE TABLE IF NOT EXISTS a (x int)", &[]),
+    (
+        "CREATE TABLE IF NOT EXISTS a (x int); CREATE TABLE IF NOT EXISTS d (x int)",
+        &["CREATE TABLE IF NOT EXISTS d (x int)"],
+    ),
+    ("DROP TABLE IF EXISTS nothing", &[]),
+    ("DROP TABLE a CASCADE", &["DROP TABLE a CASCADE"]),
+    (
+        "SET session_replication_role = replica; CREATE TABLE r (x int); RESET session_replication_role",
+        &["CREATE TABLE r (x int)"],
+    ),
+    (
+        "CREATE SCHEMA other; SET search_path TO other; CREATE TABLE unqualified (x int); RESET search_path",
+        &["CREATE SCHEMA other", "CREATE TABLE unqualified (x int)"],
+    ),
+    (
+        "DO $$ BEGIN EXECUTE 'CREATE TABLE dynamic (x int)'; DROP TABLE dynamic; END $$",
+        &["CREATE TABLE dynamic (x int)", "DROP TABLE dynamic"],
+    ),
+    ("BEGIN; CREATE TABLE gone (x int); ROLLBACK", &[]),
+    (
+        "BEGIN; SAVEPOINT s; CREATE TABLE gone (x int); ROLLBACK TO s; CREATE TABLE stays (x int); COMMIT",
+        &["CREATE TABLE stays (x int)"],
+    ),
+    ("CREATE TEMPORARY TABLE passing (x int); DROP TABLE passing", &[]),
+    (
+        "SET distributary.ddl_capture = off; CREATE TABLE quiet (x int); RESET distributary.ddl_capture",
+        &[],
+    ),
+    ("COMMENT ON TABLE orders IS 'none of P24'; GRANT SELECT ON orders TO PUBLIC", &[]),
+];
+
+fn every_statement(server: &str) {
+    let ground = Ground::new(server, "debezium-json");
+    // Not as the task's role: the definer's rights count.
+    let mut sql = ground.scene.superuser();
+    for (run, _) in PLAIN.iter().chain(WRAPPED) {
+        sql.run(run);
+    }
+    let records = ground.carried();
+    let expected: Vec<_> =
+        PLAIN.iter().chain(WRAPPED).flat_map(|(_, texts)| texts.iter().copied()).collect();
+    assert_eq!(texts(&records), expected);
+    let reconstructed = |it: &&Record| it.json()["statement"]["reconstructed"] != json!(false);
+    assert_eq!(records.iter().filter(reconstructed).count(), 0);
+    let of = |text: &str| {
+        let found = records.iter().find(|it| it.json()["ddl"] == text);
+        found.unwrap_or_else(|| panic!("no `{text}`")).json()
+    };
+    let made = of(PLAIN[0].0);
+    assert_eq!(made["source"]["table"], "t");
+    assert_eq!(made["schemaName"], "public");
+    assert_eq!(made["databaseName"], ground.scene.name.as_str());
+    let change = &made["tableChanges"][0];
+    assert_eq!((&change["type"], &change["id"]), (&json!("CREATE"), &json!("\"public\".\"t\"")));
+    assert_eq!(change["table"]["primaryKeyColumnNames"], json!(["id"]));
+    let note = &change["table"]["columns"][1];
+    assert_eq!(
+        (&note["typeExpression"], &note["length"], &note["optional"]),
+        (&json!("character varying(20)"), &json!(20), &json!(true))
+    );
+    let altered = &of(PLAIN[1].0)["tableChanges"][0]["table"]["columns"][2];
+    assert_eq!((&altered["name"], &altered["scale"]), (&json!("total"), &json!(2)));
+    assert_eq!(of("CREATE TABLE unqualified (x int)")["schemaName"], "other");
+    let dropped = of("DROP TABLE a CASCADE")["statement"]["dropped"].clone();
+    let names = |it: &Value| (it["identity"].clone(), it["cascaded"].clone());
+    let dropped: Vec<_> = dropped.as_array().expect("a list").iter().map(names).collect();
+    assert!(dropped.contains(&(json!("public.a"), json!(false))), "{dropped:?}");
+    assert!(dropped.contains(&(json!("public.on_a"), json!(true))), "{dropped:?}");
+    assert_eq!(of("DROP SCHEMA s CASCADE")["tableChanges"][0]["id"], "\"s\".\"t\"");
+}
+
+#[test]
+fn every_statement_on_11() {
+    every_statement("postgres-11");
+}
+
+#[test]
+fn every_statement_on_15() {
+    every_statement("postgres-15");
+}
+
+#[test]
+fn every_statement_on_18() {
+    every_statement("postgres-18");
+}
+
+/// Statements of functions, of which the client's string says nothing.
+#[test]
+fn statements_of_functions() {
+    let ground = Ground::new("postgres-15", "debezium-json");
+    let mut sql = ground.scene.superuser();
+    sql.run(
+        "CREATE FUNCTION plain() RETURNS void LANGUAGE plpgsql AS $$ BEGIN CREATE TABLE one (x int); \
+           PERFORM inner_one(); END $$; \
+         CREATE FUNCTION inner_one() RETURNS void LANGUAGE plpgsql AS $$ BEGIN \
+           EXECUTE format('ALTER TABLE %I ADD y int', 'one'); END $$; \
+         CREATE FUNCTION in_sql() RETURNS void LANGUAGE sql AS \
+           $$ CREATE TABLE two (x int); SELECT 1; DROP TABLE two $$; \
+         CREATE FUNCTION doubled() RETURNS void LANGUAGE sql AS $$ CREATE TABLE three (x int NOT NULL) $$; \
+         CREATE FUNCTION doubled(int) RETURNS void LANGUAGE sql AS $$ SELECT $$",
+    );
+    ground.carried();
+    sql.run("SELECT plain(); SELECT in_sql(); SELECT doubled()");
+    let records = ground.carried();
+    let found: Vec<_> = records
+        .iter()
+        .map(|it| (text(it), it.json()["statement"]["reconstructed"] == json!(true)))
+        .collect();
+    let expected = [
+        ("CREATE TABLE one (x int)", false),
+        ("ALTER TABLE \"one\" ADD y int", false),
+        ("CREATE TABLE two (x int)", false),
+        ("DROP TABLE two", false),
+        // Two functions of one name: which of them it was cannot be told.
+        ("CREATE TABLE public.three (x integer NOT NULL)", true),
+    ];
+    let expected: Vec<_> = expected.iter().map(|(text, it)| ((*text).to_owned(), *it)).collect();
+    let unquoted: Vec<_> = found
+        .into_iter()
+        .map(|(text, it)| (text.replace("TABLE one ADD", "TABLE \"one\" ADD"), it))
+        .collect();
+    assert_eq!(unquoted, expected);
+}
+
+/// LSN of the commit and number in the transaction, as the headers say.
+fn place(record: &Record) -> (String, u64) {
+    let header = |name| record.header(name).expect("a header");
+    let seq = header("distributary.seq");
+    let seq = seq.split('.').next().and_then(|it| it.parse().ok()).expect("a number");
+    (header("distributary.lsn"), seq)
+}
+
+/// Between the rows of its transaction, and each row with the columns of its moment.
+fn in_order(server: &str) {
+    let ground = Ground::new(server, "debezium-json");
+    ground.scene.superuser().run(
+        "BEGIN; INSERT INTO orders VALUES (1, 'a'); ALTER TABLE orders ADD COLUMN b int; \
+         INSERT INTO orders VALUES (2, 'b', 2); ALTER TABLE orders DROP COLUMN note; \
+         INSERT INTO orders VALUES (3, 3); COMMIT",
+    );
+    ground.scene.catch_up(&ground.spec);
+    let topics = ground.scene.topics();
+    let mut records: Vec<_> =
+        topics.records.iter().filter(|it| it.header("distributary.seq").is_some()).collect();
+    records.sort_by_key(|it| place(it).1);
+    let lsns: std::collections::BTreeSet<_> = records.iter().map(|it| place(it).0).collect();
+    assert_eq!(lsns.len(), 1, "one transaction");
+    let said: Vec<_> = records
+        .iter()
+        .map(|it| match it.json() {
+            row if row["ddl"].is_null() => row["after"].clone(),
+            statement => statement["ddl"].clone(),
+        })
+        .collect();
+    let expected = [
+        json!({"id": 1, "note": "a"}),
+        json!("ALTER TABLE orders ADD COLUMN b int"),
+        json!({"id": 2, "note": "b", "b": 2}),
+        json!("ALTER TABLE orders DROP COLUMN note"),
+        json!({"id": 3, "b": 3}),
+    ];
+    assert_eq!(said, expected);
+}
+
+#[test]
+fn statements_stand_between_the_rows() {
+    in_order("postgres-15");
+}
+
+#[test]
+fn statements_stand_between_the_rows_without_messages() {
+    in_order("postgres-11");
+}
+
+/// kill -9 while statements and rows come: each once, in order.
+fn killed(server: &str) {
+    const STATEMENTS: u32 = 60;
+    let ground = Ground::new(server, "debezium-json");
+    let mut run = ground.scene.run(&ground.spec, &[]);
+    ground.scene.await_streaming(&mut run);
+    let mut sql = ground.scene.superuser();
+    let statement = |number| format!("ALTER TABLE orders ADD COLUMN c{number} int");
+    let write = |sql: &mut Sql, number: u32| {
+        sql.run(&format!(
+            "BEGIN; INSERT INTO orders (id) SELECT {number} * 1000 + g FROM generate_series(1, 50) g; {}; \
+             INSERT INTO orders (id) SELECT {number} * 1000 + g FROM generate_series(51, 100) g; COMMIT",
+            statement(number)
+        ));
+    };
+    for number in 1..=STATEMENTS {
+        write(&mut sql, number);
+        if number % 20 == 0 {
+            await_true("a statement delivered", CATCH_UP_MAX, || {
+                assert!(!run.has_ended(), "ended:\n{}", run.log());
+                u32::try_from(ground.found().len()).expect("few") + 15 > number
+            });
+            run.kill();
+            if number == STATEMENTS {
+                break;
+            }
+            run = ground.scene.run(&ground.spec, &[]);
+        }
+    }
+    ground.scene.catch_up(&ground.spec);
+    let found = ground.found();
+    assert_eq!(texts(&found), (1..=STATEMENTS).map(statement).collect::<Vec<_>>());
+    let places: Vec<_> = found.iter().map(place).collect();
+    assert!(places.iter().all(|(_, seq)| *seq == 50), "after the rows before it: {places:?}");
+    let topics = ground.scene.topics();
+    let rows = format!("{}.public.orders", ground.scene.name);
+    let ids: Vec<_> = topics
+        .of(&rows)
+        .filter(|it| it.json()["op"] == "c")
+        .map(|it| it.json()["after"]["id"].as_i64().expect("an id"))
+        .collect();
+    let different: std::collections::BTreeSet<_> = ids.iter().collect();
+    assert_eq!((ids.len(), different.len()), (6000, 6000), "each row once");
+}
+
+#[test]
+fn each_statement_once_under_kill_9() {
+    killed("postgres-15");
+}
+
+#[test]
+fn each_statement_once_under_kill_9_without_messages() {
+    killed("postgres-11");
+}
+
+/// An error inside never reaches the user, and leaves a gap that can be seen.
+fn gap(server: &str) {
+    let ground = Ground::new(server, "debezium-json");
+    let mut sql = ground.scene.superuser();
+    let broken = format!(
+        "CREATE OR REPLACE FUNCTION {}.relations(oids oid[]) RETURNS jsonb LANGUAGE plpgsql AS \
+         $$ BEGIN RAISE 'broken'; END $$",
+        quoted(&ground.scene.slot())
+    );
+    sql.run(&broken);
+    sql.run("CREATE TABLE unseen (x int)");
+    let records = ground.carried();
+    let gaps: Vec<_> = records.iter().map(|it| it.json()["statement"]["gap"].clone()).collect();
+    // Also of the helper's own function, which was replaced by hand.
+    assert_eq!(gaps.last(), Some(&json!("P0001: broken")));
+    assert_eq!(text(records.last().expect("a gap")), "CREATE TABLE unseen (x int)");
+}
+
+#[test]
+fn an_error_in_the_trigger_is_a_gap() {
+    gap("postgres-15");
+    gap("postgres-11");
+}
+
+/// What tasks do themselves is never captured, and only what a task selects is.
+#[test]
+fn tasks_do_not_see_each_other() {
+    let ground = Ground::new("postgres-15", "debezium-json");
+    let mut sql = ground.scene.superuser();
+    sql.run("CREATE TABLE second (id int PRIMARY KEY)");
+    let other = Spec::new(
+        &format!("{}b", ground.scene.name),
+        &ground.scene.postgres,
+        &ground.scene.name,
+        &ground.scene.kafka,
+    );
+    let other = other
+        .user(&ground.role, Some(PASSWORD))
+        .objects(&["{table: public.second}", "{table: public.orders, operations: [insert]}"]);
+    ground.scene.catch_up(&other);
+    sql.run("ALTER TABLE second ADD a int; ALTER TABLE orders ADD a int");
+    ground.scene.catch_up(&other);
+    let theirs = format!("{}b.ddl", ground.scene.name);
+    let topics = tests::reader::Topics::read(&ground.scene.kafka, &theirs);
+    assert_eq!(texts(&topics.records), ["ALTER TABLE second ADD a int"]);
+    ground.scene.run(&other, &["--until-caught-up", "--release"]).wait(CATCH_UP_MAX).expect(0);
+    let expected = [
+        "CREATE TABLE second (id int PRIMARY KEY)",
+        "ALTER TABLE second ADD a int",
+        "ALTER TABLE orders ADD a int",
+    ];
+    assert_eq!(texts(&ground.carried()), expected);
+}
+
+/// Nothing of the task is left on the server: also after half a creation, and when it is done again.
+fn released(server: &str) {
+    let ground = Ground::new(server, "debezium-json");
+    assert_eq!(ground.helpers(), "4");
+    let release = || {
+        let run = ground.scene.run(&ground.spec, &["--until-caught-up", "--release"]);
+        run.wait(CATCH_UP_MAX).expect(0);
+        assert_eq!(ground.helpers(), "0");
+        assert_eq!(ground.scene.slots(), [""; 0]);
+    };
+    release();
+    // Begun and released at once, from what a crash in the middle would leave.
+    let slot = quoted(&ground.scene.slot());
+    ground.scene.superuser().run(&format!(
+        "SET distributary.ddl_capture = off; CREATE SCHEMA {slot}; \
+         COMMENT ON SCHEMA {slot} IS 'Distributary: helper objects of half a creation'"
+    ));
+    release();
+    // A schema of the user's is not taken.
+    ground.scene.superuser().run(&format!("CREATE SCHEMA {slot}"));
+    let ended = ground.scene.run(&ground.spec, &["--until-caught-up"]).wait(CATCH_UP_MAX);
+    assert_ne!(ended.code, Some(0));
+    assert!(ended.stderr.contains("which is not Distributary's"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_release_leaves_nothing() {
+    released("postgres-11");
+    released("postgres-18");
+}
+
+/// Canal's, Maxwell's and SharePlex's words for the same.
+#[test]
+fn statements_in_other_formats() {
+    let said = |format: &str| {
+        let ground = Ground::new("postgres-15", format);
+        ground.scene.superuser().run(
+            "ALTER TABLE orders ADD COLUMN b int; CREATE INDEX i ON orders (b); \
+             ALTER TABLE orders RENAME TO bills; DROP TABLE bills",
+        );
+        ground.carried().iter().map(Record::json).collect::<Vec<_>>()
+    };
+    let canal: Vec<_> = said("canal-json")
+        .iter()
+        .map(|it| (it["type"].clone(), it["isDdl"].clone(), it["table"].clone(), it["sql"].clone()))
+        .collect();
+    let row =
+        |kind: &str, table: &str, sql: &str| (json!(kind), json!(true), json!(table), json!(sql));
+    let expected = [
+        row("ALTER", "orders", "ALTER TABLE orders ADD COLUMN b int"),
+        row("CINDEX", "i", "CREATE INDEX i ON orders (b)"),
+        row("RENAME", "bills", "ALTER TABLE orders RENAME TO bills"),
+        row("ERASE", "bills", "DROP TABLE bills"),
+    ];
+    assert_eq!(canal, expected);
+    let maxwell = said("maxwell-json");
+    let kinds: Vec<_> = maxwell.iter().map(|it| it["type"].clone()).collect();
+    assert_eq!(kinds, ["table-alter", "table-alter", "table-drop"]);
+    let columns = &maxwell[0]["def"]["columns"];
+    assert_eq!(columns[2], json!({"type": "integer", "name": "b"}));
+    let shareplex = said("shareplex-json");
+    assert_eq!(shareplex[0]["sql"], json!({"ddl": "ALTER TABLE orders ADD COLUMN b int"}));
+    assert_eq!(shareplex[0]["meta"]["op"], "ddl");
+    assert_eq!(shareplex.len(), 4);
+}
+
+/// The script for a role that is allowed the least: all that a task needs, from the check to the release.
+fn least_privilege(server: &str) {
+    let scene = Scene::new("least", server);
+    let role = format!("{}_role", scene.name);
+    let script = include_str!("../../cluster/postgres/least-privilege.sql")
+        .replace("'shop'", &format!("'{}'", scene.name))
+        .replace("'distributary_shop'", &format!("'{role}'"));
+    let mut sql = scene.superuser();
+    sql.run(
+        "CREATE TABLE orders (id int PRIMARY KEY, note text); INSERT INTO orders VALUES (1, 'a'); \
+         CREATE TABLE parts (id int, at date) PARTITION BY RANGE (at); \
+         CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM ('2024-01-01') TO ('2025-01-01')",
+    );
+    // Twice: it can be run again.
+    for _ in 0..2 {
+        sql.run(&script);
+    }
+    sql.run(&format!("ALTER ROLE {} PASSWORD '{PASSWORD}'", quoted(&role)));
+    let spec =
+        scene.spec().user(&role, Some(PASSWORD)).source("ddl: off").objects(&["{table: public.*}"]);
+    scene.catch_up(&spec);
+    sql.run("INSERT INTO parts VALUES (1, '2024-05-05'); UPDATE orders SET note = 'b'");
+    scene.catch_up(&spec);
+    let topics = scene.topics();
+    let ops = |table: &str| {
+        let topic = format!("{}.public.{table}", scene.name);
+        topics
+            .of(&topic)
+            .map(|it| it.json()["op"].as_str().unwrap_or("-").to_owned())
+            .collect::<String>()
+    };
+    assert_eq!((ops("orders").as_str(), ops("parts").as_str()), ("ru", "c"));
+    scene.run(&spec, &["--until-caught-up", "--release"]).wait(CATCH_UP_MAX).expect(0);
+    assert_eq!(scene.slots(), [""; 0]);
+    assert_eq!(sql.value("SELECT count(*) FROM pg_publication"), "0");
+    let role = quoted(&role);
+    sql.run(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
+}
+
+#[test]
+fn the_least_privilege_is_enough() {
+    least_privilege("postgres-15");
+    least_privilege("postgres-11");
+    least_privilege("postgres-18");
+}
