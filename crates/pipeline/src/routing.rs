@@ -89,7 +89,7 @@ impl Routing {
             |table: &Arc<Table>| self.plans.get(&(table.oid, table.version)).cloned().flatten();
         let plans: Arc<[_]> = batch.tables.iter().map(plan).collect();
         self.merge.route(&batch);
-        self.hand_on(batch, plans, credit, send)
+        self.hand_on(batch, &plans, credit, send)
     }
 
     /// Hands on a chunk whose rows have found their place.
@@ -100,20 +100,20 @@ impl Routing {
         credit: Credit,
         send: &mut dyn FnMut(usize, &LaneBatch),
     ) -> Routed {
-        self.hand_on(batch, [Some(plan)].into(), credit, send)
+        self.hand_on(batch, &[Some(plan)].into(), credit, send)
     }
 
     fn hand_on(
         &mut self,
         mut batch: ChangeBatch,
-        plans: Arc<[Option<Arc<TablePlan>>]>,
+        plans: &Arc<[Option<Arc<TablePlan>>]>,
         credit: Credit,
         send: &mut dyn FnMut(usize, &LaneBatch),
     ) -> Routed {
         self.seq += 1;
         // What the merge compares are the rows as they were sent.
-        record::rewrite::rewrite(&mut batch, &plans);
-        self.split(&batch, &plans);
+        record::rewrite::rewrite(&mut batch, plans);
+        self.split(&batch, plans);
         let ends_transaction = batch.ends_transaction;
         let transactions = match &mut self.transactions {
             Some(transactions) => {
@@ -142,7 +142,7 @@ impl Routing {
                 generation: self.generation,
                 seq: self.seq,
                 batch: Arc::clone(&batch),
-                plans: Arc::clone(&plans),
+                plans: Arc::clone(plans),
                 pieces: lane.pieces.drain(..).collect(),
                 orders: lane.orders.drain(..).collect(),
                 ends_transaction,

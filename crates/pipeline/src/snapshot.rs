@@ -140,10 +140,7 @@ async fn read_all(shared: &Rc<Shared>, parallel: usize) -> Result<(), Failure> {
         shared.parts.router.do_send(TableLearned { table, plan });
     }
     if shared.parts.again {
-        let waiting = shared.waiting.borrow();
-        let all = waiting.iter().chain(&shared.parts.beside);
-        let tables = all.map(|it| Arc::clone(&it.table)).collect();
-        drop(waiting);
+        let tables = shared.tables();
         shared.send(truncates(tables, &shared.parts)).await;
     }
     future::try_join_all((0..parallel).map(|_| read_tables(shared))).await?;
@@ -195,6 +192,12 @@ async fn read_table(
 }
 
 impl Shared {
+    /// Those that wait to be read, and those that are copied beside the stream.
+    fn tables(&self) -> Vec<Arc<Table>> {
+        let waiting = self.waiting.borrow();
+        waiting.iter().chain(&self.parts.beside).map(|it| Arc::clone(&it.table)).collect()
+    }
+
     /// Pays for the batch, numbers its changes and hands it on.
     async fn send(&self, mut batch: ChangeBatch) {
         let wait = self.throttle.borrow().wait(Instant::now());

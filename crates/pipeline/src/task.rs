@@ -409,13 +409,7 @@ impl Opening {
         let anew = self.options.reseed;
         let (meta, state) = Meta::open(self.kafka.clone(), self.names.clone(), anew).await?;
         let present = Present::new(&self.spec, &state, anew);
-        if let (Some(next), Some(revision)) = (&present.next, &state.revision) {
-            info!(
-                revision = present.number,
-                changed = revision.shape.differences(next).join(", "),
-                "the spec has changed: what was committed before this start goes the old way"
-            );
-        }
+        present.tell(&state);
         let spec = &present.spec;
         let server_version = self.server_version(spec).await?;
         let mask_key = planner::mask_key(spec, &self.options.folder)?;

@@ -384,7 +384,9 @@ impl World {
                         wal::Datum::Text(text) => {
                             std::str::from_utf8(text).expect("text").parse().expect("a number")
                         }
-                        other => panic!("{other:?}"),
+                        other @ (wal::Datum::Null
+                        | wal::Datum::Unchanged
+                        | wal::Datum::Binary(_)) => panic!("{other:?}"),
                     });
                     let (Some(value), Some(key)) = (numbers.next(), numbers.next()) else {
                         panic!("two columns")

@@ -70,7 +70,7 @@ impl ChunkReader {
     /// # Errors
     /// When the server cannot be reached.
     pub async fn open(settings: &Settings) -> Result<Self, Error> {
-        let session = Session::connect_snapshot(settings).await?;
+        let session = crate::snapshot::reading(settings).await?;
         // The order of the key is wanted: without statistics the server might sort the table for each chunk.
         let statement = "SET enable_seqscan = off; SET enable_bitmapscan = off; SET jit = off";
         let old = "SET enable_seqscan = off; SET enable_bitmapscan = off";
@@ -327,10 +327,10 @@ impl ChunkTable {
             if values.len() != self.key.len() {
                 return Err(Error::protocol("a key has another number of columns than before"));
             }
-            let value = |(value, column): (&Box<str>, &KeyColumn)| {
+            let value = |(value, column): (&str, &KeyColumn)| {
                 Ok(format!("{}::{}", literal(value)?, column.type_))
             };
-            let values = values.iter().zip(&self.key).map(value);
+            let values = values.iter().map(|it| &**it).zip(&self.key).map(value);
             Ok(values.collect::<Result<Vec<_>, Error>>()?.join(", "))
         };
         let upto = format!("ROW({names}) <= ROW({})", values(between.upto)?);

@@ -37,6 +37,16 @@ impl Readable {
     }
 }
 
+/// A session that reads rows as the stream sends them.
+pub(crate) async fn reading(settings: &Settings) -> Result<Session, Error> {
+    let session = Session::connect_snapshot(settings).await?;
+    if settings.takes_bytes(&session.server().encoding) {
+        let set = session.client().batch_execute(settings::BYTES).await;
+        set.map_err(Error::reading("asking for texts as bytes"))?;
+    }
+    Ok(session)
+}
+
 impl SnapshotReader {
     /// Connects, and takes the snapshot over from the connection that exported it, which must still
     /// be there.
@@ -44,11 +54,7 @@ impl SnapshotReader {
     /// # Errors
     /// When the server cannot be reached, or the snapshot is gone.
     pub async fn open(settings: &Settings, snapshot: &str) -> Result<Self, Error> {
-        let session = Session::connect_snapshot(settings).await?;
-        if settings.takes_bytes(&session.server().encoding) {
-            let set = session.client().batch_execute(settings::BYTES).await;
-            set.map_err(Error::reading("asking for texts as bytes"))?;
-        }
+        let session = reading(settings).await?;
         let snapshot = literal(snapshot)?;
         // Locks of a table end with the savepoint: nobody waits for a reader that has gone on, and
         // thousands of tables do not fill the server's table of locks.

@@ -53,8 +53,8 @@ pub fn touches(
     note: &mut dyn FnMut(Touch),
 ) {
     let table = batch.table(change);
-    let place = |name: &Box<str>| table.columns.iter().position(|it| it.name == *name);
-    let Some(columns) = key.iter().map(place).collect::<Option<Vec<usize>>>() else {
+    let place = |name: &str| table.columns.iter().position(|it| &*it.name == name);
+    let Some(columns) = key.iter().map(|it| place(it)).collect::<Option<Vec<usize>>>() else {
         return note(Touch::Unknown);
     };
     let old = change.old.map(|old| batch.tuple(old.span()));
@@ -95,7 +95,7 @@ pub fn row_key(row: Tuple<'_>, old: Option<Tuple<'_>>, columns: &[usize]) -> Opt
     for &column in columns {
         let value = match row.iter().nth(column)? {
             Datum::Unchanged => old?.iter().nth(column)?,
-            sent => sent,
+            sent @ (Datum::Null | Datum::Text(_) | Datum::Binary(_)) => sent,
         };
         match value {
             Datum::Text(text) => {

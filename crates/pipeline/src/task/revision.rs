@@ -24,6 +24,16 @@ pub(super) struct Present {
 }
 
 impl Present {
+    /// Says in the log what a changed spec changes.
+    pub(super) fn tell(&self, state: &MetaState) {
+        let (Some(next), Some(revision)) = (&self.next, &state.revision) else { return };
+        info!(
+            revision = self.number,
+            changed = revision.shape.differences(next).join(", "),
+            "the spec has changed: what was committed before this start goes the old way"
+        );
+    }
+
     /// `anew`: a person has decided to begin again.
     pub(super) fn new(spec: &Arc<Spec>, state: &MetaState, anew: bool) -> Self {
         let wanted = spec.shape();
