@@ -93,8 +93,11 @@ fn properties_that_are_refused_with_their_lines() {
 #[test]
 fn settings_that_this_release_cannot_carry_out() {
     let spec = SPEC.replace("sink:", "sink:\n  new_partitions: switch");
-    let spec = format!("{spec}    where: id > 1\n");
-    assert_refused(&spec, &["line 8: `sink.new_partitions`: ", "line 12: `objects[0].where`: "]);
+    let spec = format!("{spec}    transform: id > 1\n");
+    assert_refused(
+        &spec,
+        &["line 8: `sink.new_partitions`: ", "line 12: `objects[0].transform`: "],
+    );
 }
 
 #[test]

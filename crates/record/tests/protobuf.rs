@@ -144,7 +144,7 @@ fn schemas_are_files_with_one_message() {
     assert_eq!(imported, ["distributary/semantic.proto"]);
 }
 
-/// Keys, values and the header of a key change are what Debezium JSON writes of the same changes.
+/// Keys and values are what Debezium JSON writes of the same changes, and headers are the same bytes.
 #[track_caller]
 fn same_as_json(table: &Table, changes: &[Did<'_>]) {
     let (plan, sent) = sent(table, "", changes);
@@ -160,12 +160,9 @@ fn same_as_json(table: &Table, changes: &[Did<'_>]) {
         assert_eq!(value, expected.value.as_deref().map(parsed));
         assert_eq!(sent.key.as_deref().map(key), expected.key.as_deref().map(parsed));
         for (name, value) in &sent.headers {
+            // That of a changed key, too: Kafka Connect has a converter of its own for headers.
             let json = expected.header(name).expect("the same headers");
-            if name.starts_with("__debezium") {
-                assert_eq!(key(value), parsed(json));
-            } else {
-                assert_eq!(value, json.as_bytes());
-            }
+            assert_eq!(value, json.as_bytes());
         }
     }
 }
