@@ -1,7 +1,7 @@
 //! Copying: reads tables chunk by chunk while the stream runs.
 //!
 //! In:    rows of `COPY`, over several connections; [`Settled`] from the task.
-//! Out:   windows and [`ChunkRead`] to the router; what is read, to the meta lane; [`Copied`] to the guardian.
+//! Out:   windows and [`crate::batch::ChunkRead`] to the router; what is read, to the meta lane; [`Copied`] to the guardian.
 //! Holds: one connection per reader; rows of chunks, paid for by a budget of their own: the stream must
 //!        always be able to reach their place.
 //! Never: emits a chunk whose range is not written down (delivery-protocol.md, section 9).

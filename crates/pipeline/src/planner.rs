@@ -64,7 +64,7 @@ impl Pins {
 
 impl Planner {
     /// `pins`: partition counts that the meta lane holds already. `server_version`: as
-    /// [`TaskPlan::of_server`] takes it. `mask_key`: as [`mask_key`] finds it.
+    /// [`TaskPlan::of_server`] takes it. `mask_key`: as `mask_key` finds it.
     ///
     /// # Errors
     /// When the spec cannot be planned: a pattern or a topic that cannot be read.
