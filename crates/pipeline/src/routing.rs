@@ -120,6 +120,9 @@ impl Routing {
                 // A chunk ends no transaction of the stream.
                 if ends_transaction && batch.chunk.is_none() {
                     transactions.end();
+                } else if let Some(end) = batch.committed_end_lsn {
+                    // It may be confirmed, so it must be told.
+                    transactions.end_below(end);
                 }
                 transactions.take_ended()
             }

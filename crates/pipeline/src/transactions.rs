@@ -59,6 +59,13 @@ impl Transactions {
         self.last = None;
     }
 
+    /// What commits below `end` has ended, also where nothing of a later one was counted yet.
+    pub(crate) fn end_below(&mut self, end: Lsn) {
+        if self.open.as_ref().is_some_and(|open| open.transaction.commit_lsn < end) {
+            self.end();
+        }
+    }
+
     /// Those that have ended since they were asked for, in commit order. Without a record there is none.
     pub(crate) fn take_ended(&mut self) -> Vec<Summary> {
         std::mem::take(&mut self.ended)
@@ -91,6 +98,18 @@ mod tests {
             commit_time: 0,
             changes_count: None,
         }
+    }
+
+    #[test]
+    fn a_transaction_has_ended_where_the_next_one_has_begun_without_a_record() {
+        let mut transactions = Transactions::default();
+        transactions.count(&transaction(7), Lsn(5), &table(1));
+        transactions.end_below(Lsn(7));
+        assert!(transactions.take_ended().is_empty(), "its end lies above its commit record");
+        transactions.end_below(Lsn(8));
+        assert_eq!(transactions.take_ended().len(), 1);
+        transactions.end_below(Lsn(9));
+        assert!(transactions.take_ended().is_empty());
     }
 
     proptest! {
