@@ -97,7 +97,8 @@ fn a_database_as_it_should_be_passes_and_stays_as_it_is() {
              CREATE SCHEMA \"Other\"; CREATE TABLE \"Other\".\"Two\" (id int PRIMARY KEY)",
         );
         let before = traces(&mut ground);
-        let (items, tables) = checked(&ground, &ground.spec());
+        // Event triggers want a superuser.
+        let (items, tables) = checked(&ground, &ground.spec().source("ddl: off"));
         let names: Vec<&str> = items.iter().map(|item| item.name.as_str()).collect();
         assert_eq!(names, ALL, "{server}");
         for item in &items {
@@ -107,6 +108,20 @@ fn a_database_as_it_should_be_passes_and_stays_as_it_is() {
         assert_eq!(names, ["Two", "one"], "{server}");
         assert_eq!(traces(&mut ground), before, "{server}");
     }
+}
+
+#[test]
+fn statements_are_captured_where_the_role_may_create_event_triggers() {
+    let ground = Ground::new("pre_ddl", "postgres-15");
+    let item = one(&ground, &ground.spec(), "source.ddl");
+    expect(&item, State::Warning, &["event triggers", "superuser", "ddl: off"]);
+    let item = one(&ground, &ground.spec().source("ddl: messages"), "source.ddl");
+    expect(&item, State::Fail, &["event triggers"]);
+    let item = one(&ground, &ground.spec().user("postgres", None), "source.ddl");
+    expect(&item, State::Pass, &["logical messages"]);
+    let spec = ground.spec().sink("format: debezium-avro");
+    let item = one(&ground, &spec.sink("registry: {url: 'http://127.0.0.1:1'}"), "source.ddl");
+    expect(&item, State::Warning, &["debezium-avro"]);
 }
 
 /// What a task would change.
