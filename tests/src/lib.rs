@@ -21,6 +21,7 @@ pub mod process;
 pub mod procfs;
 pub mod pulse;
 pub mod reader;
+pub mod registry;
 pub mod scene;
 pub mod seed;
 pub mod servers;

@@ -9,18 +9,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kafka::registry::Registry;
 use serde_json::{Value, json};
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::path::Path;
 use std::time::Duration;
 use tests::deadline::await_true;
 use tests::reader::Record;
+use tests::registry::{self, set_compatibility};
 use tests::scene::{CATCH_UP_MAX, Scene};
 use tests::servers::Server;
 use tests::task::Spec;
 
-/// Path of the interface of Confluent's registry in Apicurio's.
-const PATH: &str = "/apis/ccompat/v7";
 /// Until a lane that has failed is opened again, several times over.
 const RETRY_MAX: Duration = Duration::from_secs(60);
 
@@ -35,7 +32,7 @@ impl Ground {
     }
 
     fn url(&self) -> String {
-        format!("http://{}{PATH}", self.registry.address)
+        registry::url(&self.registry)
     }
 
     fn client(&self) -> Registry {
@@ -46,23 +43,6 @@ impl Ground {
     fn spec(&self) -> Spec {
         let spec = self.scene.spec().sink("format: debezium-avro").sink("partitions: 1");
         spec.sink(&format!("registry: {{url: \"{}\"}}", self.url()))
-    }
-
-    /// Sets what a subject takes beside its older versions.
-    fn set_compatibility(&self, subject: &str, level: &str) {
-        let body = json!({ "compatibility": level }).to_string();
-        let (host, port) = self.registry.host_and_port();
-        let mut stream = TcpStream::connect((host, port)).expect("the registry answers");
-        write!(
-            stream,
-            "PUT {PATH}/config/{subject} HTTP/1.0\r\nHost: {host}\r\n\
-             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        )
-        .expect("sent");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("an answer");
-        assert!(answer.contains(" 200 "), "{answer}");
     }
 
     /// Records of the table `shop.orders`, in their order.
@@ -233,7 +213,7 @@ fn a_schema_that_is_refused_parks_the_task_and_loses_nothing() {
     let spec = ground.spec();
     ground.scene.catch_up(&spec);
     let subject = format!("{}.shop.orders-value", ground.scene.name);
-    ground.set_compatibility(&subject, "BACKWARD");
+    set_compatibility(&ground.registry, &subject, "BACKWARD");
 
     sql.run("INSERT INTO shop.orders (id) VALUES (2)");
     sql.run("ALTER TABLE shop.orders ALTER COLUMN raw TYPE bigint USING 7");
@@ -251,7 +231,7 @@ fn a_schema_that_is_refused_parks_the_task_and_loses_nothing() {
     let all = [Some(1), Some(2), Some(3)];
     assert!(before.len() < 3 && all.starts_with(&before), "of the new version: {before:?}");
 
-    ground.set_compatibility(&subject, "NONE");
+    set_compatibility(&ground.registry, &subject, "NONE");
     ground.scene.catch_up(&spec);
     assert_eq!(ids(&ground), all, "nothing lost, nothing doubled");
     assert_eq!(ground.values()[2]["after"]["raw"], 8);

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::thread::sleep;
 use std::time::Duration;
 use tests::reader::{Record, Topics};
+use tests::registry::{self, set_compatibility};
 use tests::scene::{CATCH_UP_MAX, Scene};
 use tests::seed::{full, say, seed};
 use tests::servers::Server;
@@ -289,23 +290,16 @@ fn a_parked_stream_goes_on_once_the_spec_says_how() {
 
 #[test]
 fn rows_of_a_refused_schema_are_set_aside_and_the_next_version_is_written() {
-    const PATH: &str = "/apis/ccompat/v7";
     let (scene, registry) = (Scene::new("schemas", "postgres-15"), Server::start("registry"));
     let mut sql = scene.sql();
     sql.run("CREATE TABLE one (id int PRIMARY KEY, raw int); INSERT INTO one VALUES (1, 1)");
-    let (address, subject) = (&registry.address, format!("{}.public.one-value", scene.name));
-    let url = format!("http://{address}{PATH}");
+    let (url, subject) = (registry::url(&registry), format!("{}.public.one-value", scene.name));
     let spec = scene
         .spec()
         .sink("format: debezium-avro")
         .sink(&format!("registry: {{url: \"{url}\", on_incompatible: dead-letter}}"));
     scene.catch_up(&spec);
-    let set = std::process::Command::new("curl")
-        .args(["-fsS", "-X", "PUT", "-H", "Content-Type: application/json"])
-        .args(["-d", r#"{"compatibility": "BACKWARD"}"#, &format!("{url}/config/{subject}")])
-        .output()
-        .expect("curl can be run");
-    assert!(set.status.success(), "{}", String::from_utf8_lossy(&set.stderr));
+    set_compatibility(&registry, &subject, "BACKWARD");
     let mut run = scene.run(&spec, &[]);
     scene.await_streaming(&mut run);
     sql.run("ALTER TABLE one ALTER COLUMN raw TYPE text USING 'seven'");

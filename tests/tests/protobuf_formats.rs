@@ -6,19 +6,16 @@ mod proto;
 
 use kafka::registry::Registry;
 use prost_reflect::MessageDescriptor;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::path::Path;
 use tests::reader::{Record, Topics};
+use tests::registry::{self, set_compatibility};
 use tests::scene::{CATCH_UP_MAX, Scene};
 use tests::servers::Server;
 use tests::task::Spec;
 
-/// Path of the interface of Confluent's registry in Apicurio's.
-const PATH: &str = "/apis/ccompat/v7";
 const SEMANTIC: &str = "distributary/semantic.proto";
 
 struct Ground {
@@ -34,7 +31,7 @@ impl Ground {
     }
 
     fn url(&self) -> String {
-        format!("http://{}{PATH}", self.registry.address)
+        registry::url(&self.registry)
     }
 
     fn client(&self) -> Registry {
@@ -45,23 +42,6 @@ impl Ground {
     fn spec(&self) -> Spec {
         let spec = self.scene.spec().sink("format: protobuf").sink("partitions: 1");
         spec.sink(&format!("registry: {{url: \"{}\"}}", self.url()))
-    }
-
-    /// Sets what a subject takes beside its older versions.
-    fn set_compatibility(&self, subject: &str, level: &str) {
-        let body = json!({ "compatibility": level }).to_string();
-        let (host, port) = self.registry.host_and_port();
-        let mut stream = TcpStream::connect((host, port)).expect("the registry answers");
-        write!(
-            stream,
-            "PUT {PATH}/config/{subject} HTTP/1.0\r\nHost: {host}\r\n\
-             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        )
-        .expect("sent");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("an answer");
-        assert!(answer.contains(" 200 "), "{answer}");
     }
 
     /// The message of a schema by its id.
@@ -232,7 +212,7 @@ fn a_schema_that_is_refused_parks_the_task_and_loses_nothing() {
     let spec = ground.spec();
     ground.scene.catch_up(&spec);
     let subject = format!("{}.shop.orders-value", ground.scene.name);
-    ground.set_compatibility(&subject, "BACKWARD");
+    set_compatibility(&ground.registry, &subject, "BACKWARD");
 
     sql.run("INSERT INTO shop.orders (id) VALUES (2)");
     sql.run("ALTER TABLE shop.orders ALTER COLUMN raw TYPE bigint USING 7");
@@ -250,7 +230,7 @@ fn a_schema_that_is_refused_parks_the_task_and_loses_nothing() {
     let all = [Some(1), Some(2), Some(3)];
     assert!(before.len() < 3 && all.starts_with(&before), "of the new version: {before:?}");
 
-    ground.set_compatibility(&subject, "NONE");
+    set_compatibility(&ground.registry, &subject, "NONE");
     ground.scene.catch_up(&spec);
     assert_eq!(ids(), all, "nothing lost, nothing doubled");
     assert_eq!(ground.values()[2]["after"]["raw"], 8);

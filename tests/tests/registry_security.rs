@@ -15,11 +15,10 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
+use tests::registry::PATH;
 use tests::scene::{CATCH_UP_MAX, Scene};
 use tests::servers::{Server, ask};
 
-/// Path of the interface of Confluent's registry in Apicurio's.
-const PATH: &str = "/apis/ccompat/v7";
 const PASSWORD: &str = "r3gistry-pa55";
 const TOKEN: &str = "t0ken-of-ours";
 const PRECHECK: i32 = 3;

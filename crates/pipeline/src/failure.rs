@@ -105,24 +105,6 @@ impl From<record::plan::PlanError> for Failure {
     }
 }
 
-impl From<record::encode::EncodeError<kafka::Error>> for Failure {
-    fn from(error: record::encode::EncodeError<kafka::Error>) -> Self {
-        use record::encode::EncodeError;
-        let class = match error {
-            EncodeError::Sink(error) => return Self::from(error),
-            EncodeError::NotUtf8 { .. }
-            | EncodeError::Malformed { .. }
-            | EncodeError::Unrepresentable { .. }
-            | EncodeError::Binary { .. }
-            | EncodeError::Unjudged { .. } => FailureClass::Poison,
-            EncodeError::NoSuchChange { .. }
-            | EncodeError::Unregistered { .. }
-            | EncodeError::OtherFormat { .. } => FailureClass::Transient,
-        };
-        Self { class, cause: error.to_string() }
-    }
-}
-
 impl From<tokio::task::JoinError> for Failure {
     fn from(error: tokio::task::JoinError) -> Self {
         Self::transient(format!("a blocking call ended early: {error}"))

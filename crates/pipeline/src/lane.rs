@@ -368,24 +368,18 @@ impl Lane {
     }
 
     fn failure(&self, error: EncodeError<Refused>) -> Failure {
-        let cause = error.to_string();
-        let class = match error {
-            EncodeError::Sink(Refused::Sink(error)) => return self.refused(error),
-            EncodeError::Sink(Refused::Limit(failure)) => return failure,
-            EncodeError::Sink(Refused::Oversize { .. } | Refused::NotCut { .. }) => {
-                FailureClass::Poison
-            }
-            error if error.is_of_value() => FailureClass::Poison,
-            EncodeError::NotUtf8 { .. }
-            | EncodeError::Malformed { .. }
-            | EncodeError::Unrepresentable { .. }
-            | EncodeError::Binary { .. }
-            | EncodeError::Unjudged { .. }
-            | EncodeError::Unregistered { .. }
-            | EncodeError::NoSuchChange { .. }
-            | EncodeError::OtherFormat { .. } => FailureClass::Transient,
+        let (cause, is_of_value) = (error.to_string(), error.is_of_value());
+        let EncodeError::Sink(refused) = error else {
+            let class = if is_of_value { FailureClass::Poison } else { FailureClass::Transient };
+            return Failure { class, cause };
         };
-        Failure { class, cause }
+        match refused {
+            Refused::Sink(error) => self.refused(error),
+            Refused::Limit(failure) => failure,
+            Refused::Oversize { .. } | Refused::NotCut { .. } => {
+                Failure { class: FailureClass::Poison, cause }
+            }
+        }
     }
 
     /// What an error of the sink means. A topic whose limit was lowered while the lane wrote is measured anew

@@ -62,23 +62,12 @@ impl Misfits {
     /// Why a change is set aside; `None`: the failure stands.
     pub(crate) fn cause(&self, error: &EncodeError<Refused>) -> Option<Cause> {
         self.letters.as_ref()?;
-        match error {
-            EncodeError::Sink(Refused::Oversize { .. })
-                if self.oversize == Oversize::DeadLetter =>
-            {
-                Some(Cause::Oversize)
-            }
-            error if error.is_of_value() && self.set_aside_values => Some(Cause::Unrepresentable),
-            EncodeError::NotUtf8 { .. }
-            | EncodeError::Malformed { .. }
-            | EncodeError::Unrepresentable { .. }
-            | EncodeError::Binary { .. }
-            | EncodeError::Unjudged { .. }
-            | EncodeError::Unregistered { .. }
-            | EncodeError::NoSuchChange { .. }
-            | EncodeError::OtherFormat { .. }
-            | EncodeError::Sink(_) => None,
+        if self.oversize == Oversize::DeadLetter
+            && matches!(error, EncodeError::Sink(Refused::Oversize { .. }))
+        {
+            return Some(Cause::Oversize);
         }
+        (error.is_of_value() && self.set_aside_values).then_some(Cause::Unrepresentable)
     }
 }
 

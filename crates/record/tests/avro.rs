@@ -274,25 +274,12 @@ fn what_debezium_loses_is_refused_unless_it_may_be_lost() {
     assert!(error.to_string().contains("more than one dimension"), "{error}");
 }
 
-/// Bytes that look like the texts of the server, and some that do not.
-fn text() -> impl Strategy<Value = Vec<u8>> {
-    let signs = b"0123456789-+.:,;\"\\{}[]()=> eE".to_vec();
-    let words =
-        ["NULL", "NaN", "-infinity", " BC", "2024-03-05", "10:20:30.123456", "+08:30", "\\x0102"];
-    let piece = prop_oneof![
-        4 => prop::sample::select(signs).prop_map(|sign| vec![sign]),
-        3 => prop::sample::select(words.to_vec()).prop_map(|word| word.as_bytes().to_vec()),
-        1 => any::<u8>().prop_map(|byte| vec![byte]),
-    ];
-    prop::collection::vec(piece, 0..8).prop_map(|pieces| pieces.concat())
-}
-
 proptest! {
     #[test]
     fn what_is_written_is_read_by_its_schema(
         which in 0..42_usize,
         options in 0..OPTIONS.len(),
-        text in text(),
+        text in scene::text(),
         array: bool,
     ) {
         let values = values();

@@ -480,19 +480,6 @@ const OPTIONS: [&str; 4] = [
     "format_options: {time: nanoseconds}",
 ];
 
-/// Bytes that look like the texts of the server, and some that do not.
-fn text() -> impl Strategy<Value = Vec<u8>> {
-    let signs = b"0123456789-+.:,;\"\\{}[]()=> eE".to_vec();
-    let words =
-        ["NULL", "NaN", "-infinity", " BC", "2024-03-05", "10:20:30.123456", "+08:30", "\\x0102"];
-    let piece = prop_oneof![
-        4 => prop::sample::select(signs).prop_map(|sign| vec![sign]),
-        3 => prop::sample::select(words.to_vec()).prop_map(|word| word.as_bytes().to_vec()),
-        1 => any::<u8>().prop_map(|byte| vec![byte]),
-    ];
-    prop::collection::vec(piece, 0..8).prop_map(|pieces| pieces.concat())
-}
-
 proptest! {
     // Each case compiles some schemas.
     #![proptest_config(ProptestConfig::with_cases(64))]
@@ -501,7 +488,7 @@ proptest! {
     fn what_is_written_is_read_by_its_schema(
         which in 0..20_usize,
         options in 0..OPTIONS.len(),
-        text in text(),
+        text in scene::text(),
         array: bool,
     ) {
         let (type_, modifier) = types().swap_remove(which);

@@ -121,7 +121,7 @@ fn apicurio_reads_debezium_avro_as_debezium_json() {
         .sink("format: debezium-avro")
         .sink("partitions: 1")
         .sink("topic_prefix: p")
-        .sink(&format!("registry: {{url: \"http://{}/apis/ccompat/v7\"}}", registry.address));
+        .sink(&format!("registry: {{url: \"{}\"}}", tests::registry::url(&registry)));
     scene.catch_up(&avro);
     scene.catch_up(&json);
     goods::change(&mut sql);

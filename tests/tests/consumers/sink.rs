@@ -123,8 +123,7 @@ fn debeziums_jdbc_sink_writes_the_tables_of_the_source() {
     let json = Spec::new(&name, &scene.postgres, &scene.name, &scene.kafka);
     let json = json.sink("partitions: 1").sink("format_options: {schemas: true}");
     let avro = scene.spec().sink("format: debezium-avro").sink("partitions: 1");
-    let avro =
-        avro.sink(&format!("registry: {{url: \"http://{}/apis/ccompat/v7\"}}", registry.address));
+    let avro = avro.sink(&format!("registry: {{url: \"{}\"}}", tests::registry::url(&registry)));
     let specs = [&json, &avro];
     specs.iter().for_each(|spec| drop(scene.catch_up(spec)));
     goods::change(&mut sql);

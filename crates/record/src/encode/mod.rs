@@ -182,11 +182,7 @@ impl Encoder {
         let rows = self.projected.tuples(plan, batch, piece).ok_or_else(no_such_change)?;
         let event = Event::of(plan, batch, piece, rows, self.tombstones);
         let event = Event { order: self.order, ..event.ok_or_else(no_such_change)? };
-        if self.transaction.as_ref() != Some(event.transaction) {
-            self.transaction = Some(*event.transaction);
-            self.marks.begin(event.transaction);
-            self.format.begin(event.transaction);
-        }
+        begin(&mut self.transaction, event.transaction, &mut self.marks, &mut self.format);
         if self.now_us != Some(now_us) {
             self.now_us = Some(now_us);
             self.format.tick(now_us);
@@ -241,11 +237,7 @@ impl Encoder {
         let rows = self.projected.tuples(plan, batch, piece).ok_or_else(no_such_change)?;
         let event = Event::of(plan, batch, piece, rows, self.tombstones);
         let event = event.ok_or_else(no_such_change)?;
-        if self.transaction.as_ref() != Some(event.transaction) {
-            self.transaction = Some(*event.transaction);
-            self.marks.begin(event.transaction);
-            self.format.begin(event.transaction);
-        }
+        begin(&mut self.transaction, event.transaction, &mut self.marks, &mut self.format);
         self.rendered.clear();
         self.marks.number(event.change.ordinal, event.part);
         let table = plan.table();
@@ -275,6 +267,20 @@ impl Encoder {
         sink(record).map_err(EncodeError::Sink)?;
         self.rendered.clear_giant();
         Ok(())
+    }
+}
+
+/// What follows belongs to `next`.
+fn begin(
+    current: &mut Option<Transaction>,
+    next: &Transaction,
+    marks: &mut Marks,
+    format: &mut FormatEncoder,
+) {
+    if current.as_ref() != Some(next) {
+        *current = Some(*next);
+        marks.begin(next);
+        format.begin(next);
     }
 }
 

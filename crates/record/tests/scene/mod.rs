@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each suite uses a part")]
 
 use bytes::Bytes;
+use proptest::prelude::*;
 use record::encode::{EncodeError, Encoder};
 use record::plan::{PlanError, TablePlan, TaskPlan};
 use record::route::{Piece, Scratch};
@@ -288,4 +289,17 @@ pub(crate) fn encode_binary(
 pub(crate) fn records(table: &Table, sink: &str, changes: &[Did<'_>]) -> Vec<Sent> {
     let (task, plan) = plan(table, sink, "", 1).expect("a plan");
     encode(&task, &plan, &batch(table, transaction(), changes)).expect("encodes")
+}
+
+/// Bytes that look like the texts of the server, and some that do not.
+pub(crate) fn text() -> impl Strategy<Value = Vec<u8>> {
+    let signs = b"0123456789-+.:,;\"\\{}[]()=> eE".to_vec();
+    let words =
+        ["NULL", "NaN", "-infinity", " BC", "2024-03-05", "10:20:30.123456", "+08:30", "\\x0102"];
+    let piece = prop_oneof![
+        4 => prop::sample::select(signs).prop_map(|sign| vec![sign]),
+        3 => prop::sample::select(words.to_vec()).prop_map(|word| word.as_bytes().to_vec()),
+        1 => any::<u8>().prop_map(|byte| vec![byte]),
+    ];
+    prop::collection::vec(piece, 0..8).prop_map(|pieces| pieces.concat())
 }
