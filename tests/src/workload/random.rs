@@ -100,7 +100,12 @@ impl Writer {
             "{}\n{text}",
             explain(&error)
         );
-        self.sql.run("ROLLBACK");
+        // The server may go down between the two.
+        if let Err(error) = self.sql.attempt("ROLLBACK")
+            && !self.reconnect(&error)
+        {
+            panic!("{}\nROLLBACK", explain(&error));
+        }
         false
     }
 
