@@ -4,6 +4,7 @@
 use record::lane::lane;
 use tests::checker::Promises;
 use tests::cluster::Cluster;
+use tests::deadline::await_true;
 use tests::pulse::{self, Pulse};
 use tests::scene::{CATCH_UP_MAX, Scene};
 use tests::seed::{full, say, seed};
@@ -11,6 +12,8 @@ use tests::status::Status;
 use tests::workload::{self, Pace, Workload};
 
 const LANES: u8 = 4;
+/// What a worker says that has taken over a front.
+const HANDED_OVER: &str = "the front was handed over";
 /// Partitions of the pulse, so that every lane has one.
 const PARTITIONS: u8 = 32;
 
@@ -36,15 +39,20 @@ fn a_front_that_is_drained_hands_over_in_good_order() {
     });
     for _ in 0..if full() { 12 } else { 3 } {
         let front = cluster.status().front();
+        let so_far = handed_over(&mut cluster);
         pulse.reset();
         cluster.call(&["cluster", "drain", &front]).expect(0);
+        // The state is what the front said last: until the new one speaks, that of the old one.
+        await_true("a front that was handed over", CATCH_UP_MAX, || {
+            so_far < handed_over(&mut cluster)
+        });
         let status = cluster.await_status("the front elsewhere", CATCH_UP_MAX, |status| {
             status.front() != front && status.flows()
         });
         pulse.await_beat("the front has moved");
         say(&format!("{}: silences of {:?}", scene.name, pulse.silences()));
         let (before, after) = (cluster.log(&front), cluster.log(&status.front()));
-        assert!(after.contains("the front was handed over"), "{after}");
+        assert!(after.contains(HANDED_OVER), "{after}");
         assert!(last_of(&before, "front stops").contains("replication stream closed"), "{before}");
         for wrong in ["not everything could be delivered", "lane failed", "overtaken", "Overtaken"]
         {
@@ -64,6 +72,12 @@ fn a_front_that_is_drained_hands_over_in_good_order() {
     scene.catch_up(&spec);
     let report = scene.check(Promises::default());
     say(&format!("{}: {} records, {} rows", scene.name, report.records, report.rows));
+}
+
+/// How often a worker has said that it took over a front.
+fn handed_over(cluster: &mut Cluster) -> usize {
+    let workers = ["w1", "w2", "w3"];
+    workers.iter().map(|worker| cluster.log(worker).matches(HANDED_OVER).count()).sum()
 }
 
 /// What a log says from the last time on that it says `begin`.
