@@ -19,9 +19,9 @@ use std::time::Duration;
 /// The variable that holds the password of the source.
 const SECRET: &str = "DISTRIBUTARY_SECRET_SOURCE";
 /// How long one call of the command line may take, in a debug build on a busy machine.
-const CALL_MAX: Duration = Duration::from_secs(60);
+const CALL_MAX: Duration = Duration::from_secs(120);
 /// How long a process may take to say that it has begun.
-const BEGIN_MAX: Duration = Duration::from_secs(60);
+const BEGIN_MAX: Duration = Duration::from_secs(120);
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Role {

@@ -170,7 +170,7 @@ mod tests {
     use super::*;
     use std::time::Instant;
 
-    const SOON: Duration = Duration::from_secs(10);
+    const SOON: Duration = Duration::from_secs(60);
 
     /// Sends back what comes, until the end.
     fn echo() -> String {

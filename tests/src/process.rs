@@ -151,7 +151,7 @@ impl Distributary {
     pub fn kill(mut self) -> Ended {
         assert!(!self.has_ended(), "ended before it was killed: {}", self.log());
         self.signal(Signal::KILL);
-        self.wait(Duration::from_secs(10))
+        self.wait(Duration::from_secs(60))
     }
 
     /// Ctrl-C, and waits until it has drained.

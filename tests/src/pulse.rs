@@ -19,7 +19,7 @@ const BEAT: Duration = Duration::from_millis(50);
 /// So many that every lane is sure to get one.
 const ROWS: u32 = 200;
 /// Longer than any fault is allowed to have consequences.
-const HEARD_MAX: Duration = Duration::from_secs(120);
+const HEARD_MAX: Duration = Duration::from_secs(240);
 
 /// Rows that are written all the time, and who listens. Ends when dropped.
 pub struct Pulse {

@@ -6,7 +6,7 @@ use crate::topics;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionListElem};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -35,7 +35,10 @@ pub struct Topics {
 /// without a word.
 const HELD_MAX: usize = 2 << 30;
 /// No partition is silent for longer: a broker that has anything to say says so at once.
-const LONGEST: Duration = Duration::from_secs(40);
+const LONGEST: Duration = Duration::from_secs(90);
+/// How long the markers of a committed transaction may take to reach every partition.
+const MARKERS_MAX: Duration = Duration::from_secs(20);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 impl Topics {
     /// Reads the topics whose names begin with `prefix`, each partition to the end that it has when
@@ -110,6 +113,44 @@ impl Record {
             None => serde_json::Value::Null,
         }
     }
+}
+
+/// Waits until consumers of committed records see all that is in the topics whose names pass: a commit returns
+/// before its markers are in the log. Nothing may be writing. Who waits in vain reads what is there: somebody
+/// may hold a transaction open.
+///
+/// # Panics
+/// When the broker does not answer.
+pub fn await_settled(kafka: &Server, wanted: impl Fn(&str) -> bool) {
+    let partitions = topics::list(kafka, wanted);
+    let [visible, written] = ["read_committed", "read_uncommitted"].map(|it| consumer(kafka, it));
+    let begun = Instant::now();
+    while begun.elapsed() < MARKERS_MAX {
+        let seen = ends(&visible, &partitions);
+        if seen.is_some() && seen == ends(&written, &partitions) {
+            return;
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+}
+
+/// Where each partition ends; `None` where a broker does not say so yet.
+fn ends(
+    consumer: &BaseConsumer,
+    partitions: &BTreeMap<String, i32>,
+) -> Option<BTreeMap<(String, i32), Offset>> {
+    let mut asked = TopicPartitionList::new();
+    for (topic, &count) in partitions {
+        for partition in 0..count {
+            let added = asked.add_partition_offset(topic, partition, Offset::End);
+            added.expect("a partition can be asked for");
+        }
+    }
+    let told = consumer.offsets_for_times(asked, LONGEST).ok()?;
+    let end = |it: TopicPartitionListElem<'_>| {
+        it.error().is_ok().then(|| ((it.topic().to_owned(), it.partition()), it.offset()))
+    };
+    told.elements().into_iter().map(end).collect()
 }
 
 /// Number of records in a topic for a consumer with `read_committed`.

@@ -6,7 +6,7 @@ use crate::checker::{Promises, Report, check, checkpoints};
 use crate::deadline::await_true;
 use crate::event::lsn_of;
 use crate::process::{Distributary, Ended};
-use crate::reader::Topics;
+use crate::reader::{Topics, await_settled};
 use crate::seed::{say, unique};
 use crate::servers::Server;
 use crate::sql::{ROLE, Sql, quoted};
@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 /// Longer than any test needs to deliver what it has written, in a debug build on two cores.
 pub const CATCH_UP_MAX: Duration = Duration::from_secs(150);
-const SLOT_FREE_MAX: Duration = Duration::from_secs(10);
+const SLOT_FREE_MAX: Duration = Duration::from_secs(60);
 
 /// The ground of a test.
 pub struct Scene {
@@ -88,7 +88,7 @@ impl Scene {
         Distributary::start(self.folder(), &arguments)
     }
 
-    /// Runs the task until it has caught up.
+    /// Runs the task until it has caught up, and all of that is visible.
     ///
     /// # Panics
     /// When it does not end with exit code 0 in time.
@@ -96,6 +96,7 @@ impl Scene {
     pub fn catch_up(&self, spec: &Spec) -> Ended {
         let ended = self.run(spec, &["--until-caught-up"]).wait(CATCH_UP_MAX);
         ended.expect(0);
+        self.await_settled();
         ended
     }
 
@@ -124,6 +125,7 @@ impl Scene {
     /// When something is lost, doubled, altered or out of order.
     #[track_caller]
     pub fn check(&self, promises: Promises) -> Report {
+        self.await_settled();
         let report = check(promises, &self.topics(), &contents(&mut self.superuser()));
         report.assert_clean();
         let confirmed = Sql::superuser(&self.postgres, "postgres").rows(&format!(
@@ -146,6 +148,15 @@ impl Scene {
     #[must_use]
     pub fn topics(&self) -> Topics {
         Topics::read(&self.kafka, &format!("{}.", self.name))
+    }
+
+    /// Waits until everything is visible that a process has committed before it ended.
+    ///
+    /// # Panics
+    /// When the broker does not answer.
+    pub fn await_settled(&self) {
+        let (data, state) = (format!("{}.", self.name), format!("{STATE_PREFIX}.{}.", self.name));
+        await_settled(&self.kafka, |it| it.starts_with(&data) || it.starts_with(&state));
     }
 
     /// Names of the replication slots of the database.

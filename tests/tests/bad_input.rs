@@ -151,7 +151,7 @@ impl Stranger {
         let mut sql = scene.superuser();
         let query =
             "SELECT count(*) FROM pg_stat_replication WHERE application_name = 'a stranger'";
-        await_true("the stranger", Duration::from_secs(20), || sql.value(query) == "1");
+        await_true("the stranger", REFUSAL_MAX, || sql.value(query) == "1");
         stranger
     }
 }

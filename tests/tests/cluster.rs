@@ -31,12 +31,11 @@ impl<'a> Load<'a> {
     /// `placement`: labels per stage.
     fn on(scene: &'a Scene, seed: u64, cluster: Cluster<'a>, placement: &str) -> Self {
         workload::create(&mut scene.sql());
-        let mut probe = Probe::new(scene);
+        let probe = Probe::new(scene);
         let workload = Workload::start(scene, seed, Pace::default());
         let spec = cluster.spec().line("lanes: 4").line(&format!("placement: {placement}"));
         cluster.apply(&spec);
         cluster.await_status("the stream", CATCH_UP_MAX, Status::flows);
-        probe.begin();
         workload.await_committed(50);
         Self { scene, cluster, workload, probe }
     }

@@ -14,8 +14,8 @@ use tests::servers::repository;
 use tests::site::free_address;
 use tests::sql::{PASSWORD, ROLE};
 
-const CALL_MAX: Duration = Duration::from_secs(60);
-const BEGIN_MAX: Duration = Duration::from_secs(60);
+const CALL_MAX: Duration = Duration::from_secs(120);
+const BEGIN_MAX: Duration = Duration::from_secs(120);
 const SECRET: &str = "DISTRIBUTARY_SECRET_SOURCE";
 const ROWS: usize = 200;
 

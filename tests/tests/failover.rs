@@ -11,7 +11,7 @@ use tests::sql::Sql;
 use tests::standby::Pair;
 use wal::Lsn;
 
-const TAKE_OVER_MAX: Duration = Duration::from_secs(90);
+const TAKE_OVER_MAX: Duration = Duration::from_secs(180);
 
 #[test]
 fn a_safe_failover_under_a_running_task() {

@@ -23,7 +23,7 @@ use tests::sql::Sql;
 use tests::task::Spec;
 use tests::workload::{self, Pace, Workload};
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(120);
 /// Longer than each time-out of the broker (30 s for a transaction) and of the database (20 s, set
 /// below), and than all of our own.
 const PAUSE: Duration = Duration::from_secs(40);
@@ -103,12 +103,11 @@ struct Load<'a> {
 impl<'a> Load<'a> {
     fn start(scene: &'a Scene, spec: Spec, seed: u64) -> Self {
         workload::create(&mut scene.sql());
-        let mut probe = Probe::new(scene);
+        let probe = Probe::new(scene);
         let pace = Pace { survives_restarts: true, ..Pace::default() };
         let workload = Workload::start(scene, seed, pace);
         let mut run = scene.run(&spec, &[]);
         scene.await_streaming(&mut run);
-        probe.begin();
         workload.await_committed(50);
         Self { scene, spec, run, workload, probe }
     }

@@ -9,7 +9,7 @@ use tests::seed::unique;
 use tests::servers::Server;
 use tests::topics;
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(90);
 
 struct Bench {
     kafka: Server,

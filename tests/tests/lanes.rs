@@ -20,9 +20,9 @@ use tests::task::STATE_PREFIX;
 use tests::topics;
 use tests::workload::{self, Pace, Workload};
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(120);
 /// How long the markers of a committed transaction may take to reach every partition.
-const MARKERS_MAX: Duration = Duration::from_secs(10);
+const MARKERS_MAX: Duration = Duration::from_secs(60);
 
 /// Rows that each transaction of [`writes`] changes.
 const ROWS: usize = 60;
@@ -416,7 +416,8 @@ fn ctrl_c_drains_and_keeps_the_slot() {
         "no word about retained WAL:\n{said}"
     );
     assert_eq!(scene.slots(), [scene.slot()]);
-    // Nothing is left open: what was written is visible at once.
+    // Nothing is left open: what is written is visible. What was aborted would never be.
+    scene.await_settled();
     let committed = scene.topics().records.len();
     let uncommitted =
         tests::reader::Topics::read_uncommitted(&scene.kafka, &format!("{}.", scene.name));
@@ -435,12 +436,15 @@ fn release_leaves_nothing_but_the_data() {
     scene.catch_up(&spec);
     scene.sql().run("INSERT INTO t VALUES (2)");
     scene.run(&spec, &["--until-caught-up", "--release"]).wait(CATCH_UP_MAX).expect(0);
+    scene.await_settled();
     assert_eq!(scene.slots(), [""; 0]);
     assert_eq!(scene.superuser().value("SELECT count(*) FROM pg_publication"), "0");
     assert_eq!(scene.superuser().value("SELECT count(*) FROM pg_event_trigger"), "0");
     let internal = format!("{STATE_PREFIX}.{}.", scene.name);
-    let left = topics::list(&scene.kafka, |topic| topic.starts_with(&internal));
-    assert!(left.is_empty(), "internal topics are left behind: {left:?}");
+    // Brokers hear a moment later of what the controller has deleted.
+    await_true("no internal topics", SOON, || {
+        topics::list(&scene.kafka, |topic| topic.starts_with(&internal)).is_empty()
+    });
     assert_eq!(scene.topics().records.len(), 2, "the data stays");
 }
 

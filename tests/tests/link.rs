@@ -211,7 +211,7 @@ impl<'a> Load<'a> {
         hosts: impl FnOnce() -> H + Send + 'static,
     ) -> Self {
         workload::create(&mut scene.sql());
-        let mut probe = Probe::new(scene);
+        let probe = Probe::new(scene);
         let workload = Workload::start(scene, seed, Pace::default());
         let secret = ("SECRET", tests::sql::PASSWORD);
         std::fs::write(scene.folder().join(secret.0), secret.1).expect("the folder can be written");
@@ -220,7 +220,6 @@ impl<'a> Load<'a> {
         let front = Front::start(scene, &yaml, hosts);
         let mut sql = Sql::superuser(&scene.postgres, "postgres");
         await_true("the slot in use", CATCH_UP_MAX, || walsender(&mut sql, &scene.slot()) != 0);
-        probe.begin();
         workload.await_committed(50);
         Self { scene, probe, workload, front }
     }

@@ -115,7 +115,7 @@ impl Workload {
     /// When they are not in time: the workload has died, or the server hangs.
     pub fn await_committed(&self, more: u64) {
         let enough = self.committed() + more;
-        await_true("transactions of the workload", Duration::from_secs(120), || {
+        await_true("transactions of the workload", Duration::from_secs(240), || {
             enough <= self.committed() || self.writers.iter().any(JoinHandle::is_finished)
         });
     }

@@ -28,6 +28,9 @@ const COLLISIONS: [&SqlState; 5] = [
 
 const STREET: &str = "\"Größe & Co\".\"Straße \"\"x\"\".y\"";
 
+/// Of each connection.
+const SETTINGS: &str = "SET lock_timeout = '4s'";
+
 /// What a server says that goes down or comes up.
 const RESTARTS: [&SqlState; 4] = [
     &SqlState::ADMIN_SHUTDOWN,
@@ -36,19 +39,15 @@ const RESTARTS: [&SqlState; 4] = [
     &SqlState::CONNECTION_FAILURE,
 ];
 /// How long a server may be away.
-const AWAY_MAX: Duration = Duration::from_secs(60);
+const AWAY_MAX: Duration = Duration::from_secs(120);
 
 impl Writer {
     /// With `again`, a lost connection is made again in place of a failure.
     pub(super) fn new(sql: Sql, rng: SmallRng, again: Option<(Server, String)>) -> Self {
         let mut writer = Self { sql, rng, version: 0, again };
-        writer.prepare();
+        writer.sql.run(SETTINGS);
         writer.version = writer.sql.version();
         writer
-    }
-
-    fn prepare(&mut self) {
-        self.sql.run("SET lock_timeout = '4s'");
     }
 
     /// Whether the connection was lost and is there again.
@@ -59,9 +58,10 @@ impl Writer {
             return false;
         }
         self.sql = await_some("the server of the workload", AWAY_MAX, || {
-            Sql::try_connect(server, database).ok()
+            // It may go down again before it has taken the settings.
+            let mut sql = Sql::try_connect(server, database).ok()?;
+            sql.attempt(SETTINGS).ok().map(|()| sql)
         });
-        self.prepare();
         true
     }
 

@@ -29,20 +29,25 @@ use tonic::transport::Channel;
 pub(crate) type Admin = AdminClient<InterceptedService<Channel, Bearer>>;
 
 /// Anything that one machine must do on a busy day.
-pub(crate) const SOON: Duration = Duration::from_secs(40);
+pub(crate) const SOON: Duration = Duration::from_secs(90);
 const BEAT: Duration = Duration::from_millis(500);
+/// After which a follower takes over.
+const SILENCE: Duration = Duration::from_secs(4);
 
-/// The order of times is that of the protocol; nobody waits as long.
-fn timings() -> Timings {
+/// The order of times is that of the protocol; nobody waits as long. Of workers only the end of their
+/// connection tells: no test waits for silence, and a busy machine makes some.
+fn timings(silence: Duration) -> Timings {
     let leader = leader::Timing {
-        silence: Duration::from_secs(4),
+        silence,
         jitter_max: Duration::from_secs(1),
         heartbeat: Duration::from_secs(1),
-        uncommitted_max: Duration::from_secs(4),
+        uncommitted_max: SILENCE,
         settling: Duration::from_secs(5),
         ..leader::Timing::default()
     };
-    Timings { leader, members: membership::Timing::default() }
+    let (suspect, dead) = (SOON, 2 * SOON);
+    let members = membership::Timing { suspect, dead, ..membership::Timing::default() };
+    Timings { leader, members }
 }
 
 /// A control topic and the coordinators that share it.
@@ -52,6 +57,8 @@ pub(crate) struct Office {
     folder: tempfile::TempDir,
     /// Lines that every node spec has.
     more: String,
+    /// Of those that are started from now on.
+    silence: Duration,
     coordinators: Vec<Coordinator>,
 }
 
@@ -77,8 +84,8 @@ impl Office {
             let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
             std::fs::set_permissions(&path, mode).expect("its mode");
         }
-        let mut office =
-            Self { kafka, prefix, folder, more: more.into(), coordinators: Vec::new() };
+        let (silence, more) = (SILENCE, more.into());
+        let mut office = Self { kafka, prefix, folder, more, silence, coordinators: Vec::new() };
         office.add(coordinators);
         office
     }
@@ -90,6 +97,13 @@ impl Office {
             let coordinator = self.start(&format!("c{}", self.coordinators.len() + 1));
             self.coordinators.push(coordinator);
         }
+    }
+
+    /// Adds one that waits for longer than any test does before it takes over from a silent leader.
+    pub(crate) fn add_patient(&mut self) {
+        self.silence = 10 * SOON;
+        self.add(1);
+        self.silence = SILENCE;
     }
 
     fn start(&self, name: &str) -> Coordinator {
@@ -106,9 +120,9 @@ impl Office {
             .build()
             .expect("a runtime");
         let (stop, folder) = (CancellationToken::new(), PathBuf::from(self.folder.path()));
-        let stopped = stop.clone();
+        let (stopped, timings) = (stop.clone(), timings(self.silence));
         let running =
-            runtime.spawn(async move { run_timed(node, &folder, stopped, timings()).await });
+            runtime.spawn(async move { run_timed(node, &folder, stopped, timings).await });
         Coordinator { name: name.into(), address, stop, running: Some((runtime, running)) }
     }
 

@@ -10,7 +10,7 @@ use rdkafka::producer::Producer;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-const LONGEST: Duration = Duration::from_secs(30);
+const LONGEST: Duration = Duration::from_secs(90);
 
 /// The turn comes first, so that it is dropped last.
 fn behind_proxy() -> (Turn, Bench, Proxy) {

@@ -93,7 +93,7 @@ impl Ground {
              '{name}'"
         );
         // A walsender that was ended may hold its slot for a moment.
-        tests::deadline::await_true("free slots", std::time::Duration::from_secs(10), || {
+        tests::deadline::await_true("free slots", std::time::Duration::from_secs(60), || {
             sql.attempt(&drop).is_ok()
         });
         sql.run(&format!("DROP DATABASE IF EXISTS {}", quoted(name)));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tests::deadline::await_true;
 use tests::sql::{PASSWORD, Sql};
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 type Named = (u32, String, String);
 

@@ -9,7 +9,7 @@ use tests::deadline::await_true;
 use tests::servers::Server;
 use wal::Lsn;
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 /// `pg_recvlogical` on a slot of `test_decoding`.
 struct Walsender(Child);

@@ -211,11 +211,12 @@ fn many_tables_are_read_at_once_and_a_missing_one_is_named() {
     let begun = Instant::now();
     let found = ground.wait(session.candidates()).unwrap();
     assert_eq!(found.len(), count);
-    assert!(begun.elapsed() < Duration::from_secs(3), "candidates took {:?}", begun.elapsed());
+    // Far more than it takes: only there to notice what grows faster than the number of tables.
+    assert!(begun.elapsed() < Duration::from_secs(30), "candidates took {:?}", begun.elapsed());
     let oids: Vec<u32> = found.iter().map(|it| it.oid).collect();
     let begun = Instant::now();
     let tables = ground.wait(session.tables(&oids)).unwrap();
-    assert!(begun.elapsed() < Duration::from_secs(6), "tables took {:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(60), "tables took {:?}", begun.elapsed());
     assert!(tables.iter().zip(&oids).all(|(table, oid)| table.oid == *oid));
     assert!(tables.iter().all(|table| table.columns[1].default.as_deref() == Some("1.00")));
     ground.sql.run("DROP TABLE t1");

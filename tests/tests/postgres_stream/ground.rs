@@ -17,7 +17,7 @@ use wal::message::{Context, Message};
 use wal::{Datum, Lsn};
 
 /// What a server sends at once on a machine that is busy with other tests.
-pub(crate) const SOON: Duration = Duration::from_secs(30);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 /// Publications are named so that quoting must be right.
 pub(crate) const PUBLICATION: &str = "it's \"p\"";
 
