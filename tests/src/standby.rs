@@ -11,8 +11,8 @@ use std::time::Duration;
 /// The physical slot that the standby reads from.
 const SLOT: &str = "standby";
 /// The worker that copies slots sleeps for up to 30 s.
-const COPY_MAX: Duration = Duration::from_secs(90);
-const PROMOTE_MAX: Duration = Duration::from_secs(30);
+const COPY_MAX: Duration = Duration::from_secs(180);
+const PROMOTE_MAX: Duration = Duration::from_secs(120);
 
 /// Two servers of one test, wiped in the end.
 pub struct Pair {
@@ -59,10 +59,7 @@ impl Pair {
         // Written in place: the file stays its owner's.
         fs::write(&settings, text.replace(&from.to_string(), &folder.to_string()))
             .expect("its settings");
-        // As the file beside it in owner and mode.
-        let signal = to.join("standby.signal");
-        let copied = Command::new("cp").arg("-a").arg(to.join("PG_VERSION")).arg(&signal).status();
-        assert!(copied.expect("cp runs").success(), "{} cannot be made", signal.display());
+        make_standby(&to);
         self.primary.order("start");
         Sql::superuser(&self.primary, "postgres")
             .run(&format!("SELECT pg_create_physical_replication_slot('{SLOT}', true)"));
@@ -108,9 +105,17 @@ impl Pair {
     /// # Panics
     /// When it does not become one.
     pub fn promote(&self) {
-        let mut sql = Sql::superuser(&self.standby, "postgres");
-        let wait = PROMOTE_MAX.as_secs();
-        assert_eq!(sql.value(&format!("SELECT pg_promote(true, {wait})")), "t", "not promoted");
+        promote(&self.standby);
+    }
+
+    /// Promotes the old primary, which is down, as if it had been a second standby. The other one must be down.
+    ///
+    /// # Panics
+    /// When it does not become one.
+    pub fn promote_the_other(&self) {
+        make_standby(&data(&self.primary));
+        self.primary.order("start");
+        promote(&self.primary);
     }
 
     /// Makes sure that a database is on the standby, too.
@@ -129,6 +134,19 @@ impl Drop for Pair {
         self.standby.order("wipe");
         self.primary.order("wipe");
     }
+}
+
+fn promote(server: &Server) {
+    let mut sql = Sql::superuser(server, "postgres");
+    let wait = PROMOTE_MAX.as_secs();
+    assert_eq!(sql.value(&format!("SELECT pg_promote(true, {wait})")), "t", "not promoted");
+}
+
+/// The file is as the one beside it in owner and mode.
+fn make_standby(data: &Path) {
+    let signal = data.join("standby.signal");
+    let copied = Command::new("cp").arg("-a").arg(data.join("PG_VERSION")).arg(&signal).status();
+    assert!(copied.expect("cp runs").success(), "{} cannot be made", signal.display());
 }
 
 fn data(server: &Server) -> PathBuf {

@@ -22,7 +22,7 @@ use tests::task::{STATE_PREFIX, Spec};
 use tests::topics;
 
 /// A start that parks takes no longer; one that parks under way waits for the client's time-outs.
-const PARK_MAX: Duration = Duration::from_secs(90);
+const PARK_MAX: Duration = Duration::from_secs(180);
 
 const PARKED: i32 = 1;
 const PRECHECK: i32 = 3;
@@ -116,6 +116,7 @@ impl Ground {
     }
 
     fn left(&self) -> Left {
+        self.scene.await_settled();
         let Topics { partitions, records } = self.scene.topics();
         let line = |it: &Record| {
             let value = it.value.as_deref().map(String::from_utf8_lossy);
@@ -371,7 +372,7 @@ fn a_slot_that_the_server_gave_up() {
     let slot = ground.scene.slot();
     let mut superuser = ground.scene.superuser();
     let status = format!("SELECT wal_status FROM pg_replication_slots WHERE slot_name = '{slot}'");
-    await_true("a lost slot", Duration::from_secs(30), || {
+    await_true("a lost slot", CATCH_UP_MAX, || {
         ground.write();
         superuser.run("SELECT pg_switch_wal()");
         superuser.run("CHECKPOINT");
@@ -514,25 +515,44 @@ fn a_standby_that_lacks_what_was_delivered() {
     pair.await_slot(&slot, || ground.go_on());
     pair.standby.order("stop");
     ground.go_on();
-    let end = |ground: &Ground| {
-        let text = ground.scene.superuser().value("SELECT pg_current_wal_flush_lsn()");
-        tests::event::lsn_of(&text).expect("a position")
-    };
     let delivered = end(&ground);
     pair.primary.order("kill");
     pair.standby.order("start");
     pair.promote();
-    ground.scene.postgres = pair.standby.clone();
-    ground.spec = ground.spec.clone().hosts(&pair.standby.address);
-    ground.sql = ground.scene.sql();
+    takes_its_place(&mut ground, &pair.standby);
     // Its slot is there, and its WAL goes on beyond everything that the first one had.
-    await_true("more WAL than the primary had", Duration::from_secs(30), || {
-        ground.write();
-        ground.scene.superuser().run("SELECT pg_switch_wal()");
-        delivered < end(&ground)
-    });
+    await_more_wal(&mut ground, delivered);
     ground.parks(&["left timeline 1 at", "timeline 2", "already in Kafka", "--reseed"]);
     ground.reseed_and_go_on();
+    // The task is fed by timeline 2 now. The old primary becomes another timeline 2, with the same slot,
+    // and with more WAL than the task has seen.
+    let delivered = end(&ground);
+    pair.standby.order("kill");
+    pair.promote_the_other();
+    takes_its_place(&mut ground, &pair.primary);
+    await_more_wal(&mut ground, delivered);
+    ground.parks(&["promoted beside it", "timeline 2", "already in Kafka", "--reseed"]);
+    ground.reseed_and_go_on();
+}
+
+/// The task goes to another server from here on.
+fn takes_its_place(ground: &mut Ground, server: &Server) {
+    ground.scene.postgres = server.clone();
+    ground.spec = ground.spec.clone().hosts(&server.address);
+    ground.sql = ground.scene.sql();
+}
+
+fn end(ground: &Ground) -> u64 {
+    let text = ground.scene.superuser().value("SELECT pg_current_wal_flush_lsn()");
+    tests::event::lsn_of(&text).expect("a position")
+}
+
+fn await_more_wal(ground: &mut Ground, than: u64) {
+    await_true("more WAL than the other one had", CATCH_UP_MAX, || {
+        ground.write();
+        ground.scene.superuser().run("SELECT pg_switch_wal()");
+        than < end(ground)
+    });
 }
 
 #[test]

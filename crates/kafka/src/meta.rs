@@ -35,6 +35,18 @@ pub struct Watermark {
     /// Position of each lane when it was written.
     #[serde(with = "positions")]
     pub lanes: Vec<Position>,
+    /// Where the server's time line left the older ones, from the oldest; earlier releases did not write it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<Switch>,
+}
+
+/// A line of a time line's history: where it left an older one.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Switch {
+    pub timeline: u32,
+    /// The end of the last record that both have.
+    #[serde(with = "lsn_text")]
+    pub lsn: Lsn,
 }
 
 /// How far the initial snapshot has come.

@@ -26,6 +26,7 @@ pub mod guardian;
 pub mod hosts;
 pub mod lane;
 pub mod lanes;
+pub mod lineage;
 pub mod link;
 pub mod meta;
 pub mod misfit;

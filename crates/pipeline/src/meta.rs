@@ -161,13 +161,20 @@ fn never_below(asked: &mut Watermark, newest: Option<&MetaRecord>) -> bool {
     match newest {
         Some(MetaRecord::Watermark(newest))
             if asked.system_id == newest.system_id
-                && (asked.timeline, asked.lsn) < (newest.timeline, newest.lsn) =>
+                && (asked.timeline < newest.timeline
+                    || is_same_line(asked, newest) && asked.lsn < newest.lsn) =>
         {
             asked.clone_from(newest);
             true
         }
         Some(_) | None => false,
     }
+}
+
+/// Earlier releases did not write the history.
+fn is_same_line(one: &Watermark, other: &Watermark) -> bool {
+    let is_known = !one.history.is_empty() && !other.history.is_empty();
+    one.timeline == other.timeline && (!is_known || one.history == other.history)
 }
 
 /// A front that ends does not learn what became of the low watermark it had asked for; the next one may
@@ -205,12 +212,13 @@ fn panicked() -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kafka::meta::SnapshotState;
+    use kafka::meta::{SnapshotState, Switch};
     use wal::{Lsn, Position};
 
     fn watermark(system_id: u64, lsn: u64) -> MetaRecord {
         let lanes = vec![Position::just_before(Lsn(lsn))];
-        MetaRecord::Watermark(Watermark { lsn: Lsn(lsn), system_id, timeline: 1, lanes })
+        let (lsn, history) = (Lsn(lsn), Vec::new());
+        MetaRecord::Watermark(Watermark { lsn, system_id, timeline: 1, lanes, history })
     }
 
     fn snapshot() -> MetaRecord {
@@ -238,6 +246,14 @@ mod tests {
         };
         assert_eq!(written([on(2, 10)], &on(1, 20)), [on(2, 10)]);
         assert_eq!(written([on(1, 30)], &on(2, 10)), [on(2, 10)]);
+        let left = |at, lsn| {
+            let MetaRecord::Watermark(it) = on(2, lsn) else { unreachable!("it is one") };
+            let history = vec![Switch { timeline: 1, lsn: Lsn(at) }];
+            MetaRecord::Watermark(Watermark { history, ..it })
+        };
+        assert_eq!(written([left(7, 10)], &left(8, 20)), [left(7, 10)], "another line");
+        assert_eq!(written([left(7, 10)], &left(7, 20)), [left(7, 20)]);
+        assert_eq!(written([left(7, 10)], &on(2, 20)), [on(2, 20)], "of an earlier release");
     }
 
     #[test]

@@ -43,6 +43,8 @@ pub enum Parted {
     Never,
     /// What ends above is not the server's.
     At(Lsn),
+    /// The server has another line of that number; what ends above they do not share.
+    Twin(Lsn),
     /// The server's line does not descend from the other.
     Foreign,
     /// The server has lost the history of its line.
@@ -207,7 +209,7 @@ fn parted(facts: &Facts<'_>, watermark: &Watermark) -> Option<Start> {
     let (timeline, before) = (facts.server.timeline, watermark.timeline);
     let switch = match facts.server.parted {
         Parted::Never => return None,
-        Parted::At(switch) => switch,
+        Parted::At(switch) | Parted::Twin(switch) => switch,
         Parted::Foreign => {
             let cause = format!(
                 "the server is on timeline {timeline}, which does not descend from timeline \
@@ -242,10 +244,17 @@ fn parted(facts: &Facts<'_>, watermark: &Watermark) -> Option<Start> {
     } else {
         return None;
     };
+    let lines = if matches!(facts.server.parted, Parted::Twin(_)) {
+        format!(
+            "the server is on timeline {timeline}, but the timeline {before} that the task was fed from \
+             is another server's, which was promoted beside it: they parted at {switch}"
+        )
+    } else {
+        format!("the server is on timeline {timeline}, which left timeline {before} at {switch}")
+    };
     let cause = format!(
-        "the server is on timeline {timeline}, which left timeline {before} at {switch}, but {what} \
-         of timeline {before} is already in Kafka: the failover has lost changes that consumers \
-         have seen"
+        "{lines}, but {what} of timeline {before} is already in Kafka: the failover has lost changes \
+         that consumers have seen"
     );
     Some(park(facts, &cause))
 }
@@ -297,6 +306,7 @@ mod tests {
                 system_id: 1,
                 timeline: 1,
                 lanes: vec![lane],
+                history: Vec::new(),
             }),
             lanes: vec![lane],
             slot: Some(Slot { confirmed_flush: Lsn(95), lost: false }),
@@ -387,6 +397,9 @@ mod tests {
             let cause = format!("at 0/78, but a transaction that committed at {commit_lsn}");
             parks(&Facts { lanes, ..promoted(Parted::At(Lsn(120))) }, &cause);
         }
+        let cause = "promoted beside it: they parted at 0/63, but everything up to 0/64";
+        parks(&promoted(Parted::Twin(Lsn(99))), cause);
+        assert_eq!(decide(&promoted(Parted::Twin(Lsn(100)))), Start::Resume { from: Lsn(95) });
         parks(&promoted(Parted::Foreign), "does not descend from timeline 1");
         parks(&promoted(Parted::Unknown), "has no pg_wal/00000003.history");
     }

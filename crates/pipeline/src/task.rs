@@ -23,7 +23,7 @@ use crate::planner::{self, Planner};
 use crate::progress::{Progress, Trouble};
 use crate::upstream::{OpenStage, UpstreamStage, slot_name};
 use actix::{Actor, Addr};
-use kafka::meta::{MetaState, Watermark};
+use kafka::meta::{MetaState, Switch, Watermark};
 use kafka::names::Names;
 use kafka::topics::Admin;
 use postgres::Session;
@@ -462,6 +462,7 @@ impl Opening {
             news,
             generation: 0,
             target: None,
+            history: None,
             snapshot_failed: false,
             copying: None,
             end: None,
@@ -500,6 +501,8 @@ struct Task {
     generation: u64,
     /// Once this is durable the task has caught up.
     target: Option<Lsn>,
+    /// Where the line of the connected server left the older ones; `None`: that is not known.
+    history: Option<Vec<Switch>>,
     /// A snapshot of this run could not be finished: the next one holds its tables.
     snapshot_failed: bool,
     /// Reads tables beside the stream.
@@ -699,9 +702,10 @@ impl Task {
         let (meta, state) = (self.meta.clone(), Rc::clone(&self.state));
         let (positions, count) = (Rc::clone(&self.positions), self.spec.lanes);
         let (system_id, timeline) = (session.server().system_id, session.server().timeline);
+        let history = self.told_history();
         Rc::new(move |lsn, beside| {
-            let lanes = first(&positions, count);
-            let watermark = Watermark { lsn, system_id, timeline, lanes };
+            let (lanes, history) = (first(&positions, count), history.clone());
+            let watermark = Watermark { lsn, system_id, timeline, lanes, history };
             let (meta, state) = (meta.clone(), Rc::clone(&state));
             Box::pin(async move {
                 meta.advance(watermark.clone(), beside).await?;

@@ -8,7 +8,7 @@ use tests::deadline::await_true;
 use tests::servers::Server;
 use tests::topics::{self, admin, client, wait};
 
-const LONGEST: Duration = Duration::from_secs(20);
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// A topic that is gone for everyone.
 pub(crate) fn delete(kafka: &Server, topic: &str) {

@@ -8,6 +8,7 @@ fn records() -> [MetaRecord; 4] {
             system_id: 7_000_000_000_000_000_001,
             timeline: 2,
             lanes: vec![position, Position::ZERO],
+            history: vec![Switch { timeline: 1, lsn: Lsn(0x16_0000_0148) }],
         }),
         MetaRecord::Pin { topic: "public.orders".into(), partitions: 12 },
         MetaRecord::Snapshot(SnapshotState { id: "s1".into(), done: true, lsn: Lsn(9) }),
@@ -30,7 +31,8 @@ fn the_bytes_of_the_meta_lane_do_not_change() {
             "w",
             concat!(
                 r#"{"lsn":"16/B3748030","system_id":7000000000000000001,"timeline":2,"#,
-                r#""lanes":["16/B3748000:7","0/0:0"]}"#
+                r#""lanes":["16/B3748000:7","0/0:0"],"#,
+                r#""history":[{"timeline":1,"lsn":"16/148"}]}"#
             ),
         ),
         ("pin/public.orders", r#"{"partitions":12}"#),
@@ -51,6 +53,15 @@ fn the_bytes_of_the_meta_lane_do_not_change() {
         ),
     ];
     assert_eq!(texts, expected.map(|(key, json)| (key.to_owned(), json.to_owned())));
+}
+
+/// Earlier releases wrote it without a history.
+#[test]
+fn a_watermark_of_an_earlier_release_is_read() {
+    let json = r#"{"lsn":"0/9","system_id":7,"timeline":2,"lanes":["0/8:1"]}"#;
+    let watermark: Watermark = serde_json::from_str(json).expect("JSON");
+    assert!(watermark.history.is_empty());
+    assert_eq!(serde_json::to_string(&watermark).expect("JSON"), json);
 }
 
 /// Frozen: consumers read this.

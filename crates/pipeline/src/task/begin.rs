@@ -6,13 +6,14 @@ use crate::chunk::copy::Record;
 use crate::chunk::key::key_names;
 use crate::chunk::throttle::Throttle;
 use crate::failure::Failure;
+use crate::lineage;
 use crate::planner::Planner;
 use crate::snapshot;
 use crate::start::{
     Captured, Facts, Parted, Server, Slot, SnapshotProgress, Start, decide, taken_out,
 };
 use config::{BesideStream, IdentityPolicy};
-use kafka::meta::{MetaRecord, SnapshotState, Watermark};
+use kafka::meta::{MetaRecord, SnapshotState, Switch, Watermark};
 use kafka::topics::Admin;
 use postgres::Session;
 use postgres::ddl::{self, Means};
@@ -46,6 +47,7 @@ impl Task {
             None => Session::connect(&self.postgres).await?,
         };
         let session = Rc::new(session);
+        self.history = self.history(&session).await?;
         if 1 < self.generation && self.is_on_another_line(&session) {
             // An older front may have left them work of a line that is about to be judged: nothing
             // of it may be committed after that.
@@ -88,7 +90,11 @@ impl Task {
 
     /// Whether the server has been promoted, or replaced, since the low watermark was written.
     fn is_on_another_line(&self, session: &Session) -> bool {
-        self.state.borrow().watermark.as_ref().is_some_and(|it| line_of(it) != line(session))
+        let state = self.state.borrow();
+        let is_another = |it: &Watermark| {
+            it.system_id != session.server().system_id || self.parted(session, it) != Parted::Never
+        };
+        state.watermark.as_ref().is_some_and(is_another)
     }
 
     /// A crash from here on must not be judged by the line before: lanes will hold what only the new
@@ -101,20 +107,27 @@ impl Task {
         let Line { system_id, timeline } = line(session);
         info!(timeline, before = before.timeline, lsn = %before.lsn, "the new timeline has all of it");
         let lanes = self.lane_positions();
-        let watermark = Watermark { system_id, timeline, lanes, ..before };
+        let history = self.told_history();
+        let watermark = Watermark { system_id, timeline, lanes, history, ..before };
         self.meta.write(vec![MetaRecord::Watermark(watermark.clone())]).await?;
         self.state.borrow_mut().watermark = Some(watermark);
         Ok(())
     }
 
-    /// Where the server's line left that of the low watermark.
-    async fn parted(&self, session: &Session, watermark: &Watermark) -> Result<Parted, Failure> {
-        let (now, before) = (line(session), line_of(watermark));
-        if now.system_id != before.system_id || now == before {
-            return Ok(Parted::Never);
+    /// Where the server's line left that of the low watermark. Of another system its identifier tells.
+    fn parted(&self, session: &Session, watermark: &Watermark) -> Parted {
+        let Line { system_id, timeline } = line(session);
+        if system_id != watermark.system_id {
+            return Parted::Never;
         }
-        if now.timeline < before.timeline {
-            return Ok(Parted::Foreign);
+        lineage::parted(watermark, timeline, self.history.as_deref())
+    }
+
+    /// Where the server's line left the older ones. `None`: the server has lost the file.
+    async fn history(&self, session: &Session) -> Result<Option<Vec<Switch>>, Failure> {
+        let now = line(session);
+        if now.timeline == 1 {
+            return Ok(Some(Vec::new()));
         }
         let mut replication = Replication::connect(&self.postgres).await?;
         let found = replication.identify().await?;
@@ -122,9 +135,13 @@ impl Task {
             return Err(postgres::Error::ServerChanged { timeline: found.timeline }.into());
         }
         let history = replication.timeline_history(now.timeline).await?;
-        Ok(history.map_or(Parted::Unknown, |history| {
-            history.left(before.timeline).map_or(Parted::Foreign, Parted::At)
-        }))
+        let switch = |&(timeline, lsn): &(u32, Lsn)| Switch { timeline, lsn };
+        Ok(history.map(|it| it.switches().iter().map(switch).collect()))
+    }
+
+    /// What a low watermark carries of it.
+    pub(super) fn told_history(&self) -> Vec<Switch> {
+        lineage::newest(self.history.clone().unwrap_or_default())
     }
 
     async fn decide(&self, session: &Session) -> Result<Start, Failure> {
@@ -144,7 +161,7 @@ impl Task {
         let lanes = self.lane_positions();
         let end = session.wal_end().await?;
         let parted = match &state.watermark {
-            Some(watermark) if !self.options.reseed => self.parted(session, watermark).await?,
+            Some(watermark) if !self.options.reseed => self.parted(session, watermark),
             Some(_) | None => Parted::Never,
         };
         Ok(decide(&Facts {
@@ -456,6 +473,7 @@ impl Task {
             system_id: session.server().system_id,
             timeline: session.server().timeline,
             lanes: self.lane_positions(),
+            history: self.told_history(),
         };
         let mut records =
             vec![MetaRecord::Snapshot(snapshot.clone()), MetaRecord::Watermark(watermark.clone())];
@@ -511,10 +529,6 @@ async fn tables(session: &Session, readings: &[Reading]) -> Result<Vec<Arc<Table
 pub(super) fn line(session: &Session) -> Line {
     let postgres::Server { system_id, timeline, .. } = *session.server();
     Line { system_id, timeline }
-}
-
-fn line_of(watermark: &Watermark) -> Line {
-    Line { system_id: watermark.system_id, timeline: watermark.timeline }
 }
 
 /// Microseconds since 2000-01-01 00:00 UTC (PostgreSQL's `TimestampTz`).

@@ -189,7 +189,7 @@ impl World {
         let to_write = rng.random_range(3..25);
         let lanes = rng.random_range(1..=LANES);
         let positions = vec![Position::ZERO; usize::from(lanes)];
-        let watermark = Watermark { lsn: BEGIN, system_id: SYSTEM, timeline: 1, lanes: positions };
+        let watermark = watermark(BEGIN, 1, positions);
         let meta = MetaLog { owner: 0, watermark, written: (0, 0) };
         // One more than the pinned ones: for a front that does not heed the pins.
         let broker = Broker::shared(LANES, PARTITIONS + 1, meta, rng.random(), bug);
@@ -588,7 +588,7 @@ impl World {
         }
         front.writing = true;
         let lanes = self.process.positions.clone();
-        let watermark = Watermark { lsn, system_id: SYSTEM, timeline: front.timeline, lanes };
+        let watermark = watermark(lsn, front.timeline, lanes);
         self.process.orders.push_back((front.generation, watermark));
     }
 
@@ -726,4 +726,8 @@ impl World {
         let view = View { history: &self.history, lanes: &self.revisions, slot };
         self.watch.check(&lock(&self.broker), &view)
     }
+}
+
+fn watermark(lsn: Lsn, timeline: u32, lanes: Vec<Position>) -> Watermark {
+    Watermark { lsn, system_id: SYSTEM, timeline, lanes, history: Vec::new() }
 }

@@ -30,6 +30,12 @@ impl TimelineHistory {
             .map(Self)
     }
 
+    /// Each older line with the place where it was left, from the oldest.
+    #[must_use]
+    pub fn switches(&self) -> &[(u32, Lsn)] {
+        &self.0
+    }
+
     /// Where the line left `timeline`: the end of the last record that both have. `None`: it does
     /// not descend from it.
     #[must_use]
