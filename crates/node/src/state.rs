@@ -18,7 +18,7 @@ pub use record::{
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The leader as the control topic shows it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -77,6 +77,8 @@ pub struct ClusterState {
     pub nodes: BTreeMap<String, Node>,
     pub connections: BTreeMap<String, Connection>,
     pub leader: Option<Leader>,
+    /// Tasks whose router has another node than before, of which no state was written since then.
+    moved: BTreeSet<String>,
     /// The highest term seen.
     term: Option<Term>,
     /// Offset of the next record.
@@ -126,12 +128,13 @@ impl ClusterState {
                 Ok(Changed::Task(name))
             }
             Key::Placement(name) => {
-                let placement = self.read(offset, key, value)?;
-                self.placements.insert(name.clone(), placement);
+                let placement: Placement = self.read(offset, key, value)?;
+                self.place(name.clone(), placement);
                 Ok(Changed::Placement(name))
             }
             Key::State(name) => {
                 let state = self.read(offset, key, value)?;
+                self.moved.remove(&name);
                 self.states.insert(name.clone(), state);
                 Ok(Changed::State(name))
             }
@@ -160,6 +163,22 @@ impl ClusterState {
         self.next
     }
 
+    /// Whether the task's state is still that of the front before: its router has moved, and the new front has said
+    /// nothing yet.
+    #[must_use]
+    pub fn front_is_silent(&self, task: &str) -> bool {
+        self.moved.contains(task)
+    }
+
+    fn place(&mut self, name: String, placement: Placement) {
+        let router = placement.router().map(str::to_owned);
+        let before = self.placements.insert(name.clone(), placement);
+        let before = before.as_ref().and_then(Placement::router);
+        if before.is_some_and(|before| Some(before) != router.as_deref()) {
+            self.moved.insert(name);
+        }
+    }
+
     fn remove(&mut self, key: &Key) -> Result<Changed, Unusable> {
         match key {
             Key::Task(name) => {
@@ -168,6 +187,7 @@ impl ClusterState {
             }
             Key::Placement(name) => {
                 self.placements.remove(name);
+                self.moved.remove(name);
                 Ok(Changed::Placement(name.clone()))
             }
             Key::State(name) => {

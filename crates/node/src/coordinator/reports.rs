@@ -132,16 +132,48 @@ pub(super) fn has_begun_anew(front: &TaskReport) -> bool {
 }
 
 /// The state after a report of the front; `None`: it is as it was. While a task is retried, its cause
-/// counts the tries, which nobody needs to keep.
-pub(super) fn next_state(state: &State, front: &TaskReport, now_ms: i64) -> Option<State> {
+/// counts the tries, which nobody needs to keep. What a new front says first is written also where it is what the
+/// one before said last: until then the task is shown as not there yet.
+pub(super) fn next_state(
+    state: &State,
+    front: &TaskReport,
+    is_first: bool,
+    now_ms: i64,
+) -> Option<State> {
     let next = state.state.reported(news(&front.state)?)?;
     let text = |text: &String| (!text.is_empty()).then(|| text.clone());
     let (cause, remedy) = (text(&front.cause), text(&front.remedy));
     let is_told = next == TaskState::Retrying || (&cause, &remedy) == (&state.cause, &state.remedy);
-    if next == state.state && is_told {
+    if next == state.state && is_told && !is_first {
         return None;
     }
-    Some(state.followed_by(next, cause, remedy, now_ms))
+    let next = state.followed_by(next, cause, remedy, now_ms);
+    Some(if is_first { State { since_ms: now_ms, ..next } } else { next })
+}
+
+/// The state that people are shown: a front that has been placed elsewhere begins anew, whatever the one before it
+/// said last.
+pub(super) fn shown(state: TaskState, front_is_silent: bool) -> TaskState {
+    match state {
+        TaskState::Synchronizing | TaskState::CatchingUp if front_is_silent => {
+            TaskState::Initializing
+        }
+        TaskState::NotConfigured
+        | TaskState::Prechecking
+        | TaskState::PrecheckFailed
+        | TaskState::Initializing
+        | TaskState::Synchronizing
+        | TaskState::CatchingUp
+        | TaskState::Retrying
+        | TaskState::Suspended
+        | TaskState::Modifying
+        | TaskState::Parked
+        | TaskState::Failed
+        | TaskState::Completed
+        | TaskState::Releasing
+        | TaskState::ReleaseFailed
+        | TaskState::Released => state,
+    }
 }
 
 #[cfg(test)]
@@ -211,17 +243,36 @@ mod tests {
     #[test]
     fn a_state_changes_with_its_cause_and_late_news_change_nothing() {
         let state = State::new(TaskState::Synchronizing, 1);
-        assert_eq!(next_state(&state, &report(7, "synchronizing", &[]), 2), None);
-        assert_eq!(next_state(&state, &report(7, "", &[]), 2), None);
-        assert_eq!(next_state(&state, &report(7, "modifying", &[]), 2), None);
+        assert_eq!(next_state(&state, &report(7, "synchronizing", &[]), false, 2), None);
+        assert_eq!(next_state(&state, &report(7, "", &[]), false, 2), None);
+        assert_eq!(next_state(&state, &report(7, "modifying", &[]), false, 2), None);
         let mut parked = report(7, "parked", &[]);
         parked.cause = "the slot is gone".into();
         parked.remedy = "reseed".into();
-        let next = next_state(&state, &parked, 2).expect("it parks");
+        let next = next_state(&state, &parked, false, 2).expect("it parks");
         assert_eq!((next.state, next.since_ms, next.history.len()), (TaskState::Parked, 2, 1));
         assert_eq!(next.cause.as_deref(), Some("the slot is gone"));
-        assert_eq!(next_state(&next, &report(7, "synchronizing", &[]), 3), None);
+        assert_eq!(next_state(&next, &report(7, "synchronizing", &[]), false, 3), None);
         let suspended = State::new(TaskState::Suspended, 1);
-        assert_eq!(next_state(&suspended, &parked, 2), None);
+        assert_eq!(next_state(&suspended, &parked, false, 2), None);
+    }
+    #[test]
+    fn what_a_new_front_says_first_is_written_although_it_is_what_was_said_last() {
+        let state = State::new(TaskState::Synchronizing, 1);
+        let said = report(8, "synchronizing", &[]);
+        let next = next_state(&state, &said, true, 2).expect("it has spoken");
+        assert_eq!((next.state, next.since_ms), (TaskState::Synchronizing, 2));
+        assert!(next.history.is_empty(), "{next:?}");
+        assert_eq!(next_state(&state, &report(8, "", &[]), true, 2), None, "it runs lanes only");
+    }
+
+    #[test]
+    fn a_task_whose_front_has_moved_is_not_shown_as_streaming() {
+        use TaskState as S;
+        for state in S::ALL {
+            let streams = matches!(state, S::Synchronizing | S::CatchingUp);
+            assert_eq!(shown(state, true), if streams { S::Initializing } else { state });
+            assert_eq!(shown(state, false), state);
+        }
     }
 }

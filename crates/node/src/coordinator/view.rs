@@ -1,7 +1,7 @@
 //! The cluster as people see it, in the words of the contract. Pure.
 
 use super::orders::{loads, users};
-use super::reports::Reports;
+use super::reports::{Reports, shown};
 use crate::membership::{Health, Members};
 use crate::state::{ClusterState, Placement};
 use crate::task_state::TaskState;
@@ -74,7 +74,8 @@ impl View<'_> {
         let live_state = std::mem::take(&mut report.state);
         name.clone_into(&mut report.task);
         let state = self.cluster.states.get(name);
-        let stands = state.map_or(TaskState::NotConfigured, |it| it.state);
+        let written = state.map_or(TaskState::NotConfigured, |it| it.state);
+        let stands = shown(written, self.cluster.front_is_silent(name));
         report.state = stands.word().to_owned();
         let text = |it: Option<&String>| it.cloned().unwrap_or_default();
         report.cause = text(state.and_then(|it| it.cause.as_ref()));
@@ -83,7 +84,8 @@ impl View<'_> {
         if report.state == live_state && !live.0.is_empty() {
             (report.cause, report.remedy) = live;
         }
-        report.since_unix_ms = state.map_or(0, |it| millis(it.since_ms));
+        let since = state.filter(|_| stands == written);
+        report.since_unix_ms = since.map_or(0, |it| millis(it.since_ms));
         let has_front = placement.is_some_and(|it| it.front.is_some());
         if report.cause.is_empty()
             && let Some(reason) = self.unplaced.get(name)

@@ -236,3 +236,28 @@ fn keys_are_read_as_they_are_written() {
         assert_eq!(Key::parse(key).expect("known").to_string(), key);
     }
 }
+
+#[test]
+fn a_front_that_is_placed_elsewhere_is_silent_until_its_state_is_written() {
+    let mut cluster = led();
+    let on =
+        |node: Option<&str>, rev| Placement { rev, front: node.map(str::to_owned), ..placement() };
+    let mut place = |offset, node, rev| {
+        let placed = apply(&mut cluster, offset, "placement/shop", 10, &on(node, rev));
+        assert_eq!(placed, Ok(Changed::Placement("shop".into())));
+        cluster.front_is_silent("shop")
+    };
+    assert!(!place(11, Some("w1"), 1), "it was nowhere before");
+    assert!(!place(12, Some("w1"), 2), "lanes have moved only");
+    assert!(place(13, Some("w2"), 3));
+    assert!(place(14, Some("w2"), 4), "nothing was said since then");
+    let state = State::new(TaskState::Synchronizing, 5);
+    let written = apply(&mut cluster, 15, "state/shop", 10, &state);
+    assert_eq!(written, Ok(Changed::State("shop".into())));
+    assert!(!cluster.front_is_silent("shop"));
+    let lost = apply(&mut cluster, 16, "placement/shop", 10, &on(None, 5));
+    assert_eq!(lost, Ok(Changed::Placement("shop".into())));
+    assert!(cluster.front_is_silent("shop"), "it has no place any more");
+    cluster.apply(17, "placement/shop", None).expect("the task is removed");
+    assert!(!cluster.front_is_silent("shop"));
+}

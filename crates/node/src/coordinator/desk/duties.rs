@@ -164,7 +164,8 @@ impl Desk {
                 let begun = Task { reseeded: task.reseeds, ..task.clone() };
                 records.put(&Key::Task(name.clone()), &begun);
             }
-            if let Some(next) = next_state(state, front, millis_now()) {
+            let is_first = self.cluster.front_is_silent(name);
+            if let Some(next) = next_state(state, front, is_first, millis_now()) {
                 let (cause, from) = (next.cause.as_deref(), state.state);
                 info!(task = name, %from, to = %next.state, cause, "the task's state has changed");
                 records.put(&Key::State(name.clone()), &next);
