@@ -28,6 +28,7 @@ pub(crate) fn run(arguments: &Run, output: Output, console: &Console) -> io::Res
         Err(exit) => return Ok(exit),
     };
     spec::warn_of_literals(&spec.task.literal_secrets());
+    spec::warn_of_exposed(&spec.task.exposed_secrets(&spec.folder));
     system::block_on(live(arguments, spec, output, console))
 }
 

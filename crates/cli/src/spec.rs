@@ -55,6 +55,15 @@ pub(crate) fn warn_of_literals(settings: &[String]) {
     }
 }
 
+pub(crate) fn warn_of_exposed(files: &[String]) {
+    if !files.is_empty() {
+        warn!(
+            files = files.join(", "),
+            "secret files can be read by everybody on this machine; chmod 600 them"
+        );
+    }
+}
+
 /// What the paths of a spec are relative to.
 pub(crate) fn folder(spec: &Path) -> PathBuf {
     match spec.parent() {

@@ -4,6 +4,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
 use std::fmt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// A password or the like: `${env:NAME}`, `${file:PATH}`, or a literal. Shown as `***`.
@@ -37,6 +38,8 @@ pub enum SecretError {
 }
 
 const FILE_BYTES_MAX: usize = 64 << 10;
+/// The bits of a file's mode that are about users who have nothing to do with it.
+const EVERYBODY: u32 = 0o007;
 
 impl Secret {
     fn parse(text: String) -> Self {
@@ -84,6 +87,25 @@ impl Secret {
             Written::Literal(value) => Ok(value.clone()),
         }
     }
+}
+
+impl crate::Task {
+    /// Secret files that everybody on this machine can read, with the settings that name them. Paths are relative to
+    /// `folder`.
+    #[must_use]
+    pub fn exposed_secrets(&self, folder: &Path) -> Vec<String> {
+        exposed(self.secrets(), folder)
+    }
+}
+
+/// Files of those that everybody on this machine can read, by the path of the setting. Relative to `folder`.
+fn exposed<'a>(secrets: impl Iterator<Item = (String, &'a Secret)>, folder: &Path) -> Vec<String> {
+    let exposed = |(path, secret): (String, &Secret)| {
+        let Written::File(file) = &secret.0 else { return None };
+        let metadata = std::fs::metadata(folder.join(file)).ok()?;
+        (metadata.permissions().mode() & EVERYBODY != 0).then(|| format!("{path}: {file}"))
+    };
+    secrets.filter_map(exposed).collect()
 }
 
 /// Paths of those whose value stands in the spec.
@@ -153,6 +175,26 @@ mod tests {
         assert_eq!(format!("{secret} {secret:?}"), "*** ***");
         assert_eq!(serde_json::to_string(&secret).unwrap(), "\"***\"");
         assert!(secret.is_literal());
+    }
+
+    #[test]
+    fn a_file_that_everybody_can_read_is_found() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let secret = Secret::parse("${file:password}".into());
+        let other = Secret::parse("${env:PASSWORD}".into());
+        let found = || {
+            let secrets = [("source.password", &secret), ("sink.password", &other)];
+            exposed(secrets.into_iter().map(|(path, it)| (path.into(), it)), folder.path())
+        };
+        assert!(found().is_empty(), "that it is missing is told by whoever needs it");
+        let path = folder.path().join("password");
+        std::fs::write(&path, "s3cret").expect("written");
+        for (mode, is_exposed) in [(0o644, true), (0o604, true), (0o640, false), (0o600, false)] {
+            let permissions = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(&path, permissions).expect("set");
+            let expected: &[&str] = if is_exposed { &["source.password: password"] } else { &[] };
+            assert_eq!(found(), expected, "{mode:o}");
+        }
     }
 
     #[test]

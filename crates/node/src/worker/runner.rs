@@ -111,6 +111,14 @@ impl Runner {
             self.say(state, cause, "correct the spec and apply it again");
             return;
         }
+        let exposed = spec.exposed_secrets(folder);
+        if !exposed.is_empty() {
+            let (task, files) = (&spec.task, exposed.join(", "));
+            warn!(
+                task,
+                files, "secret files can be read by everybody on this machine; chmod 600 them"
+            );
+        }
         let alerts = if release {
             None
         } else {
