@@ -152,6 +152,22 @@ impl<'a> Cluster<'a> {
         node.process = Some(process);
     }
 
+    /// Ends a node, and begins it again as one of a release that speaks protocols up to `protocol_max`; of this release,
+    /// where that is not said.
+    ///
+    /// # Panics
+    /// When it does not end well, or does not start.
+    pub fn renew(&mut self, name: &str, protocol_max: Option<u32>) {
+        self.end(name);
+        let spec = &self.nodes[name].spec;
+        let yaml = fs::read_to_string(spec).expect("its spec can be read");
+        let kept = yaml.lines().filter(|line| !line.starts_with("protocol_max:"));
+        let limit = protocol_max.map(|newest| format!("protocol_max: {newest}"));
+        let lines: Vec<_> = kept.map(str::to_owned).chain(limit).collect();
+        fs::write(spec, lines.join("\n") + "\n").expect("the folder can be written");
+        self.begin(name);
+    }
+
     fn process(&mut self, name: &str) -> &mut Distributary {
         let node = self.nodes.get_mut(name).expect("a node of that name");
         node.process.as_mut().expect("a running node")

@@ -49,6 +49,19 @@ impl<'a> Load<'a> {
         self.workload.await_committed(20);
     }
 
+    /// Moves the front as planned; answers where it is then.
+    fn move_front(&mut self, name: &str) -> String {
+        let front = self.cluster.status().front();
+        self.over(name, |cluster| {
+            cluster.call(&["cluster", "drain", &front]).expect(0);
+        });
+        let moved = self.cluster.await_status("the front elsewhere", CATCH_UP_MAX, |status| {
+            status.front() != front && status.flows()
+        });
+        self.cluster.call(&["cluster", "uncordon", &front]).expect(0);
+        moved.front()
+    }
+
     /// Ends everything and compares. One process takes over what the cluster has left.
     fn finish(self) {
         let Self { scene, cluster, workload, .. } = self;
@@ -122,6 +135,35 @@ fn whoever_is_killed_or_paused_is_replaced() {
             status.lanes().iter().all(|lane| lane.1 == "running")
         });
     }
+    load.finish();
+}
+
+/// A coordinator and a worker that speak what the release before spoke, and a worker of this one; then all are renewed.
+#[test]
+fn nodes_of_neighbouring_releases_work_together() {
+    let seed = seed("releases", 4415);
+    let scene = Scene::new("releases", "postgres-15");
+    let mut cluster = Cluster::start(&scene, 1, 2);
+    cluster.renew("c1", Some(1));
+    cluster.renew("w2", Some(1));
+    let mut load = Load::on(&scene, seed, cluster, "{}");
+    load.cluster.await_status("lanes on both", CATCH_UP_MAX, |it| it.nodes() == ["w1", "w2"]);
+    // There and back: once it is the older node that has the front.
+    for _ in 0..2 {
+        load.move_front("the front has moved between releases");
+    }
+    let asked = load.cluster.log("w1");
+    assert!(asked.contains("the front is taken over"), "{asked}");
+    assert!(!asked.contains("the front was handed over"), "{asked}");
+    for name in ["c1", "w2"] {
+        load.over("a node was renewed", |cluster| cluster.renew(name, None));
+    }
+    load.cluster.await_status("lanes on both again", CATCH_UP_MAX, |status| {
+        status.nodes() == ["w1", "w2"] && status.flows()
+    });
+    let front = load.move_front("the front has moved between renewed nodes");
+    let log = load.cluster.log(&front);
+    assert!(log.contains("the front was handed over"), "{log}");
     load.finish();
 }
 

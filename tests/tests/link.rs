@@ -11,7 +11,7 @@ use pipeline::hosts::{Host, Hosts, OpenLane, Upstream};
 use pipeline::producer::StartLane;
 use pipeline::upstream::{self, Budget, OpenStage, UpstreamStage};
 use pipeline::{Options, Outcome, Progress};
-use rpc::{Server, Services};
+use rpc::{Protocols, Server, Services};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -58,7 +58,7 @@ impl Node {
             cluster: cluster.clone(),
             lanes: lanes.clone(),
             stages: stages.clone(),
-            peers: Peers::new(None),
+            peers: Peers::new(None, Protocols::OURS),
             deaf: watch::Sender::new(false).subscribe(),
             hand_over: no_fronts(),
         };
@@ -92,7 +92,7 @@ impl Hosts for Two {
     fn start(&self, node: &str, open: OpenLane, progress: Arc<Progress>) -> StartLane {
         let address = self.nodes.iter().find(|(name, _)| *name == node).expect("one of two");
         let place = Place { node: node.into(), address: address.1.clone() };
-        let caller = Caller { node: FRONT.into(), protocol: rpc::PROTOCOL_MAX, placement_rev: 1 };
+        let caller = Caller { node: FRONT.into(), placement_rev: 1 };
         client::start(self.runtime.clone(), self.peers.clone(), place, caller, open, progress)
     }
 
@@ -270,7 +270,7 @@ fn links_fail_in_every_way() {
     let hosts = {
         let nodes = [0, 1].map(|it: usize| (nodes[it].name, nodes[it].link.address.clone()));
         let runtime = runtime.handle().clone();
-        move || Two { nodes, peers: Peers::new(None), runtime }
+        move || Two { nodes, peers: Peers::new(None, Protocols::OURS), runtime }
     };
     let mut load = Load::start(&scene, seed, hosts);
     for node in &nodes {
@@ -297,7 +297,7 @@ fn links_before_the_router_fail_in_every_way() {
     tell.send_replace(placed(&scene.name, &placement));
     let hosts = {
         let runtime = runtime.handle().clone();
-        move || Parted { placement, peers: Peers::new(None), runtime }
+        move || Parted { placement, peers: Peers::new(None, Protocols::OURS), runtime }
     };
     let mut load = Load::start(&scene, seed, hosts);
     for (node, stage) in nodes.iter().zip([UpstreamStage::Reader, UpstreamStage::Decoder]) {

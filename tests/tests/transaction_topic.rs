@@ -4,11 +4,12 @@
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+use tests::cluster::Cluster;
 use tests::deadline::await_true;
 use tests::reader::Topics;
 use tests::scene::{CATCH_UP_MAX, Scene};
 use tests::seed::{full, say, seed};
-use tests::task::STATE_PREFIX;
+use tests::task::{STATE_PREFIX, Spec};
 use tests::workload::{self, Pace, Workload};
 
 /// Records of a transaction as consumers are told: of each table, and when it was committed.
@@ -124,7 +125,61 @@ fn transactions_are_told_once_with_what_is_there_also_after_kills() {
     }
     workload.stop();
     scene.catch_up(&spec);
-    let (ends, found) = (ends(&scene), found(&scene));
+    compare(&scene);
+}
+
+/// Reader, decoder and router apart from two nodes with lanes. Whoever cannot be told of places in transactions gets no
+/// lane.
+#[test]
+fn lanes_of_other_nodes_are_told_of_places_in_transactions() {
+    let seed = seed("transactions_apart", 7915);
+    let scene = Scene::new("transactions_apart", "postgres-15");
+    workload::create(&mut scene.sql());
+    let mut cluster = Cluster::start(&scene, 1, 0);
+    for (name, stage) in [("front1", "front"), ("router1", "router"), ("lanes1", "lanes")] {
+        cluster.add_labelled_worker(name, &format!("stage: {stage}"));
+    }
+    cluster.renew("lanes1", Some(1));
+    let told_of = |spec: Spec| spec.sink("transaction_topic: on").line("lanes: 4");
+    let pace = Pace { connections: 2, pause: Duration::from_millis(40), ..Pace::default() };
+    let workload = Workload::start(&scene, seed, pace);
+    cluster.apply(&told_of(cluster.spec()).line(
+        "placement: {reader: {stage: front}, decoder: {stage: front}, router: {stage: router}, \
+         producers: {stage: lanes}}",
+    ));
+    await_true("what an older node lacks", CATCH_UP_MAX, || {
+        cluster.log("router1").contains("a transaction topic needs protocol 2")
+    });
+    let opened = cluster.status().lanes().iter().any(|lane| lane.1 == "running");
+    assert!(!opened, "an older node has taken a lane");
+    cluster.renew("lanes1", None);
+    cluster.add_labelled_worker("lanes2", "stage: lanes");
+    let flows = |cluster: &Cluster| {
+        cluster.await_status("lanes on both", CATCH_UP_MAX, |status| {
+            status.flows() && status.nodes() == ["lanes1", "lanes2"]
+        });
+        let before = told(&scene).len();
+        await_true("transactions that were told since then", CATCH_UP_MAX, || {
+            before < told(&scene).len()
+        });
+    };
+    flows(&cluster);
+    workload::large_transaction(&mut scene.sql());
+    for node in ["lanes1", "front1", "router1"] {
+        cluster.kill(node);
+        cluster.begin(node);
+        flows(&cluster);
+    }
+    workload.stop();
+    cluster.call(&["task", "suspend", &scene.name]).expect(0);
+    drop(cluster);
+    scene.catch_up(&told_of(scene.spec()));
+    compare(&scene);
+}
+
+/// What was told is what is there.
+fn compare(scene: &Scene) {
+    let (ends, found) = (ends(scene), found(scene));
     let missing: Vec<_> = found.keys().filter(|xid| !ends.contains_key(xid)).collect();
     let last = ends.keys().next_back();
     assert!(missing.is_empty(), "nobody was told of {missing:?}, the last told is {last:?}");

@@ -34,6 +34,9 @@ pub struct Node {
     pub secrets_dir: String,
     pub tls: Option<Tls>,
     pub auth: Option<Auth>,
+    /// Newest protocol that it speaks with other nodes: a renewed node can work as one of the release before until all
+    /// are renewed. Unset: the newest that it knows.
+    pub protocol_max: Option<u32>,
 }
 
 impl Default for Node {
@@ -49,6 +52,7 @@ impl Default for Node {
             secrets_dir: "/run/secrets".into(),
             tls: None,
             auth: None,
+            protocol_max: None,
         }
     }
 }

@@ -45,7 +45,7 @@ fn every_problem_is_reported_with_its_line_and_a_remedy() {
             `coordinators`: is required for a worker, e.g. [c1:7420]
             line 1: `node`: is required: a small letter, then up to 39 small letters, digits, _ or -
             line 2: `listen`: expected a text, found a list
-            line 3: `htp`: unknown key; did you mean `http`? (known here: node, listen, http, control, coordinators, labels, data_dir, secrets_dir, tls, auth)
+            line 3: `htp`: unknown key; did you mean `http`? (known here: node, listen, http, control, coordinators, labels, data_dir, secrets_dir, tls, auth, protocol_max)
             line 4: `control.broker`: unknown key; did you mean `brokers`? (known here: brokers, prefix, security)
             line 4: `control.brokers`: is required, e.g. [k1:9092]
             line 4: `control.prefix`: must be 1 to 100 of the letters that topics may have: a-z, A-Z, 0-9, . _ -

@@ -73,6 +73,7 @@ pub async fn run_timed(
     timings: Timings,
 ) -> Result<(), Error> {
     let settings = crate::control::settings(&node, folder)?;
+    let protocols = rpc::Protocols::up_to(node.protocol_max)?;
     let Doors { page, server, .. } = Doors::open(&node, folder, Role::Coordinator).await?;
     let address = match node.listen.ends_with(":0") {
         true => server.address().to_string(),
@@ -89,7 +90,7 @@ pub async fn run_timed(
     let (view, ready) = page::of(node.node, handle.clone());
     let showing = page.serve(view, ready, ended.clone().cancelled_owned());
     let services = Services::new()
-        .cluster(join::Service::new(handle.clone()))
+        .cluster(join::Service::new(handle.clone(), protocols))
         .admin(admin::Service::new(handle));
     let deciding = async {
         let result = desk.run(stop.clone()).await;

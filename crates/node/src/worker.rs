@@ -21,7 +21,7 @@ use crate::link::server::{HostedLanes, LinkService};
 use crate::link::stage::HostedStages;
 use crate::state::ClusterState;
 use config::node::Role;
-use rpc::{Error, Services};
+use rpc::{Error, Protocols, Services};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -61,10 +61,11 @@ pub async fn run(node: config::Node, folder: &Path, stop: CancellationToken) -> 
     let Doors { tls, page, server } =
         Doors::open(&node, folder, rpc::identity::Role::Worker).await?;
     let cluster = control::follow(&node, folder)?;
+    let protocols = Protocols::up_to(node.protocol_max)?;
     let context = Context {
         secrets_dir: folder.join(&node.secrets_dir),
         cluster: cluster.state.clone(),
-        peers: Peers::new(tls.clone().map(Arc::new)),
+        peers: Peers::new(tls.clone().map(Arc::new), protocols),
         hosted: HostedLanes::default(),
         stages: HostedStages::default(),
         hearing: cluster.hearing.clone(),

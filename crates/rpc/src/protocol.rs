@@ -1,12 +1,21 @@
 //! Which protocol two nodes speak. A release speaks its own and that of the release before it, so
 //! that a cluster can be renewed node by node.
+//!
+//! | Protocol | What came with it |
+//! |---|---|
+//! | 1 | lanes, stages, reports |
+//! | 2 | a front is handed over ([`HAND_OVER`]); places of records in their transactions ([`PLACES`]) |
 
 use crate::{Code, Error};
 
 /// The oldest protocol that this release speaks.
 pub const PROTOCOL_MIN: u32 = 1;
 /// The newest protocol that this release speaks.
-pub const PROTOCOL_MAX: u32 = 1;
+pub const PROTOCOL_MAX: u32 = 2;
+/// From this protocol on a node hands its front over when it is asked to.
+pub const HAND_OVER: u32 = 2;
+/// From this protocol on a lane is told where a record stands in its transaction.
+pub const PLACES: u32 = 2;
 
 /// The protocols that a release speaks, both ends included.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -17,6 +26,39 @@ pub struct Protocols {
 
 impl Protocols {
     pub const OURS: Self = Self { min: PROTOCOL_MIN, max: PROTOCOL_MAX };
+
+    /// Ours, not above `newest`.
+    ///
+    /// # Errors
+    /// When nothing is left; names what there is.
+    pub fn up_to(newest: Option<u32>) -> Result<Self, Error> {
+        let max = newest.unwrap_or(PROTOCOL_MAX);
+        if (PROTOCOL_MIN..=PROTOCOL_MAX).contains(&max) {
+            return Ok(Self { min: PROTOCOL_MIN, max });
+        }
+        Err(Error::new(
+            Code::Protocol,
+            format!(
+                "`protocol_max` is {max}; this release speaks {PROTOCOL_MIN} to {PROTOCOL_MAX}"
+            ),
+            "correct it in the node's spec, or leave it out",
+        ))
+    }
+
+    /// What to offer after `refused` was refused to a node that may be of an older release, if a call that needs at least
+    /// `least` can go on with it.
+    #[must_use]
+    pub fn older(self, refused: u32, least: u32) -> Option<u32> {
+        refused.checked_sub(1).filter(|older| self.min.max(least) <= *older)
+    }
+
+    /// Whether these contain a protocol that a caller has chosen.
+    ///
+    /// # Errors
+    /// When they do not.
+    pub fn speaks(self, protocol: u32) -> Result<u32, Error> {
+        self.negotiate(Self { min: protocol, max: protocol })
+    }
 
     /// The newest that both speak.
     ///
@@ -52,7 +94,7 @@ pub fn negotiate(theirs: Protocols) -> Result<u32, Error> {
 /// # Errors
 /// When it does not.
 pub fn speaks(protocol: u32) -> Result<u32, Error> {
-    negotiate(Protocols { min: protocol, max: protocol })
+    Protocols::OURS.speaks(protocol)
 }
 
 #[cfg(test)]
@@ -68,6 +110,26 @@ mod tests {
         assert_eq!(range(3, 4).negotiate(range(4, 5)).ok(), Some(4));
         assert_eq!(range(3, 4).negotiate(range(2, 3)).ok(), Some(3));
         assert_eq!(range(3, 4).negotiate(range(3, 4)).ok(), Some(4));
+    }
+
+    #[test]
+    fn a_caller_offers_less_until_nothing_is_left_that_would_do() {
+        assert_eq!(range(2, 4).older(4, 1), Some(3));
+        assert_eq!(range(2, 4).older(3, 1), Some(2));
+        assert_eq!(range(2, 4).older(2, 1), None, "it speaks no older one");
+        assert_eq!(range(2, 4).older(4, 4), None, "it would not be enough");
+        assert_eq!(range(0, 4).older(0, 0), None);
+    }
+
+    #[test]
+    fn a_node_can_be_held_back_within_what_it_speaks() {
+        assert_eq!(Protocols::up_to(None).ok(), Some(Protocols::OURS));
+        let held = Protocols::up_to(Some(PROTOCOL_MIN)).expect("it speaks it");
+        assert_eq!(held, range(PROTOCOL_MIN, PROTOCOL_MIN));
+        assert!(held.speaks(PROTOCOL_MAX).is_err());
+        assert_eq!(held.negotiate(Protocols::OURS).ok(), Some(PROTOCOL_MIN));
+        let above = Protocols::up_to(Some(PROTOCOL_MAX + 1)).expect_err("refused").to_string();
+        assert!(above.contains("`protocol_max` is"), "{above}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::membership::Registration;
 use rpc::v1::cluster_server::Cluster;
 use rpc::v1::worker_message::Message;
 use rpc::v1::{CoordinatorMessage, Register, WorkerMessage};
-use rpc::{Code, Error, Principal, Protocols, negotiate};
+use rpc::{Code, Error, Principal, Protocols};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -25,13 +25,14 @@ const TEXT_BYTES_MAX: usize = 256;
 #[derive(Clone)]
 pub(super) struct Service {
     handle: Handle,
+    protocols: Protocols,
     /// Connections in the order of their coming.
     connections: Arc<AtomicU64>,
 }
 
 impl Service {
-    pub(super) fn new(handle: Handle) -> Self {
-        Self { handle, connections: Arc::default() }
+    pub(super) fn new(handle: Handle, protocols: Protocols) -> Self {
+        Self { handle, protocols, connections: Arc::default() }
     }
 }
 
@@ -46,17 +47,24 @@ impl Cluster for Service {
         let principal = Principal::of(&call)?.clone();
         let connection = self.connections.fetch_add(1, Ordering::Relaxed);
         let (outward, stream) = mpsc::channel(UNREAD_MAX);
-        let handle = self.handle.clone();
-        tokio::spawn(hear(handle, principal, connection, call.into_inner(), outward));
+        let caller = Caller { principal, protocols: self.protocols, connection };
+        tokio::spawn(hear(self.handle.clone(), caller, call.into_inner(), outward));
         Ok(Response::new(ReceiverStream::new(stream)))
     }
+}
+
+/// Who has opened a stream to whom.
+struct Caller {
+    principal: Principal,
+    /// What this coordinator speaks.
+    protocols: Protocols,
+    connection: u64,
 }
 
 /// All that comes over one stream.
 async fn hear(
     handle: Handle,
-    principal: Principal,
-    connection: u64,
+    Caller { principal, protocols, connection }: Caller,
     mut inward: Streaming<WorkerMessage>,
     outward: Outward,
 ) {
@@ -67,7 +75,7 @@ async fn hear(
     };
     let registered = match first {
         Ok(Ok(Some(WorkerMessage { message: Some(Message::Register(register)) }))) => {
-            admit(&principal, register)
+            admit(&principal, protocols, register)
         }
         Ok(Ok(_)) => Err(Error::new(Code::Argument, "the first message must be `Register`", "")),
         Ok(Err(_)) => return,
@@ -115,11 +123,15 @@ async fn hear(
 }
 
 /// Who registers, if it is who it says and we can talk.
-fn admit(principal: &Principal, register: Register) -> Result<(String, Registration, u32), Error> {
+fn admit(
+    principal: &Principal,
+    ours: Protocols,
+    register: Register,
+) -> Result<(String, Registration, u32), Error> {
     let Register { protocol_min: min, protocol_max: max, version, node, address, labels } =
         register;
     principal.claims(&node)?;
-    let protocol = negotiate(Protocols { min, max })?;
+    let protocol = ours.negotiate(Protocols { min, max })?;
     let refuse = |cause: String| Err(Error::new(Code::Argument, cause, ""));
     let is_address = address.rsplit_once(':').is_some_and(|(host, port)| {
         !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0)
@@ -152,7 +164,7 @@ mod tests {
             address: address.into(),
             ..Register::default()
         };
-        admit(&principal, register).err().map(|it| it.code)
+        admit(&principal, Protocols::OURS, register).err().map(|it| it.code)
     }
 
     #[test]

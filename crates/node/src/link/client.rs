@@ -20,6 +20,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
+use tracing::debug;
 
 /// Frames that wait for the stream; what waits before them costs nothing, since it is shared with the router.
 const FRAMES_QUEUED: usize = 4;
@@ -57,6 +58,14 @@ struct Lane {
     progress: Arc<Progress>,
 }
 
+/// The oldest protocol that can carry the lanes of a task.
+fn least(spec: &config::Task) -> u32 {
+    match spec.sink.transaction_topic {
+        config::Switch::On => rpc::PLACES,
+        config::Switch::Off => rpc::PROTOCOL_MIN,
+    }
+}
+
 impl Lane {
     async fn live(self, open: OpenLane, caller: Caller, queue: mpsc::UnboundedReceiver<Order>) {
         let ended = match self.connect(&open, caller).await {
@@ -77,24 +86,47 @@ impl Lane {
         open: &OpenLane,
         caller: Caller,
     ) -> Result<(mpsc::Sender<v1::LaneDown>, Streaming<v1::LaneUp>), Failure> {
-        let first = Down::Open(convert::open_out(open, caller)?);
         let Place { node, address } = &self.place;
         let channel =
             self.peers.channel(node, address).await.map_err(|error| self.unreachable(&error))?;
-        let (down, messages) = mpsc::channel(FRAMES_QUEUED);
-        // It has room: nothing was sent before.
-        let _ = down.try_send(v1::LaneDown { message: Some(first) });
-        let called = rpc::client::link(channel).lane(ReceiverStream::new(messages)).await;
-        match called {
-            Ok(up) => Ok((down, up.into_inner())),
-            Err(status) => {
-                let error = Error::from(status);
-                if error.code == Code::Unreachable {
-                    self.peers.forget(node, address).await;
-                }
-                Err(self.unreachable(&error))
-            }
+        let (protocols, least) = (self.peers.protocols(), least(&open.spec));
+        if protocols.max < least {
+            return Err(self.too_old(least, "this node"));
         }
+        let mut protocol = protocols.max;
+        loop {
+            let first = Down::Open(convert::open_out(open, &caller, protocol)?);
+            let (down, messages) = mpsc::channel(FRAMES_QUEUED);
+            // It has room: nothing was sent before.
+            let _ = down.try_send(v1::LaneDown { message: Some(first) });
+            let client = &mut rpc::client::link(channel.clone());
+            let error = match client.lane(ReceiverStream::new(messages)).await {
+                Ok(up) => return Ok((down, up.into_inner())),
+                Err(status) => Error::from(status),
+            };
+            match (error.code, protocols.older(protocol, least)) {
+                (Code::Protocol, Some(older)) => {
+                    debug!(node, protocol, older, "the node speaks an older protocol");
+                    protocol = older;
+                    continue;
+                }
+                (Code::Protocol, None) if protocol == least && protocols.min < least => {
+                    return Err(self.too_old(least, &format!("node {node}")));
+                }
+                (Code::Unreachable, _) => self.peers.forget(node, address).await,
+                _ => {}
+            }
+            return Err(self.unreachable(&error));
+        }
+    }
+
+    /// Tried again until the node is renewed, or the spec asks for less.
+    fn too_old(&self, least: u32, who: &str) -> Failure {
+        let node = &self.place.node;
+        Failure::transient(format!(
+            "node {node} cannot take the lane: a transaction topic needs protocol {least}, which {who} does not speak; \
+             renew it, have the lane placed elsewhere, or set `sink.transaction_topic: off`"
+        ))
     }
 
     /// Until the lane's life is over.

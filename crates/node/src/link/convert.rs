@@ -46,7 +46,6 @@ pub(super) fn failure_in(node: &str, failed: &v1::Failed) -> Failure {
 #[derive(Clone, Debug)]
 pub struct Caller {
     pub node: String,
-    pub protocol: u32,
     pub placement_rev: u64,
 }
 
@@ -68,9 +67,13 @@ pub(super) fn spec_in(spec: &[u8], task: &str) -> Result<config::Task, Error> {
     Ok(spec)
 }
 
-pub(super) fn open_out(open: &OpenLane, caller: Caller) -> Result<v1::OpenLane, Failure> {
+pub(super) fn open_out(
+    open: &OpenLane,
+    caller: &Caller,
+    protocol: u32,
+) -> Result<v1::OpenLane, Failure> {
     Ok(v1::OpenLane {
-        protocol: caller.protocol,
+        protocol,
         task: open.spec.task.clone(),
         lane: u32::from(open.lane),
         life: open.life,
@@ -81,7 +84,7 @@ pub(super) fn open_out(open: &OpenLane, caller: Caller) -> Result<v1::OpenLane, 
         routed: u32::from(open.routed),
         pins: open.pins.all().into_iter().collect(),
         spec: spec_out(&open.spec)?,
-        owner: caller.node,
+        owner: caller.node.clone(),
         server_version: open.server_version,
     })
 }

@@ -1,6 +1,6 @@
 //! Connections to other workers: one for each, made when it is first needed.
 
-use rpc::{Error, Expected, Tls};
+use rpc::{Error, Expected, Protocols, Tls};
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::Mutex;
@@ -10,13 +10,21 @@ use tonic::transport::Channel;
 #[derive(Clone)]
 pub struct Peers {
     tls: Option<Arc<Tls>>,
+    /// What this node speaks.
+    protocols: Protocols,
     known: Arc<Mutex<HashMap<(String, String), Channel>>>,
 }
 
 impl Peers {
     #[must_use]
-    pub fn new(tls: Option<Arc<Tls>>) -> Self {
-        Self { tls, known: Arc::default() }
+    pub fn new(tls: Option<Arc<Tls>>, protocols: Protocols) -> Self {
+        Self { tls, protocols, known: Arc::default() }
+    }
+
+    /// What this node speaks with its peers.
+    #[must_use]
+    pub fn protocols(&self) -> Protocols {
+        self.protocols
     }
 
     /// A channel to a worker. It connects again by itself.

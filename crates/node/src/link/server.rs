@@ -126,7 +126,7 @@ impl Link for LinkService {
             return Err(refused("the first message must open a lane").into());
         };
         principal.claims(&open.owner)?;
-        rpc::speaks(open.protocol)?;
+        let protocol = self.peers.protocols().speaks(open.protocol)?;
         if *self.deaf.borrow() {
             return Err(
                 Error::new(Code::Unreachable, DEAF, "check that it reaches the brokers").into()
@@ -135,13 +135,17 @@ impl Link for LinkService {
         self.is_placed_here(&open).await?;
         let owner = open.owner.clone();
         let open = convert::open_in(open)?;
-        Ok(Response::new(self.begin(owner, open, down)?))
+        Ok(Response::new(self.begin(owner, open, protocol, down)?))
     }
 
     async fn hand_over(
         &self,
         request: Request<v1::HandOverRequest>,
     ) -> Result<Response<v1::HandOverResponse>, Status> {
+        if self.peers.protocols().max < rpc::HAND_OVER {
+            let cause = "this node hands no front over: it speaks an older protocol";
+            return Err(Error::new(Code::Unsupported, cause, "fence the front instead").into());
+        }
         let principal = Principal::of(&request)?.clone();
         let v1::HandOverRequest { task, placement_rev, owner } = request.into_inner();
         principal.claims(&owner)?;
@@ -209,6 +213,7 @@ impl LinkService {
         &self,
         owner: String,
         open: OpenLane,
+        protocol: u32,
         down: Streaming<v1::LaneDown>,
     ) -> Result<<Self as Link>::LaneStream, Error> {
         let unconfined = open.spec.unconfined(&self.secrets_dir);
@@ -219,10 +224,13 @@ impl LinkService {
         let key = (task, number);
         let progress = Arc::new(Progress::default());
         let (up, stream) = mpsc::unbounded_channel();
-        let (thread, receiver) =
+        let (thread, mut receiver) =
             open.here(&self.secrets_dir, Arc::clone(&progress)).map_err(|failure| {
                 Error::new(Code::State, failure.cause, "give this node what the spec refers to")
             })?;
+        if protocol < rpc::PLACES {
+            receiver = receiver.without_places();
+        }
         let hosted = Hosted {
             owner: owner.clone(),
             life,

@@ -93,17 +93,17 @@ impl Hosts for Placed {
                 Box::new(drop)
             });
         };
-        let caller = client::Caller {
-            node: self.context.node.node.clone(),
-            protocol: rpc::PROTOCOL_MAX,
-            placement_rev: placement.rev,
-        };
+        let caller =
+            client::Caller { node: self.context.node.node.clone(), placement_rev: placement.rev };
         let place = Place { node: node.to_owned(), address };
         let (runtime, peers) = (self.runtime.clone(), self.context.peers.clone());
         client::start(runtime, peers, place, caller, open, progress)
     }
 
     fn handed_over(&self) -> Option<Pin<Box<dyn Future<Output = ()> + '_>>> {
+        if self.context.peers.protocols().max < rpc::HAND_OVER {
+            return None;
+        }
         let placement = self.placement()?;
         let from = front::former(&placement)?.to_owned();
         let address = placement.addresses.get(&from)?.clone();

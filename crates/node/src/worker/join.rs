@@ -100,7 +100,7 @@ impl Joined<'_> {
                         Some(Down::Welcome(welcome)) => {
                             self.context.joined.store(true, Relaxed);
                             welcomed = Some(heard);
-                            info!(address, term = welcome.term, "joined the cluster");
+                            info!(address, term = welcome.term, protocol = welcome.protocol, "joined the cluster");
                         }
                         Some(Down::NotLeader(v1::NotLeader { leader })) => {
                             return Ok(Some(leader).filter(|it| !it.is_empty() && it != address));
@@ -144,10 +144,10 @@ impl Joined<'_> {
     }
 
     fn registration(&self) -> v1::Register {
-        let node = &self.context.node;
+        let (node, protocols) = (&self.context.node, self.context.peers.protocols());
         v1::Register {
-            protocol_min: rpc::PROTOCOL_MIN,
-            protocol_max: rpc::PROTOCOL_MAX,
+            protocol_min: protocols.min,
+            protocol_max: protocols.max,
             version: env!("CARGO_PKG_VERSION").into(),
             node: node.node.clone(),
             address: node.address(),

@@ -58,12 +58,15 @@ impl Tasks {
 
     fn compare(&self, state: &ClusterState) {
         let mut fronts = self.lock();
+        let hands_over = rpc::HAND_OVER <= self.context.peers.protocols().max;
         for (name, front) in fronts.iter_mut() {
             let (runs, now) = (front.runner.wanted.clone(), Instant::now());
             match front::step(state, &self.context.node.node, name, &runs, front.moving, now) {
                 Step::GoOn { placement_rev } if front.stopping.is_none() => {
                     (front.placement_rev, front.moving) = (placement_rev, None);
                 }
+                // Nobody asks a node for that which speaks as an older release does.
+                Step::HandOver { .. } if !hands_over => front.stop(name),
                 Step::HandOver { since } => front.moving = Some(since),
                 Step::GoOn { .. } => {}
                 Step::Stop => front.stop(name),

@@ -25,6 +25,8 @@ pub struct Receiver {
     /// Learns the partitions of topics that come later.
     pins: Pins,
     joiner: Joiner,
+    /// Whether a batch may say where its records stand in their transactions.
+    places: bool,
     generation: u64,
     /// By their numbers on this link.
     tables: Vec<Arc<TablePlan>>,
@@ -35,7 +37,13 @@ impl Receiver {
     #[must_use]
     pub fn new(lane: u8, routed: u8, plan: TaskPlan, pins: Pins) -> Self {
         let (joiner, tables) = (Joiner::default(), Vec::new());
-        Self { lane, routed, plan, pins, joiner, generation: 0, tables }
+        Self { lane, routed, plan, pins, joiner, places: true, generation: 0, tables }
+    }
+
+    /// For a link whose protocol has no places of records in their transactions.
+    #[must_use]
+    pub fn without_places(self) -> Self {
+        Self { places: false, ..self }
     }
 
     /// Takes a frame in; a batch, once its last one has come. Its credit stays where it came from.
@@ -44,7 +52,7 @@ impl Receiver {
     /// When anything in it is not as it must be: the link must be opened again.
     pub fn take(&mut self, frame: Bytes) -> Result<Option<LaneBatch>, LinkError> {
         let Some(message) = self.joiner.join(frame)? else { return Ok(None) };
-        if message.first() != Some(&wire::VERSION_ORDERED) {
+        if !self.places || message.first() != Some(&wire::VERSION_ORDERED) {
             let (head, tuples) = message::read(wire::VERSION, &message)?;
             return self.batch(head, tuples).map(Some);
         }

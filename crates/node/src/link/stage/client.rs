@@ -41,11 +41,7 @@ impl From<'_> {
             let cause = format!("the placement of task `{task}` does not say where {on} is");
             return failing(Failure::transient(cause));
         };
-        let caller = Caller {
-            node: self.node.to_owned(),
-            protocol: rpc::PROTOCOL_MAX,
-            placement_rev: placement.rev,
-        };
+        let caller = Caller { node: self.node.to_owned(), placement_rev: placement.rev };
         let place = Place { node: on.to_owned(), address };
         let (runtime, peers) = (self.runtime, self.peers.clone());
         Box::new(move |report| {
@@ -89,22 +85,30 @@ impl Elsewhere {
     }
 
     async fn connect(&self, open: &OpenStage, caller: Caller) -> Result<Streams, Failure> {
-        let first = Down::Open(convert::open_out(open, caller)?);
         let Place { node, address } = &self.place;
         let channel =
             self.peers.channel(node, address).await.map_err(|error| self.refused(&error))?;
-        let (down, messages) = mpsc::channel(MESSAGES_QUEUED);
-        // It has room: nothing was sent before.
-        let _ = down.try_send(v1::StageDown { message: Some(first) });
-        match rpc::client::link(channel).stage(ReceiverStream::new(messages)).await {
-            Ok(up) => Ok((down, up.into_inner())),
-            Err(status) => {
-                let error = Error::from(status);
-                if error.code == Code::Unreachable {
-                    self.peers.forget(node, address).await;
+        let protocols = self.peers.protocols();
+        let mut protocol = protocols.max;
+        loop {
+            let first = Down::Open(convert::open_out(open, &caller, protocol)?);
+            let (down, messages) = mpsc::channel(MESSAGES_QUEUED);
+            // It has room: nothing was sent before.
+            let _ = down.try_send(v1::StageDown { message: Some(first) });
+            let client = &mut rpc::client::link(channel.clone());
+            let error = match client.stage(ReceiverStream::new(messages)).await {
+                Ok(up) => return Ok((down, up.into_inner())),
+                Err(status) => Error::from(status),
+            };
+            match (error.code, protocols.older(protocol, protocols.min)) {
+                (Code::Protocol, Some(older)) => {
+                    protocol = older;
+                    continue;
                 }
-                Err(self.refused(&error))
+                (Code::Unreachable, _) => self.peers.forget(node, address).await,
+                _ => {}
             }
+            return Err(self.refused(&error));
         }
     }
 

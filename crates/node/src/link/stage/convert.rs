@@ -8,19 +8,23 @@ use rpc::{Error, v1};
 use std::sync::Arc;
 use wal::Lsn;
 
-pub(super) fn open_out(open: &OpenStage, caller: Caller) -> Result<v1::OpenStage, Failure> {
+pub(super) fn open_out(
+    open: &OpenStage,
+    caller: &Caller,
+    protocol: u32,
+) -> Result<v1::OpenStage, Failure> {
     let stage = match open.stage {
         UpstreamStage::Reader => Stage::Reader,
         UpstreamStage::Decoder => Stage::Decoder,
     };
     Ok(v1::OpenStage {
-        protocol: caller.protocol,
+        protocol,
         task: open.spec.task.clone(),
         stage: stage.into(),
         generation: open.generation,
         placement_rev: caller.placement_rev,
         spec: spec_out(&open.spec)?,
-        owner: caller.node,
+        owner: caller.node.clone(),
         from_lsn: open.from.0,
         confirmed_lsn: open.confirmed.0,
         system_id: open.line.system_id,

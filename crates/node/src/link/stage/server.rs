@@ -90,7 +90,7 @@ impl LinkService {
             return Err(refused("the first message must open a stage").into());
         };
         principal.claims(&open.owner)?;
-        rpc::speaks(open.protocol)?;
+        self.peers.protocols().speaks(open.protocol)?;
         let placement = self.placement(&open.task, open.placement_rev).await?;
         let stage = convert::open_in(&open)?;
         self.has_stage(&open, stage.stage, &placement)?;
@@ -285,7 +285,7 @@ mod tests {
             cluster: watch::channel(Arc::default()).1,
             lanes: HostedLanes::default(),
             stages: HostedStages::default(),
-            peers: Peers::new(None),
+            peers: Peers::new(None, rpc::Protocols::OURS),
             deaf: watch::channel(false).1,
             hand_over: crate::link::server::no_fronts(),
         };
