@@ -17,7 +17,7 @@ use kafka::meta::{MetaRecord, SnapshotState, Switch, Watermark};
 use kafka::topics::Admin;
 use postgres::Session;
 use postgres::ddl::{self, Means};
-use postgres::replication::{CreatedSlot, Line, Replication};
+use postgres::replication::{CreatedSlot, Line, Replication, wants_failover};
 use postgres::snapshot::{Readable, SnapshotReader};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -200,9 +200,15 @@ impl Task {
     /// The slot goes on: nobody else may hold it, and nothing may be missing from the publication.
     async fn resume(&self, session: &Session) -> Result<(), Failure> {
         let slot = session.slot(&self.slot_name).await?;
-        if slot.is_some_and(|slot| slot.active_pid.is_some()) {
+        if slot.as_ref().is_some_and(|slot| slot.active_pid.is_some()) {
             let application = self.postgres.application_name();
             session.end_stale_walsender(&self.slot_name, application).await?;
+        }
+        let failover = wants_failover(self.spec.source.slot_failover, session.server().version);
+        if slot.is_some_and(|slot| slot.failover != failover) {
+            let mut replication = Replication::connect(&self.postgres).await?;
+            replication.set_failover(&self.slot_name, failover).await?;
+            info!(slot = self.slot_name, failover, "replication slot changed");
         }
         // Server fact 3: newer servers only warn of a missing publication, and skip its rows.
         let Some(publication) = session.publication(&self.slot_name).await? else {
@@ -284,7 +290,7 @@ impl Task {
         self.note_snapshot(SnapshotState { id: id.clone(), done: false, lsn: Lsn::ZERO }).await?;
         self.options.reseed = false;
         let mut replication = Replication::connect(&self.postgres).await?;
-        let failover = self.spec.source.slot_failover == config::Choice::On;
+        let failover = wants_failover(self.spec.source.slot_failover, session.server().version);
         let CreatedSlot { consistent_point, snapshot } =
             replication.create_slot(&self.slot_name, failover, false).await?;
         info!(slot = self.slot_name, lsn = %consistent_point, "replication slot created");
