@@ -5,6 +5,7 @@
 use postgres::replication::Replication;
 use std::time::Duration;
 use tests::checker::Promises;
+use tests::process::Distributary;
 use tests::scene::{CATCH_UP_MAX, Scene};
 use tests::servers::Server;
 use tests::sql::Sql;
@@ -24,10 +25,19 @@ fn a_safe_failover_under_a_running_task() {
     );
     let hosts = format!("{}, {}", pair.primary.address, pair.standby.address);
     let spec = scene.spec().hosts(&hosts).line("lanes: 3");
-    scene.catch_up(&spec);
-    pair.keep_slot(&scene.name, &scene.slot());
+    // One that is no failover slot becomes one.
+    scene.catch_up(&spec.clone().source("slot_failover: off"));
+    let failover =
+        format!("SELECT failover FROM pg_replication_slots WHERE slot_name = '{}'", scene.slot());
+    assert_eq!(scene.superuser().value(&failover), "f");
     let mut run = scene.run(&spec, &[]);
     scene.await_streaming(&mut run);
+    assert_eq!(scene.superuser().value(&failover), "t");
+    // A failover slot gives out nothing while its standby is away, and the server says nothing of it.
+    pair.standby.order("stop");
+    run.await_log("waits for standby standby, which is away", TAKE_OVER_MAX);
+    pair.standby.order("start");
+    run.await_log("the slot is out of danger", TAKE_OVER_MAX);
     pair.await_slot(&scene.slot(), || sql.run("UPDATE t SET n = n + 1"));
     for _ in 0..30 {
         sql.run("UPDATE t SET n = n + 1");
@@ -46,6 +56,23 @@ fn a_safe_failover_under_a_running_task() {
     run.interrupt(CATCH_UP_MAX).expect(0);
     scene.catch_up(&spec);
     scene.check(Promises::default());
+
+    // The former primary comes back by itself, with a slot that nobody reads any more.
+    pair.primary.order("start");
+    let left = |server: &Server| {
+        let query = format!(
+            "SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{}'",
+            scene.slot()
+        );
+        Sql::superuser(server, "postgres").value(&query)
+    };
+    assert_eq!((left(&pair.primary), left(&pair.standby)), ("1".into(), "1".into()));
+    let path = spec.write(scene.folder());
+    let words = ["slots", "--drop-orphans", "--source", path.to_str().expect("UTF-8")];
+    let ended = Distributary::start(scene.folder(), &words).wait(CATCH_UP_MAX);
+    let said = &ended.expect(0).stdout;
+    assert!(said.contains("left behind by a switchover"), "{said}");
+    assert_eq!((left(&pair.primary), left(&pair.standby)), ("0".into(), "1".into()), "{said}");
 }
 
 #[test]

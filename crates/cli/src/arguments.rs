@@ -69,6 +69,7 @@ pub(crate) enum Verb {
     Run(Run),
     Check(Check),
     Objects(Objects),
+    Slots(Slots),
     Tail(Tail),
     Task(Tasks),
     Cluster(Nodes),
@@ -202,6 +203,34 @@ pub(crate) struct Objects {
     #[arg(value_name = "TASK.yaml")]
     pub spec: PathBuf,
 }
+
+/// List the replication slots on every host of a source, and whose they are
+///
+/// A slot is a task's, an orphan (ours, not in use, its task gone or on another host after a
+/// switchover), a standby's copy, or foreign: of another cluster, database or program. The publication
+/// of a slot says whose it is; tasks write it down while they stream.
+#[derive(Args, Debug)]
+#[command(after_help = SLOTS_EXAMPLES)]
+pub(crate) struct Slots {
+    /// A task spec with the source, its slot prefix, and the Kafka cluster whose tasks are known
+    #[arg(long, value_name = "TASK.yaml")]
+    pub source: PathBuf,
+
+    /// Drop orphans, with their publications and helper objects; nothing else is touched
+    #[arg(long)]
+    pub drop_orphans: bool,
+}
+
+const SLOTS_EXAMPLES: &str = "\
+Examples:
+  distributary slots --source shop.yaml
+  distributary slots --source shop.yaml --drop-orphans
+  distributary slots --source shop.yaml -o json | jq '.slots[] | select(.kind == \"orphan\")'
+
+Exit codes:
+  0  done
+  1  a host could not be asked, or an orphan could not be dropped
+  2  wrong usage or spec";
 
 /// Print events from now on, as they would arrive in Kafka, without touching Kafka
 ///

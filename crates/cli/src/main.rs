@@ -11,6 +11,7 @@ mod output;
 mod report;
 mod run;
 mod schema;
+mod slots;
 mod spec;
 mod system;
 mod table;
@@ -54,6 +55,7 @@ fn carry_out(arguments: &Arguments, console: &Console) -> Exit {
         Verb::Run(run) => run::run(run, output, console),
         Verb::Check(check) => check::check(check, output),
         Verb::Objects(objects) => objects::objects(objects, output),
+        Verb::Slots(slots) => slots::slots(slots, output),
         Verb::Tail(tail) => tail::tail(tail, output),
         Verb::Task(tasks) => cluster::tasks(tasks, output),
         Verb::Cluster(nodes) => cluster::nodes(nodes, output),

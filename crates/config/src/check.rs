@@ -2,8 +2,8 @@
 
 use crate::pattern::TablePattern;
 use crate::task::{
-    Acks, Choice, Delivery, NewPartitions, Object, OnDivergence, Oversize, Switch, Task,
-    Unrepresentable, Wire,
+    Acks, Delivery, NewPartitions, Object, OnDivergence, Oversize, Switch, Task, Unrepresentable,
+    Wire,
 };
 use crate::{OnIncompatible, Problem};
 use std::time::Duration;
@@ -209,7 +209,6 @@ impl Task {
         let (source, sink) = (&self.source, &self.sink);
         let mut settings = vec![
             ("source.connection", source.connection.is_some()),
-            ("source.slot_failover", source.slot_failover == Choice::On),
             ("source.streaming", source.streaming == Switch::On),
             ("source.wire", source.wire == Wire::Binary),
             ("source.on_divergence", source.on_divergence != OnDivergence::Park),

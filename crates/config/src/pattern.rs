@@ -86,11 +86,31 @@ impl TablePattern {
         matches(&self.schema, schema)
     }
 
+    /// Regular expressions of PostgreSQL (ARE) for schema and table, which match what [`Self::matches`] does.
+    #[must_use]
+    pub fn regular_expressions(&self) -> [String; 2] {
+        [&self.schema, &self.table].map(|pieces| regular_expression(pieces))
+    }
+
     /// Whether it can only ever mean one table.
     #[must_use]
     pub fn is_exact(&self) -> bool {
         !self.schema.contains(&Piece::Any) && !self.table.contains(&Piece::Any)
     }
+}
+
+/// Anchored at both ends. A backslash before anything but a letter or digit takes it as it is.
+fn regular_expression(pieces: &[Piece]) -> String {
+    let mut text = String::from("^");
+    for piece in pieces {
+        match piece {
+            Piece::Any => text.push_str(".*"),
+            Piece::Char(plain) if plain.is_alphanumeric() || *plain == '_' => text.push(*plain),
+            Piece::Char(special) => text.extend(['\\', *special]),
+        }
+    }
+    text.push('$');
+    text
 }
 
 /// Greedy with one point to return to: linear for each `*`.
@@ -159,6 +179,12 @@ mod tests {
         check("\"Odd.Schema\".\"T*\"", "Odd.Schema", "T*", true);
         check("\"Odd.Schema\".\"T*\"", "Odd.Schema", "Tx", false);
         check("public.\"a\"\"b\"", "public", "a\"b", true);
+    }
+
+    #[test]
+    fn the_server_is_given_the_same_as_a_regular_expression() {
+        let pattern = TablePattern::parse("Public.\"a.B*\"_*").expect("a pattern");
+        assert_eq!(pattern.regular_expressions(), ["^public$", "^a\\.B\\*_.*$"]);
     }
 
     #[test]

@@ -109,6 +109,17 @@ impl Lookup {
         }
     }
 
+    /// The id of the cluster.
+    pub(crate) fn cluster_id(&self) -> Result<String, Error> {
+        if let Some(id) = self.consumer.client().fetch_cluster_id(CALL_MAX) {
+            return Ok(id);
+        }
+        // Fails by itself, and says why.
+        self.metadata(None)?;
+        let doing = "asking for the id of the cluster".into();
+        Err(Error::Unreachable { doing, reason: "the brokers did not say it in time".into() })
+    }
+
     /// Brokers and topics; all topics where none is named.
     pub(crate) fn metadata(&self, topic: Option<&str>) -> Result<Metadata, Error> {
         let until = Instant::now() + CALL_MAX;

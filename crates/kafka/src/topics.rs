@@ -69,6 +69,14 @@ impl Admin {
         Ok(Self { admin, lookup: Lookup::new(settings)? })
     }
 
+    /// The id of the cluster.
+    ///
+    /// # Errors
+    /// When no broker answers.
+    pub fn cluster_id(&self) -> Result<String, Error> {
+        self.lookup.cluster_id()
+    }
+
     pub(crate) fn lookup(&self) -> &Lookup {
         &self.lookup
     }

@@ -2,6 +2,7 @@
 //! task's figures and posts what it says to `alerts.webhook`.
 
 use crate::Outcome;
+use crate::health::danger;
 use crate::progress::{LaneState, Progress};
 use config::Secret;
 use serde::Serialize;
@@ -30,6 +31,9 @@ pub enum Event {
     /// Changes are later than `alerts.latency`.
     Latency,
     LatencyRecovered,
+    /// The slot may be lost, or stands still (`health`).
+    SlotInDanger,
+    SlotSafe,
 }
 
 /// What is seen of a task.
@@ -39,6 +43,8 @@ pub struct Seen {
     pub trouble: Option<String>,
     /// From the commit of the newest durable change until now; zero: nothing waits.
     pub latency: Duration,
+    /// What endangers the slot.
+    pub danger: Option<(String, String)>,
 }
 
 /// Decides when to alert. Pure.
@@ -47,6 +53,7 @@ pub struct Watch {
     latency_max: Option<Duration>,
     failing: Condition,
     late: Condition,
+    endangered: Condition,
 }
 
 /// Something that is well or not, with a memory against flapping.
@@ -62,7 +69,8 @@ impl Watch {
     /// `latency_max`: `alerts.latency`.
     #[must_use]
     pub fn new(latency_max: Option<Duration>) -> Self {
-        Self { latency_max, failing: Condition::default(), late: Condition::default() }
+        let condition = Condition::default;
+        Self { latency_max, failing: condition(), late: condition(), endangered: condition() }
     }
 
     /// What is to be said after a look.
@@ -72,7 +80,10 @@ impl Watch {
         let late = self.late.look(now, is_late);
         let failing = failing.map(|raised| if raised { Event::Failure } else { Event::Recovered });
         let late = late.map(|raised| if raised { Event::Latency } else { Event::LatencyRecovered });
-        failing.into_iter().chain(late).collect()
+        let endangered = self.endangered.look(now, seen.danger.is_some());
+        let endangered =
+            endangered.map(|raised| if raised { Event::SlotInDanger } else { Event::SlotSafe });
+        failing.into_iter().chain(late).chain(endangered).collect()
     }
 }
 
@@ -184,14 +195,28 @@ async fn look(poster: Rc<Poster>, progress: Arc<Progress>) {
     loop {
         due.tick().await;
         let now = Instant::now();
-        let seen =
-            Seen { trouble: trouble(&progress), latency: latency(&progress, now, &mut caught_up) };
+        let seen = Seen {
+            trouble: trouble(&progress),
+            latency: latency(&progress, now, &mut caught_up),
+            danger: progress.slot_health().as_ref().and_then(danger),
+        };
         for event in watch.look(now, &seen) {
-            let cause = seen.trouble.as_deref().unwrap_or_default();
-            let (state, remedy) = match event {
-                Event::Failure => ("retrying", "it is tried again, as `retry` of the spec says"),
-                Event::Latency => ("running", "see the rates and retries in the task's status"),
-                Event::Recovered | Event::LatencyRecovered => ("running", ""),
+            let trouble = seen.trouble.as_deref().unwrap_or_default();
+            let (state, cause, remedy) = match event {
+                Event::Failure => {
+                    ("retrying", trouble, "it is tried again, as `retry` of the spec says")
+                }
+                Event::Latency => {
+                    ("running", trouble, "see the rates and retries in the task's status")
+                }
+                Event::SlotInDanger => {
+                    let said = seen.danger.as_ref().map(|(a, b)| (a.as_str(), b.as_str()));
+                    let (cause, remedy) = said.unwrap_or_default();
+                    ("running", cause, remedy)
+                }
+                Event::Recovered | Event::LatencyRecovered | Event::SlotSafe => {
+                    ("running", trouble, "")
+                }
             };
             poster.post(event, state, cause, remedy, seen.latency);
         }
@@ -284,6 +309,17 @@ mod tests {
         let raised: Vec<_> = said.iter().filter(|(_, event)| *event == Event::Failure).collect();
         assert_eq!(raised.len(), 4, "{said:?}");
         assert!(raised.windows(2).all(|pair| 300 <= pair[1].0 - pair[0].0), "{said:?}");
+    }
+
+    #[test]
+    fn a_slot_in_danger_is_said_and_its_end() {
+        let seen = |second| Seen {
+            danger: (second < 30).then(|| ("full".into(), "act".into())),
+            ..Seen::default()
+        };
+        let seen: Vec<_> = (0..60).map(|it| (it, seen(it))).collect();
+        let expected = [(5, Event::SlotInDanger), (35, Event::SlotSafe)];
+        assert_eq!(said(&mut Watch::new(None), Instant::now(), &seen), expected);
     }
 
     #[test]

@@ -199,6 +199,15 @@ pub struct Copied {
     pub generation: u64,
 }
 
+/// Tables have come, or are lost. Whoever looks after tables → Guardian.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct TablesSeen {
+    pub generation: u64,
+    /// Why a person must decide; `None`: tables wait to be copied.
+    pub lost: Option<crate::failure::Failure>,
+}
+
 /// The generation is over: end without a report. Task → Decoder, Router, Acknowledger, Snapshot.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]

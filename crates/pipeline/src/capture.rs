@@ -51,6 +51,12 @@ pub fn as_captured(mut table: Table, policy: IdentityPolicy) -> Table {
     table
 }
 
+/// Whether partition trees are published by their roots.
+#[must_use]
+pub fn via_root(version: u32, names: PartitionNames) -> bool {
+    VIA_ROOT_SINCE <= version && names == PartitionNames::Parent
+}
+
 /// Decides from the catalog. `version`: `server_version_num`.
 #[must_use]
 pub fn capture(
@@ -59,7 +65,7 @@ pub fn capture(
     version: u32,
     names: PartitionNames,
 ) -> Capture {
-    let via_root = VIA_ROOT_SINCE <= version && names == PartitionNames::Parent;
+    let via_root = via_root(version, names);
     let roots: HashSet<(&str, &str)> = candidates
         .iter()
         .filter(|it| it.kind == RelationKind::Partitioned && it.parent.is_none())

@@ -1,11 +1,13 @@
 //! Guardian: hears of every failure, opening and advance, and passes it to the task's loop in order.
 //!
 //! In:    [`StageFailed`], [`LaneOpened`], [`LaneSealed`], [`LaneStopped`], [`Advanced`], [`SnapshotRead`],
-//!        [`Copied`].
+//!        [`Copied`], [`TablesSeen`].
 //! Out:   [`News`], to whoever runs the task.
 //! Never: decides; that is [`crate::task`], which can await.
 
-use crate::batch::{Advanced, Copied, LaneOpened, LaneSealed, LaneStopped, SnapshotRead};
+use crate::batch::{
+    Advanced, Copied, LaneOpened, LaneSealed, LaneStopped, SnapshotRead, TablesSeen,
+};
 use actix::{Actor, Context, Handler};
 use supervision::StageFailed;
 use tokio::sync::mpsc::UnboundedSender;
@@ -22,6 +24,7 @@ pub enum News {
     Advanced(Advanced),
     SnapshotRead(SnapshotRead),
     Copied(Copied),
+    Tables(TablesSeen),
     /// The delay before a lane is opened again has passed.
     LaneDue {
         lane: u8,
@@ -50,6 +53,14 @@ impl Handler<StageFailed> for Guardian {
 
     fn handle(&mut self, failed: StageFailed, _: &mut Context<Self>) {
         self.pass(News::Failed(failed));
+    }
+}
+
+impl Handler<TablesSeen> for Guardian {
+    type Result = ();
+
+    fn handle(&mut self, seen: TablesSeen, _: &mut Context<Self>) {
+        self.pass(News::Tables(seen));
     }
 }
 

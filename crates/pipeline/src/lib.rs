@@ -7,8 +7,8 @@
 //! * [`hosts`]: where stages and lanes run; [`upstream`]: the stages before the router, here or elsewhere; [`link`]:
 //!   what stages on different nodes hand to each other, as bytes.
 //! * [`chunk`], [`copying`]: reading tables while the stream runs.
-//! * [`capture`]: which tables are published and read; [`planner`]: their topics, pins and plans.
-//! * [`mod@precheck`], [`mod@objects`], [`mod@tail`]: what looks without writing. [`progress`], [`rate`]: figures.
+//! * [`capture`]: which tables are published and read; [`tables`]: those that come and go; [`planner`]: their topics, pins and plans.
+//! * [`mod@precheck`], [`mod@objects`], [`mod@tail`], [`slots`]: what looks without writing (but for orphaned slots). [`progress`], [`rate`], [`health`]: figures.
 
 pub mod acknowledger;
 pub mod alerts;
@@ -23,6 +23,7 @@ pub mod failure;
 pub mod front;
 pub mod frontier;
 pub mod guardian;
+pub mod health;
 pub mod hosts;
 pub mod lane;
 pub mod lanes;
@@ -39,9 +40,11 @@ pub mod rate;
 pub mod reader;
 pub mod router;
 pub mod routing;
+pub mod slots;
 pub mod snapshot;
 pub mod source;
 pub mod start;
+pub mod tables;
 pub mod tail;
 pub mod task;
 mod transactions;

@@ -1,6 +1,7 @@
 //! Figures of a running task, for whoever shows them. Written by the stages, never read by them.
 
 use crate::hosts::Host;
+use postgres::health::SlotHealth;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -66,6 +67,7 @@ pub struct Progress {
     trouble: Mutex<Option<Trouble>>,
     lanes: Mutex<Vec<LaneProgress>>,
     budget: Mutex<Option<Budget>>,
+    slot: Mutex<Option<SlotHealth>>,
 }
 
 /// A panic elsewhere leaves a figure behind, nothing worse.
@@ -106,6 +108,17 @@ impl Progress {
     #[must_use]
     pub fn trouble(&self) -> Option<Trouble> {
         lock(&self.trouble).clone()
+    }
+
+    /// How the slot fares, now and then while the task streams.
+    pub fn slot(&self, health: Option<SlotHealth>) {
+        *lock(&self.slot) = health;
+    }
+
+    /// How the slot fared at the last look; `None`: nobody has looked.
+    #[must_use]
+    pub fn slot_health(&self) -> Option<SlotHealth> {
+        lock(&self.slot).clone()
     }
 
     /// What pays for the task's bytes.

@@ -6,6 +6,7 @@ mod begin;
 mod copy;
 mod events;
 mod revision;
+mod tables;
 
 pub(crate) use begin::microseconds_now;
 
@@ -21,6 +22,7 @@ use crate::lanes::{Factory, Lanes};
 use crate::meta::Meta;
 use crate::planner::{self, Planner};
 use crate::progress::{Progress, Trouble};
+use crate::tables::Oids;
 use crate::upstream::{OpenStage, UpstreamStage, slot_name};
 use actix::{Actor, Addr};
 use kafka::meta::{MetaState, Switch, Watermark};
@@ -465,6 +467,7 @@ impl Opening {
             history: None,
             snapshot_failed: false,
             copying: None,
+            known: Rc::default(),
             end: None,
             sealed: BTreeSet::new(),
             present,
@@ -507,6 +510,8 @@ struct Task {
     snapshot_failed: bool,
     /// Reads tables beside the stream.
     copying: Option<Addr<Copying>>,
+    /// Relations that were published when this run looked last.
+    known: Rc<RefCell<Option<Oids>>>,
     present: Present,
     /// Where the present revision ends, once that is known.
     end: Option<Lsn>,
@@ -520,7 +525,7 @@ enum End {
     /// Everything of the present revision is durable.
     Revision,
     Stopped,
-    /// The stages before the router are to run elsewhere.
+    /// The stages before the router are to run elsewhere, or tables wait to be copied.
     Moved,
     Failure(Failure),
 }
@@ -620,7 +625,9 @@ impl Task {
         self.progress.streaming.store(true, Relaxed);
         let front = self.front().stream(feed);
         self.copy_beside(&front)?;
+        let looking = self.look_after_tables(&session);
         let end = self.watch(&front).await;
+        drop(looking);
         self.stop_copying();
         if !matches!(end, End::Failure(_)) {
             self.drain(&front).await;

@@ -7,6 +7,7 @@
 use crate::quote::{identifier, literal};
 use crate::{Error, Session};
 use config::DdlCapture;
+use record::selection::Selection;
 use tokio_postgres::types::Type;
 use tracing::{info, warn};
 use wal::statement;
@@ -26,6 +27,37 @@ pub enum Means {
     Messages,
     /// As rows of a helper table, which must be published.
     Table,
+}
+
+/// Which tables the event triggers take into the publication of the helper objects' name when they are made.
+#[derive(Clone, Copy, Debug)]
+pub struct Taking<'a> {
+    pub selection: &'a Selection,
+    /// The publication publishes partition trees by their roots.
+    pub via_root: bool,
+    /// Tables get REPLICA IDENTITY FULL.
+    pub full: bool,
+}
+
+impl Taking<'_> {
+    /// The body of the SQL function that decides by the names of schema and table.
+    fn wanted(&self) -> Result<String, Error> {
+        let mut text = String::from("CASE");
+        for (pattern, takes) in self.selection.rules() {
+            let [schema, table] = pattern.regular_expressions();
+            let (schema, table) = (literal(&schema)?, literal(&table)?);
+            text += &format!(" WHEN $1 ~ {schema} AND $2 ~ {table} THEN {takes}");
+        }
+        Ok(if text.len() == 4 { "false".into() } else { text + " ELSE false END" })
+    }
+
+    /// Tells helper objects of one selection from those of another.
+    fn digest(&self) -> Result<u64, Error> {
+        let text = format!("{} {} {}", self.wanted()?, self.via_root, self.full);
+        // FNV-1a: the same in every release.
+        let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        Ok(text.bytes().fold(0xcbf2_9ce4_8422_2325, step))
+    }
 }
 
 /// What the session may do about event triggers.
@@ -60,9 +92,25 @@ impl Session {
     ///
     /// # Errors
     /// When a schema of this name is not ours, or the server refuses.
-    pub async fn ensure_ddl_capture(&self, schema: &str, means: Means) -> Result<bool, Error> {
-        match self.ddl_rights(schema, means).await? {
-            Rights::Present => Ok(true),
+    pub async fn ensure_ddl_capture(
+        &self,
+        schema: &str,
+        means: Means,
+        taking: Taking<'_>,
+    ) -> Result<bool, Error> {
+        let (present, role) = self.ddl_state(schema).await?;
+        let rights = match self.ddl_rights(schema, means).await? {
+            // They take other tables in than is wanted now.
+            Rights::Present
+                if role != Role::Other
+                    && self.comment(schema).await? != Some(comment(schema, means, taking)?) =>
+            {
+                Rights::Create
+            }
+            rights @ (Rights::Present | Rights::Create | Rights::Missing) => rights,
+        };
+        match rights {
+            Rights::Present => Ok(present),
             Rights::Missing => {
                 warn!(
                     schema,
@@ -72,8 +120,7 @@ impl Session {
             }
             Rights::Create => {
                 self.ours(schema).await?;
-                let (_, role) = self.ddl_state(schema).await?;
-                let script = script(schema, means, role == Role::Superuser)?;
+                let script = script(schema, means, taking, role == Role::Superuser)?;
                 let done = self.client().batch_execute(&format!("BEGIN; {script}; COMMIT")).await;
                 if let Err(error) = done {
                     // It says nothing more than the first error.
@@ -128,7 +175,8 @@ impl Session {
     /// When the server does not answer.
     pub async fn ddl_rights(&self, schema: &str, means: Means) -> Result<Rights, Error> {
         let (present, role) = self.ddl_state(schema).await?;
-        if present && self.comment(schema).await? == Some(comment(schema, means)) {
+        let version = version_of(schema, means);
+        if present && self.comment(schema).await?.is_some_and(|it| it.starts_with(&version)) {
             return Ok(Rights::Present);
         }
         Ok(if role == Role::Other { Rights::Missing } else { Rights::Create })
@@ -183,15 +231,20 @@ impl Session {
 }
 
 /// Grows whenever `SQL` changes: older helper objects are then made again.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Whose helper objects they are, and which.
-fn comment(schema: &str, means: Means) -> String {
+fn version_of(schema: &str, means: Means) -> String {
     let by = match means {
         Means::Messages => "messages",
         Means::Table => "a table",
     };
     format!("{COMMENT}{schema}: DDL capture {VERSION} by {by}")
+}
+
+/// The comment of their schema.
+fn comment(schema: &str, means: Means, taking: Taking<'_>) -> Result<String, Error> {
+    Ok(format!("{}, taking {:016x}", version_of(schema, means), taking.digest()?))
 }
 
 /// What the role may do.
@@ -210,7 +263,12 @@ fn triggers(schema: &str) -> [String; 2] {
 
 /// What makes the helper objects. `may_set_messages`: the role may choose the language of messages, which
 /// the contexts of functions come in.
-fn script(schema: &str, means: Means, may_set_messages: bool) -> Result<String, Error> {
+fn script(
+    schema: &str,
+    means: Means,
+    taking: Taking<'_>,
+    may_set_messages: bool,
+) -> Result<String, Error> {
     let [on_end, on_drop] = triggers(schema);
     let table = format!("{}.{}", identifier(schema)?, identifier(statement::TABLE)?);
     let (table, emit) = match means {
@@ -256,5 +314,10 @@ END"
         .replace("@dropped@", &literal(&format!("distributary.{schema}_dropped"))?)
         .replace("@on_end@", &identifier(&on_end)?)
         .replace("@on_drop@", &identifier(&on_drop)?)
-        .replace("@comment@", &literal(&comment(schema, means))?))
+        .replace("@publication@", &literal(schema)?)
+        .replace("@full@", if taking.full { "true" } else { "false" })
+        .replace("@via_root@", if taking.via_root { "true" } else { "false" })
+        .replace("@comment@", &literal(&comment(schema, means, taking)?)?)
+        // Last: it may hold anything that a name can.
+        .replace("@wanted@", &taking.wanted()?))
 }

@@ -5,6 +5,7 @@ pub mod catalog;
 pub mod chunk;
 pub mod ddl;
 pub mod error;
+pub mod health;
 pub mod identity;
 pub mod precheck;
 pub mod publication;

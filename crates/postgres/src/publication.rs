@@ -4,6 +4,7 @@
 //! server fact 17), so that happens under a lock that waits for writers.
 
 mod statements;
+mod watch;
 
 use crate::catalog::{GENERATED_PUBLISHED_SINCE, VIA_ROOT_SINCE};
 use crate::lock::Locking;

@@ -14,12 +14,13 @@ use crate::ddl::MESSAGES_SINCE;
 use crate::hosts::{self, Role};
 use crate::quote::{identifier, literal};
 use crate::settings::{self, Settings};
+use config::Choice;
 use std::time::Duration;
 use tracing::debug;
 use wal::Lsn;
 
 /// Failover slots, and the new form of the options of CREATE_REPLICATION_SLOT.
-const FAILOVER_SINCE: u32 = 170_000;
+pub(crate) const FAILOVER_SINCE: u32 = 170_000;
 const NEW_SYNTAX_SINCE: u32 = 150_000;
 /// `undefined_file`
 const NO_SUCH_FILE: &str = "58P01";
@@ -177,6 +178,18 @@ impl Replication {
         Ok(CreatedSlot { consistent_point, snapshot: snapshot.clone() })
     }
 
+    /// Makes a slot one that standbys copy, or the other way round. Nobody may use it.
+    ///
+    /// # Errors
+    /// [`Error::SlotMissing`], a slot in use, a server that is a standby or older than 17, or the connection
+    /// ends.
+    pub async fn set_failover(&mut self, slot: &str, failover: bool) -> Result<(), Error> {
+        let statement =
+            format!("ALTER_REPLICATION_SLOT {} (FAILOVER {failover})", identifier(slot)?);
+        self.connection.query("changing a replication slot", &statement).await?;
+        Ok(())
+    }
+
     /// Starts the stream. The server may be another one than was asked before, so its line is compared.
     /// The position is compared before: below what the slot has confirmed the
     /// server jumps forward, above its end it sends nothing, both in silence (design.md, server fact 1).
@@ -248,6 +261,16 @@ impl Replication {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether a slot is to be one that standbys copy. `on` is refused by servers that have none.
+#[must_use]
+pub fn wants_failover(wanted: Choice, version: u32) -> bool {
+    match wanted {
+        Choice::Auto => FAILOVER_SINCE <= version,
+        Choice::On => true,
+        Choice::Off => false,
     }
 }
 

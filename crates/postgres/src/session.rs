@@ -67,7 +67,10 @@ impl Session {
     }
 
     /// Connects to the first host that answers, a standby too.
-    pub(crate) async fn connect_any(settings: &Settings) -> Result<Self, Error> {
+    ///
+    /// # Errors
+    /// When none answers, or it refuses.
+    pub async fn connect_any(settings: &Settings) -> Result<Self, Error> {
         let any = async |host: &_| {
             let (session, _) = login::login(settings, host, LIMITS).await?;
             Ok((session, Role::ReadWrite))
@@ -100,7 +103,10 @@ impl Session {
     }
 
     /// Whether the server is in recovery now.
-    pub(crate) async fn is_standby(&self) -> Result<bool, Error> {
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn is_standby(&self) -> Result<bool, Error> {
         let doing = "asking the server for its role";
         let row = self.client.query_typed_one("SELECT pg_is_in_recovery()", &[]).await;
         row.and_then(|row| row.try_get(0)).map_err(Error::reading(doing))

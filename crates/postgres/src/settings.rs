@@ -122,7 +122,7 @@ impl Settings {
     }
 
     /// Each host, and the same settings with it alone.
-    pub(crate) fn each_host(&self) -> impl Iterator<Item = (String, Self)> {
+    pub fn each_host(&self) -> impl Iterator<Item = (String, Self)> {
         let single = |host: &Host| {
             let inner = Inner { hosts: vec![host.clone()], ..Inner::clone(&self.0) };
             (host.to_string(), Self(Arc::new(inner)))

@@ -1,5 +1,6 @@
 //! Replication slots: what they hold, who uses them, and getting rid of them.
 
+use crate::replication::FAILOVER_SINCE;
 use crate::{Error, Session};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -10,7 +11,7 @@ use tracing::{info, warn};
 use wal::Lsn;
 
 /// First version that says whether WAL which a slot needs was removed.
-const STATUS_SINCE: u32 = 130_000;
+pub(crate) const STATUS_SINCE: u32 = 130_000;
 
 /// How long a walsender may take to end after it was told, or after its client has gone.
 const INACTIVE_MAX: Duration = Duration::from_secs(10);
@@ -37,6 +38,10 @@ pub struct Slot {
     /// WAL that the server keeps for it.
     pub retained_bytes: u64,
     pub temporary: bool,
+    /// Standbys copy it (17+).
+    pub failover: bool,
+    /// It is such a copy (17+).
+    pub synced: bool,
 }
 
 impl Session {
@@ -65,11 +70,16 @@ impl Session {
         } else {
             "coalesce(s.wal_status = 'lost', s.slot_type = 'logical' AND s.restart_lsn IS NULL)"
         };
+        let copied = if self.server().version < FAILOVER_SINCE {
+            "false, false"
+        } else {
+            "s.failover, s.synced"
+        };
         let statement = format!(
             "SELECT s.slot_name::text, s.plugin::text, s.database::text, s.active_pid, \
                a.application_name, (s.confirmed_flush_lsn - '0/0'::pg_lsn)::int8, \
                (s.restart_lsn - '0/0'::pg_lsn)::int8, {lost}, \
-               greatest(coalesce(pg_wal_lsn_diff(e.lsn, s.restart_lsn), 0), 0)::int8, s.temporary \
+               greatest(coalesce(pg_wal_lsn_diff(e.lsn, s.restart_lsn), 0), 0)::int8, s.temporary, {copied} \
              FROM (SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() \
                           ELSE pg_current_wal_lsn() END AS lsn) e, \
                pg_replication_slots s LEFT JOIN pg_stat_activity a ON a.pid = s.active_pid \
@@ -174,6 +184,8 @@ fn slot(row: &Row) -> Result<Slot, tokio_postgres::Error> {
         lost: row.try_get(7)?,
         retained_bytes: u64::try_from(retained).unwrap_or(0),
         temporary: row.try_get(9)?,
+        failover: row.try_get(10)?,
+        synced: row.try_get(11)?,
     })
 }
 

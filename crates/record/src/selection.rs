@@ -45,6 +45,11 @@ impl Selection {
         (!self.rules[object].exclude).then_some(object)
     }
 
+    /// Patterns in their order, and whether each takes its tables or leaves them out.
+    pub fn rules(&self) -> impl Iterator<Item = (&TablePattern, bool)> {
+        self.rules.iter().map(|rule| (&rule.pattern, !rule.exclude))
+    }
+
     /// Objects that may select tables of this schema, in their order.
     pub fn of_schema<'a>(&'a self, schema: &'a str) -> impl Iterator<Item = usize> + 'a {
         let rules = self.rules.iter().enumerate();

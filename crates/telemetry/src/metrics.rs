@@ -46,6 +46,23 @@ pub struct Scrape {
     credit_max: Family<OfTask, Bytes>,
     snapshot_rows: Family<OfTask, Count>,
     snapshot_rows_estimated: Family<OfTask, Count>,
+    slot_retained: Family<OfTask, Bytes>,
+    slot_safe: Family<OfTask, Bytes>,
+    slot_in_danger: Family<OfTask, Count>,
+    oldest_transaction: Family<OfTask, Seconds>,
+    standbys_missing: Family<OfTask, Count>,
+}
+
+/// How a task's slot fares.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MeasuredSlot {
+    pub retained_bytes: u64,
+    /// `None`: no limit.
+    pub safe_bytes: Option<u64>,
+    pub is_in_danger: bool,
+    /// Zero: none is open.
+    pub oldest_transaction: Duration,
+    pub standbys_missing: u64,
 }
 
 /// What the node that runs a task's front has measured. What is `None` is not known here.
@@ -64,6 +81,7 @@ pub struct Measured {
     pub credit: Option<(u64, u64)>,
     /// Rows read, and the estimate of all.
     pub snapshot_rows: Option<(u64, u64)>,
+    pub slot: Option<MeasuredSlot>,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -142,6 +160,11 @@ impl Scrape {
             credit_max: add(r, "task_credit_max_bytes", "Bytes that a task may hold; all of them held: Kafka is what is slow"),
             snapshot_rows: add(r, "task_snapshot_rows", "Rows that the snapshot has read"),
             snapshot_rows_estimated: add(r, "task_snapshot_rows_estimated", "Rows that the snapshot is expected to have"),
+            slot_retained: add(r, "task_slot_retained_bytes", "WAL that the database keeps for the slot"),
+            slot_safe: add(r, "task_slot_safe_bytes", "WAL that may still be written before the slot can be lost; absent: no limit"),
+            slot_in_danger: add(r, "task_slot_in_danger", "1: the slot may be lost or stands still, as the log and the alert say"),
+            oldest_transaction: add(r, "task_oldest_transaction_seconds", "Age of the oldest open transaction that has written: the slot cannot pass it"),
+            standbys_missing: add(r, "task_standbys_missing", "Standbys of synchronized_standby_slots that the slot waits for"),
             registry,
         }
     }
@@ -211,6 +234,15 @@ impl Scrape {
             self.credit_used.get_or_create(&of).set(used);
             self.credit_max.get_or_create(&of).set(max);
         }
+        if let Some(slot) = measured.slot {
+            self.slot_retained.get_or_create(&of).set(slot.retained_bytes);
+            if let Some(bytes) = slot.safe_bytes {
+                self.slot_safe.get_or_create(&of).set(bytes);
+            }
+            self.slot_in_danger.get_or_create(&of).set(u64::from(slot.is_in_danger));
+            self.oldest_transaction.get_or_create(&of).set(slot.oldest_transaction.as_secs_f64());
+            self.standbys_missing.get_or_create(&of).set(slot.standbys_missing);
+        }
         if let Some((rows, estimated)) = measured.snapshot_rows {
             self.snapshot_rows.get_or_create(&of).set(rows);
             self.snapshot_rows_estimated.get_or_create(&of).set(estimated);
@@ -245,11 +277,17 @@ mod tests {
             retries: 1,
             credit: Some((5, 6)),
             snapshot_rows: Some((3, 4)),
+            slot: Some(MeasuredSlot {
+                retained_bytes: 8,
+                safe_bytes: Some(9),
+                is_in_danger: true,
+                oldest_transaction: Duration::from_secs(2),
+                standbys_missing: 1,
+            }),
         }
     }
 
-    #[test]
-    fn every_metric_has_its_name_its_labels_and_its_value() {
+    fn filled() -> Scrape {
         let scrape = Scrape::new();
         scrape.node("w1", "worker", "0.1.0");
         scrape.ready(true);
@@ -261,7 +299,12 @@ mod tests {
         scrape.lane_records("other", 3, 9);
         let measured = everything_measured();
         scrape.measured("shop", &measured);
-        let text = scrape.text();
+        scrape
+    }
+
+    #[test]
+    fn every_metric_has_its_name_its_labels_and_its_value() {
+        let text = filled().text();
         let mut values: Vec<&str> = text.lines().filter(|line| !line.starts_with("# H")).collect();
         // The series of a family come in the order of a hash map.
         let families = values.chunk_by_mut(|_, next| !next.starts_with('#'));
@@ -310,6 +353,16 @@ mod tests {
             distributary_task_snapshot_rows{task="shop"} 3
             # TYPE distributary_task_snapshot_rows_estimated gauge
             distributary_task_snapshot_rows_estimated{task="shop"} 4
+            # TYPE distributary_task_slot_retained_bytes gauge
+            distributary_task_slot_retained_bytes{task="shop"} 8
+            # TYPE distributary_task_slot_safe_bytes gauge
+            distributary_task_slot_safe_bytes{task="shop"} 9
+            # TYPE distributary_task_slot_in_danger gauge
+            distributary_task_slot_in_danger{task="shop"} 1
+            # TYPE distributary_task_oldest_transaction_seconds gauge
+            distributary_task_oldest_transaction_seconds{task="shop"} 2.0
+            # TYPE distributary_task_standbys_missing gauge
+            distributary_task_standbys_missing{task="shop"} 1
             # EOF"##]]
         .assert_eq(&values.join("\n"));
     }

@@ -2,6 +2,7 @@
 
 use crate::ground::{Ground, servers};
 use postgres::Error;
+use postgres::health::WalStatus;
 use rustix::process::{Pid, Signal, kill_process};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -83,6 +84,27 @@ fn slots_are_seen_as_they_are() {
             ground.wait(session.drop_slot(slot)).unwrap();
         }
         assert_eq!(ground.wait(session.slots(&name)).unwrap(), []);
+    }
+}
+
+#[test]
+fn a_slot_says_how_it_fares() {
+    for server in servers() {
+        let mut ground = Ground::new("health", server);
+        let session = ground.session();
+        let name = ground.name.clone();
+        assert_eq!(ground.wait(session.slot_health(&name)).unwrap(), None);
+        ground
+            .admin
+            .run(&format!("SELECT pg_create_logical_replication_slot('{name}', 'test_decoding')"));
+        ground.sql.run("CREATE TABLE t AS SELECT repeat('x', 100) FROM generate_series(1, 20000)");
+        ground.sql.run("BEGIN; SELECT txid_current()");
+        let health = ground.wait(session.slot_health(&name)).unwrap().expect("a slot");
+        assert!(1_000_000 < health.retained_bytes, "{health:?}");
+        assert_eq!((health.wal, health.keep_bytes_max), (WalStatus::Kept, None));
+        assert!(health.oldest.is_some() && health.standbys_missing.is_empty(), "{health:?}");
+        ground.sql.run("ROLLBACK");
+        ground.wait(session.drop_slot(&name)).unwrap();
     }
 }
 

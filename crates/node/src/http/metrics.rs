@@ -48,5 +48,12 @@ fn measured(it: &Measured) -> metrics::Measured {
         retries: it.retries,
         credit: it.credit,
         snapshot_rows: it.snapshot_rows,
+        slot: it.slot.map(|slot| metrics::MeasuredSlot {
+            retained_bytes: slot.retained_bytes,
+            safe_bytes: slot.safe_bytes,
+            is_in_danger: slot.in_danger,
+            oldest_transaction: Duration::from_secs(slot.oldest_transaction_s),
+            standbys_missing: slot.standbys_missing,
+        }),
     }
 }

@@ -92,6 +92,19 @@ pub struct Lane {
     pub records: Option<u64>,
 }
 
+/// How a task's slot fares.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct Slot {
+    /// WAL that the database keeps for it.
+    pub retained_bytes: u64,
+    /// WAL that may still be written before it can be lost; `None`: no limit.
+    pub safe_bytes: Option<u64>,
+    pub in_danger: bool,
+    /// Age of the oldest open transaction that has written; zero: none.
+    pub oldest_transaction_s: u64,
+    pub standbys_missing: u64,
+}
+
 /// Figures of the node that runs the front.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Measured {
@@ -109,6 +122,8 @@ pub struct Measured {
     pub credit: Option<(u64, u64)>,
     /// Rows that the snapshot has read, and the estimate of all.
     pub snapshot_rows: Option<(u64, u64)>,
+    /// How the slot fares, where the front runs.
+    pub slot: Option<Slot>,
     #[serde(serialize_with = "as_text")]
     pub watermark: Lsn,
     #[serde(serialize_with = "maybe_as_text")]

@@ -20,7 +20,13 @@ pub(super) fn of_front(
     runner: &Runner,
     placement_rev: u64,
 ) -> v1::TaskReport {
-    let (said, progress) = (runner.said(), &runner.progress);
+    let (mut said, progress) = (runner.said(), &runner.progress);
+    // A task that runs may still need a person: its slot stands still, or will be lost.
+    if said.cause.is_empty()
+        && let Some(danger) = progress.slot_health().as_ref().and_then(pipeline::health::danger)
+    {
+        (said.cause, said.remedy) = danger;
+    }
     let snapshot = progress.snapshot_running.load(Relaxed);
     let newest_us = progress.durable_commit_time_us.load(Relaxed);
     let now_us = micros(SystemTime::now());

@@ -2,7 +2,7 @@
 
 use super::Context;
 use super::tasks::Tasks;
-use crate::http::status::{Lane, Member, Status, Task};
+use crate::http::status::{Lane, Member, Slot, Status, Task};
 use crate::http::{Ready, View};
 use crate::state::{ClusterState, Leader};
 use config::node::Role;
@@ -92,6 +92,13 @@ fn front(cluster: &ClusterState, (report, progress): (v1::TaskReport, Arc<Progre
         measured.wal_bytes = Some(progress.wal_bytes.load(Relaxed));
         measured.source_end = Some(progress.server_end());
         measured.credit = progress.credit();
+        measured.slot = progress.slot_health().map(|health| Slot {
+            retained_bytes: health.retained_bytes,
+            safe_bytes: health.safe_bytes,
+            in_danger: pipeline::health::danger(&health).is_some(),
+            oldest_transaction_s: health.oldest.map_or(0, |it| it.age.as_secs()),
+            standbys_missing: health.standbys_missing.len() as u64,
+        });
         measured.snapshot_rows = (rows != [0, 0]).then_some((rows[0], rows[1]));
     }
     task

@@ -1,5 +1,6 @@
 //! Where a life of the front begins: the stream's position, after the snapshot if there is none yet.
 
+use super::tables::{self, Taken};
 use super::{End, Task, events::Noted};
 use crate::capture::{Capture, Reading, Relation, capture};
 use crate::chunk::copy::Record;
@@ -12,18 +13,19 @@ use crate::snapshot;
 use crate::start::{
     Captured, Facts, Parted, Server, Slot, SnapshotProgress, Start, decide, taken_out,
 };
+use crate::tables::Oids;
 use config::{BesideStream, IdentityPolicy};
 use kafka::meta::{MetaRecord, SnapshotState, Switch, Watermark};
 use kafka::topics::Admin;
 use postgres::Session;
-use postgres::ddl::{self, Means};
-use postgres::replication::{CreatedSlot, Line, Replication};
+use postgres::ddl::{self, Means, Taking};
+use postgres::replication::{CreatedSlot, Line, Replication, wants_failover};
 use postgres::snapshot::{Readable, SnapshotReader};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
-use tracing::{info, warn};
+use tracing::info;
 use wal::{Lsn, Table, statement};
 
 /// Tables of at least so many bytes are copied beside the stream: what is smaller is read faster before it.
@@ -200,9 +202,15 @@ impl Task {
     /// The slot goes on: nobody else may hold it, and nothing may be missing from the publication.
     async fn resume(&self, session: &Session) -> Result<(), Failure> {
         let slot = session.slot(&self.slot_name).await?;
-        if slot.is_some_and(|slot| slot.active_pid.is_some()) {
+        if slot.as_ref().is_some_and(|slot| slot.active_pid.is_some()) {
             let application = self.postgres.application_name();
             session.end_stale_walsender(&self.slot_name, application).await?;
+        }
+        let failover = wants_failover(self.spec.source.slot_failover, session.server().version);
+        if slot.is_some_and(|slot| slot.failover != failover) {
+            let mut replication = Replication::connect(&self.postgres).await?;
+            replication.set_failover(&self.slot_name, failover).await?;
+            info!(slot = self.slot_name, failover, "replication slot changed");
         }
         // Server fact 3: newer servers only warn of a missing publication, and skip its rows.
         let Some(publication) = session.publication(&self.slot_name).await? else {
@@ -224,31 +232,47 @@ impl Task {
             |it: &Relation| Ok(self.planner.topic(&it.schema, &it.name)?.unwrap_or_default());
         let topics: Vec<String> =
             capture.publish.iter().map(topic).collect::<Result<_, Failure>>()?;
-        let tables: Vec<_> = std::iter::zip(&topics, &capture.publish)
+        let found: Vec<_> = std::iter::zip(&topics, &capture.publish)
             .map(|(topic, relation)| Captured { topic, in_publication: is_in(relation) })
             .collect();
         let mut pins = self.planner.pins();
-        if let Some(&first) = taken_out(&tables, &pins).first() {
-            let relation = &capture.publish[first];
-            return Err(Failure::fatal(format!(
-                "table {}.{} was captured and is not in publication `{}` any more: changes since \
-                 then were not published; find out who took it out or made it again, then run \
-                 with --reseed",
-                relation.schema, relation.name, self.slot_name
-            )));
+        let known = self.known.borrow().clone();
+        let out = match &known {
+            // What was made again while this run looks after tables is another one.
+            Some(known) => {
+                let is_out = |it: &&Relation| !is_in(it) && known.contains(&it.oid);
+                capture.publish.iter().find(is_out)
+            }
+            None => taken_out(&found, &pins).first().map(|&first| &capture.publish[first]),
+        };
+        if let Some(relation) = out {
+            return Err(tables::taken(relation, &self.slot_name));
         }
-        for relation in capture.publish.iter().filter(|relation| !is_in(relation)) {
-            warn!(
-                schema = relation.schema,
-                table = relation.name,
-                "table matches the task but is not in its publication, so it is not captured; \
-                 run with --reseed to take it in"
-            );
-        }
+        self.take_in(session, &capture, &publication.tables).await?;
         // Topics of tables that are captured no more may go with them.
         pins.retain(|topic, _| topics.contains(topic));
         let kafka = self.kafka.clone();
         Ok(tokio::task::spawn_blocking(move || Admin::new(&kafka)?.verify_pins(&pins)).await??)
+    }
+
+    /// Tables that have come while nobody looked. Who is busy is taken in while the stream runs.
+    async fn take_in(
+        &self,
+        session: &Session,
+        capture: &Capture,
+        published: &[u32],
+    ) -> Result<(), Failure> {
+        let tables = self.tables();
+        let mut known: Oids = published.iter().copied().collect();
+        for relation in capture.publish.iter().filter(|it| !published.contains(&it.oid)) {
+            let reading = capture.read.iter().find(|it| it.relation == *relation);
+            match tables.take_in(session, relation, reading).await? {
+                Taken::Copying | Taken::Streaming => drop(known.insert(relation.oid)),
+                Taken::Busy | Taken::Refused => {}
+            }
+        }
+        *self.known.borrow_mut() = Some(known);
+        Ok(())
     }
 
     /// Makes the helper objects of DDL capture. Returns the table among them that must be published.
@@ -262,7 +286,13 @@ impl Task {
             session.drop_ddl_capture(schema).await?;
             return Ok(None);
         };
-        if !session.ensure_ddl_capture(schema, means).await? || means == Means::Messages {
+        let names = self.spec.source.partition_names;
+        let taking = Taking {
+            selection: self.planner.selection(),
+            via_root: crate::capture::via_root(session.server().version, names),
+            full: self.spec.source.replica_identity == IdentityPolicy::Full,
+        };
+        if !session.ensure_ddl_capture(schema, means, taking).await? || means == Means::Messages {
             return Ok(None);
         }
         let oid = session.ddl_table(schema).await?;
@@ -284,7 +314,7 @@ impl Task {
         self.note_snapshot(SnapshotState { id: id.clone(), done: false, lsn: Lsn::ZERO }).await?;
         self.options.reseed = false;
         let mut replication = Replication::connect(&self.postgres).await?;
-        let failover = self.spec.source.slot_failover == config::Choice::On;
+        let failover = wants_failover(self.spec.source.slot_failover, session.server().version);
         let CreatedSlot { consistent_point, snapshot } =
             replication.create_slot(&self.slot_name, failover, false).await?;
         info!(slot = self.slot_name, lsn = %consistent_point, "replication slot created");
@@ -511,7 +541,7 @@ fn planned(sources: &[snapshot::Source], id: &str) -> Result<Vec<(String, String
     sources.iter().map(plan).collect()
 }
 
-async fn captured(
+pub(super) async fn captured(
     session: &Session,
     planner: &Planner,
     spec: &config::Task,

@@ -95,7 +95,15 @@ impl Task {
             News::Copied(copied) if Some(copied.generation) == generation => {
                 return Ok(Noted::Copied);
             }
-            News::Sealed(_) | News::Advanced(_) | News::SnapshotRead(_) | News::Copied(_) => {}
+            News::Tables(seen) if Some(seen.generation) == generation => {
+                // The front begins again, and with it the copy of everything that waits for it.
+                return Err(seen.lost.map_or(End::Moved, End::Failure));
+            }
+            News::Sealed(_)
+            | News::Advanced(_)
+            | News::SnapshotRead(_)
+            | News::Copied(_)
+            | News::Tables(_) => {}
         }
         Ok(Noted::Other)
     }

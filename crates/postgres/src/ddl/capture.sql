@@ -57,6 +57,60 @@ AS $distributary$
 $distributary$;
 REVOKE ALL ON FUNCTION @schema@.names(oid) FROM PUBLIC;
 
+-- Whether a table of this name belongs to the task.
+CREATE OR REPLACE FUNCTION @schema@.wanted(name_of_schema text, name text) RETURNS bool
+LANGUAGE sql IMMUTABLE SET search_path TO pg_catalog, pg_temp
+AS $distributary$
+  SELECT @wanted@
+$distributary$;
+REVOKE ALL ON FUNCTION @schema@.wanted(text, text) FROM PUBLIC;
+
+-- A table that was just made is captured from its first row on: until its transaction ends nobody else can
+-- write to it. What fails here is taken in later, by the task.
+CREATE OR REPLACE FUNCTION @schema@.take(relation oid) RETURNS void
+LANGUAGE plpgsql SET search_path TO pg_catalog, pg_temp
+AS $distributary$
+DECLARE
+  made record;
+  is_in_tree bool;
+BEGIN
+  SELECT n.nspname, c.relname, c.relkind, c.relpersistence, c.relispartition, c.relreplident INTO made
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = relation;
+  IF made.relkind NOT IN ('r', 'p') OR made.relpersistence <> 'p'
+    OR NOT EXISTS (SELECT FROM pg_publication WHERE pubname = @publication@)
+  THEN
+    RETURN;
+  END IF;
+  is_in_tree := made.relispartition AND EXISTS (
+    WITH RECURSIVE up (oid) AS (
+      SELECT relation UNION SELECT i.inhparent FROM up JOIN pg_inherits i ON i.inhrelid = up.oid)
+    SELECT FROM up JOIN pg_class c ON c.oid = up.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE NOT c.relispartition AND @schema@.wanted(n.nspname, c.relname));
+  IF NOT is_in_tree AND NOT @schema@.wanted(made.nspname, made.relname) THEN
+    RETURN;
+  END IF;
+  -- FULL would keep users from updating a table with virtual columns.
+  IF EXISTS (SELECT FROM pg_attribute a
+    WHERE a.attrelid = relation AND to_jsonb(a) ->> 'attgenerated' = 'v')
+  THEN
+    RETURN;
+  END IF;
+  -- A publication is locked until the end of whoever alters it.
+  PERFORM set_config('lock_timeout', '500ms', true);
+  PERFORM set_config('distributary.ddl_capture', 'off', true);
+  IF @full@ AND made.relreplident <> 'f' THEN
+    EXECUTE format('ALTER TABLE ONLY %I.%I REPLICA IDENTITY FULL', made.nspname, made.relname);
+  END IF;
+  -- Without parentheses PL/pgSQL would end the condition at the first THEN.
+  IF (CASE WHEN NOT @via_root@ THEN made.relkind = 'r'
+           WHEN made.relkind = 'r' THEN NOT is_in_tree ELSE NOT made.relispartition END)
+  THEN
+    EXECUTE format('ALTER PUBLICATION %I ADD TABLE ONLY %I.%I', @publication@, made.nspname, made.relname);
+  END IF;
+END
+$distributary$;
+REVOKE ALL ON FUNCTION @schema@.take(oid) FROM PUBLIC;
+
 CREATE OR REPLACE FUNCTION @schema@.capture() RETURNS event_trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path TO pg_catalog, pg_temp @messages@
 AS $distributary$
@@ -73,6 +127,8 @@ DECLARE
   changed jsonb;
   relations oid[];
   source text;
+  relation oid;
+  settings text[];
 BEGIN
   -- What Distributary does itself is none of the user's.
   IF current_setting('distributary.ddl_capture', true) = 'off' THEN
@@ -82,6 +138,20 @@ BEGIN
   -- The first line is this function.
   context := substr(context, strpos(context || E'\n', E'\n') + 1);
   is_nested := context <> '';
+  IF TG_EVENT = 'ddl_command_end' AND TG_TAG IN ('CREATE TABLE', 'CREATE SCHEMA') THEN
+    settings := ARRAY[current_setting('lock_timeout'), current_setting('distributary.ddl_capture', true)];
+    FOR relation IN SELECT objid FROM pg_event_trigger_ddl_commands()
+      WHERE command_tag = 'CREATE TABLE' AND classid = 'pg_class'::regclass AND NOT in_extension
+    LOOP
+      BEGIN
+        PERFORM @schema@.take(relation);
+      EXCEPTION WHEN OTHERS THEN
+        RAISE LOG 'distributary: table % is taken in later: %', relation::regclass, SQLERRM;
+      END;
+    END LOOP;
+    PERFORM set_config('lock_timeout', settings[1], true);
+    PERFORM set_config('distributary.ddl_capture', coalesce(settings[2], ''), true);
+  END IF;
   BEGIN
     -- How many statements of this tag the client's string has had so far.
     seen := nullif(current_setting(@seen@, true), '')::jsonb;

@@ -73,7 +73,8 @@ fn judge(wanted: DdlCapture, means: Means, rights: Rights) -> Item {
         }
         Rights::Missing => {
             let seen = "the role may not create event triggers, so DDL statements are not captured, \
-                        and tables that are created later are not seen";
+                        and tables that are created later are taken in some seconds later: with what \
+                        they hold then where they have a key, else with what comes from then on";
             let remedy = "run the task once as a superuser, who leaves them there (or as the role \
                           that the managed service has for it), or set source.ddl: off";
             match wanted {

@@ -1,7 +1,9 @@
 //! Items of the server and the database.
 
 use super::{item, some};
+use crate::replication::FAILOVER_SINCE;
 use crate::{Error, Session};
+use config::Choice;
 use config::precheck::Item;
 
 /// Versions that the tests run on, major numbers.
@@ -170,20 +172,42 @@ fn sender_timeout(facts: &Facts) -> Item {
 /// What a switchover will do to the slot; design.md, server fact 11.
 async fn failover(session: &Session, task: &config::Task) -> Result<Item, Error> {
     const NAME: &str = "source.failover";
-    if session.server().version < 170_000 {
+    let (wanted, hosts) = (task.source.slot_failover, task.source.hosts.len());
+    if session.server().version < FAILOVER_SINCE {
+        if wanted == Choice::On {
+            let seen = "`source.slot_failover: on` needs PostgreSQL 17 or later";
+            return Ok(Item::fail(NAME, seen, "set source.slot_failover: auto, or off"));
+        }
         let seen = "the server has no failover slots: after a switchover the slot is gone, and the \
                     task parks until it is run with --reseed";
-        return Ok(if 1 < task.source.hosts.len() {
+        return Ok(if 1 < hosts {
             Item::warning(NAME, seen, "PostgreSQL 17 or later keeps slots over a switchover")
         } else {
             Item::pass(NAME, seen)
         });
     }
+    if wanted == Choice::Off {
+        let seen = "the slot is not copied to standbys (source.slot_failover: off): after a \
+                    switchover it is gone, and the task parks until it is run with --reseed";
+        return Ok(if 1 < hosts {
+            Item::warning(NAME, seen, "set source.slot_failover: auto")
+        } else {
+            Item::pass(NAME, seen)
+        });
+    }
     let Some(names) = facts(session).await?.standby_slots.filter(|names| !names.is_empty()) else {
-        return Ok(Item::pass(
-            NAME,
-            "no standby is waited for (synchronized_standby_slots is empty)",
-        ));
+        let seen = "no standby is waited for (synchronized_standby_slots is empty)";
+        return Ok(if 1 < hosts {
+            let seen = format!(
+                "{seen}: the task may deliver what a standby does not have yet, and parks should \
+                 that one be promoted"
+            );
+            let remedy = "ALTER SYSTEM SET synchronized_standby_slots = '…'; with the slots of the \
+                          standbys that may be promoted, and sync_replication_slots = on there";
+            Item::warning(NAME, seen, remedy)
+        } else {
+            Item::pass(NAME, seen)
+        });
     };
     let wanted: Vec<String> =
         names.split(',').map(|name| name.trim().trim_matches('"').to_owned()).collect();

@@ -178,6 +178,8 @@ mod tests {
             lost: false,
             retained_bytes: 3 << 20,
             temporary: false,
+            failover: false,
+            synced: false,
         }
     }
 

@@ -197,16 +197,16 @@ fn partitions(scope: &Scope<'_>) -> Item {
     if scope.session.server().version < VIA_ROOT_SINCE {
         let seen =
             format!("{trees} partitioned tables: the server publishes partitions one by one");
-        let remedy = "after a partition was added, run with --reseed; PostgreSQL 13 and later take \
-                      new partitions in by themselves";
+        let remedy = "new partitions are taken in when they are seen, some seconds later; PostgreSQL 13 \
+                      and later take them in by themselves";
         return Item::warning(NAME, seen, remedy);
     }
     let seen = format!(
         "{trees} partitioned tables: partitions go by their own names, one by one \
          (source.partition_names)"
     );
-    let remedy = "after a partition was added, run with --reseed; with partition_names: parent, new \
-                  partitions come along by themselves";
+    let remedy = "new partitions are taken in when they are seen, some seconds later; with \
+                  partition_names: parent they come along by themselves";
     Item::warning(NAME, seen, remedy)
 }
 

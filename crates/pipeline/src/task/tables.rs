@@ -1,0 +1,335 @@
+//! Looks after the slot and the tables of a running task: tells how the slot fares, takes in those that match its objects and are not published,
+//! gives a replica identity back, and notices what others have done to the publication.
+
+use super::Task;
+use super::begin::captured;
+use crate::batch::TablesSeen;
+use crate::capture::{Reading, Relation, as_captured};
+use crate::chunk::copy::Record;
+use crate::chunk::key::key_names;
+use crate::failure::Failure;
+use crate::guardian::Guardian;
+use crate::health;
+use crate::meta::Meta;
+use crate::planner::Planner;
+use crate::progress::Progress;
+use crate::tables::{Findings, Oids, compare};
+use actix::Addr;
+use config::IdentityPolicy;
+use kafka::meta::{MetaRecord, MetaState};
+use kafka::topics::Admin;
+use postgres::{Error, Session};
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
+
+/// Between two looks at the catalog.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// What looking after tables needs. Lives as long as its generation.
+pub(super) struct Tables {
+    generation: u64,
+    publication: String,
+    spec: Arc<config::Task>,
+    postgres: postgres::settings::Settings,
+    kafka: kafka::settings::Settings,
+    planner: Rc<Planner>,
+    meta: Meta,
+    state: Rc<RefCell<MetaState>>,
+    /// Published at the last look.
+    known: Rc<RefCell<Option<Oids>>>,
+    progress: Arc<Progress>,
+    guardian: Addr<Guardian>,
+}
+
+/// Ends with whoever holds it.
+pub(super) struct Looking(JoinHandle<()>);
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Task {
+    pub(super) fn tables(&self) -> Tables {
+        Tables {
+            generation: self.generation,
+            publication: self.slot_name.clone(),
+            spec: Arc::clone(&self.spec),
+            postgres: self.postgres.clone(),
+            kafka: self.kafka.clone(),
+            planner: Rc::clone(&self.planner),
+            meta: self.meta.clone(),
+            state: Rc::clone(&self.state),
+            known: Rc::clone(&self.known),
+            progress: Arc::clone(&self.progress),
+            guardian: self.guardian.clone(),
+        }
+    }
+
+    /// Looks until what is returned is dropped; not where the revision ends, whose tables are no matter any more.
+    pub(super) fn look_after_tables(&self, session: &Rc<Session>) -> Option<Looking> {
+        if self.end.is_some() {
+            return None;
+        }
+        let (tables, session) = (self.tables(), Rc::clone(session));
+        Some(Looking(actix_rt::spawn(async move { tables.look(&session).await })))
+    }
+}
+
+impl Tables {
+    /// Until the generation ends, or a person must decide.
+    async fn look(&self, session: &Session) {
+        let (mut seen, mut signed, mut danger) = (None, false, false);
+        loop {
+            tokio::time::sleep(LOOK).await;
+            if !signed {
+                signed = true;
+                if let Err(failure) = self.sign(session).await {
+                    warn!(cause = %failure.cause, "`distributary slots` will call the slot foreign");
+                }
+            }
+            if let Err(failure) = self.look_at_slot(session, &mut danger).await {
+                info!(cause = %failure.cause, "the slot is looked at again later");
+            }
+            match self.look_once(session, &mut seen).await {
+                Ok(copies) => {
+                    if copies {
+                        let copies = TablesSeen { generation: self.generation, lost: None };
+                        self.guardian.do_send(copies);
+                    }
+                }
+                Err(failure) if failure.class == supervision::FailureClass::Fatal => {
+                    let generation = self.generation;
+                    self.guardian.do_send(TablesSeen { generation, lost: Some(failure) });
+                    return;
+                }
+                // The stream notices itself when the server is away.
+                Err(failure) => info!(cause = %failure.cause, "tables are looked at again later"),
+            }
+        }
+    }
+
+    /// Figures for whoever shows them, and a log line where a person should act.
+    async fn look_at_slot(&self, session: &Session, danger: &mut bool) -> Result<(), Failure> {
+        let health = session.slot_health(&self.publication).await?;
+        let found = health.as_ref().and_then(health::danger);
+        match &found {
+            Some((cause, remedy)) if !*danger => warn!(cause, remedy, "the slot is in danger"),
+            None if *danger => info!("the slot is out of danger"),
+            Some(_) | None => {}
+        }
+        *danger = found.is_some();
+        self.progress.slot(health);
+        Ok(())
+    }
+
+    /// Has the publication say whose it and its slot are.
+    async fn sign(&self, session: &Session) -> Result<(), Failure> {
+        let kafka = self.kafka.clone();
+        let cluster = tokio::task::spawn_blocking(move || Admin::new(&kafka)?.cluster_id());
+        let cluster = cluster.await??;
+        let owner = crate::slots::owner(&self.spec.task, &self.spec.sink.state_prefix, &cluster);
+        Ok(session.sign_publication(&self.publication, &owner).await?)
+    }
+
+    /// `true`: tables wait to be copied. `seen`: as the catalog was when nothing was left to do.
+    async fn look_once(
+        &self,
+        session: &Session,
+        seen: &mut Option<String>,
+    ) -> Result<bool, Failure> {
+        let now = session.tables_fingerprint(&self.publication).await?;
+        if seen.as_ref() == Some(&now) {
+            return Ok(false);
+        }
+        // What waits for locks must not keep the stream from asking the catalog.
+        let session = Session::connect(&self.postgres).await?;
+        let before = self.published(&session).await?;
+        let capture = captured(&session, &self.planner, &self.spec).await?;
+        let after = self.published(&session).await?;
+        if let Some(lack) = session.publication_lacks(&self.publication, capture.via_root).await? {
+            return Err(Failure::fatal(format!(
+                "{lack}: changes since then may not have been published; find out who did it, then \
+                 run with --reseed"
+            )));
+        }
+        let first = self.known.borrow().is_none();
+        if first {
+            *self.known.borrow_mut() = Some(before.clone());
+        }
+        let known = self.known.borrow().clone().unwrap_or_default();
+        let Findings { added, taken_out } = compare(&known, &before, &capture, &after);
+        if let Some(relation) = taken_out {
+            return Err(taken(&relation, &self.publication));
+        }
+        let mut all_done = self.restore_identities(&session, &capture.identity).await?;
+        let reading = |relation: &Relation| capture.read.iter().find(|it| it.relation == *relation);
+        let (mut copies, mut known) = (false, after);
+        let mut is_changed = false;
+        for relation in &added {
+            let taken = self.take_in(&session, relation, reading(relation)).await?;
+            match taken {
+                Taken::Copying | Taken::Streaming => {
+                    // Should it be taken out at once, the next look misses it.
+                    known.insert(relation.oid);
+                    is_changed = true;
+                }
+                Taken::Refused => {}
+                Taken::Busy => all_done = false,
+            }
+            copies |= taken == Taken::Copying;
+        }
+        *self.known.borrow_mut() = Some(known);
+        // What was refused is tried again when the catalog changes.
+        *seen = (all_done && !is_changed).then_some(now);
+        Ok(copies)
+    }
+
+    async fn published(&self, session: &Session) -> Result<Oids, Failure> {
+        let publication = session.publication(&self.publication).await?;
+        Ok(publication.map(|it| it.tables.into_iter().collect()).unwrap_or_default())
+    }
+
+    /// `false`: a table is in use all the time.
+    async fn restore_identities(
+        &self,
+        session: &Session,
+        relations: &[Relation],
+    ) -> Result<bool, Failure> {
+        if self.spec.source.replica_identity != IdentityPolicy::Full {
+            return Ok(true);
+        }
+        let mut all_done = true;
+        for Relation { schema, name, .. } in relations {
+            match session.set_identity_full(schema, name).await {
+                Ok(true) => {
+                    info!(schema, table = name, "the table had another replica identity than FULL");
+                }
+                Ok(false) | Err(Error::TableMissing { .. }) => {}
+                Err(Error::LockTimeout { .. }) => all_done = false,
+                Err(error) if error.is_connection() => return Err(error.into()),
+                Err(error) => {
+                    warn!(schema, table = name, %error, "the table keeps its replica identity");
+                }
+            }
+        }
+        Ok(all_done)
+    }
+
+    /// Publishes a table, and has what it holds already copied. What is to be copied is written down before:
+    /// a crash in between must not leave a published table whose older rows nobody reads.
+    pub(super) async fn take_in(
+        &self,
+        session: &Session,
+        relation: &Relation,
+        reading: Option<&Reading>,
+    ) -> Result<Taken, Failure> {
+        let Relation { oid, schema, name } = relation;
+        let suffix = format!("/{oid}");
+        let waits = self.state.borrow().plans.keys().any(|it| it.ends_with(&suffix));
+        let mut plan = None;
+        if let Some(reading) = reading.filter(|_| self.spec.sync.snapshot && !waits) {
+            plan = self.plan_copy(session, reading).await?;
+        }
+        if let Some((plan, json)) = &plan {
+            let record = MetaRecord::Plan { name: plan.clone(), json: Some(json.clone()) };
+            self.meta.write(vec![record]).await?;
+            self.state.borrow_mut().plans.insert(plan.clone(), json.clone());
+        }
+        let published = self.publish(session, schema, name).await;
+        // Asked afterwards: what an empty table gets from now on is in the stream.
+        let has_rows = match &published {
+            Ok(()) => self.spec.sync.snapshot && self.has_rows(session, relation).await?,
+            Err(_) => false,
+        };
+        let copies = waits || (has_rows && plan.is_some());
+        if let Some((plan, _)) = plan.filter(|_| !copies) {
+            self.meta.write(vec![MetaRecord::Plan { name: plan.clone(), json: None }]).await?;
+            self.state.borrow_mut().plans.remove(&plan);
+        }
+        match published {
+            Ok(()) if has_rows && !copies => {
+                warn!(
+                    schema,
+                    table = name,
+                    "table is captured from now on; it has no key to copy it by, so the rows that it \
+                     had before are not in Kafka"
+                );
+                Ok(Taken::Streaming)
+            }
+            Ok(()) => {
+                info!(schema, table = name, copies, "table is captured from now on");
+                Ok(if copies { Taken::Copying } else { Taken::Streaming })
+            }
+            Err(Error::LockTimeout { .. }) => Ok(Taken::Busy),
+            Err(Error::TableMissing { .. }) => Ok(Taken::Refused),
+            Err(error) if error.is_connection() => Err(error.into()),
+            Err(error) => {
+                warn!(schema, table = name, %error, "table matches the task and is not captured");
+                Ok(Taken::Refused)
+            }
+        }
+    }
+
+    /// Replica identity first: a published table without one makes its users' UPDATEs fail (server fact 16).
+    async fn publish(&self, session: &Session, schema: &str, name: &str) -> Result<(), Error> {
+        if self.spec.source.replica_identity == IdentityPolicy::Full {
+            session.set_identity_full(schema, name).await?;
+        }
+        session.add_to_publication(&self.publication, schema, name).await
+    }
+
+    /// `None`: there is no key to copy it by.
+    async fn plan_copy(
+        &self,
+        session: &Session,
+        reading: &Reading,
+    ) -> Result<Option<(String, String)>, Failure> {
+        let Relation { oid, schema, name } = &reading.relation;
+        let tables = session.tables(&[*oid]).await?;
+        let Some(table) = tables.into_iter().next() else { return Ok(None) };
+        if key_names(&as_captured(table, self.spec.source.replica_identity)).is_none() {
+            return Ok(None);
+        }
+        let json = serde_json::to_string(&Record::waiting(schema, name, reading.only))
+            .map_err(|error| Failure::fatal(format!("writing down a copy: {error}")))?;
+        let id = format!("{}-{}", self.generation, super::microseconds_now());
+        Ok(Some((format!("{id}/{oid}"), json)))
+    }
+
+    async fn has_rows(&self, session: &Session, relation: &Relation) -> Result<bool, Failure> {
+        match session.has_rows(&relation.schema, &relation.name).await {
+            Ok(has_rows) => Ok(has_rows),
+            Err(Error::TableMissing { .. }) => Ok(false),
+            Err(error) if error.is_connection() => Err(error.into()),
+            // Who cannot be asked is copied.
+            Err(_) => Ok(true),
+        }
+    }
+}
+
+/// What became of a table that is to be captured.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Taken {
+    Streaming,
+    /// The same, and what it held before waits to be copied.
+    Copying,
+    /// Its users hold it all the time: later.
+    Busy,
+    /// It was said why.
+    Refused,
+}
+
+/// A table that the task has captured is in its publication no more.
+pub(super) fn taken(relation: &Relation, publication: &str) -> Failure {
+    Failure::fatal(format!(
+        "table {}.{} was captured and is not in publication `{publication}` any more: changes since \
+         then were not published; find out who took it out or made it again, then run with --reseed",
+        relation.schema, relation.name
+    ))
+}
