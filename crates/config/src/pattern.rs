@@ -86,6 +86,19 @@ impl TablePattern {
         matches(&self.schema, schema)
     }
 
+    /// Schema and name, as the catalog has them, if it can only ever mean one table.
+    #[must_use]
+    pub fn exact(&self) -> Option<(String, String)> {
+        let text = |pieces: &[Piece]| {
+            let character = |piece: &Piece| match piece {
+                Piece::Char(character) => Some(*character),
+                Piece::Any => None,
+            };
+            pieces.iter().map(character).collect::<Option<String>>()
+        };
+        Some((text(&self.schema)?, text(&self.table)?))
+    }
+
     /// Whether it can only ever mean one table.
     #[must_use]
     pub fn is_exact(&self) -> bool {

@@ -1,5 +1,9 @@
 //! Figures of a running task, for whoever shows them. Written by the stages, never read by them.
 
+mod tables;
+
+pub use tables::{TableProgress, TableState, Tables};
+
 use crate::hosts::Host;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -66,6 +70,7 @@ pub struct Progress {
     trouble: Mutex<Option<Trouble>>,
     lanes: Mutex<Vec<LaneProgress>>,
     budget: Mutex<Option<Budget>>,
+    tables: Mutex<Tables>,
 }
 
 /// A panic elsewhere leaves a figure behind, nothing worse.
@@ -140,6 +145,11 @@ impl Progress {
     #[must_use]
     pub fn lanes(&self) -> Vec<LaneProgress> {
         lock(&self.lanes).clone()
+    }
+
+    /// Takes a note of the tables of snapshots, or looks at them.
+    pub fn tables<T>(&self, look: impl FnOnce(&mut Tables) -> T) -> T {
+        look(&mut lock(&self.tables))
     }
 
     /// The server's end of WAL, as last heard.

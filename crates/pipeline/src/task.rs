@@ -619,6 +619,7 @@ impl Task {
         info!(generation = self.generation, lsn = %from, "streaming");
         self.progress.streaming.store(true, Relaxed);
         let front = self.front().stream(feed);
+        self.tell_plans();
         self.copy_beside(&front)?;
         let end = self.watch(&front).await;
         self.stop_copying();
@@ -642,7 +643,9 @@ impl Task {
                     watermark
                 }
                 events::Noted::Copied => {
-                    self.copied();
+                    if let Err(failure) = self.copied(front) {
+                        return End::Failure(failure);
+                    }
                     self.progress.watermark()
                 }
                 events::Noted::SnapshotRead(_)
