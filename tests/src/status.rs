@@ -7,7 +7,31 @@ use std::fmt;
 #[derive(Clone, Debug)]
 pub struct Status(Value);
 
+/// A table of a snapshot.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TableStatus {
+    pub table: String,
+    pub snapshot: String,
+    pub state: String,
+    pub cause: String,
+    pub rows: u64,
+}
+
 impl Status {
+    /// Tables of snapshots, as far as they are told.
+    #[must_use]
+    pub fn tables(&self) -> Vec<TableStatus> {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let table = |it: &Value| TableStatus {
+            table: text(&it["table"]),
+            snapshot: text(&it["snapshot"]),
+            state: text(&it["state"]),
+            cause: text(&it["cause"]),
+            rows: it["rows"].as_u64().unwrap_or_default(),
+        };
+        self.0["tables"].as_array().into_iter().flatten().map(table).collect()
+    }
+
     /// # Panics
     /// When it is no JSON.
     pub(crate) fn parse(json: &str) -> Self {

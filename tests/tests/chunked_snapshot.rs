@@ -5,16 +5,22 @@
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use serde_json::Value;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread::{JoinHandle, sleep};
 use std::time::Duration;
 use tests::checker::Promises;
+use tests::cluster::Cluster;
 use tests::deadline::await_true;
+use tests::event::Event;
 use tests::scene::{CATCH_UP_MAX, Scene};
 use tests::seed::{full, say, seed};
 use tests::sql::Sql;
+use tests::status::Status;
 use tests::task::Spec;
+use tests::topics::Topics;
 
 const PROMISES: Promises = Promises {
     exactly_once: true,
@@ -81,6 +87,14 @@ const KINDS: &[Kind] = &[
         key: "k",
         value: "chr(65 + ($n % 2) * 32 + $n / 2 % 26) || $n",
     },
+    Kind { table: "k_domain", columns: "k positive PRIMARY KEY", key: "k", value: "$n" },
+    Kind {
+        table: "k_enum",
+        columns: "a mood, b int, PRIMARY KEY (a, b)",
+        key: "a, b",
+        // The order is that of their making.
+        value: "(ARRAY['well', 'bad', 'fine']::mood[])[$n % 3 + 1], $n / 3",
+    },
     Kind {
         table: "k_part",
         columns: "k int, r int, PRIMARY KEY (k, r)) PARTITION BY LIST (r",
@@ -101,6 +115,10 @@ impl Kind {
 
 fn create(sql: &mut Sql, superuser: &mut Sql, rows: u32) {
     superuser.run("CREATE EXTENSION citext SCHEMA public");
+    sql.run(
+        "CREATE DOMAIN positive AS int CHECK (0 < value); \
+         CREATE TYPE mood AS ENUM ('well', 'fine', 'bad')",
+    );
     for kind in KINDS {
         let Kind { table, columns, key, .. } = kind;
         let columns = match columns.split_once(") PARTITION") {
@@ -248,6 +266,130 @@ fn every_kind_of_key_is_copied_from_15() {
 #[test]
 fn killed_again_and_again_nothing_is_lost_or_older_from_15() {
     copied("chunk_kills_15", "postgres-15", 815, 4);
+}
+
+#[test]
+fn every_kind_of_key_is_copied_from_11() {
+    copied("copied_11", "postgres-11", 11, 0);
+}
+
+#[test]
+fn every_kind_of_key_is_copied_from_18() {
+    copied("copied_18", "postgres-18", 18, 0);
+}
+
+/// `task snapshot`; gives the id of the snapshot.
+fn order(cluster: &Cluster<'_>, scene: &Scene, table: &str, condition: &str) -> String {
+    let words = ["task", "snapshot", &scene.name, "--table", table, "-o", "json"];
+    let ended = cluster.call(&[&words[..], &["--where", condition]].concat());
+    ended.expect(0);
+    let answer: Value = serde_json::from_str(&ended.stdout).expect("JSON");
+    answer["snapshot"].as_str().expect("an id").to_owned()
+}
+
+/// The keys that a snapshot has read of a table, each as JSON.
+fn keys_read(topics: &Topics, snapshot: &str) -> Vec<String> {
+    let read = topics.records.iter().filter(|it| it.value.is_some()).map(|record| {
+        let event = Event::parse(record).expect("an event");
+        (event.op == 'r' && event.snapshot.as_deref() == Some(snapshot))
+            .then(|| event.key.to_string())
+    });
+    read.flatten().collect()
+}
+
+/// Orders of people, each carried out once although the worker that does it is killed in the middle.
+#[test]
+fn a_table_is_read_again_when_somebody_asks_for_it() {
+    let seed = seed("asked", 2215);
+    let rows = if full() { 5000 } else { 500 };
+    let scene = Scene::new("asked", "postgres-15");
+    create(&mut scene.sql(), &mut scene.superuser(), rows);
+    let mut cluster = Cluster::start(&scene, 1, 1);
+    // Slow enough that somebody can be killed meanwhile.
+    let slow = "throttle: {snapshot: {qps: 5}}";
+    cluster.apply(&cluster.spec().line("snapshot: {chunk_rows: 25, parallel: 2}").line(slow));
+    cluster.await_status("the stream", CATCH_UP_MAX, Status::streams);
+    let writers = Writers::start(&scene, seed, rows);
+    writers.await_committed(20);
+
+    let whole = order(&cluster, &scene, "public.k_pair", "");
+    let part = order(&cluster, &scene, "public.k_numeric", "k <= 9.9");
+    let keyless = order(&cluster, &scene, "public.k_none", "");
+    let wrong = order(&cluster, &scene, "public.k_int", "nothing = 1");
+    for (table, said) in [("other.t", "no object"), ("public.*", "several tables")] {
+        let words = ["task", "snapshot", &scene.name, "--table", table];
+        let refused = cluster.call(&words);
+        assert!(refused.expect(1).stderr.contains(said), "{}", refused.stderr);
+    }
+    let of = |status: &Status, snapshot: &str| {
+        status.tables().into_iter().find(|it| it.snapshot == snapshot)
+    };
+    let is = |status: &Status, snapshot: &str, state: &str| {
+        of(status, snapshot).is_some_and(|it| it.state == state)
+    };
+    cluster.await_status("rows that are read", CATCH_UP_MAX, |it| {
+        of(it, &whole).is_some_and(|it| it.state == "reading" && 0 < it.rows)
+    });
+    cluster.kill("w1");
+    cluster.begin("w1");
+    let done = cluster.await_status("both tables", CATCH_UP_MAX, |it| {
+        is(it, &whole, "done") && is(it, &part, "done")
+    });
+    for (snapshot, cause) in [(&keyless, "no key"), (&wrong, "nothing")] {
+        let table = of(&done, snapshot).expect("it is told");
+        assert_eq!(table.state, "refused");
+        assert!(table.cause.contains(cause), "{}", table.cause);
+    }
+    // What is over is forgotten with the next order: the leader knows of it.
+    let last = order(&cluster, &scene, "public.k_uuid", "k is null");
+    cluster.await_status("the last table alone", CATCH_UP_MAX, |it| {
+        is(it, &last, "done") && of(it, &whole).is_none()
+    });
+
+    writers.await_committed(50);
+    writers.stop();
+    cluster.call(&["task", "suspend", &scene.name]).expect(0);
+    drop(cluster);
+    scene.catch_up(&scene.spec());
+    let report = scene.check(PROMISES);
+    let topics = scene.topics();
+    let keys = keys_read(&topics, &whole);
+    assert_eq!(keys.iter().collect::<BTreeSet<_>>().len(), keys.len(), "rows were read twice");
+    assert!(rows as usize / 4 < keys.len(), "{} keys were read", keys.len());
+    let keys = keys_read(&topics, &part);
+    assert!(!keys.is_empty() && keys.len() <= 99, "{} keys up to 9.9", keys.len());
+    assert!(keys_read(&topics, &last).is_empty() && keys_read(&topics, &wrong).is_empty());
+    say(&format!("asked: {} records, {} read again", report.records, report.read_again));
+}
+
+/// Its rows are in no stream.
+#[test]
+fn a_partition_that_is_attached_meanwhile_is_read_and_so_is_a_column_less() {
+    let scene = Scene::new("attached", "postgres-15");
+    let mut sql = scene.sql();
+    sql.run(
+        "CREATE TABLE t (k int PRIMARY KEY, v text, w text) PARTITION BY RANGE (k); \
+         CREATE TABLE t_1 PARTITION OF t FOR VALUES FROM (0) TO (4000); \
+         CREATE TABLE other (k int PRIMARY KEY, v text, w text); \
+         INSERT INTO t SELECT n, n, n FROM generate_series(1, 3000) n; \
+         INSERT INTO other SELECT n, n, n FROM generate_series(4001, 4500) n",
+    );
+    let spec = spec(&scene).line("throttle: {snapshot: {rows: 1000}}");
+    let mut run = scene.run(&spec, &[]);
+    run.await_log("table is copied", CATCH_UP_MAX);
+    sql.run("ALTER TABLE t ATTACH PARTITION other FOR VALUES FROM (4000) TO (5000)");
+    sql.run("ALTER TABLE t DROP COLUMN w");
+    assert!(!run.log().contains(COPIED), "the copy was over before");
+    run.await_log(COPIED, CATCH_UP_MAX);
+    run.interrupt(CATCH_UP_MAX).expect(0);
+    let topics = scene.topics();
+    let keys: BTreeSet<Vec<u8>> = topics
+        .records
+        .iter()
+        .filter(|it| it.topic == format!("{}.public.t", scene.name))
+        .filter_map(|it| it.key.clone())
+        .collect();
+    assert_eq!(keys.len(), 3500);
 }
 
 /// A rewrite sends no rows, and would leave a snapshot from before it empty: the table is read again.

@@ -92,6 +92,19 @@ impl TablePattern {
         [&self.schema, &self.table].map(|pieces| regular_expression(pieces))
     }
 
+    /// Schema and name, as the catalog has them, if it can only ever mean one table.
+    #[must_use]
+    pub fn exact(&self) -> Option<(String, String)> {
+        let text = |pieces: &[Piece]| {
+            let character = |piece: &Piece| match piece {
+                Piece::Char(character) => Some(*character),
+                Piece::Any => None,
+            };
+            pieces.iter().map(character).collect::<Option<String>>()
+        };
+        Some((text(&self.schema)?, text(&self.table)?))
+    }
+
     /// Whether it can only ever mean one table.
     #[must_use]
     pub fn is_exact(&self) -> bool {

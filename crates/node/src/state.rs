@@ -12,8 +12,8 @@
 pub mod record;
 
 pub use record::{
-    Change, Connection, Desired, Fence, HISTORY_MAX, Heartbeat, Key, Node, Placement, State, Task,
-    Term, VERSION, write,
+    Change, Connection, Copies, CopyOrder, Desired, Fence, HISTORY_MAX, Heartbeat, Key, Node,
+    Placement, State, Task, Term, VERSION, write,
 };
 
 use serde::Deserialize;
@@ -42,6 +42,7 @@ pub enum Changed {
     State(String),
     Node(String),
     Connection(String),
+    Copies(String),
     /// Another leader, of this term.
     Fence(Term),
     /// A sign of life of the leader.
@@ -76,6 +77,8 @@ pub struct ClusterState {
     pub states: BTreeMap<String, State>,
     pub nodes: BTreeMap<String, Node>,
     pub connections: BTreeMap<String, Connection>,
+    /// What is to be read again, by task.
+    pub copies: BTreeMap<String, Copies>,
     pub leader: Option<Leader>,
     /// Tasks whose router has another node than before, of which no state was written since then.
     moved: BTreeSet<String>,
@@ -148,6 +151,11 @@ impl ClusterState {
                 self.connections.insert(name.clone(), connection);
                 Ok(Changed::Connection(name))
             }
+            Key::Copies(name) => {
+                let copies = self.read(offset, key, value)?;
+                self.copies.insert(name.clone(), copies);
+                Ok(Changed::Copies(name))
+            }
         }
     }
 
@@ -201,6 +209,10 @@ impl ClusterState {
             Key::Connection(name) => {
                 self.connections.remove(name);
                 Ok(Changed::Connection(name.clone()))
+            }
+            Key::Copies(name) => {
+                self.copies.remove(name);
+                Ok(Changed::Copies(name.clone()))
             }
             Key::Fence | Key::Leader => Err(Unusable::Deleted { key: key.to_string() }),
         }

@@ -1,5 +1,6 @@
 //! What travels between the stages, and the credit that pays for it.
 
+use crate::chunk::asked::CopyOrder;
 use crate::chunk::merge::{Marked, Ticket};
 use actix::Message;
 use bytes::Bytes;
@@ -191,6 +192,16 @@ pub struct CloseWindow(pub Ticket);
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub struct Settled(pub u64);
+
+/// More is to be copied: plans that were written down, and orders. Task → Chunks.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct CopyMore(pub Vec<CopyOrder>);
+
+/// From now on it may go so fast. Task → Chunks.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct SetThrottle(pub config::SnapshotThrottle);
 
 /// Every table is copied. Chunks → Guardian.
 #[derive(Clone, Copy, Debug, Message)]

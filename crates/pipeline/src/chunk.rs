@@ -4,6 +4,7 @@
 //! * [`key`]: what tells the rows of a table apart, and what a change says of them.
 //! * [`merge`]: which rows of a chunk may still be emitted, and when.
 //! * [`copy`]: which parts of a table are read, being read and durable; survives a crash.
+//! * [`asked`]: what is to be copied because somebody asked for it.
 //! * [`throttle`]: how fast it may go.
 //!
 //! **The rule.** A chunk is read in a snapshot S, and H is the end of the WAL right after S was taken. Everything
@@ -15,6 +16,7 @@
 //! The stream never waits for a chunk, and no Kafka transaction is held open for one: the plan was to emit a
 //! row before the first change that S does not see, which needs both.
 
+pub mod asked;
 pub mod copy;
 pub mod key;
 pub mod merge;

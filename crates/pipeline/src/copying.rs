@@ -1,21 +1,23 @@
 //! Copying: reads tables chunk by chunk while the stream runs.
 //!
-//! In:    rows of `COPY`, over several connections; [`Settled`] from the task.
+//! In:    rows of `COPY`, over several connections; [`Settled`], [`CopyMore`] and [`SetThrottle`] from the task.
 //! Out:   windows and [`crate::batch::ChunkRead`] to the router; what is read, to the meta lane; [`Copied`] to the guardian.
 //! Holds: one connection per reader; rows of chunks, paid for by a budget of their own: the stream must
 //!        always be able to reach their place.
 //! Never: emits a chunk whose range is not written down (delivery-protocol.md, section 9).
 
+pub mod asked;
 mod read;
 
-use crate::batch::{ChunkRouted, Copied, Retire, RoutedBefore, Settled};
+use crate::batch::{ChunkRouted, Copied, CopyMore, Retire, RoutedBefore, SetThrottle, Settled};
+use crate::chunk::asked::CopyOrder;
 use crate::chunk::copy::{Copy, Record, VERSION, Work};
 use crate::chunk::merge::Ticket;
 use crate::chunk::throttle::Throttle;
 use crate::failure::Failure;
 use crate::meta::Meta;
 use crate::planner::Planner;
-use crate::progress::Progress;
+use crate::progress::{Progress, TableProgress};
 use crate::router::Router;
 use actix::{
     Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Recipient,
@@ -29,6 +31,7 @@ use postgres::settings::Settings;
 use record::plan::TablePlan;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -50,6 +53,10 @@ pub struct Parts {
     pub state: Rc<RefCell<MetaState>>,
     pub meta: Meta,
     pub planner: Rc<Planner>,
+    /// What the task captures by, and its publication.
+    pub source: asked::Captured,
+    /// What was asked for and may not be begun.
+    pub orders: Vec<CopyOrder>,
     pub snapshot: config::Snapshot,
     pub throttle: config::SnapshotThrottle,
     pub router: Addr<Router>,
@@ -71,6 +78,9 @@ struct Shared {
     state: Rc<RefCell<MetaState>>,
     meta: Meta,
     planner: Rc<Planner>,
+    source: asked::Captured,
+    /// What was asked for and may not be begun.
+    orders: RefCell<Vec<CopyOrder>>,
     snapshot: config::Snapshot,
     router: Addr<Router>,
     guardian: Recipient<Copied>,
@@ -81,8 +91,13 @@ struct Shared {
     /// By the number of their batch: table, epoch and number of chunks that are not known to be durable.
     emitted: RefCell<BTreeMap<u64, (usize, u64, u64)>>,
     ticket: Cell<Ticket>,
-    /// Something may be taken, or is settled.
+    /// Something may be taken, or is settled, or more is wanted.
     changed: Notify,
+    /// How often orders and plans were to be looked at, and how often that is done.
+    wanted: Cell<u64>,
+    looked: Cell<u64>,
+    /// Whoever waits for the throttle asks it again.
+    unthrottled: Notify,
     saver: Saver,
 }
 
@@ -106,6 +121,8 @@ struct Table {
 struct Described {
     table: Arc<ChunkTable>,
     plan: Arc<TablePlan>,
+    /// Of the rows that an order asks for, as SQL.
+    condition: Option<Arc<str>>,
 }
 
 /// Writes down what is read, for all readers at once.
@@ -134,17 +151,7 @@ impl Copying {
     /// When what was written down cannot be read.
     pub fn new(parts: Parts) -> Result<Self, Failure> {
         let Parts { generation, settings, state, meta, planner, snapshot, throttle, .. } = parts;
-        let Parts { router, guardian, progress, lifeline, .. } = parts;
-        let tables: Vec<Table> = state
-            .borrow()
-            .plans
-            .iter()
-            .map(|(name, json)| table(name, json))
-            .collect::<Result<_, _>>()?;
-        let records = || tables.iter().map(|it| it.copy.record());
-        progress.snapshot_rows.store(records().map(|it| it.rows).sum(), Relaxed);
-        progress.snapshot_bytes.store(records().map(|it| it.bytes).sum(), Relaxed);
-        let open = tables.iter().map(|it| it.copy.open().collect()).enumerate().collect();
+        let Parts { router, guardian, progress, lifeline, source, orders, .. } = parts;
         let bytes_max = u64::from(snapshot.parallel).max(1) * 2 * snapshot.chunk_bytes.0;
         let bytes_max = bytes_max.clamp(1 << 20, BUDGET_BYTES_MAX);
         let shared = Shared {
@@ -153,26 +160,36 @@ impl Copying {
             state,
             meta,
             planner,
+            source,
+            orders: RefCell::new(orders),
             snapshot,
             router,
             guardian,
             progress,
             budget: Budget::new(u32::try_from(bytes_max).unwrap_or(u32::MAX)),
             throttle: RefCell::new(Throttle::new(throttle.into(), Instant::now())),
-            tables: RefCell::new(tables),
+            tables: RefCell::default(),
             emitted: RefCell::new(BTreeMap::new()),
             ticket: Cell::new(0),
             changed: Notify::new(),
+            wanted: Cell::new(1),
+            looked: Cell::new(0),
+            unthrottled: Notify::new(),
             saver: Saver {
                 version: Cell::new(0),
                 saved: watch::channel(0).0,
                 dirty: RefCell::new(BTreeSet::new()),
                 wake: Notify::new(),
-                open: RefCell::new(open),
+                open: RefCell::default(),
             },
         };
+        shared.take_in()?;
         Ok(Self { shared: Rc::new(shared), lifeline: Some(lifeline) })
     }
+}
+
+fn unwritable(error: &serde_json::Error) -> Failure {
+    Failure::fatal(format!("writing down a copy: {error}"))
 }
 
 fn table(name: &str, json: &str) -> Result<Table, Failure> {
@@ -229,6 +246,26 @@ impl Handler<Settled> for Copying {
     }
 }
 
+impl Handler<CopyMore> for Copying {
+    type Result = ();
+
+    fn handle(&mut self, CopyMore(orders): CopyMore, _: &mut Context<Self>) {
+        self.shared.orders.replace(orders);
+        self.shared.wanted.set(self.shared.wanted.get() + 1);
+        self.shared.changed.notify_waiters();
+    }
+}
+
+impl Handler<SetThrottle> for Copying {
+    type Result = ();
+
+    fn handle(&mut self, SetThrottle(limits): SetThrottle, _: &mut Context<Self>) {
+        info!(?limits, "the snapshot's throttle has changed");
+        self.shared.throttle.borrow_mut().set(limits.into(), Instant::now());
+        self.shared.unthrottled.notify_waiters();
+    }
+}
+
 impl Handler<Retire> for Copying {
     type Result = ();
 
@@ -245,22 +282,23 @@ async fn run(shared: &Rc<Shared>) -> Result<(), Failure> {
         shared.router.do_send(RoutedBefore(xid));
     }
     drop(session);
-    let count = shared.tables.borrow().len();
-    info!(tables = count, "copying beside the stream");
-    let parallel = usize::from(shared.snapshot.parallel).max(1);
-    let readers = future::try_join_all((0..parallel).map(|_| read::read(shared)));
-    let saver = shared.save();
-    tokio::select! {
-        read = readers => drop(read?),
-        saved = saver => match saved { Ok(never) => match never {}, Err(failure) => return Err(failure) },
+    loop {
+        info!(tables = shared.left(), "copying beside the stream");
+        let parallel = usize::from(shared.snapshot.parallel).max(1);
+        let readers = future::try_join_all((0..parallel).map(|_| read::read(shared)));
+        tokio::select! {
+            () = shared.over() => {}
+            Err(failure) = readers => return Err(failure),
+            Err(failure) = shared.save() => return Err(failure),
+            Err(failure) = shared.take_up() => return Err(failure),
+        }
+        shared.finish().await?;
+        // What comes after this look is dealt with by whoever hears that all is copied.
+        if shared.is_done() {
+            info!(rows = shared.progress.snapshot_rows.load(Relaxed), "everything is copied");
+            return Ok(());
+        }
     }
-    let names: Vec<String> = shared.tables.borrow().iter().map(|it| it.name.clone()).collect();
-    let done = |name: &String| MetaRecord::Plan { name: name.clone(), json: None };
-    shared.meta.write(names.iter().map(done).collect()).await?;
-    let mut state = shared.state.borrow_mut();
-    names.iter().for_each(|name| drop(state.plans.remove(name)));
-    info!(rows = shared.progress.snapshot_rows.load(Relaxed), "everything is copied");
-    Ok(())
 }
 
 impl Shared {
@@ -297,12 +335,79 @@ impl Shared {
     }
 
     fn is_done(&self) -> bool {
-        self.tables.borrow().iter().all(|it| it.copy.is_done())
+        self.looked.get() == self.wanted.get() && self.left() == 0
+    }
+
+    /// Tables that are not done.
+    fn left(&self) -> usize {
+        self.tables.borrow().iter().filter(|it| !it.copy.is_done()).count()
+    }
+
+    /// Takes in the plans that the meta lane holds and that are not here.
+    fn take_in(&self) -> Result<(), Failure> {
+        let mut tables = self.tables.borrow_mut();
+        for (name, json) in &self.state.borrow().plans {
+            if tables.iter().any(|it| it.name == *name) {
+                continue;
+            }
+            let table = table(name, json)?;
+            self.saver.open.borrow_mut().insert(tables.len(), table.copy.open().collect());
+            self.tell(&table);
+            tables.push(table);
+        }
+        let mine = || tables.iter().filter(|it| !it.copy.is_done()).map(|it| it.copy.record());
+        let Progress { snapshot_rows, snapshot_bytes, snapshot_rows_estimated, .. } =
+            &*self.progress;
+        snapshot_rows.store(mine().map(|it| it.rows).sum(), Relaxed);
+        snapshot_bytes.store(mine().map(|it| it.bytes).sum(), Relaxed);
+        snapshot_rows_estimated.store(mine().map(|it| it.estimate).sum(), Relaxed);
+        Ok(())
+    }
+
+    fn tell(&self, table: &Table) {
+        let told = TableProgress::of(&table.copy.record(), &table.snapshot);
+        self.progress.tables(|it| it.note(&table.name, told, Instant::now()));
+    }
+
+    /// Nothing rests on the plans of the first snapshot any more. What was asked for stays, so that it is known to
+    /// be done.
+    async fn finish(&self) -> Result<(), Failure> {
+        // What was about to be written down is written here.
+        self.saver.dirty.borrow_mut().clear();
+        self.saver.open.borrow_mut().clear();
+        let done = |table: &Table| {
+            let json = table.copy.asked().map(|_| serde_json::to_string(&table.copy.record()));
+            let json = json.transpose().map_err(|error| unwritable(&error))?;
+            Ok((table.name.clone(), json))
+        };
+        let done: Vec<(String, Option<String>)> = {
+            let tables = self.tables.borrow();
+            let is_over = tables.iter().filter(|it| it.copy.is_done());
+            is_over.map(done).collect::<Result<_, Failure>>()?
+        };
+        let record = |(name, json): &(String, Option<String>)| MetaRecord::Plan {
+            name: name.clone(),
+            json: json.clone(),
+        };
+        self.meta.write(done.iter().map(record).collect()).await?;
+        let mut state = self.state.borrow_mut();
+        for (name, json) in done {
+            match json {
+                Some(json) => drop(state.plans.insert(name, json)),
+                None => drop(state.plans.remove(&name)),
+            }
+        }
+        Ok(())
     }
 
     /// Changes a table, and has it written down. Gives what [`Self::saved`] waits for.
     fn change<T>(&self, index: usize, what: impl FnOnce(&mut Table) -> T) -> (T, u64) {
-        let changed = what(&mut self.tables.borrow_mut()[index]);
+        let changed = {
+            let table = &mut self.tables.borrow_mut()[index];
+            let changed = what(table);
+            self.tell(table);
+            changed
+        };
         let version = self.saver.version.get() + 1;
         self.saver.version.set(version);
         self.saver.dirty.borrow_mut().insert(index);
@@ -319,7 +424,7 @@ impl Shared {
     }
 
     /// Writes down what has changed, one transaction at a time for all that has gathered meanwhile.
-    async fn save(&self) -> Result<std::convert::Infallible, Failure> {
+    async fn save(&self) -> Result<Infallible, Failure> {
         loop {
             self.saver.wake.notified().await;
             let version = self.saver.version.get();
@@ -329,8 +434,8 @@ impl Shared {
             for &index in &dirty {
                 let tables = self.tables.borrow();
                 let table = &tables[index];
-                let json = serde_json::to_string(&table.copy.record())
-                    .map_err(|error| Failure::fatal(format!("writing down a copy: {error}")))?;
+                let json = serde_json::to_string(&table.copy.record());
+                let json = json.map_err(|error| unwritable(&error))?;
                 records.push((table.name.clone(), json));
                 open.push((index, table.copy.open().collect::<Vec<u64>>()));
             }
@@ -391,7 +496,7 @@ impl Shared {
     /// The table cannot be copied any more.
     fn give_up(&self, index: usize, why: &str) {
         let (name, _) = self.change(index, |table| {
-            table.copy.give_up();
+            table.copy.give_up(why);
             table.name.clone()
         });
         warn!(table = name, why, "table is not copied any further");

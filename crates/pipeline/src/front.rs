@@ -185,6 +185,12 @@ impl Front {
         Ok(Copying::new(parts)?.start())
     }
 
+    /// Whether it follows the stream.
+    #[must_use]
+    pub fn is_streaming(&self) -> bool {
+        matches!(self.feed, Feed::Stream { .. })
+    }
+
     fn listeners(&self) -> [Recipient<Durable>; 2] {
         [self.router.clone().recipient(), self.acknowledger.clone().recipient()]
     }

@@ -19,7 +19,7 @@ pub enum News {
     Opened(LaneOpened),
     Sealed(LaneSealed),
     Stopped(LaneStopped),
-    /// Lanes may have to run elsewhere.
+    /// Lanes may have to run elsewhere, or somebody asks for a snapshot of a table.
     Hosts,
     Advanced(Advanced),
     SnapshotRead(SnapshotRead),

@@ -1,6 +1,7 @@
 //! Where the stages around a router run: in its process, or on another node. What carries orders there is not
 //! this package's business.
 
+use crate::chunk::asked::CopyOrder;
 use crate::commit::CommitBudget;
 use crate::failure::Failure;
 use crate::lane::{LaneThread, OpenSink};
@@ -80,7 +81,12 @@ pub trait Hosts {
         None
     }
 
-    /// Resolves when [`Self::of`] or [`Self::upstream`] may answer otherwise than before.
+    /// Tables that somebody asked to have read again while the task streams, until that is done.
+    fn copies(&self) -> Vec<CopyOrder> {
+        Vec::new()
+    }
+
+    /// Resolves when [`Self::of`], [`Self::upstream`] or [`Self::copies`] may answer otherwise than before.
     fn changed(&self) -> Pin<Box<dyn Future<Output = ()>>>;
 }
 

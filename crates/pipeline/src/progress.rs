@@ -1,5 +1,9 @@
 //! Figures of a running task, for whoever shows them. Written by the stages, never read by them.
 
+mod tables;
+
+pub use tables::{TableProgress, TableState, Tables};
+
 use crate::hosts::Host;
 use postgres::health::SlotHealth;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -68,6 +72,7 @@ pub struct Progress {
     lanes: Mutex<Vec<LaneProgress>>,
     budget: Mutex<Option<Budget>>,
     slot: Mutex<Option<SlotHealth>>,
+    tables: Mutex<Tables>,
 }
 
 /// A panic elsewhere leaves a figure behind, nothing worse.
@@ -153,6 +158,11 @@ impl Progress {
     #[must_use]
     pub fn lanes(&self) -> Vec<LaneProgress> {
         lock(&self.lanes).clone()
+    }
+
+    /// Takes a note of the tables of snapshots, or looks at them.
+    pub fn tables<T>(&self, look: impl FnOnce(&mut Tables) -> T) -> T {
+        look(&mut lock(&self.tables))
     }
 
     /// The server's end of WAL, as last heard.

@@ -8,7 +8,7 @@
 use crate::batch::{Decoded, Retire, SnapshotRead, TableLearned};
 use crate::chunk::throttle::Throttle;
 use crate::failure::Failure;
-use crate::progress::Progress;
+use crate::progress::{Progress, TableProgress};
 use crate::router::Router;
 use actix::{
     Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Recipient,
@@ -40,6 +40,8 @@ pub struct Source {
     pub table: Arc<Table>,
     pub plan: Arc<TablePlan>,
     pub readable: Readable,
+    /// Rows that it is expected to have, the server's estimate.
+    pub rows: u64,
 }
 
 /// Everything a snapshot is made of.
@@ -135,6 +137,7 @@ async fn run(mut parts: Parts) {
 }
 
 async fn read_all(shared: &Rc<Shared>, parallel: usize) -> Result<(), Failure> {
+    shared.tell_waiting();
     for source in shared.waiting.borrow().iter().chain(&shared.parts.beside) {
         let (table, plan) = (Arc::clone(&source.table), Some(Arc::clone(&source.plan)));
         shared.parts.router.do_send(TableLearned { table, plan });
@@ -170,28 +173,54 @@ async fn read_table(
 ) -> Result<(), Failure> {
     let Parts { lsn, time, progress, .. } = &shared.parts;
     let Source { table, readable, .. } = source;
+    let name = shared.name(readable);
     debug!(schema = %table.schema, table = %table.name, "reading table");
     let mut batch = SnapshotBatch::new(Arc::clone(table), *lsn, *time, 0);
-    let mut rows = 0u64;
+    let (mut rows, mut told, mut bytes) = (0u64, 0, 0);
     let mut lines = pin!(reader.read(table, readable, source.plan.condition()).await?);
     while let Some(data) = lines.next().await {
         for line in data?.split_inclusive(|&byte| byte == b'\n') {
             batch.push(line)?;
             rows += 1;
-            progress.snapshot_bytes.fetch_add(line.len() as u64, Relaxed);
+            bytes += line.len() as u64;
         }
         if BATCH_BYTES <= batch.bytes_len() {
+            progress.snapshot_bytes.fetch_add(bytes, Relaxed);
+            progress.tables(|it| it.add(&name, rows - told, bytes, Instant::now()));
+            (told, bytes) = (rows, 0);
             shared.send(batch.take()).await;
         }
     }
     if !batch.is_empty() {
         shared.send(batch.take()).await;
     }
+    progress.snapshot_bytes.fetch_add(bytes, Relaxed);
+    progress.tables(|it| {
+        it.add(&name, rows - told, bytes, Instant::now());
+        it.done(&name);
+    });
     info!(schema = %table.schema, table = %table.name, rows, "table read");
     Ok(())
 }
 
 impl Shared {
+    /// Of a table, as plans of the meta lane are named.
+    fn name(&self, readable: &Readable) -> String {
+        format!("{}/{}", self.parts.id, readable.oid)
+    }
+
+    /// What was told of an older snapshot does not count any more.
+    fn tell_waiting(&self) {
+        self.parts.progress.tables(|tables| {
+            tables.clear();
+            for source in &*self.waiting.borrow() {
+                let Readable { schema, name, .. } = &source.readable;
+                let table = TableProgress::waiting(schema, name, &self.parts.id, source.rows);
+                tables.note(&self.name(&source.readable), table, Instant::now());
+            }
+        });
+    }
+
     /// Those that wait to be read, and those that are copied beside the stream.
     fn tables(&self) -> Vec<Arc<Table>> {
         let waiting = self.waiting.borrow();

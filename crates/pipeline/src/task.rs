@@ -624,6 +624,7 @@ impl Task {
         info!(generation = self.generation, lsn = %from, "streaming");
         self.progress.streaming.store(true, Relaxed);
         let front = self.front().stream(feed);
+        self.tell_plans();
         self.copy_beside(&front)?;
         let looking = self.look_after_tables(&session);
         let end = self.watch(&front).await;
@@ -649,7 +650,9 @@ impl Task {
                     watermark
                 }
                 events::Noted::Copied => {
-                    self.copied();
+                    if let Err(failure) = self.copied(front) {
+                        return End::Failure(failure);
+                    }
                     self.progress.watermark()
                 }
                 events::Noted::SnapshotRead(_)

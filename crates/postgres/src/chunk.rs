@@ -215,7 +215,8 @@ impl ChunkReader {
     }
 
     /// The rows of a range in the order of the key, in the text format of COPY, each item a whole row with
-    /// its line feed. `rows_max`: no more than so many; `None`: all.
+    /// its line feed. `wanted`: SQL of the rows that are, with its names in quotes. `rows_max`: no more than so many;
+    /// `None`: all.
     ///
     /// # Errors
     /// As [`crate::snapshot::SnapshotReader::read`].
@@ -223,12 +224,14 @@ impl ChunkReader {
         &self,
         table: &ChunkTable,
         between: Between<'_>,
+        wanted: Option<&str>,
         rows_max: Option<u64>,
     ) -> Result<impl Stream<Item = Result<Bytes, Error>> + use<>, Error> {
         let names = identifiers(table.table.columns.iter().map(|column| &*column.name))?;
         let limit = rows_max.map(|rows| format!(" LIMIT {rows}")).unwrap_or_default();
+        let wanted = wanted.map(|it| format!(" AND ({it})")).unwrap_or_default();
         let statement = format!(
-            "COPY (SELECT {names} FROM {} t WHERE {} ORDER BY {}{limit}) TO STDOUT",
+            "COPY (SELECT {names} FROM {} t WHERE {}{wanted} ORDER BY {}{limit}) TO STDOUT",
             table.readable.relation()?,
             table.condition(between)?,
             table.order("")?

@@ -25,6 +25,6 @@ pub mod schema;
 pub mod selection;
 pub mod transaction;
 
-pub use filter::FilterError;
+pub use filter::{FilterError, check_condition};
 pub use projection::ProjectionError;
 pub use record::Record;

@@ -535,6 +535,16 @@ impl TablePlan {
         self.filter.as_ref().map(Filter::sql)
     }
 
+    /// Another condition for rows of this table version, with that of the object, as SQL for a query of the table.
+    ///
+    /// # Errors
+    /// When it is no expression of the subset, or does not fit the table.
+    pub fn narrowed(&self, condition: &str) -> Result<String, FilterError> {
+        let narrow = Condition::parse(condition)?.of(&self.table)?;
+        let narrow = narrow.sql();
+        Ok(self.condition().map_or_else(|| narrow.into(), |it| format!("({it}) AND ({narrow})")))
+    }
+
     /// Columns whose texts the condition compares for equality of bytes, which is what the server does
     /// only under a deterministic collation.
     pub fn collated(&self) -> impl Iterator<Item = &str> {

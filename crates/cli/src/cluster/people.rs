@@ -1,7 +1,7 @@
 //! What a cluster says of itself, for people. Pure: the caller says what time it is.
 
 use super::figures::{self, NONE, or_none};
-use super::view::{Cluster, Connection, Lane, Node, Placement, Plan, PlanItem, Task};
+use super::view::{Cluster, Connection, Lane, Node, Placement, Plan, PlanItem, Table, Task};
 use crate::{report, table};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -102,13 +102,49 @@ pub(super) fn task(task: &Task, now_unix_ms: u64) -> String {
     let placement = task.placement.as_ref();
     let front = placement.map_or_else(|| "not placed".into(), front);
     lines.push(("front", front));
+    if let (Some(count), Some(over)) = (task.tables_count, task.tables_over) {
+        let [count, over] = [count, over].map(figures::count);
+        let rate = task.snapshot_rows_per_second.map_or_else(|| NONE.into(), figures::rate);
+        lines.push(("snapshot", format!("{over} of {count} tables are read, {rate}")));
+    }
     let lines: String = lines.iter().map(|(name, text)| format!("{name:<9}  {text}\n")).collect();
+    let lines = format!("{lines}{}", tables(&task.tables));
     if task.lanes.is_empty() {
         return lines;
     }
     let rows: Vec<_> = task.lanes.iter().map(lane).collect();
     let table = table::aligned(["LANE", "NODE", "STATE", "POSITION", "RECORDS"], &[0, 4], &rows);
     format!("{lines}\n{table}")
+}
+
+/// What is read or waits, and what somebody asked for.
+fn tables(tables: &[Table]) -> String {
+    let shown: Vec<&Table> = tables.iter().filter(|it| it.asked || it.state != "done").collect();
+    if shown.is_empty() {
+        return String::new();
+    }
+    let cells = |it: &&Table| {
+        [
+            it.table.clone(),
+            it.snapshot.clone(),
+            it.state.clone(),
+            figures::count(it.rows),
+            shown_estimate(it),
+            figures::bytes(it.bytes),
+            figures::rate(it.rows_per_second),
+            self::shown(it.left_ms, figures::span),
+        ]
+    };
+    let rows: Vec<_> = shown.iter().map(cells).collect();
+    let heading = ["TABLE", "SNAPSHOT", "STATE", "ROWS", "OF ABOUT", "BYTES", "RATE", "LEFT"];
+    let table = table::aligned(heading, &[3, 4, 5, 6, 7], &rows);
+    let cause = |it: &&Table| it.cause.as_ref().map(|cause| format!("{}: {cause}\n", it.table));
+    let causes: String = shown.iter().filter_map(cause).collect();
+    format!("\n{table}{causes}")
+}
+
+fn shown_estimate(table: &Table) -> String {
+    shown(table.rows_estimated, figures::count)
 }
 
 fn lane(lane: &Lane) -> [String; 5] {

@@ -30,6 +30,35 @@ pub(super) struct Task {
     /// Null while it is not placed.
     pub(super) placement: Option<Placement>,
     pub(super) lanes: Vec<Lane>,
+    /// Tables of snapshots, what is being read first; where there are many, not all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) tables: Vec<Table>,
+    /// How many tables the snapshots have, and of how many nothing more will be read; null where there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) tables_count: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) tables_over: Option<u64>,
+    /// Of all snapshots together; null where there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) snapshot_rows_per_second: Option<f64>,
+}
+
+/// A table of a snapshot.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Table {
+    pub(super) table: String,
+    /// As its records carry it in `distributary.snapshot`.
+    pub(super) snapshot: String,
+    /// Whether somebody asked for it, by `task snapshot`.
+    pub(super) asked: bool,
+    pub(super) state: String,
+    pub(super) cause: Option<String>,
+    pub(super) rows: u64,
+    pub(super) bytes: u64,
+    /// The server's estimate; null where there is none.
+    pub(super) rows_estimated: Option<u64>,
+    pub(super) rows_per_second: f64,
+    pub(super) left_ms: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -81,10 +110,40 @@ impl From<v1::Task> for Task {
             retries: figure(|it| it.retries),
             placement,
             lanes,
+            tables_count: figure(|it| it.tables_count).filter(|&count| count != 0),
+            tables_over: report.as_ref().filter(|it| it.tables_count != 0).map(|it| it.tables_over),
+            snapshot_rows_per_second: report
+                .as_ref()
+                .filter(|it| it.tables_count != 0)
+                .map(|it| it.snapshot_rate),
+            tables: report
+                .iter()
+                .flat_map(|it| it.tables.iter().cloned().map(Table::from))
+                .collect(),
             state: report.as_ref().and_then(|it| some(it.state.clone())),
             cause: report.as_ref().and_then(|it| some(it.cause.clone())),
             remedy: report.as_ref().and_then(|it| some(it.remedy.clone())),
             phase: report.and_then(|it| some(it.phase)),
+        }
+    }
+}
+
+impl From<v1::TableReport> for Table {
+    fn from(it: v1::TableReport) -> Self {
+        // Of what was refused only the words of the order are known.
+        let table =
+            if it.schema.is_empty() { it.table } else { format!("{}.{}", it.schema, it.table) };
+        Self {
+            table,
+            snapshot: it.snapshot,
+            asked: it.order != 0,
+            state: it.state,
+            cause: some(it.cause),
+            rows: it.rows,
+            bytes: it.bytes,
+            rows_estimated: Some(it.rows_estimated).filter(|&rows| rows != 0),
+            rows_per_second: it.rate,
+            left_ms: it.left_ms,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Now and then a line that says how a task fares, while something changes or should.
 
-use super::bar::Bars;
+use super::bar::{Bars, TABLES_MAX};
 use crate::console::Console;
 use crate::output::{Output, OutputFormat};
 use pipeline::Progress;
@@ -32,7 +32,8 @@ pub(crate) async fn watch(progress: Arc<Progress>, console: Console, output: Out
         let (sample, now) = (Sample::of(&progress), Instant::now());
         status.observe(sample, now, now_us());
         if let Some(bars) = &mut bars {
-            bars.show(&sample, status.latest_us / 1000, now);
+            let tables = || progress.tables(|it| it.shown(TABLES_MAX));
+            bars.show(&sample, tables, status.latest_us / 1000, now);
         }
         match status.line(sample, now) {
             // The bar shows the same.
@@ -75,6 +76,10 @@ impl Sample {
             watermark: progress.watermark(),
             server_end: progress.server_end(),
         }
+    }
+
+    pub(crate) fn snapshot_bytes(&self) -> u64 {
+        self.snapshot_bytes
     }
 
     /// `None` before this process has written the first.

@@ -151,8 +151,31 @@ pub(crate) fn task(state: &str) -> Task {
                 lane(0, "w1", Some(Position { commit_lsn: 0x016B_3748, ordinal: 4 })),
                 lane(1, "w2", None),
             ],
+            tables: vec![
+                table("orders", "reading", 1_500_000, 3_000_000),
+                table("items", "waiting", 0, 0),
+                table("shops", "done", 12, 12),
+            ],
+            tables_count: 3,
+            tables_over: 1,
+            snapshot_rate: 30_000.0,
             ..TaskReport::default()
         }),
+    }
+}
+
+fn table(name: &str, state: &str, rows: u64, estimated: u64) -> TableReport {
+    TableReport {
+        schema: "public".into(),
+        table: name.into(),
+        snapshot: "1-77".into(),
+        state: state.into(),
+        rows,
+        bytes: 100 * rows,
+        rows_estimated: estimated,
+        rate: if state == "reading" { 30_000.0 } else { 0.0 },
+        left_ms: (state == "reading").then_some(50_000),
+        ..TableReport::default()
     }
 }
 

@@ -93,6 +93,11 @@ fn a_task_is_shown_with_its_lanes_and_where_they_go() {
         records    2,400, 1,234/s
         retries    2
         front      w1
+        snapshot   1 of 3 tables are read, 30,000/s
+
+        TABLE          SNAPSHOT  STATE         ROWS   OF ABOUT       BYTES      RATE  LEFT
+        public.orders  1-77      reading  1,500,000  3,000,000  143.05 MiB  30,000/s   50s
+        public.items   1-77      waiting          0          -         0 B       0/s     -
 
         LANE  NODE      STATE    POSITION     RECORDS
            0  w1        running  0/16B3748:4    1,200

@@ -163,10 +163,11 @@ impl Admin for Service {
         &self,
         request: Request<SnapshotTaskRequest>,
     ) -> Answer<SnapshotTaskResponse> {
-        let name = &request.get_ref().task;
-        let order = task_state::Order::Snapshot;
-        self.task_order("SnapshotTask", &request, name, order, false).await?;
-        Ok(Response::new(SnapshotTaskResponse::default()))
+        let SnapshotTaskRequest { task: name, table, condition } = request.get_ref().clone();
+        let object = format!("{name}: {table}");
+        let order = Order::Snapshot { name, table, condition };
+        let Done { snapshot, .. } = self.change("SnapshotTask", &object, &request, order).await?;
+        Ok(Response::new(SnapshotTaskResponse { snapshot }))
     }
 
     async fn cluster_status(

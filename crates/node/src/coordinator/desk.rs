@@ -270,7 +270,9 @@ impl Desk {
                 Ok(Changed::State(_) | Changed::Node(_)) => {
                     (self.planned, self.dirty) = (None, true);
                 }
-                Ok(Changed::Placement(_) | Changed::Connection(_)) => self.dirty = true,
+                Ok(Changed::Placement(_) | Changed::Connection(_) | Changed::Copies(_)) => {
+                    self.dirty = true
+                }
                 Ok(Changed::Nothing) => {}
                 Err(unusable @ Unusable::Stale { .. }) => warn!(%unusable, "record not obeyed"),
                 Err(unusable) => error!(%unusable, "record not obeyed"),

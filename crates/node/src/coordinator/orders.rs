@@ -6,12 +6,17 @@ use super::{difference, spec};
 use crate::membership::Members;
 use crate::placement::{Standing, Worker};
 use crate::state::{
-    ClusterState, Connection, Desired, Key, Node, Placement, State, Task, Term, write,
+    ClusterState, Connection, Copies, CopyOrder, Desired, Key, Node, Placement, State, Task, Term,
+    write,
 };
 use crate::task_state::{self, TaskState};
+use config::pattern::TablePattern;
+use record::selection::Selection;
 use rpc::{Code, Error, v1};
 use std::collections::BTreeMap;
 
+/// Orders of a task to read a table again that may wait or be under way.
+const COPIES_MAX: usize = 16;
 /// Tasks, and as many connections, that a cluster keeps.
 const TASKS_MAX: usize = 500;
 
@@ -24,6 +29,12 @@ pub(super) enum Order {
         name: String,
         order: task_state::Order,
         accept_gap: bool,
+    },
+    /// Read a table again while the task streams.
+    Snapshot {
+        name: String,
+        table: String,
+        condition: String,
     },
     Drain {
         node: String,
@@ -55,6 +66,8 @@ pub(super) struct Done {
     pub(super) revision: u64,
     /// Whether a connection is new.
     pub(super) created: bool,
+    /// Id of a snapshot that was asked for.
+    pub(super) snapshot: String,
     pub(super) notes: Vec<String>,
 }
 
@@ -93,6 +106,9 @@ impl Records {
         if cluster.placements.contains_key(name) {
             self.remove(&Key::Placement(name.into()));
         }
+        if cluster.copies.contains_key(name) {
+            self.remove(&Key::Copies(name.into()));
+        }
         self.remove(&Key::State(name.into()));
         self.remove(&Key::Task(name.into()));
     }
@@ -117,6 +133,9 @@ impl Situation<'_> {
             Order::Apply { yaml } => self.apply(yaml, &mut records)?,
             Order::Task { name, order, accept_gap } => {
                 self.task(name, *order, *accept_gap, &mut records)?
+            }
+            Order::Snapshot { name, table, condition } => {
+                self.snapshot(name, table, condition, &mut records)?
             }
             Order::Drain { node } => {
                 self.known(node)?;
@@ -248,16 +267,47 @@ impl Situation<'_> {
                     "it is gone once a worker has removed slot, publication and topics".into(),
                 );
             }
+            // Orders with words of their own.
             O::Apply | O::Snapshot => {
-                let cause =
-                    format!("this release does not carry out `{order}` of a task that runs");
-                return Err(Error::new(Code::Unsupported, cause, ""));
+                let cause = format!("`{order}` says more than the name of a task");
+                return Err(Error::new(Code::Argument, cause, ""));
             }
         }
         records.put(&Key::Task(name.into()), &task);
         let state = state.followed_by(next, None, None, self.now_ms);
         records.put(&Key::State(name.into()), &state);
         Ok(Done { notes, ..Done::default() })
+    }
+
+    /// What the worker cannot find out only later is judged here.
+    fn snapshot(
+        &self,
+        name: &str,
+        table: &str,
+        condition: &str,
+        records: &mut Records,
+    ) -> Result<Done, Error> {
+        let known = self.cluster.tasks.get(name).ok_or_else(|| Error::not_found("task", name))?;
+        let state = self.state(name).state;
+        state.ordered(name, task_state::Order::Snapshot).map_err(refused)?;
+        let spec = config::Task::parse(&known.spec).map_err(Error::spec)?;
+        if !spec.sync.incremental {
+            let cause = format!("task `{name}` has no stream that a table could be read beside");
+            let remedy = "`task reseed` reads everything again";
+            return Err(Error::new(Code::State, cause, remedy));
+        }
+        copyable(&spec, table, condition)?;
+        let mut copies = self.cluster.copies.get(name).cloned().unwrap_or_default();
+        if COPIES_MAX <= copies.open.len() {
+            let cause = format!("{} snapshots of task `{name}` are not done", copies.open.len());
+            return Err(Error::new(Code::Busy, cause, "wait; `task status` shows them"));
+        }
+        let number = copies.last + 1;
+        let snapshot = format!("d{number}-{}", self.now_ms);
+        let (table, condition) = (table.to_owned(), condition.to_owned());
+        copies.open.push(CopyOrder { number, snapshot: snapshot.clone(), table, condition });
+        records.put(&Key::Copies(name.into()), &Copies { last: number, ..copies });
+        Ok(Done { snapshot, ..Done::default() })
     }
 
     /// What is on its way from the life before is of an older placement, and not believed.
@@ -418,6 +468,25 @@ pub(super) fn loads(placements: &BTreeMap<String, Placement>) -> BTreeMap<&str, 
         }
     }
     loads
+}
+
+/// Whether a table may be read again, as far as the spec can tell.
+fn copyable(spec: &config::Task, table: &str, condition: &str) -> Result<(), Error> {
+    let wrong = |cause: String, remedy| Error::new(Code::Argument, cause, remedy);
+    let pattern = TablePattern::parse(table).map_err(|it| wrong(it.to_string(), ""))?;
+    let Some((schema, name)) = pattern.exact() else {
+        let cause = format!("`{table}` may mean several tables");
+        return Err(wrong(cause, "name one: `schema.table`, quoted as in SQL"));
+    };
+    let selection = Selection::new(spec).map_err(|it| wrong(it.to_string(), ""))?;
+    if selection.selected(&schema, &name).is_none() {
+        let cause = format!("no object of task `{}` selects {table}", spec.task);
+        return Err(wrong(cause, "see its `objects` by `task show`"));
+    }
+    if !condition.is_empty() {
+        record::check_condition(condition).map_err(|it| wrong(it.to_string(), ""))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

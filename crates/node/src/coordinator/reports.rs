@@ -5,13 +5,15 @@
 //! Holds: the last report of each worker about each of its tasks.
 //! Never: believes a worker about what it was not given, or about an older placement.
 
-use crate::state::{Placement, State};
+use crate::state::{Copies, CopyOrder, Placement, State};
 use crate::task_state::{News, TaskState};
 use rpc::v1::TaskReport;
 use std::collections::BTreeMap;
 
 /// More than any cause or remedy of ours.
 const TEXT_BYTES_MAX: usize = 4 << 10;
+/// Tables of a report, at most.
+const TABLES_MAX: usize = 64;
 /// Lanes of a task.
 const LANES_MAX: usize = 64;
 
@@ -36,6 +38,10 @@ impl Reports {
             return false;
         }
         report.lanes.truncate(LANES_MAX);
+        report.tables.truncate(TABLES_MAX);
+        for table in &mut report.tables {
+            table.cause.truncate(table.cause.floor_char_boundary(TEXT_BYTES_MAX));
+        }
         for text in [&mut report.cause, &mut report.remedy] {
             text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
         }
@@ -131,6 +137,18 @@ pub(super) fn has_begun_anew(front: &TaskReport) -> bool {
     }
 }
 
+/// Orders to read a table again that are left after a report of the front; `None`: as many as before. An order may
+/// mean several tables: all of them must be over.
+pub(super) fn open_copies(copies: &Copies, front: &TaskReport) -> Option<Copies> {
+    let is_over = |order: &CopyOrder| {
+        let mut of_order = front.tables.iter().filter(|it| it.order == order.number).peekable();
+        let is_told = of_order.peek().is_some();
+        is_told && of_order.all(|it| matches!(it.state.as_str(), "done" | "refused"))
+    };
+    let open: Vec<_> = copies.open.iter().filter(|it| !is_over(it)).cloned().collect();
+    (open.len() < copies.open.len()).then_some(Copies { last: copies.last, open })
+}
+
 /// The state after a report of the front; `None`: it is as it was. While a task is retried, its cause
 /// counts the tries, which nobody needs to keep. What a new front says first is written also where it is what the
 /// one before said last: until then the task is shown as not there yet.
@@ -179,7 +197,7 @@ pub(super) fn shown(state: TaskState, front_is_silent: bool) -> TaskState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rpc::v1::LaneReport;
+    use rpc::v1::{LaneReport, TableReport};
 
     fn placement() -> Placement {
         let owner = |node: &str| Some(node.to_owned());
@@ -238,6 +256,33 @@ mod tests {
         reports.forget_node("w2");
         let folded = reports.folded("shop", &placement).expect("w1 still says so");
         assert_eq!((folded.lanes[1].records, folded.lanes[0].node.as_str()), (4, "w1"));
+    }
+
+    #[test]
+    fn an_order_is_over_once_all_its_tables_are() {
+        let order = |number| CopyOrder {
+            number,
+            snapshot: format!("d{number}"),
+            table: "public.t".into(),
+            condition: String::new(),
+        };
+        let copies = Copies { last: 4, open: (1..=4).map(order).collect() };
+        let table = |order, state: &str| TableReport {
+            order,
+            state: state.into(),
+            ..TableReport::default()
+        };
+        let mut front = report(7, "synchronizing", &[]);
+        assert_eq!(open_copies(&copies, &front), None);
+        front.tables = vec![
+            table(0, "reading"),
+            table(1, "done"),
+            table(2, "done"),
+            table(2, "reading"),
+            table(3, "refused"),
+        ];
+        let left = open_copies(&copies, &front).expect("two are over");
+        assert_eq!((left.last, left.open), (4, vec![order(2), order(4)]));
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub enum Key {
     State(String),
     Node(String),
     Connection(String),
+    /// Tables of a task that are to be read again.
+    Copies(String),
     /// The leader's fence; its offset is the term.
     Fence,
     /// The leader's heartbeat.
@@ -40,6 +42,7 @@ impl Key {
             Some(("state", name)) => Some(Self::State(name.into())),
             Some(("node", name)) => Some(Self::Node(name.into())),
             Some(("connection", name)) => Some(Self::Connection(name.into())),
+            Some(("copies", name)) => Some(Self::Copies(name.into())),
             Some(_) => None,
             None if key == "f" => Some(Self::Fence),
             None if key == "leader" => Some(Self::Leader),
@@ -56,6 +59,7 @@ impl fmt::Display for Key {
             Self::State(name) => write!(f, "state/{name}"),
             Self::Node(name) => write!(f, "node/{name}"),
             Self::Connection(name) => write!(f, "connection/{name}"),
+            Self::Copies(name) => write!(f, "copies/{name}"),
             Self::Fence => f.write_str("f"),
             Self::Leader => f.write_str("leader"),
         }
@@ -262,6 +266,28 @@ pub struct Connection {
     pub kind: String,
     /// YAML, as it was set.
     pub spec: String,
+}
+
+/// `copies/<task>`: tables that are to be read again while the task streams.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Copies {
+    /// Number of the last order, which none after it has.
+    pub last: u64,
+    /// What is not done, oldest first.
+    pub open: Vec<CopyOrder>,
+}
+
+/// One table that is to be read again.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct CopyOrder {
+    pub number: u64,
+    /// Id of the snapshot, in the header of each of its rows.
+    pub snapshot: String,
+    /// `schema.table`, quoted as in SQL.
+    pub table: String,
+    /// The rows, in the subset of SQL that specs know; empty: all.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub condition: String,
 }
 
 /// The value of a record of any key but `f`.

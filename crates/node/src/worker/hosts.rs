@@ -8,6 +8,7 @@ use crate::link::peers::Peers;
 use crate::link::stage::client::From;
 use crate::state::{ClusterState, Placement};
 use pipeline::Progress;
+use pipeline::chunk::asked::CopyOrder;
 use pipeline::hosts::{Host, Hosts, OpenLane, Upstream};
 use pipeline::lane::Event;
 use pipeline::producer::StartLane;
@@ -130,13 +131,26 @@ impl Hosts for Placed {
         }))
     }
 
+    fn copies(&self) -> Vec<CopyOrder> {
+        let cluster = self.context.cluster.borrow();
+        let open = cluster.copies.get(&self.task).map(|it| it.open.as_slice()).unwrap_or_default();
+        let order = |it: &crate::state::CopyOrder| {
+            let crate::state::CopyOrder { number, snapshot, table, condition } = it.clone();
+            CopyOrder { number, snapshot, table, condition }
+        };
+        open.iter().map(order).collect()
+    }
+
     fn changed(&self) -> Pin<Box<dyn Future<Output = ()>>> {
         let (task, mut seen) = (self.task.clone(), self.context.cluster.clone());
         let (before, node) = (self.placement(), self.context.node.node.clone());
+        let copies = seen.borrow().copies.get(&task).cloned();
         Box::pin(async move {
             let other = |state: &Arc<ClusterState>| {
                 let newest = state.placements.get(&task);
-                newest != before.as_ref() && newest.is_some_and(|it| it.router() == Some(&node))
+                let is_moved = newest != before.as_ref()
+                    && newest.is_some_and(|it| it.router() == Some(&node));
+                is_moved || state.copies.get(&task) != copies.as_ref()
             };
             // A worker that ends drops the other half: nothing changes any more.
             if seen.wait_for(other).await.is_err() {

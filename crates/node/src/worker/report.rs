@@ -4,12 +4,15 @@ use super::Context;
 use super::runner::Runner;
 use crate::state::ClusterState;
 use pipeline::hosts::Host;
-use pipeline::progress::LaneState;
+use pipeline::progress::{LaneState, TableProgress, TableState};
 use rpc::v1;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Tables of a report: one task may have ten thousand.
+const TABLES_MAX: usize = 32;
 
 /// Makes the reports of now.
 pub(super) type Reports = Arc<dyn Fn() -> Vec<v1::TaskReport> + Send + Sync>;
@@ -34,6 +37,7 @@ pub(super) fn of_front(
     // Nothing waits: nothing is late, however long ago the last change was.
     let latency_ms = (0 < newest_us)
         .then(|| if lag == 0 { 0 } else { (now_us.saturating_sub(newest_us)) / 1000 });
+    let (tables, counts) = progress.tables(|it| (it.shown(TABLES_MAX), it.counts()));
     let lane = |(number, lane): (u32, pipeline::progress::LaneProgress)| v1::LaneReport {
         lane: number,
         node: match &lane.host {
@@ -70,6 +74,34 @@ pub(super) fn of_front(
         rate: runner.rate(),
         retries: progress.trouble().map_or(0, |it| u64::from(it.retries)),
         lanes: (0..).zip(progress.lanes()).map(lane).collect(),
+        tables: tables.into_iter().map(table).collect(),
+        tables_count: counts.0,
+        tables_over: counts.1,
+        snapshot_rate: runner.snapshot_rate(),
+    }
+}
+
+fn table(table: TableProgress) -> v1::TableReport {
+    let (rate, left) = (table.per_second(), table.left());
+    let TableProgress { schema, table, snapshot, asked, rows, bytes, estimate, state, .. } = table;
+    let (state, cause) = match state {
+        TableState::Waiting => ("waiting", String::new()),
+        TableState::Reading => ("reading", String::new()),
+        TableState::Done => ("done", String::new()),
+        TableState::Refused(why) => ("refused", why),
+    };
+    v1::TableReport {
+        schema,
+        table,
+        snapshot,
+        order: asked.unwrap_or_default(),
+        state: state.into(),
+        cause,
+        rows,
+        bytes,
+        rows_estimated: estimate,
+        rate,
+        left_ms: left.map(|it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX)),
     }
 }
 

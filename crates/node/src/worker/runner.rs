@@ -32,6 +32,7 @@ pub(super) struct Runner {
     pub(super) wanted: Wanted,
     pub(super) progress: Arc<Progress>,
     rate: Arc<Mutex<Rate>>,
+    snapshot_rate: Arc<Mutex<Rate>>,
     said: Arc<Mutex<Said>>,
     stop: CancellationToken,
     /// `true` once the thread has ended.
@@ -69,7 +70,8 @@ impl Runner {
         let stop = CancellationToken::new();
         let (ending, ended) = watch::channel(false);
         let rate = Arc::new(Mutex::new(Rate::over(RATE_WINDOW)));
-        let runner = Self { wanted, progress, rate, said, stop, ended };
+        let snapshot_rate = Arc::new(Mutex::new(Rate::over(RATE_WINDOW)));
+        let runner = Self { wanted, progress, rate, snapshot_rate, said, stop, ended };
         let own = runner.clone();
         let options = Options {
             until_caught_up: false,
@@ -229,6 +231,13 @@ impl Runner {
         let records = self.progress.records.load(Relaxed);
         let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
         rate.per_second(records, Instant::now())
+    }
+
+    /// Rows per second that the snapshot reads.
+    pub(super) fn snapshot_rate(&self) -> f64 {
+        let rows = self.progress.snapshot_rows.load(Relaxed);
+        let mut rate = self.snapshot_rate.lock().unwrap_or_else(PoisonError::into_inner);
+        rate.per_second(rows, Instant::now())
     }
 
     fn running(&self) -> (TaskState, String) {

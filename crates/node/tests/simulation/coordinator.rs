@@ -104,7 +104,8 @@ impl Coordinator {
                     | Changed::Placement(_)
                     | Changed::State(_)
                     | Changed::Node(_)
-                    | Changed::Connection(_) => self.planned = None,
+                    | Changed::Connection(_)
+                    | Changed::Copies(_) => self.planned = None,
                 }
             }
         }

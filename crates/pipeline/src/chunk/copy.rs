@@ -46,6 +46,23 @@ pub struct Record {
     pub rows: u64,
     pub bytes: u64,
     pub done: bool,
+    /// The server's estimate of its rows when it was asked for.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub estimate: u64,
+    /// Number of the order that asked for it; `None`: it is a part of the task's first snapshot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<u64>,
+    /// Only these rows, as the order has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<String>,
+    /// Why it is not copied, or not any further.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(value: &u64) -> bool {
+    *value == 0
 }
 
 impl Record {
@@ -66,7 +83,17 @@ impl Record {
             rows: 0,
             bytes: 0,
             done: false,
+            estimate: 0,
+            asked: None,
+            condition: None,
+            refused: None,
         }
+    }
+
+    /// Of what an order asked for and cannot be copied.
+    #[must_use]
+    pub fn refused(self, why: String) -> Self {
+        Self { done: true, refused: Some(why), ..self }
     }
 }
 
@@ -187,9 +214,10 @@ impl Copy {
         self.epoch += 1;
     }
 
-    /// There is nothing to copy any more: the table is gone, or not selected.
-    pub fn give_up(&mut self) {
+    /// There is nothing to copy any more: the table is gone, not selected, or cannot be read as it was asked for.
+    pub fn give_up(&mut self, why: &str) {
         self.begin(Vec::new(), String::new(), None);
+        self.record.refused = Some(why.into());
     }
 
     /// The rows of a chunk could not be merged: it is read again, under its number.
@@ -207,6 +235,18 @@ impl Copy {
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// Only these rows are wanted.
+    #[must_use]
+    pub fn condition(&self) -> Option<&str> {
+        self.record.condition.as_deref()
+    }
+
+    /// Number of the order that asked for it.
+    #[must_use]
+    pub fn asked(&self) -> Option<u64> {
+        self.record.asked
     }
 
     /// Files of the table when reading began; empty: it has not.

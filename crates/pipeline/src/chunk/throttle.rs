@@ -29,6 +29,11 @@ impl Throttle {
         Self { limits, due: now }
     }
 
+    /// Other limits from now on: what was waited for under the old ones is over.
+    pub fn set(&mut self, limits: Limits, now: Instant) {
+        *self = Self::new(limits, now);
+    }
+
     /// How long to wait before the next query.
     #[must_use]
     pub fn wait(&self, now: Instant) -> Duration {
@@ -67,6 +72,17 @@ mod tests {
         let later = start + Duration::from_secs(60);
         throttle.paid(100, 0, later);
         assert_eq!(throttle.wait(later), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn other_limits_hold_at_once() {
+        let start = Instant::now();
+        let mut throttle = Throttle::new(Limits { rows: 1, ..Limits::default() }, start);
+        throttle.paid(3600, 0, start);
+        throttle.set(Limits { rows: 100, ..Limits::default() }, start);
+        assert_eq!(throttle.wait(start), Duration::ZERO);
+        throttle.paid(100, 0, start);
+        assert_eq!(throttle.wait(start), Duration::from_secs(1));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use actix::Addr;
 use futures_util::StreamExt;
 use postgres::Error;
 use postgres::chunk::{Begun, Between, ChunkReader};
+use std::convert::Infallible;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -88,22 +89,18 @@ struct At<'a> {
     epoch: u64,
 }
 
-/// Reads until every table is copied.
-pub(super) async fn read(shared: &Rc<Shared>) -> Result<(), Failure> {
+/// Reads whatever is to be read.
+pub(super) async fn read(shared: &Rc<Shared>) -> Result<Infallible, Failure> {
     let reader = ChunkReader::open(&shared.settings).await?;
     loop {
         // What happens between the look and the wait must not be missed.
         let mut changed = pin!(shared.changed.notified());
         changed.as_mut().enable();
         let Some((index, epoch, job)) = shared.take() else {
-            if shared.is_done() {
-                return Ok(());
-            }
             changed.await;
             continue;
         };
-        let wait = shared.throttle.borrow().wait(Instant::now());
-        tokio::time::sleep(wait).await;
+        shared.wait_for_throttle().await;
         let at = At { shared, reader: &reader, index, epoch };
         let outcome = match at.work(&job).await {
             Ok(outcome) => outcome,
@@ -111,6 +108,14 @@ pub(super) async fn read(shared: &Rc<Shared>) -> Result<(), Failure> {
             Err(Failed::Source(Error::LockTimeout { .. })) => Outcome::Later,
             Err(Failed::Source(Error::TableMissing { .. } | Error::TableRewritten { .. })) => {
                 Outcome::Again
+            }
+            // The task goes on without what somebody has asked for besides.
+            Err(Failed::Source(
+                error @ (Error::Unsupported { .. } | Error::NotAuthorized { .. }),
+            )) if shared.is_asked(index) => {
+                reader.end().await?;
+                shared.give_up(index, &error.to_string());
+                Outcome::Done
             }
             Err(Failed::Source(error)) => return Err(error.into()),
             Err(Failed::Other(failure)) => return Err(failure),
@@ -129,9 +134,12 @@ pub(super) async fn read(shared: &Rc<Shared>) -> Result<(), Failure> {
 
 impl At<'_> {
     async fn work(&self, job: &Job) -> Result<Outcome, Failed> {
-        let Some(described) = self.describe().await? else {
-            self.shared.give_up(self.index, "it is gone, or not selected any more");
-            return Ok(Outcome::Done);
+        let described = match self.describe().await? {
+            Ok(described) => described,
+            Err(why) => {
+                self.shared.give_up(self.index, &why);
+                return Ok(Outcome::Done);
+            }
         };
         let window = self.open(&described);
         let begun = self.reader.begin(&described.table).await?;
@@ -169,22 +177,26 @@ impl At<'_> {
         }
     }
 
-    /// The table as it is now; `None`: it is gone or not selected.
-    async fn describe(&self) -> Result<Option<Described>, Failed> {
-        let (oid, only, described) = {
+    /// The table as it is now, or why it cannot be copied.
+    async fn describe(&self) -> Result<Result<Described, String>, Failed> {
+        let (oid, only, described, condition) = {
             let table = &self.shared.tables.borrow()[self.index];
-            (table.oid, table.only, table.described.clone())
+            let condition = table.copy.condition().map(str::to_owned);
+            (table.oid, table.only, table.described.clone(), condition)
         };
-        if described.is_some() {
-            return Ok(described);
+        if let Some(described) = described {
+            return Ok(Ok(described));
         }
-        let Some(table) = self.reader.describe(oid, only, key_names).await? else {
-            return Ok(None);
+        let gone = || Ok(Err("it is gone, or not selected any more".to_owned()));
+        let Some(table) = self.reader.describe(oid, only, key_names).await? else { return gone() };
+        let Some(plan) = self.shared.planner.plan(&table.table).await? else { return gone() };
+        let condition = match condition.map(|it| plan.narrowed(&it)).transpose() {
+            Ok(condition) => condition.map(Arc::from),
+            Err(error) => return Ok(Err(format!("the condition: {error}"))),
         };
-        let plan = self.shared.planner.plan(&table.table).await?;
-        let described = plan.map(|plan| Described { table: Arc::new(table), plan });
-        self.shared.tables.borrow_mut()[self.index].described.clone_from(&described);
-        Ok(described)
+        let described = Described { table: Arc::new(table), plan, condition };
+        self.shared.tables.borrow_mut()[self.index].described = Some(described.clone());
+        Ok(Ok(described))
     }
 
     fn open(&self, described: &Described) -> Window {
@@ -222,8 +234,9 @@ impl At<'_> {
 
     async fn cut(&self, described: &Described, range: &Range) -> Result<Outcome, Failed> {
         let rows = self.shared.rows_max(self.index) * SEGMENT_CHUNKS;
-        // One connection has nobody to share with.
-        let at = if self.shared.snapshot.parallel <= 1 {
+        // One connection has nobody to share with. A condition may leave so little that a whole table is read for
+        // one chunk: its snapshot must not grow old.
+        let at = if self.shared.snapshot.parallel <= 1 && described.condition.is_none() {
             None
         } else {
             self.reader.cut(&described.table, between(range), rows).await?
@@ -273,7 +286,8 @@ impl At<'_> {
         // A range that was read before is read whole.
         let bytes_max = OVERSIZE * self.shared.snapshot.chunk_bytes.0;
         let bytes_max = rows_max.map_or(u64::MAX, |_| bytes_max);
-        let lines = self.reader.rows(&described.table, between(range), rows_max).await?;
+        let condition = described.condition.as_deref();
+        let lines = self.reader.rows(&described.table, between(range), condition, rows_max).await?;
         let mut lines = pin!(lines);
         while let Some(data) = lines.next().await {
             for line in data?.split_inclusive(|&byte| byte == b'\n') {
@@ -366,6 +380,23 @@ fn between(range: &Range) -> Between<'_> {
 }
 
 impl Shared {
+    /// Until the throttle lets the next query go. Other limits hold at once.
+    async fn wait_for_throttle(&self) {
+        loop {
+            let mut changed = pin!(self.unthrottled.notified());
+            changed.as_mut().enable();
+            let wait = self.throttle.borrow().wait(Instant::now());
+            tokio::select! {
+                () = tokio::time::sleep(wait) => return,
+                () = changed => {}
+            }
+        }
+    }
+
+    fn is_asked(&self, index: usize) -> bool {
+        self.tables.borrow()[index].copy.asked().is_some()
+    }
+
     /// Rows of the next chunk of a table.
     fn rows_max(&self, index: usize) -> u64 {
         let rows = u64::from(self.snapshot.chunk_rows).max(1);

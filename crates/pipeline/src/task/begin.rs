@@ -424,10 +424,10 @@ impl Task {
         let tables = tables(session, &readings).await?;
         let plans = self.planner.plan_all(&tables).await?;
         let source = |((reading, table), plan): ((Reading, _), Option<_>)| {
-            let Reading { relation, only, .. } = reading;
+            let Reading { relation, only, rows } = reading;
             let readable =
                 Readable { oid: relation.oid, schema: relation.schema, name: relation.name, only };
-            Some(snapshot::Source { table, plan: plan?, readable })
+            Some(snapshot::Source { table, plan: plan?, readable, rows })
         };
         Ok(readings.into_iter().zip(tables).zip(plans).filter_map(source).collect())
     }
@@ -534,7 +534,8 @@ struct ToRead {
 fn planned(sources: &[snapshot::Source], id: &str) -> Result<Vec<(String, String)>, Failure> {
     let plan = |source: &snapshot::Source| {
         let Readable { oid, schema, name, only } = &source.readable;
-        let json = serde_json::to_string(&Record::waiting(schema, name, *only))
+        let record = Record { estimate: source.rows, ..Record::waiting(schema, name, *only) };
+        let json = serde_json::to_string(&record)
             .map_err(|error| Failure::fatal(format!("writing down a copy: {error}")))?;
         Ok((format!("{id}/{oid}"), json))
     };

@@ -85,6 +85,9 @@ impl Task {
                     info!(generation, "the stages before the router are to run elsewhere");
                     return Err(End::Moved);
                 }
+                if let Some(front) = front.filter(|it| it.is_streaming()) {
+                    self.copy_beside(front)?;
+                }
             }
             News::Advanced(advanced) if Some(advanced.generation) == generation => {
                 return Ok(Noted::Advanced(advanced));

@@ -53,6 +53,14 @@ impl FilterError {
     }
 }
 
+/// Whether a text is an expression of the subset; whether it fits a table, only its plan can say.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_condition(text: &str) -> Result<(), FilterError> {
+    Condition::parse(text).map(drop)
+}
+
 impl Condition {
     /// Reads a condition.
     ///

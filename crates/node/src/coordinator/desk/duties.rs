@@ -4,7 +4,7 @@ use super::{Change, Desk, Reply, millis_now};
 use crate::coordinator::control::Order;
 use crate::coordinator::orders::{Done, Records, Situation};
 use crate::coordinator::plan::plan;
-use crate::coordinator::reports::{has_begun_anew, news, next_state};
+use crate::coordinator::reports::{has_begun_anew, news, next_state, open_copies};
 use crate::placement::Scope;
 use crate::state::{Desired, Key, Task, Term};
 use crate::task_state::News;
@@ -159,6 +159,10 @@ impl Desk {
                 records.remove_task(name, &self.cluster);
                 gone.push(name.clone());
                 continue;
+            }
+            let copies = self.cluster.copies.get(name);
+            if let Some(copies) = copies.and_then(|it| open_copies(it, front)) {
+                records.put(&Key::Copies(name.clone()), &copies);
             }
             if task.reseeded < task.reseeds && has_begun_anew(front) {
                 let begun = Task { reseeded: task.reseeds, ..task.clone() };

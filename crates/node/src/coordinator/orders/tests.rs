@@ -43,6 +43,17 @@ impl Office {
         self.order(&Order::Task { name: "shop".into(), order, accept_gap: false })
     }
 
+    fn snapshot(&mut self, table: &str, condition: &str) -> Result<Done, String> {
+        let (name, table, condition) = ("shop".into(), table.into(), condition.into());
+        self.order(&Order::Snapshot { name, table, condition })
+    }
+
+    /// Its front says so.
+    fn streams(&mut self) {
+        let state = State::new(TaskState::Synchronizing, 5);
+        self.bench.write("state/shop", Some(&write(0, &state)));
+    }
+
     fn applied() -> Self {
         let mut office = Self::new();
         let done = office.order(&Order::Apply { yaml: spec(4) }).expect("applied");
@@ -96,8 +107,38 @@ fn a_suspended_task_goes_on_with_a_newer_placement() {
     assert!(rev + 1 < office.bench.placement().rev);
     let refused = office.task(task_state::Order::Resume).expect_err("it runs");
     assert!(refused.contains("possible now: apply, suspend"), "{refused}");
-    let refused = office.task(task_state::Order::Snapshot).expect_err("not yet");
+    let refused = office.snapshot("public.orders", "").expect_err("it does not stream");
     assert!(refused.contains("cannot be asked for a snapshot"), "{refused}");
+}
+
+#[test]
+fn a_table_is_read_again_by_orders_that_are_numbered() {
+    let mut office = Office::running();
+    office.streams();
+    let done = office.snapshot("public.orders", "id > 7").expect("ordered");
+    assert_eq!(done.snapshot, "d1-9");
+    office.snapshot("public.\"Other\"", "").expect("ordered");
+    let copies = office.bench.cluster.copies["shop"].clone();
+    let open: Vec<_> = copies.open.iter().map(|it| (it.number, it.table.as_str())).collect();
+    assert_eq!((copies.last, open), (2, vec![(1, "public.orders"), (2, "public.\"Other\"")]));
+    let wrong = [
+        ("public.*", "", "may mean several tables"),
+        ("orders", "", "orders"),
+        ("other.orders", "", "no object of task `shop` selects other.orders"),
+        ("public.orders", "id >", "docs/filters.md"),
+        ("public.orders", "1 = 1; DROP TABLE orders", "docs/filters.md"),
+    ];
+    for (table, condition, expected) in wrong {
+        let refused = office.snapshot(table, condition).expect_err(table);
+        assert!(refused.contains(expected), "{refused}");
+    }
+    (3..=COPIES_MAX).for_each(|_| drop(office.snapshot("public.orders", "").expect("ordered")));
+    let refused = office.snapshot("public.orders", "").expect_err("too many");
+    assert!(refused.contains("16 snapshots of task `shop` are not done"), "{refused}");
+    office.task(task_state::Order::Release).expect("released");
+    let mut records = Records::new(0);
+    records.remove_task("shop", &office.bench.cluster);
+    assert!(records.entries.iter().any(|(key, value)| key == "copies/shop" && value.is_none()));
 }
 
 #[test]
