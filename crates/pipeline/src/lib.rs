@@ -23,6 +23,7 @@ pub mod failure;
 pub mod front;
 pub mod frontier;
 pub mod guardian;
+pub mod heartbeat;
 pub mod hosts;
 pub mod lane;
 pub mod lanes;
