@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 use std::path::Path;
 use std::time::Duration;
 use tests::deadline::await_true;
-use tests::reader::Record;
+use tests::reader::{Record, Topics};
 use tests::registry::{self, set_compatibility};
 use tests::scene::{CATCH_UP_MAX, Scene};
 use tests::servers::Server;
-use tests::task::Spec;
+use tests::task::{STATE_PREFIX, Spec};
 
 /// Until a lane that has failed is opened again, several times over.
 const RETRY_MAX: Duration = Duration::from_secs(60);
@@ -157,14 +157,56 @@ fn debezium_avro_says_what_debezium_json_says() {
 }
 
 #[test]
+fn a_ddl_statement_is_the_schema_change_record_of_debezium_s_family() {
+    let ground = Ground::new("avro_ddl", "registry");
+    let text = "ALTER TABLE shop.orders ADD COLUMN added int";
+    ground.scene.sql().run(TABLE);
+    // Who makes event triggers must be a superuser.
+    let spec = ground.spec().user("postgres", None).sink("topic_prefix: p");
+    ground.scene.catch_up(&spec);
+    let mut sql = ground.scene.superuser();
+    sql.run(text);
+    sql.run("INSERT INTO shop.orders (id, added) VALUES (77, 7)");
+    ground.scene.catch_up(&spec);
+    let topics = ground.scene.topics();
+    let topic = format!("{}.ddl", ground.scene.name);
+    let found: Vec<_> = topics.of(&topic).collect();
+    let [record] = found.as_slice() else { panic!("one statement, not {}", found.len()) };
+    let key = ground.read(record.key.as_deref().expect("a key"));
+    assert_eq!(key["databaseName"], ground.scene.name.as_str());
+    let value = ground.read(record.value.as_deref().expect("a value"));
+    assert_eq!(value["ddl"], text);
+    assert_eq!(value["source"]["table"], "orders");
+    let change = &value["tableChanges"][0];
+    assert_eq!((&change["type"], &change["id"]), (&"ALTER".into(), &"\"shop\".\"orders\"".into()));
+    let columns = change["table"]["columns"].as_array().expect("columns");
+    let last = columns.last().expect("a column");
+    assert_eq!((&last["name"], &last["typeName"]), (&"added".into(), &"int4".into()));
+    assert_eq!(ground.values().last().expect("a row")["after"]["added"], 7);
+}
+
+#[test]
 fn dts_avro_is_read_by_the_published_schema() {
     let scene = Scene::new("dts", "postgres-15");
     let mut sql = scene.sql();
     sql.run(TABLE);
     let spec = scene.spec().sink("format: dts-avro").sink("partitions: 1");
+    let spec = spec.sink("transaction_topic: on").sink("heartbeat_topic: on");
     scene.catch_up(&spec);
     CHANGES.iter().for_each(|change| sql.run(change));
     scene.catch_up(&spec);
+    let told = |name: &str| {
+        let topic = format!("{STATE_PREFIX}.{}.{name}", scene.name);
+        Topics::read(&scene.kafka, &topic).records
+    };
+    // Each life begins with one, once it has a low watermark.
+    let mut run = scene.run(&spec, &[]);
+    scene.await_streaming(&mut run);
+    await_true("a heartbeat", CATCH_UP_MAX, || {
+        assert!(!run.has_ended(), "{}", run.log());
+        !told("heartbeat").is_empty()
+    });
+    run.kill();
 
     let schema = include_str!("../../crates/record/src/encode/dts/record.avsc");
     let schema = Schema::parse_str(schema).expect("an Avro schema");
@@ -203,6 +245,27 @@ fn dts_avro_is_read_by_the_published_schema() {
     assert_eq!(records[3]["beforeImages"][0]["value"], "2");
     assert_eq!(records[3]["afterImages"][0]["value"], "3");
     assert_eq!(records[5]["afterImages"], "TRUNCATE TABLE shop.orders");
+
+    let beat = read(told("heartbeat").first().expect("one"));
+    assert_eq!(beat["operation"], "HEARTBEAT");
+    assert_eq!((&beat["source"], &beat["tags"]), (&source, &json!({"heartbeat": "true"})));
+    let borders: Vec<Value> = told("transaction").iter().map(read).collect();
+    check_borders(&borders, &records[1..], &source);
+}
+
+/// BEGIN and COMMIT around each of these records, which are one transaction each.
+fn check_borders(borders: &[Value], records: &[Value], source: &Value) {
+    assert_eq!(borders.len(), 2 * records.len());
+    for (pair, record) in borders.chunks(2).zip(records) {
+        let operations = (&pair[0]["operation"], &pair[1]["operation"]);
+        assert_eq!(operations, (&"BEGIN".into(), &"COMMIT".into()));
+        let id = |it: &Value| it["id"].as_i64().expect("a number");
+        assert!(id(&pair[0]) < id(record) && id(record) < id(&pair[1]), "{pair:?} {record}");
+        for border in pair {
+            assert_eq!(border["sourceTxid"], record["sourceTxid"]);
+            assert_eq!((&border["source"], &border["tags"]), (source, &json!({"records": "1"})));
+        }
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use tests::reader::{Record, Topics};
 use tests::scene::Scene;
+use tests::seed::full;
 use tests::sql::Sql;
 use tests::workload;
 
@@ -140,12 +141,13 @@ fn parted(row: &Value) -> (i64, Value) {
 /// Runs a task of a format over both tables, checks every type, and returns what came of the operations.
 /// `found`: the row that a message of the stream tells of.
 fn carried(
+    server: &str,
     format: &str,
     is_json: bool,
     of: fn(&Kind) -> String,
     row: fn(&Value) -> (Value, Value),
 ) -> Vec<Record> {
-    let scene = Scene::new("formats", "postgres-15");
+    let scene = Scene::new("formats", server);
     let mut sql = scene.sql();
     workload::create(&mut sql);
     sql.run(
@@ -207,10 +209,11 @@ fn said(orders: &[Record], members: &[&str]) -> Vec<Value> {
     orders.iter().map(told).collect()
 }
 
+/// Each format on another version, and with `--full` all of them on the oldest and the newest.
 #[test]
 fn canal_json() {
     let row = |message: &Value| (message["data"][0].clone(), message["old"][0].clone());
-    let orders = carried("canal-json", false, canal, row);
+    let orders = carried("postgres-11", "canal-json", false, canal, row);
     assert_eq!(
         said(&orders, &["/type", "/data", "/old"]),
         [
@@ -234,7 +237,7 @@ fn canal_json() {
 fn maxwell_json() {
     // All columns but the key are what they were, so that `old` has the key alone.
     let row = |message: &Value| (message["data"].clone(), message["old"].clone());
-    let orders = carried("maxwell-json", true, maxwell, row);
+    let orders = carried("postgres-18", "maxwell-json", true, maxwell, row);
     assert_eq!(
         said(&orders, &["/type", "/data", "/old"]),
         [
@@ -256,10 +259,9 @@ fn maxwell_json() {
     assert_eq!(orders[1].key_json(), json!({"database": "o", "table": "orders", "pk.id": 2}));
 }
 
-#[test]
-fn shareplex_json() {
-    // `data` of an update has what changed; the old row is `key`.
-    let row = |message: &Value| match message.get("key") {
+/// `data` of an update has what changed; the old row is `key`.
+fn shareplex_row(message: &Value) -> (Value, Value) {
+    match message.get("key") {
         Some(old) => {
             let mut new = old.clone();
             for (column, value) in message["data"].as_object().expect("columns") {
@@ -268,8 +270,12 @@ fn shareplex_json() {
             (new, old.clone())
         }
         None => (message["data"].clone(), Value::Null),
-    };
-    let orders = carried("shareplex-json", false, shareplex, row);
+    }
+}
+
+#[test]
+fn shareplex_json() {
+    let orders = carried("postgres-15", "shareplex-json", false, shareplex, shareplex_row);
     let second = json!({"id": "2", "note": "second", "total": "1.50"});
     let third = json!({"id": "3", "note": null, "total": null});
     assert_eq!(
@@ -293,6 +299,20 @@ fn shareplex_json() {
     let scns: Vec<_> = orders.iter().map(|record| record.json()["meta"]["scn"].clone()).collect();
     assert_eq!(scns[1], scns[2]);
     assert_ne!(scns[2], scns[3]);
+}
+
+#[test]
+fn every_format_on_the_oldest_and_the_newest_version() {
+    if !full() {
+        return;
+    }
+    let canal_row = |message: &Value| (message["data"][0].clone(), message["old"][0].clone());
+    let maxwell_row = |message: &Value| (message["data"].clone(), message["old"].clone());
+    carried("postgres-18", "canal-json", false, canal, canal_row);
+    carried("postgres-11", "maxwell-json", true, maxwell, maxwell_row);
+    for server in ["postgres-11", "postgres-18"] {
+        carried(server, "shareplex-json", false, shareplex, shareplex_row);
+    }
 }
 
 /// Rows of a transaction that takes many batches, and bytes of each; together less than is held.

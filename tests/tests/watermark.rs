@@ -67,3 +67,28 @@ fn what_a_watermark_speaks_of_is_there_also_after_kills() {
     let highest = events_below(&scene, u64::MAX).into_iter().map(|id| id.lsn).max();
     assert!(highest.is_some_and(|highest| highest < last), "everything is spoken of in the end");
 }
+
+/// Also while nothing happens, in the topic that Debezium's users know.
+#[test]
+fn heartbeats_tell_that_an_idle_task_lives() {
+    let scene = Scene::new("heartbeat", "postgres-15");
+    scene.sql().run("CREATE TABLE kept (id int PRIMARY KEY)");
+    let spec = scene.spec().sink("heartbeat_topic: on");
+    let spec = spec.source("heartbeat_interval: 200ms");
+    let mut run = scene.run(&spec, &[]);
+    scene.await_streaming(&mut run);
+    let topic = format!("__debezium-heartbeat.{}", scene.name);
+    let beats = await_some("heartbeats", CATCH_UP_MAX, || {
+        assert!(!run.has_ended(), "{}", run.log());
+        let records = Topics::read(&scene.kafka, &topic).records;
+        (3 <= records.len()).then_some(records)
+    });
+    run.kill();
+    let times: Vec<_> =
+        beats.iter().map(|it| it.json()["ts_ms"].as_u64().expect("a time")).collect();
+    assert!(times.is_sorted(), "{times:?}");
+    for beat in &beats {
+        assert_eq!(beat.key_json(), serde_json::json!({"serverName": scene.name.as_str()}));
+        assert_eq!(beat.json().as_object().expect("an object").len(), 1);
+    }
+}

@@ -172,6 +172,16 @@ impl Task {
             let text = "exactly-once needs `all`; or choose `delivery: at-least-once`";
             found.push(problem("sink.acks", text));
         }
+        if sink.heartbeat_topic == Switch::On {
+            if sink.format == crate::Format::MaxwellJson {
+                let text = "maxwell-json has no heartbeats; leave it out, or use `watermark_topic`";
+                found.push(problem("sink.heartbeat_topic", text));
+            }
+            if self.source.heartbeat_interval.0 < Duration::from_millis(100) {
+                let text = "must be at least 100ms for `sink.heartbeat_topic`";
+                found.push(problem("source.heartbeat_interval", text));
+            }
+        }
         for (key, text) in sink.format_options.misplaced(sink.format) {
             found.push(problem(&format!("sink.format_options.{key}"), text));
         }

@@ -169,6 +169,9 @@ pub struct Sink {
     pub watermark_topic: Switch,
     /// Tells consumers of each source transaction in a topic, and Debezium's records their place in it.
     pub transaction_topic: Switch,
+    /// A heartbeat every `source.heartbeat_interval`, in a topic of its own: Debezium's formats
+    /// `__debezium-heartbeat.` and the topic prefix.
+    pub heartbeat_topic: Switch,
     /// Names of the internal topics begin so.
     pub state_prefix: String,
     pub security: Security,
@@ -204,6 +207,7 @@ impl Default for Sink {
             headers: true,
             watermark_topic: Switch::default(),
             transaction_topic: Switch::default(),
+            heartbeat_topic: Switch::default(),
             state_prefix: "distributary".into(),
             security: Security::default(),
             properties: BTreeMap::new(),

@@ -53,7 +53,7 @@ fn every_problem_is_reported_with_its_line_and_a_remedy() {
             "sink: {compresion: lz4, acks: 1, format: debezium-jsn, partitions: x, ",
         ),
         expect![[r#"
-            line 5: `sink.compresion`: unknown key; did you mean `compression`? (known here: brokers, connection, topic, topic_prefix, ddl_topic, dead_letter_topic, format, format_options, registry, partitioning, hash, partitions, replication_factor, topic_config, new_partitions, conflicting_topics, delivery, commit_interval, acks, compression, oversize, unrepresentable, headers, watermark_topic, transaction_topic, state_prefix, security, properties)
+            line 5: `sink.compresion`: unknown key; did you mean `compression`? (known here: brokers, connection, topic, topic_prefix, ddl_topic, dead_letter_topic, format, format_options, registry, partitioning, hash, partitions, replication_factor, topic_config, new_partitions, conflicting_topics, delivery, commit_interval, acks, compression, oversize, unrepresentable, headers, watermark_topic, transaction_topic, heartbeat_topic, state_prefix, security, properties)
             line 5: `sink.format`: `debezium-jsn` is not allowed; did you mean `debezium-json`? (allowed: debezium-json, debezium-avro, canal-json, dts-avro, shareplex-json, maxwell-json, protobuf)
             line 5: `sink.partitions`: expected a whole number from -2147483648 to 2147483647, found a text
             line 5: `sink.acks`: exactly-once needs `all`; or choose `delivery: at-least-once`"#]],

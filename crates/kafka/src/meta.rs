@@ -7,10 +7,11 @@ use crate::holder::{Holder, new_owner};
 use crate::names::{LaneId, Names};
 use crate::open::fence_json;
 use crate::read::Entry;
-use crate::settings::Settings;
+use crate::settings::{Heartbeats, Settings};
 use crate::topics::Admin;
 use crate::transactional::millis_now;
 use record::Record;
+use record::told::Teller;
 use record::transaction::Summary;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -130,6 +131,8 @@ pub struct MetaLane {
     watermarks: Option<String>,
     /// Where they are told of transactions.
     transactions: Option<String>,
+    /// Where they get heartbeats.
+    heartbeats: Option<String>,
 }
 
 impl MetaLane {
@@ -184,9 +187,17 @@ impl MetaLane {
         if let Some(topic) = &transactions {
             Admin::new(settings)?.ensure_told(topic)?;
         }
+        let heartbeats = match settings.heartbeats() {
+            Heartbeats::Nowhere => None,
+            Heartbeats::OfTask => Some(names.heartbeat()),
+            Heartbeats::Named(topic) => Some(topic.clone()),
+        };
+        if let Some(topic) = &heartbeats {
+            Admin::new(settings)?.ensure_told(topic)?;
+        }
         let (holder, entries) = Holder::take(settings, names.seat(LaneId::Meta), fence)?;
         let task = names.task().to_owned();
-        Ok((Self { holder, task, watermarks, transactions }, entries))
+        Ok((Self { holder, task, watermarks, transactions, heartbeats }, entries))
     }
 
     /// Writes a low watermark, and tells consumers of it, and of the transactions up to it, in the same Kafka
@@ -200,6 +211,7 @@ impl MetaLane {
         watermark: &Watermark,
         commit_time_us: Option<u64>,
         transactions: &[Summary],
+        teller: &Teller,
     ) -> Result<(), Error> {
         let record = MetaRecord::Watermark(watermark.clone());
         let task = self.task.clone();
@@ -207,25 +219,33 @@ impl MetaLane {
         let value = serde_json::to_vec(&value)
             .map_err(|error| Error::from_json("writing a watermark", &error))?;
         let (watermarks, told_in) = (self.watermarks.clone(), self.transactions.clone());
-        let told: Vec<_> = transactions.iter().map(|it| (it.time_ms(), it.told())).collect();
-        let record_in = |topic, key, value, timestamp_ms| Record {
-            topic,
-            partition: 0,
-            key: Some(key),
-            value: Some(value),
-            headers: &[],
-            timestamp_ms,
-        };
+        let told: Vec<_> =
+            transactions.iter().map(|it| (it.time_ms(), teller.transaction(it))).collect();
         let resolved = watermarks
             .as_deref()
-            .map(|topic| record_in(topic, task.as_bytes(), value.as_slice(), millis_now()));
+            .map(|topic| record_in(topic, Some(task.as_bytes()), value.as_slice(), millis_now()));
         let ends = told_in.as_deref().into_iter().flat_map(|topic| {
             told.iter().flat_map(move |(time_ms, told)| {
-                told.iter().map(move |it| record_in(topic, &it.key, &it.value, *time_ms))
+                told.iter().map(move |it| record_in(topic, it.key.as_deref(), &it.value, *time_ms))
             })
         });
         let others: Vec<Record<'_>> = ends.chain(resolved).collect();
         self.write_beside(std::slice::from_ref(&record), &others)
+    }
+
+    /// Writes a heartbeat where the spec asks for that, with the low watermark that it speaks of.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn beat(&mut self, watermark: &Watermark, teller: &Teller) -> Result<(), Error> {
+        let Some(topic) = self.heartbeats.clone() else { return Ok(()) };
+        let now_ms = millis_now();
+        let Some(told) = teller.heartbeat(watermark.lsn, now_ms.saturating_mul(1000)) else {
+            return Ok(());
+        };
+        let record = MetaRecord::Watermark(watermark.clone());
+        let beat = record_in(&topic, told.key.as_deref(), &told.value, now_ms);
+        self.write_beside(std::slice::from_ref(&record), std::slice::from_ref(&beat))
     }
 
     /// Whether consumers are told of transactions.
@@ -284,6 +304,16 @@ impl MetaLane {
             written => written,
         }
     }
+}
+
+/// A record of a topic for consumers, which has one partition.
+fn record_in<'a>(
+    topic: &'a str,
+    key: Option<&'a [u8]>,
+    value: &'a [u8],
+    timestamp_ms: i64,
+) -> Record<'a> {
+    Record { topic, partition: 0, key, value: Some(value), headers: &[], timestamp_ms }
 }
 
 impl<'a> Resolved<'a> {

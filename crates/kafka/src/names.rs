@@ -131,6 +131,12 @@ impl Names {
         self.of_task("schema-changes")
     }
 
+    /// Heartbeats of formats that have no name for their topic.
+    #[must_use]
+    pub fn heartbeat(&self) -> String {
+        self.of_task("heartbeat")
+    }
+
     #[must_use]
     pub fn watermark(&self) -> String {
         self.of_task("watermark")
@@ -148,8 +154,14 @@ impl Names {
 
     /// Topics that belong to this task alone.
     #[must_use]
-    pub fn topics_of_task(&self) -> [String; 4] {
-        [self.checkpoints(), self.transaction(), self.schema_changes(), self.watermark()]
+    pub fn topics_of_task(&self) -> [String; 5] {
+        [
+            self.checkpoints(),
+            self.transaction(),
+            self.schema_changes(),
+            self.watermark(),
+            self.heartbeat(),
+        ]
     }
 
     fn of_task(&self, name: &str) -> String {

@@ -6,7 +6,7 @@ use crate::properties;
 use crate::queues::{QUEUES_BYTES_MAX, Queues, RECORD_BYTES};
 use crate::registry::Registry;
 use config::pem::Pem;
-use config::{Acks, Compression, Delivery, Mechanism, Protocol, Secret, Switch};
+use config::{Acks, Compression, Delivery, Format, Mechanism, Protocol, Secret, Switch};
 use rdkafka::ClientConfig;
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeMap;
@@ -51,6 +51,7 @@ struct Inner {
     queues: Queues,
     record_bytes_max: u64,
     tells_watermarks: bool,
+    heartbeats: Heartbeats,
     tells_transactions: bool,
     registry: Option<Registry>,
 }
@@ -58,6 +59,33 @@ struct Inner {
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings").field("brokers", &self.0.brokers).finish_non_exhaustive()
+    }
+}
+
+/// Where heartbeats go.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Heartbeats {
+    Nowhere,
+    /// To a topic that is named after the task.
+    OfTask,
+    /// To Debezium's, whose name follows from the topic prefix.
+    Named(String),
+}
+
+impl Heartbeats {
+    fn of(sink: &config::Sink, task: &str) -> Self {
+        if sink.heartbeat_topic == Switch::Off {
+            return Self::Nowhere;
+        }
+        match sink.format {
+            Format::DebeziumJson | Format::DebeziumAvro | Format::Protobuf => {
+                let prefix = sink.topic_prefix.as_deref().unwrap_or(task);
+                Self::Named(format!("__debezium-heartbeat.{prefix}"))
+            }
+            Format::CanalJson | Format::DtsAvro | Format::SharePlexJson => Self::OfTask,
+            // It has none; the spec is refused.
+            Format::MaxwellJson => Self::Nowhere,
+        }
     }
 }
 
@@ -122,6 +150,7 @@ impl Settings {
             record_bytes_max,
             tells_watermarks: sink.watermark_topic == Switch::On,
             tells_transactions: sink.transaction_topic == Switch::On,
+            heartbeats: Heartbeats::of(sink, task),
             registry: sink.registry.as_ref().map(|it| Registry::new(it, folder)).transpose()?,
         })))
     }
@@ -135,6 +164,11 @@ impl Settings {
     /// `sink.transaction_topic`.
     pub(crate) fn tells_transactions(&self) -> bool {
         self.0.tells_transactions
+    }
+
+    /// `sink.heartbeat_topic`.
+    pub(crate) fn heartbeats(&self) -> &Heartbeats {
+        &self.0.heartbeats
     }
 
     /// `sink.watermark_topic`.

@@ -24,6 +24,7 @@ pub mod front;
 pub mod frontier;
 pub mod guardian;
 pub mod health;
+pub mod heartbeat;
 pub mod hosts;
 pub mod lane;
 pub mod lanes;

@@ -5,8 +5,9 @@ use crate::failure::Failure;
 use kafka::meta::{MetaLane, MetaRecord, MetaState, Watermark};
 use kafka::names::Names;
 use kafka::settings::Settings;
+use record::told::Teller;
 use record::transaction::Summary;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use supervision::FailureClass;
 use tokio::sync::oneshot;
 
@@ -28,7 +29,9 @@ enum What {
     Advance {
         watermark: Watermark,
         beside: Beside,
+        teller: Arc<Teller>,
     },
+    Beat(Arc<Teller>),
     /// The newest record once more.
     Prove,
 }
@@ -78,8 +81,21 @@ impl Meta {
     ///
     /// # Errors
     /// As [`Self::write`].
-    pub async fn advance(&self, watermark: Watermark, beside: Beside) -> Result<(), Failure> {
-        self.order(What::Advance { watermark, beside }).await.map(drop)
+    pub async fn advance(
+        &self,
+        watermark: Watermark,
+        beside: Beside,
+        teller: Arc<Teller>,
+    ) -> Result<(), Failure> {
+        self.order(What::Advance { watermark, beside, teller }).await.map(drop)
+    }
+
+    /// Tells consumers that the task lives and up to where everything can be seen, where the spec asks for that.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub async fn beat(&self, teller: Arc<Teller>) -> Result<(), Failure> {
+        self.order(What::Beat(teller)).await.map(drop)
     }
 
     /// Resolves once it is certain that no other process had taken the task over when this was
@@ -122,19 +138,24 @@ fn serve(mut lane: MetaLane, mut newest: Option<MetaRecord>, queue: &mpsc::Recei
                 newest = records.iter().rfind(|it| is_proof(it)).cloned().or(newest);
                 lane.write(&records)
             }
-            What::Advance { mut watermark, beside } => {
+            What::Advance { mut watermark, beside, teller } => {
                 let Beside { commit_time_us, mut transactions } = beside;
                 untold(&mut transactions, &watermark, newest.as_ref());
                 let is_asked = !never_below(&mut watermark, newest.as_ref());
                 let before = newest.replace(MetaRecord::Watermark(watermark.clone()));
                 let commit_time_us = commit_time_us.filter(|_| is_asked);
-                let written = lane.advance(&watermark, commit_time_us, &transactions);
+                let written = lane.advance(&watermark, commit_time_us, &transactions, &teller);
                 // Told once or never is not the same, so here it does not count before it is certain.
                 if written.is_err() && lane.tells_transactions() {
                     (in_doubt, newest) = (true, before);
                 }
                 written
             }
+            // Before the first watermark there is nothing to speak of.
+            What::Beat(teller) => match &newest {
+                Some(MetaRecord::Watermark(watermark)) => lane.beat(watermark, &teller),
+                Some(_) | None => Ok(()),
+            },
             // Kept here and not with the asker, whose copy may be older than what waits in the queue:
             // the low watermark never goes back.
             What::Prove => {

@@ -17,6 +17,7 @@ use crate::describe::Catalog;
 use crate::failure::Failure;
 use crate::front::{self, Front, StreamFeed};
 use crate::guardian::{Guardian, News};
+use crate::heartbeat::Pulse;
 use crate::hosts::{Here, Hosts, Upstream};
 use crate::lanes::{Factory, Lanes};
 use crate::meta::Meta;
@@ -29,6 +30,7 @@ use kafka::meta::{MetaState, Switch, Watermark};
 use kafka::names::Names;
 use kafka::topics::Admin;
 use postgres::Session;
+use record::told::Teller;
 use revision::Present;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -625,6 +627,7 @@ impl Task {
         self.progress.streaming.store(true, Relaxed);
         let front = self.front().stream(feed);
         self.tell_plans();
+        let _pulse = self.pulse();
         self.copy_beside(&front)?;
         let looking = self.look_after_tables(&session);
         let end = self.watch(&front).await;
@@ -707,18 +710,30 @@ impl Task {
         self.state.borrow().watermark.as_ref().map(|watermark| watermark.lsn)
     }
 
+    /// Words what consumers are told beside the rows.
+    fn teller(&self) -> Arc<Teller> {
+        Arc::new(Teller::new(self.planner.task()))
+    }
+
+    /// Heartbeats, where the spec asks for them.
+    fn pulse(&self) -> Option<Pulse> {
+        let is_on = self.spec.sink.heartbeat_topic == config::Switch::On;
+        let interval = self.spec.source.heartbeat_interval.0;
+        is_on.then(|| Pulse::begin(self.meta.clone(), self.teller(), interval))
+    }
+
     /// Writes watermarks of the connected server.
     fn watermark_writer(&self, session: &Session) -> WriteWatermark {
         let (meta, state) = (self.meta.clone(), Rc::clone(&self.state));
         let (positions, count) = (Rc::clone(&self.positions), self.spec.lanes);
         let (system_id, timeline) = (session.server().system_id, session.server().timeline);
-        let history = self.told_history();
+        let (history, teller) = (self.told_history(), self.teller());
         Rc::new(move |lsn, beside| {
             let (lanes, history) = (first(&positions, count), history.clone());
             let watermark = Watermark { lsn, system_id, timeline, lanes, history };
-            let (meta, state) = (meta.clone(), Rc::clone(&state));
+            let (meta, state, teller) = (meta.clone(), Rc::clone(&state), Arc::clone(&teller));
             Box::pin(async move {
-                meta.advance(watermark.clone(), beside).await?;
+                meta.advance(watermark.clone(), beside, teller).await?;
                 state.borrow_mut().watermark = Some(watermark);
                 Ok(())
             })

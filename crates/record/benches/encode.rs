@@ -144,7 +144,13 @@ fn encode(criterion: &mut Criterion) {
             }
             route(&plan, &batch, &mut scratch, &mut pieces);
             let mut encoder = Encoder::new(&task);
-            group.bench_function(format, |bencher| {
+            let mut bytes = 0;
+            let sink = &mut |record: record::Record<'_>| {
+                bytes += record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
+                Ok::<(), Infallible>(())
+            };
+            encoder.encode(&plan, &batch, &pieces[0], 0, sink).expect("a row");
+            group.bench_function(format!("{format}, {bytes} bytes"), |bencher| {
                 bencher.iter(|| {
                     let mut bytes = 0;
                     for piece in &pieces {

@@ -6,6 +6,7 @@
 //! * [`route`]: a change → its pieces: lane, partition, part. [`partition`] and [`lane`] are the hashes.
 //! * [`rewrite`]: values that leave the source as something else; [`chunk`]: records in parts.
 //! * [`encode`]: a piece → [`Record`]s; [`schema`]: what they are framed with.
+//! * [`told`]: heartbeats, and the borders of source transactions.
 
 pub mod chunk;
 pub mod encode;
@@ -23,6 +24,7 @@ pub mod route;
 mod row;
 pub mod schema;
 pub mod selection;
+pub mod told;
 pub mod transaction;
 
 pub use filter::{FilterError, check_condition};

@@ -286,9 +286,6 @@ impl TaskPlan {
     /// `changed`: as in [`statement::COLUMNS`]. The first name that is selected decides. What is no table
     /// goes with the tables of its schema; what cannot be read is never left out.
     fn choose_statement(&self, changed: &str) -> Result<Option<Chosen>, PlanError> {
-        if !self.codec.has_statements() {
-            return Ok(None);
-        }
         let names: Vec<(String, Option<String>)> =
             serde_json::from_str(changed).unwrap_or_default();
         let wants = |object: &usize| self.objects.get(*object).is_some_and(|it| it.operations.ddl);

@@ -2,6 +2,7 @@
 //! each record among them (formats/debezium.md, section 1.6).
 
 use crate::json;
+use crate::told::Told;
 use wal::{Lsn, Transaction};
 
 /// Place of a record among those of its transaction, from 1.
@@ -25,17 +26,9 @@ pub struct Summary {
     pub collections: Vec<(String, u64)>,
 }
 
-/// Key and value of a record of the transaction topic.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Told {
-    pub key: Vec<u8>,
-    pub value: Vec<u8>,
-}
-
 impl Summary {
-    /// BEGIN and END.
-    #[must_use]
-    pub fn told(&self) -> [Told; 2] {
+    /// BEGIN and END in Debezium's words.
+    pub(crate) fn told(&self) -> [Told; 2] {
         [self.begin(), self.end()]
     }
 
@@ -71,11 +64,10 @@ impl Summary {
     }
 
     fn record(&self, status: &str, lsn: Lsn, counts: impl FnOnce(&mut Vec<u8>)) -> Told {
-        let mut told = Told::default();
-        told.key.extend_from_slice(b"{\"id\":\"");
-        id(&self.transaction, lsn, &mut told.key);
-        told.key.extend_from_slice(b"\"}");
-        let out = &mut told.value;
+        let (mut key, mut value) = (b"{\"id\":\"".to_vec(), Vec::new());
+        id(&self.transaction, lsn, &mut key);
+        key.extend_from_slice(b"\"}");
+        let out = &mut value;
         out.extend_from_slice(b"{\"status\":\"");
         out.extend_from_slice(status.as_bytes());
         out.extend_from_slice(b"\",\"id\":\"");
@@ -85,7 +77,7 @@ impl Summary {
         out.extend_from_slice(b",\"ts_ms\":");
         json::integer(self.time_ms(), out);
         out.push(b'}');
-        told
+        Told { key: Some(key), value }
     }
 }
 
@@ -113,9 +105,9 @@ mod tests {
         let first_lsn = Lsn(27_440_072);
         let collections = vec![("shop.orders".to_owned(), 1)];
         let summary = Summary { transaction, first_lsn, records: 1, collections };
-        let [begin, end] = summary
-            .told()
-            .map(|it| [it.key, it.value].map(|bytes| String::from_utf8(bytes).expect("UTF-8")));
+        let [begin, end] = summary.told().map(|it| {
+            [it.key.expect("a key"), it.value].map(|bytes| String::from_utf8(bytes).expect("UTF-8"))
+        });
         assert_eq!(begin[0], r#"{"id":"7341:27440072"}"#);
         assert_eq!(
             begin[1],

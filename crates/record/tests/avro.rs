@@ -112,6 +112,37 @@ fn every_operation_is_what_debezium_json_writes() {
     same_as_json(&keyless, "", &[Did::Insert(&[v("a")]), Did::DeleteRow(&[v("a")])]);
 }
 
+#[test]
+fn a_record_says_its_place_in_its_transaction() {
+    let table = orders(Full);
+    let (task, plan) = plan(&table, "");
+    let batch = scene::batch(&table, scene::transaction(), &[Did::Insert(&FIRST)]);
+    let sent = scene::encode_placed(&task, &plan, &batch, Some(scene::PLACE)).expect("encodes");
+    let schema = &plan.schemas().expect("schemas").value.after(&[]).text;
+    let event = read(sent[0].value.as_deref().expect("a value"), IDS.value, schema);
+    assert_eq!(event["transaction"].to_string(), scene::PLACED);
+}
+
+#[test]
+fn a_statement_is_what_debezium_json_writes_and_has_the_schema_of_its_family() {
+    let table = scene::statements();
+    same_as_json(&table, "", &[Did::Insert(&scene::STATEMENT)]);
+    let (_, plan) = plan(&table, "");
+    let schemas = plan.schemas().expect("schemas");
+    let key = schemas.key.as_ref().expect("a schema of the key").after(&[]);
+    let value = schemas.value.after(&[]);
+    assert_eq!((&*key.subject, &*value.subject), ("shop.ddl-key", "shop.ddl-value"));
+    expect![[r#"{"type":"record","name":"SchemaChangeKey","namespace":"io.debezium.connector.postgresql","fields":[{"name":"databaseName","type":"string"}],"connect.version":1,"connect.name":"io.debezium.connector.postgresql.SchemaChangeKey"}"#]].assert_eq(&key.text);
+    let value: Json = serde_json::from_str(&value.text).expect("JSON");
+    assert_eq!(value["connect.name"], "io.debezium.connector.postgresql.SchemaChangeValue");
+    let names: Vec<_> =
+        value["fields"].as_array().expect("fields").iter().map(|it| &it["name"]).collect();
+    // Debezium's `SchemaFactory`, and what is ours.
+    let theirs = ["source", "ts_ms", "databaseName", "schemaName", "ddl", "tableChanges"];
+    assert_eq!(names[..6], theirs);
+    assert_eq!(names[6..], ["statement"]);
+}
+
 fn text_column(name: &str) -> Column {
     column(name, Type::builtin(oid::TEXT, "text"), -1)
 }
@@ -259,6 +290,15 @@ fn what_debezium_loses_is_refused_unless_it_may_be_lost() {
     let interval = || (Type::builtin(oid::INTERVAL, "interval"), -1);
     let text = after(interval(), "format_options: {interval: string}", v("infinity"));
     assert_eq!(text.ok(), Some(json!("infinity")));
+    // Other modes have room for what the default ones refuse.
+    for (type_, mode, text) in [
+        (numeric(), "decimal: string", "NaN"),
+        (date(), "time: isostring", "-infinity"),
+        ((Type::builtin(oid::FLOAT8, "float8"), -1), "decimal: precise", "Infinity"),
+    ] {
+        let found = after(type_, &format!("format_options: {{{mode}}}"), v(text));
+        assert_eq!(found.ok(), Some(json!(text)), "{mode}");
+    }
     for (type_, value, strictly) in [
         (interval(), v("-infinity"), Json::Null),
         (numeric(), v("NaN"), Json::Null),

@@ -8,6 +8,8 @@ use apache_avro::types::Value as Avro;
 use apache_avro::{Schema, from_avro_datum};
 use proptest::prelude::*;
 use record::plan::{TablePlan, TaskPlan};
+use record::told::Teller;
+use record::transaction::Summary;
 use scene::{Did, Null, Unchanged, Value, array_of, column, encode_binary, of_kind, orders, v};
 use std::sync::{Arc, LazyLock};
 use wal::change::Transaction;
@@ -201,6 +203,62 @@ fn a_truncate_is_the_reference_s() {
         110,
         OUR_ID,
     );
+}
+
+/// Record and reference, of which the id and, where they have one, the tags are ours.
+#[track_caller]
+fn same_control(
+    value: Option<Vec<u8>>,
+    reference: &str,
+    our_id: i64,
+    our_tags: Option<(&str, &str)>,
+) {
+    let binary = |value| scene::Binary { key: None, value, headers: Vec::new() };
+    let mut expected = read(&binary(Some(unhex(reference))));
+    for (name, field) in &mut expected {
+        match (name.as_str(), our_tags) {
+            ("id", _) => *field = Avro::Long(our_id),
+            ("tags", Some((name, value))) => {
+                *field = Avro::Map([(name.to_owned(), Avro::String(value.into()))].into());
+            }
+            _ => {}
+        }
+    }
+    assert!(value.as_ref().is_some_and(|it| 48 < it.len()), "readers take it for a filler");
+    assert_eq!(read(&binary(value)), expected);
+}
+
+#[test]
+fn borders_of_transactions_are_the_reference_s() {
+    let (task, _) = plan(&orders(Full), "");
+    let mut transaction = transaction(7341, 1_709_605_230_500_000, 0x1A2_B3C8);
+    transaction.commit_lsn = Lsn(0x1A2_B4F0);
+    let summary = Summary {
+        transaction,
+        first_lsn: Lsn(0x1A2_B3C8),
+        records: 1,
+        collections: vec![("shop.orders".into(), 1)],
+    };
+    let [begin, commit] = Teller::new(&task).transaction(&summary);
+    assert_eq!((&begin.key, &commit.key), (&None, &None));
+    let base = (0x1A2_B4F0 >> 3) << 17;
+    let tags = Some(("records", "1"));
+    let reference = "00c801dc85b4de0c12302f3141324233433812302f3141324233433808373334
+        31060831362e3308000000000000c8deccc6c163";
+    same_control(Some(begin.value), reference, base - 1, tags);
+    let reference = "00cc01dc85b4de0c12302f3141324234463012302f3141324234463008373334
+        31060831362e330a000000000000c8deccc6c163";
+    same_control(Some(commit.value), reference, base + (5 << 17) - 3, tags);
+}
+
+#[test]
+fn a_heartbeat_is_the_reference_s() {
+    let (task, _) = plan(&orders(Full), "");
+    let told = Teller::new(&task).heartbeat(Lsn(0x1A2_BB00), 1_709_605_530_000_000);
+    let reference = "00e401b48ab4de0c12302f3141324242303012302f3141324242303000060831
+        362e331000000212686561727462656174087472756500000000a0a6f1c6c163";
+    let our_id = ((0x1A2_BB00 >> 3) << 17) - 2;
+    same_control(told.map(|it| it.value), reference, our_id, None);
 }
 
 fn one(type_: Type) -> Table {

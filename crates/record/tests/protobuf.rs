@@ -5,7 +5,7 @@
 mod proto;
 mod scene;
 
-use expect_test::expect;
+use expect_test::{expect, expect_file};
 use proptest::prelude::*;
 use prost_reflect::MessageDescriptor;
 use proto::read;
@@ -186,6 +186,38 @@ fn every_operation_is_what_debezium_json_writes() {
     let line = column("line", Type::builtin(oid::TEXT, "text"), -1);
     let keyless = scene::table("log", vec![line], 0, Full);
     same_as_json(&keyless, &[Did::Insert(&[v("a")]), Did::DeleteRow(&[v("a")])]);
+}
+
+#[test]
+fn a_record_says_its_place_in_its_transaction() {
+    let table = orders(Full);
+    let (task, plan) = plan(&table, "");
+    let batch = scene::batch(&table, scene::transaction(), &[Did::Insert(&FIRST)]);
+    let sent = scene::encode_placed(&task, &plan, &batch, Some(scene::PLACE)).expect("encodes");
+    let message = compile(&value_schema(&plan), "appdb.shop.orders.Envelope");
+    let event = read(sent[0].value.as_deref().expect("a value"), IDS.value, &message);
+    assert_eq!(event["transaction"].to_string(), scene::PLACED);
+}
+
+#[test]
+fn a_statement_is_what_debezium_json_writes_in_a_message_of_its_own() {
+    let (table, did) = (scene::statements(), [Did::Insert(&scene::STATEMENT)]);
+    let (plan, sent) = sent(&table, "", &did);
+    let expected = &scene::records(&table, "", &did)[0];
+    let name = |side: &str| format!("io.debezium.connector.postgresql.SchemaChange{side}");
+    let schema = value_schema(&plan);
+    let value = compile(&schema, &name("Value"));
+    let found = read(sent[0].value.as_deref().expect("a value"), IDS.value, &value);
+    let mut expected_value = expected.json();
+    // There is no list that is null.
+    let columns = &mut expected_value["tableChanges"][0]["table"]["columns"];
+    assert_eq!(columns[0]["enumValues"], Json::Null);
+    columns[0]["enumValues"] = json!([]);
+    assert_eq!(found, expected_value);
+    let key = compile(&key_schema(&plan), &name("Key"));
+    let found = read(sent[0].key.as_deref().expect("a key"), IDS.key.expect("an id"), &key);
+    assert_eq!(found, json!({"databaseName": "appdb"}));
+    expect_file!["statement.proto"].assert_eq(&schema.text);
 }
 
 #[test]

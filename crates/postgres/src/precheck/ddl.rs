@@ -3,8 +3,8 @@
 use crate::ddl::{Means, Rights, means};
 use crate::quote::readable_part;
 use crate::{Error, Session};
+use config::DdlCapture;
 use config::precheck::Item;
-use config::{DdlCapture, Format};
 
 const NAME: &str = "source.ddl";
 
@@ -17,9 +17,6 @@ pub(super) async fn ddl(
         return Ok(Item::pass(NAME, "DDL is part of the stream, which the task does not read"));
     }
     let wanted = task.source.ddl;
-    if let Some(item) = unwritten(task.sink.format, wanted) {
-        return Ok(item);
-    }
     let means = match means(wanted, session.server().version) {
         Ok(Some(means)) => means,
         Ok(None) => return Ok(Item::pass(NAME, "DDL is not captured (source.ddl: off)")),
@@ -38,27 +35,6 @@ pub(super) async fn ddl(
         return Ok(Item::fail(NAME, error.to_string(), remedy));
     }
     Ok(judge(wanted, means, rights))
-}
-
-/// What is said where the format has no records for statements.
-fn unwritten(format: Format, wanted: DdlCapture) -> Option<Item> {
-    let seen = match format {
-        Format::DebeziumAvro | Format::Protobuf => format!(
-            "DDL statements are not written in {}, so consumers see them in new schemas only",
-            format.word()
-        ),
-        Format::DebeziumJson
-        | Format::CanalJson
-        | Format::DtsAvro
-        | Format::SharePlexJson
-        | Format::MaxwellJson => return None,
-    };
-    let remedy = "set source.ddl: off, or choose debezium-json where consumers need statements";
-    match wanted {
-        DdlCapture::Off => None,
-        DdlCapture::Auto => Some(Item::warning(NAME, seen, remedy)),
-        DdlCapture::Messages | DdlCapture::Tables => Some(Item::fail(NAME, seen, remedy)),
-    }
 }
 
 fn judge(wanted: DdlCapture, means: Means, rights: Rights) -> Item {
@@ -97,15 +73,6 @@ mod tests {
         assert_eq!(state(DdlCapture::Messages, Rights::Present), State::Pass);
         assert_eq!(state(DdlCapture::Auto, Rights::Missing), State::Warning);
         assert_eq!(state(DdlCapture::Tables, Rights::Missing), State::Fail);
-    }
-
-    #[test]
-    fn a_format_without_statements_says_so() {
-        let state = |format, wanted| unwritten(format, wanted).map(|item| item.state);
-        assert_eq!(state(Format::Protobuf, DdlCapture::Auto), Some(State::Warning));
-        assert_eq!(state(Format::DebeziumAvro, DdlCapture::Messages), Some(State::Fail));
-        assert_eq!(state(Format::Protobuf, DdlCapture::Off), None);
-        assert_eq!(state(Format::CanalJson, DdlCapture::Auto), None);
     }
 
     #[test]

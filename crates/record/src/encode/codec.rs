@@ -82,16 +82,6 @@ impl Codec {
             Self::Maxwell => false,
         }
     }
-
-    /// Whether there is a record for DDL statements.
-    pub(crate) fn has_statements(self) -> bool {
-        match self {
-            Self::DebeziumJson | Self::DtsAvro | Self::Canal | Self::Maxwell | Self::SharePlex => {
-                true
-            }
-            Self::DebeziumAvro | Self::Protobuf => false,
-        }
-    }
 }
 
 /// What of a table version's records is the same for each row.
@@ -104,15 +94,23 @@ pub(crate) enum Template {
     Maxwell(maxwell::Template),
     SharePlex(shareplex::Template),
     Protobuf(debezium::protobuf::Template),
-    /// DDL statements bring all that they need with them.
-    Statement,
+    /// DDL statements bring all that they need with them, but for the schemas of formats that have some.
+    Statement(Option<Schemas>),
 }
 
 impl Template {
     /// `key`: columns of the message key.
     pub(crate) fn new(table: &Table, key: &[usize], topic: &str, task: &TaskPlan) -> Self {
         if table.oid == statement::OID {
-            return Self::Statement;
+            return Self::Statement(match task.codec {
+                Codec::DebeziumAvro => Some(debezium::avro::statement_schemas(topic, task)),
+                Codec::Protobuf => Some(debezium::protobuf::statement_schemas(topic, task)),
+                Codec::DebeziumJson
+                | Codec::DtsAvro
+                | Codec::Canal
+                | Codec::Maxwell
+                | Codec::SharePlex => None,
+            });
         }
         match task.codec {
             Codec::DebeziumJson => Self::DebeziumJson(debezium::Template::new(table, key, task)),
@@ -134,12 +132,12 @@ impl Template {
         match self {
             Self::DebeziumAvro(template) => Some(&template.schemas),
             Self::Protobuf(template) => Some(&template.schemas),
+            Self::Statement(schemas) => schemas.as_ref(),
             Self::DebeziumJson(_)
             | Self::DtsAvro(_)
             | Self::Canal(_)
             | Self::Maxwell(_)
-            | Self::SharePlex(_)
-            | Self::Statement => None,
+            | Self::SharePlex(_) => None,
         }
     }
 }
@@ -200,11 +198,12 @@ impl FormatEncoder {
         event: &Event<'_>,
         out: &mut Rendered,
     ) -> Option<Result<(), RowError>> {
-        if matches!(plan.template, Template::Statement) {
+        if matches!(plan.template, Template::Statement(_)) {
             let statement = Statement::of(event);
             match self {
                 Self::DebeziumJson(encoder) => encoder.statement(event, &statement, out),
-                Self::DebeziumAvro(_) | Self::Protobuf(_) => return None,
+                Self::DebeziumAvro(encoder) => encoder.statement(event, &statement, out),
+                Self::Protobuf(encoder) => encoder.statement(event, &statement, out),
                 Self::DtsAvro(encoder) => encoder.statement(event, &statement, out),
                 Self::Canal(encoder) => encoder.statement(event, &statement, out),
                 Self::Maxwell(encoder) => encoder.statement(event, &statement, out),

@@ -162,7 +162,7 @@ impl Encoder {
 }
 
 /// Writes a time as `time` and `posttime` have it.
-fn moment(us: i64, zulu: bool, out: &mut Vec<u8>) {
+pub(super) fn moment(us: i64, zulu: bool, out: &mut Vec<u8>) {
     out.clear();
     out.push(b'"');
     write_date_time(us, out);

@@ -1,10 +1,12 @@
 //! What the options of a format change, and what is refused.
 
-use crate::scene::{Did, column, encode, orders, plan, table, v};
+use crate::scene::{Did, column, encode, orders, plan, table, task, v};
 use crate::{FIRST, member, one, transaction};
-use wal::Table;
+use record::plan::TaskPlan;
+use record::told::Teller;
 use wal::table::ReplicaIdentity::Full;
 use wal::types::{Type, oid};
+use wal::{Lsn, Table};
 
 fn one_column(type_: Type) -> Table {
     let columns = vec![column("id", Type::builtin(oid::INT4, "int4"), -1), column("v", type_, -1)];
@@ -32,6 +34,42 @@ fn the_member_database_is_the_schema_or_the_database() {
         assert_eq!(said(""), own);
         assert_eq!(said("database: database"), "appdb");
     }
+}
+
+/// Key and value of a heartbeat at 0/1A2BB00.
+fn heartbeat(sink: &str) -> Option<[Option<String>; 2]> {
+    let task = TaskPlan::new(&task(sink, ""), "appdb").expect("a plan");
+    let told = Teller::new(&task).heartbeat(Lsn(0x1A2_BB00), 1_709_605_530_004_000)?;
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    Some([told.key.map(text), Some(text(told.value))])
+}
+
+#[test]
+fn heartbeats_are_the_references() {
+    let key = r#"{"serverName":"appdb"}"#;
+    let value = r#"{"ts_ms":1709605530004}"#;
+    let registry = "registry: {url: http://r}";
+    for format in ["debezium-json", "debezium-avro", "protobuf"] {
+        let found = heartbeat(&format!("format: {format}, {registry}")).expect("one");
+        assert_eq!(found, [Some(key.to_owned()), Some(value.to_owned())]);
+    }
+    let [schema_key, schema_value] =
+        heartbeat("format_options: {schemas: true}").expect("one").map(|it| it.expect("JSON"));
+    assert_eq!(
+        schema_key,
+        r#"{"schema":{"type":"struct","fields":[{"type":"string","optional":false,"field":"serverName"}],"optional":false,"name":"io.debezium.connector.common.ServerNameKey","version":1},"payload":{"serverName":"appdb"}}"#
+    );
+    assert_eq!(
+        schema_value,
+        r#"{"schema":{"type":"struct","fields":[{"type":"int64","optional":false,"field":"ts_ms"}],"optional":false,"name":"io.debezium.connector.common.Heartbeat","version":1},"payload":{"ts_ms":1709605530004}}"#
+    );
+    let canal = r#"{"data":null,"database":"","es":1709605530004,"id":ID,"isDdl":false,"mysqlType":null,"old":null,"pkNames":null,"sql":"","sqlType":null,"table":"","ts":1709605530004,"type":"MHEARTBEAT"}"#;
+    let id = ((0x1A2_BB00_u64 >> 3) << 17) - 2;
+    let canal = canal.replace("ID", &id.to_string());
+    assert_eq!(heartbeat("format: canal-json"), Some([None, Some(canal)]));
+    let shareplex = r#"{"meta":{"time":"2024-03-05T02:25:30","userid":0,"op":"hb","scn":"27441920","rowid":"","trans":"","seq":1,"size":1,"table":"","idx":"1/1","posttime":"2024-03-05T02:25:30"},"data":{}}"#;
+    assert_eq!(heartbeat("format: shareplex-json"), Some([None, Some(shareplex.to_owned())]));
+    assert_eq!(heartbeat("format: maxwell-json"), None);
 }
 
 #[test]

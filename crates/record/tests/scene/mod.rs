@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use record::encode::{EncodeError, Encoder};
 use record::plan::{PlanError, TablePlan, TaskPlan};
 use record::route::{Piece, Scratch};
+use record::transaction::Order;
 use std::convert::Infallible;
 use std::sync::Arc;
 use wal::change::{Old, Operation, Span, Transaction};
@@ -126,6 +127,31 @@ pub(crate) fn orders(identity: ReplicaIdentity) -> Table {
     ];
     table("orders", columns, 1, identity)
 }
+
+/// What stands for DDL statements that change `shop.orders`.
+pub(crate) fn statements() -> Table {
+    let text = || Type::builtin(oid::TEXT, "text");
+    let columns = wal::statement::COLUMNS.map(|name| column(name, text(), -1));
+    let name = r#"[["shop","orders"]]"#;
+    let mut table = table(name, columns.into(), 0, ReplicaIdentity::Nothing);
+    (table.oid, table.schema) = (wal::statement::OID, "".into());
+    table
+}
+
+/// A statement as it is captured: one that makes a table with an enum and drops another one.
+pub(crate) const STATEMENT: [Value<'static>; 3] = [
+    Value::Text("1"),
+    Value::Text(r#"[["shop","orders"]]"#),
+    Value::Text(
+        r#"{"tag":"CREATE TABLE","nth":1,"query":"CREATE TABLE shop.orders (id bigint, m mood)",
+        "objects":[{"type":"table","schema":"shop","name":"orders","identity":"shop.orders"}],
+        "dropped":[{"type":"table","schema":"shop","name":"old","identity":"shop.old","original":true}],
+        "relations":[{"schema":"shop","name":"orders","kind":"r","key":["id"],"columns":[
+        {"name":"id","position":1,"oid":20,"type_name":"int8","type":"bigint","modifier":-1,"not_null":true},
+        {"name":"m","position":2,"oid":4000000000,"type_name":"mood","type":"mood","modifier":-1,
+        "default":"'sad'::mood","labels":["sad","glad"]}]}]}"#,
+    ),
+];
 
 /// A task with more keys under `sink` and under its one object.
 pub(crate) fn task(sink: &str, object: &str) -> config::Task {
@@ -269,7 +295,23 @@ pub(crate) fn encode_binary(
     plan: &TablePlan,
     batch: &ChangeBatch,
 ) -> Result<Vec<Binary>, EncodeError<Infallible>> {
+    encode_placed(task, plan, batch, None)
+}
+
+/// The place of a record, and what its member `transaction` says then.
+pub(crate) const PLACE: Order = Order { total: 7, collection: 3 };
+pub(crate) const PLACED: &str =
+    r#"{"id":"7341:27440072","total_order":7,"data_collection_order":3}"#;
+
+/// As [`encode_binary`], every record in this place of its transaction.
+pub(crate) fn encode_placed(
+    task: &TaskPlan,
+    plan: &TablePlan,
+    batch: &ChangeBatch,
+    order: Option<Order>,
+) -> Result<Vec<Binary>, EncodeError<Infallible>> {
     let mut encoder = Encoder::new(task);
+    encoder.place(order);
     let mut sent = Vec::new();
     for piece in pieces(plan, batch) {
         encoder.encode(plan, batch, &piece, NOW_US, &mut |record| {

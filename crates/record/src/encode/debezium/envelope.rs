@@ -14,11 +14,12 @@ use wal::Transaction;
 /// Writes events of any table of one task.
 #[derive(Debug)]
 pub(crate) struct Encoder {
-    pub(super) transaction: TransactionBytes,
+    transaction: TransactionBytes,
     clock: ClockBytes,
     work: Work,
-    /// Milliseconds since 1970.
-    pub(super) now_ms: i64,
+    /// Microseconds since 1970.
+    pub(super) now_us: i64,
+    pub(super) prefix: Box<str>,
     pub(super) database: Box<str>,
     pub(super) schemas: bool,
 }
@@ -26,7 +27,8 @@ pub(crate) struct Encoder {
 impl Encoder {
     pub(crate) fn new(task: &TaskPlan) -> Self {
         Self {
-            now_ms: 0,
+            now_us: 0,
+            prefix: task.prefix.clone(),
             database: task.database.clone(),
             schemas: task.options.schemas,
             transaction: TransactionBytes::new(&task.prefix, &task.database),
@@ -45,7 +47,7 @@ impl Render for Encoder {
 
     fn tick(&mut self, now_us: i64) {
         self.clock.prepare(now_us);
-        self.now_ms = now_us.div_euclid(1000);
+        self.now_us = now_us;
     }
 
     fn render(

@@ -1,72 +1,87 @@
 //! The schema change record of Debezium's connectors, which its PostgreSQL connector does not write: the
-//! members that the others share, and `statement` for what PostgreSQL has more.
+//! members that the others share (Debezium, `SchemaFactory`), and `statement` for what PostgreSQL has more.
+//!
+//! Statements are seldom: key and value are trees by Connect schemas, which each format writes in its way.
 
 use super::Encoder;
 use super::schema::SOURCE;
+use super::words;
 use crate::encode::Rendered;
 use crate::encode::canal::sql_type;
-use crate::encode::event::Event;
+use crate::encode::event::{Event, commit_us};
 use crate::encode::statement::{Column, Dropped, Relation, Statement};
-use crate::json;
 use serde_json::{Value, json};
 use wal::types::{Kind, Type};
 
 /// Bytes that `atttypmod` counts more than the length.
 const MODIFIER_HEAD: i32 = 4;
 
-impl Encoder {
-    pub(crate) fn statement(&self, event: &Event<'_>, statement: &Statement, out: &mut Rendered) {
-        let database = &*self.database;
-        let key = json!({"databaseName": database});
+/// Whose records they are, and when the statement is handled.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Teller<'a> {
+    pub(super) prefix: &'a str,
+    pub(super) database: &'a str,
+    /// Microseconds since 1970.
+    pub(super) now_us: i64,
+}
+
+impl Teller<'_> {
+    /// The key, of [`key_schema`].
+    pub(super) fn key(&self) -> Value {
+        json!({"databaseName": self.database})
+    }
+
+    /// The value, of [`value_schema`].
+    pub(super) fn value(&self, event: &Event<'_>, statement: &Statement) -> Value {
         let (schema, table) = statement.subject();
-        let mut source = Vec::new();
-        self.source(event, (schema, table), &mut source);
-        out.keyed = true;
-        let (mut key_head, mut value_head) = (Vec::new(), Vec::new());
-        if self.schemas {
-            key_head = format!("{{\"schema\":{},\"payload\":", key_schema()).into_bytes();
-            value_head = format!("{{\"schema\":{},\"payload\":", value_schema()).into_bytes();
-        }
-        let tail: &[u8] = if self.schemas { b"}" } else { b"" };
-        out.key.extend_from_slice(&key_head);
-        out.key.extend_from_slice(key.to_string().as_bytes());
-        out.key.extend_from_slice(tail);
-        let value = &mut out.value;
-        value.extend_from_slice(&value_head);
-        value.push(b'{');
-        value.extend_from_slice(&source);
-        value.extend_from_slice(b",\"ts_ms\":");
-        json::integer(self.now_ms, value);
-        let members = json!({
-            "databaseName": database,
+        json!({
+            "source": self.source(event, schema, table),
+            "ts_ms": self.now_us.div_euclid(1000),
+            "databaseName": self.database,
             "schemaName": (!schema.is_empty()).then_some(schema),
             "ddl": statement.text,
             "tableChanges": changes(statement),
             "statement": statement.details(),
-        });
-        // The braces of the object go: its members follow others.
-        let members = members.to_string();
-        value.push(b',');
-        value.extend_from_slice(&members.as_bytes()[1..]);
-        value.extend_from_slice(tail);
+        })
     }
 
-    /// `"source":{…}`.
-    fn source(&self, event: &Event<'_>, (schema, table): (&str, &str), out: &mut Vec<u8>) {
-        let lsn = event.change.lsn.0;
-        let stamp = &self.transaction;
-        // It begins with the comma that follows `after`.
-        out.extend_from_slice(&stamp.head[1..]);
-        json::integer(lsn, out);
-        out.extend_from_slice(&stamp.middle);
-        out.extend_from_slice(b"\"schema\":");
-        json::str(schema, out);
-        out.extend_from_slice(b",\"table\":");
-        json::str(table, out);
-        out.extend_from_slice(b",\"txId\":");
-        out.extend_from_slice(&stamp.tail);
-        json::integer(lsn, out);
-        out.extend_from_slice(b",\"xmin\":null}");
+    fn source(&self, event: &Event<'_>, schema: &str, table: &str) -> Value {
+        let (transaction, lsn) = (event.transaction, event.change.lsn.0);
+        let us = commit_us(transaction);
+        let mut sequence = Vec::new();
+        words::sequence(transaction, &mut sequence);
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "connector": "postgresql",
+            "name": self.prefix,
+            "ts_ms": us.div_euclid(1000),
+            "snapshot": "false",
+            "db": self.database,
+            "sequence": format!("{}{lsn}\"]", String::from_utf8_lossy(&sequence)),
+            "ts_us": us,
+            "ts_ns": us.saturating_mul(1000),
+            "schema": schema,
+            "table": table,
+            "txId": transaction.xid,
+            "lsn": lsn,
+            "xmin": null,
+        })
+    }
+}
+
+impl Encoder {
+    pub(crate) fn statement(&self, event: &Event<'_>, statement: &Statement, out: &mut Rendered) {
+        let teller = Teller { prefix: &self.prefix, database: &self.database, now_us: self.now_us };
+        let write = |schema: fn() -> Value, payload: Value, out: &mut Vec<u8>| {
+            let whole = match self.schemas {
+                true => json!({"schema": schema(), "payload": payload}),
+                false => payload,
+            };
+            out.extend_from_slice(whole.to_string().as_bytes());
+        };
+        out.keyed = true;
+        write(key_schema, teller.key(), &mut out.key);
+        write(value_schema, teller.value(event, statement), &mut out.value);
     }
 }
 
@@ -112,7 +127,8 @@ fn column(column: &Column) -> Value {
     json!({
         "name": column.name,
         "jdbcType": sql_type::sql_type(&type_),
-        "nativeType": column.oid,
+        // Connect has no unsigned numbers: the upper half of OIDs comes out negative, as in Java.
+        "nativeType": column.oid.cast_signed(),
         "typeName": column.type_name,
         "typeExpression": column.type_,
         "charsetName": null,
@@ -142,7 +158,8 @@ fn sizes(column: &Column) -> (Option<i32>, Option<i32>) {
     }
 }
 
-fn key_schema() -> Value {
+/// Connect schema of the key.
+pub(super) fn key_schema() -> Value {
     json!({
         "type": "struct",
         "fields": [{"type": "string", "optional": false, "field": "databaseName"}],
@@ -152,7 +169,8 @@ fn key_schema() -> Value {
     })
 }
 
-fn value_schema() -> Value {
+/// Connect schema of the value. What is added to it goes to the end: Protobuf counts its fields.
+pub(super) fn value_schema() -> Value {
     let field = |type_: &str, optional: bool, name: &str| json!({"type": type_, "optional": optional, "field": name});
     let strings = |optional: bool, name: &str| json!({"type": "array", "items": {"type": "string", "optional": false}, "optional": optional, "field": name});
     let column = json!({
@@ -183,7 +201,7 @@ fn value_schema() -> Value {
         "fields": [field("string", false, "type"), field("string", false, "id"), table],
         "optional": false, "name": "io.debezium.connector.schema.Change", "version": 1,
     });
-    let object = |last: &str| {
+    let object = |name: &str, last: &str| {
         let mut fields = vec![
             field("string", false, "type"),
             field("string", true, "schema"),
@@ -191,15 +209,15 @@ fn value_schema() -> Value {
             field("string", false, "identity"),
         ];
         fields.extend((!last.is_empty()).then(|| field("boolean", false, last)));
-        json!({"type": "struct", "fields": fields, "optional": false})
+        json!({"type": "struct", "fields": fields, "optional": false, "name": name, "version": 1})
     };
     let statement = json!({
         "type": "struct",
         "fields": [
             field("string", false, "tag"), field("boolean", false, "reconstructed"),
             field("string", true, "gap"),
-            {"type": "array", "items": object(""), "optional": false, "field": "objects"},
-            {"type": "array", "items": object("cascaded"), "optional": false, "field": "dropped"},
+            {"type": "array", "items": object("distributary.Object", ""), "optional": false, "field": "objects"},
+            {"type": "array", "items": object("distributary.Dropped", "cascaded"), "optional": false, "field": "dropped"},
         ],
         "optional": false, "name": "distributary.Statement", "version": 1, "field": "statement",
     });

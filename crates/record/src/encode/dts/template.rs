@@ -110,7 +110,7 @@ impl Template {
 }
 
 /// `source`.
-pub(super) fn source(task: &TaskPlan) -> Vec<u8> {
+pub(crate) fn source(task: &TaskPlan) -> Vec<u8> {
     let mut source = Vec::new();
     avro::long(SOURCE_TYPE, &mut source);
     avro::string(&task.server_version, &mut source);

@@ -1,9 +1,12 @@
 //! Key, envelope and header of one event.
 
+use super::super::statement::{Teller, key_schema, value_schema};
 use super::super::values::Work;
 use super::super::words;
 use super::template::Template;
+use super::tree;
 use crate::encode::event::{Event, commit_us};
+use crate::encode::statement::Statement;
 use crate::encode::{Render, Rendered, RowError, avro};
 use crate::plan::{TablePlan, TaskPlan};
 use crate::transaction;
@@ -21,7 +24,7 @@ pub(crate) struct Encoder {
     /// Fields `version` to `name` of the source.
     connector: Box<[u8]>,
     /// Field `db`.
-    database: Box<[u8]>,
+    db: Box<[u8]>,
     /// Fields `version` to `db` of the source, of the present transaction.
     head: Vec<u8>,
     /// Text of `sequence` up to the event's LSN.
@@ -32,26 +35,41 @@ pub(crate) struct Encoder {
     txid: Vec<u8>,
     /// Fields `ts_ms` to `ts_ns` of the envelope.
     clock: Vec<u8>,
+    /// Microseconds since 1970.
+    now_us: i64,
+    prefix: Box<str>,
+    database: Box<str>,
     work: Work,
 }
 
 impl Encoder {
     pub(crate) fn new(task: &TaskPlan) -> Self {
-        let (mut connector, mut database) = (Vec::new(), Vec::new());
+        let (mut connector, mut db) = (Vec::new(), Vec::new());
         for text in [env!("CARGO_PKG_VERSION"), "postgresql", &*task.prefix] {
             avro::string(text, &mut connector);
         }
-        avro::string(&task.database, &mut database);
+        avro::string(&task.database, &mut db);
         Self {
             connector: connector.into(),
-            database: database.into(),
+            db: db.into(),
             head: Vec::new(),
             sequence: Vec::new(),
             times: Vec::new(),
             txid: Vec::new(),
             clock: Vec::new(),
+            now_us: 0,
+            prefix: task.prefix.clone(),
+            database: task.database.clone(),
             work: Work::default(),
         }
+    }
+
+    /// Writes a DDL statement behind the ids of its schemas.
+    pub(crate) fn statement(&self, event: &Event<'_>, statement: &Statement, out: &mut Rendered) {
+        let teller = Teller { prefix: &self.prefix, database: &self.database, now_us: self.now_us };
+        out.keyed = true;
+        tree::write(&key_schema(), &teller.key(), &mut out.key);
+        tree::write(&value_schema(), &teller.value(event, statement), &mut out.value);
     }
 }
 
@@ -64,7 +82,7 @@ impl Render for Encoder {
     type Template = Template;
 
     fn begin(&mut self, transaction: &Transaction) {
-        let Self { connector, database, head, sequence, times, txid, .. } = self;
+        let Self { connector, db, head, sequence, times, txid, .. } = self;
         let us = commit_us(transaction);
         head.clear();
         head.extend_from_slice(connector);
@@ -72,7 +90,7 @@ impl Render for Encoder {
         avro::long(SNAPSHOT, head);
         // Transaction 0: rows of a snapshot.
         avro::string(if transaction.xid == 0 { "true" } else { "false" }, head);
-        head.extend_from_slice(database);
+        head.extend_from_slice(db);
         words::sequence(transaction, sequence);
         times.clear();
         optional_long(us, times);
@@ -85,6 +103,7 @@ impl Render for Encoder {
     }
 
     fn tick(&mut self, now_us: i64) {
+        self.now_us = now_us;
         self.clock.clear();
         optional_long(now_us.div_euclid(1000), &mut self.clock);
         optional_long(now_us, &mut self.clock);

@@ -1,11 +1,15 @@
 //! Key, envelope and header of one event.
 
+use super::super::statement::{Teller, key_schema, value_schema};
 use super::super::values::Work;
 use super::super::words;
 use super::template::Template;
+use super::tree;
 use crate::encode::event::{Event, commit_us};
+use crate::encode::statement::Statement;
 use crate::encode::{Render, Rendered, RowError, protobuf};
 use crate::plan::{TablePlan, TaskPlan};
+use crate::transaction;
 use wal::Transaction;
 
 /// Fields of `Envelope`.
@@ -16,6 +20,14 @@ const OP: u32 = 4;
 const TS_MS: u32 = 5;
 const TS_US: u32 = 6;
 const TS_NS: u32 = 7;
+const TRANSACTION: u32 = 8;
+
+/// Fields of `Transaction`.
+mod place {
+    pub(super) const ID: u32 = 1;
+    pub(super) const TOTAL_ORDER: u32 = 2;
+    pub(super) const DATA_COLLECTION_ORDER: u32 = 3;
+}
 
 /// Fields of `Source`.
 mod source {
@@ -43,6 +55,10 @@ pub(crate) struct Encoder {
     sequence: Vec<u8>,
     /// Fields `ts_ms` to `ts_ns` of the envelope.
     clock: Vec<u8>,
+    /// Microseconds since 1970.
+    now_us: i64,
+    prefix: Box<str>,
+    database: Box<str>,
     work: Work,
 }
 
@@ -61,8 +77,19 @@ impl Encoder {
             head: Vec::new(),
             sequence: Vec::new(),
             clock: Vec::new(),
+            now_us: 0,
+            prefix: task.prefix.clone(),
+            database: task.database.clone(),
             work: Work::default(),
         }
+    }
+
+    /// Writes a DDL statement behind the ids of its schemas.
+    pub(crate) fn statement(&self, event: &Event<'_>, statement: &Statement, out: &mut Rendered) {
+        let teller = Teller { prefix: &self.prefix, database: &self.database, now_us: self.now_us };
+        out.keyed = true;
+        tree::write(&key_schema(), &teller.key(), &mut out.key);
+        tree::write(&value_schema(), &teller.value(event, statement), &mut out.value);
     }
 }
 
@@ -87,6 +114,7 @@ impl Render for Encoder {
     }
 
     fn tick(&mut self, now_us: i64) {
+        self.now_us = now_us;
         self.clock.clear();
         protobuf::int(TS_MS, now_us.div_euclid(1000), &mut self.clock);
         protobuf::int(TS_US, now_us, &mut self.clock);
@@ -132,6 +160,16 @@ impl Render for Encoder {
         })?;
         protobuf::bytes(OP, words::op(event.action).as_bytes(), out);
         out.extend_from_slice(clock);
+        if let Some(order) = event.order {
+            let mut id = Vec::new();
+            transaction::id(event.transaction, event.change.lsn, &mut id);
+            protobuf::nested(TRANSACTION, out, |out| {
+                protobuf::bytes(place::ID, &id, out);
+                protobuf::int(place::TOTAL_ORDER, order.total.cast_signed(), out);
+                protobuf::int(place::DATA_COLLECTION_ORDER, order.collection.cast_signed(), out);
+                Ok::<_, RowError>(())
+            })?;
+        }
         Ok(())
     }
 }

@@ -9,8 +9,10 @@ mod form;
 mod message;
 pub(crate) mod numbers;
 mod template;
+mod tree;
 mod value;
 
 pub(crate) use encoder::Encoder;
 pub(crate) use message::{Message, camel};
 pub(crate) use template::Template;
+pub(crate) use tree::schemas as statement_schemas;

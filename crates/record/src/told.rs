@@ -1,0 +1,73 @@
+//! What consumers are told beside the rows, on topics of their own: heartbeats, and the borders of source
+//! transactions. DTS Avro has records of its own for both, Canal and SharePlex JSON for heartbeats; the rest is
+//! Debezium's, in JSON whatever the format of the rows is.
+
+use crate::encode::{Codec, dts, heartbeat};
+use crate::plan::TaskPlan;
+use crate::transaction::Summary;
+use wal::Lsn;
+
+/// Key and value of a record.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Told {
+    /// `None`: null.
+    pub key: Option<Vec<u8>>,
+    pub value: Vec<u8>,
+}
+
+/// Words them for one task.
+#[derive(Clone, Debug)]
+pub struct Teller {
+    codec: Codec,
+    prefix: Box<str>,
+    schemas: bool,
+    zulu: bool,
+    /// `source` of DTS's records.
+    source: Box<[u8]>,
+}
+
+impl Teller {
+    #[must_use]
+    pub fn new(task: &TaskPlan) -> Self {
+        Self {
+            codec: task.codec,
+            prefix: task.prefix.clone(),
+            schemas: task.options.schemas,
+            zulu: task.options.zulu,
+            source: dts::source(task).into(),
+        }
+    }
+
+    /// A heartbeat: everything up to `lsn` can be seen. `now_us`: microseconds since 1970. `None`: the format
+    /// has none.
+    #[must_use]
+    pub fn heartbeat(&self, lsn: Lsn, now_us: i64) -> Option<Told> {
+        let (key, value) = match self.codec {
+            Codec::DebeziumJson | Codec::DebeziumAvro | Codec::Protobuf => {
+                let (key, value) = heartbeat::debezium(&self.prefix, self.schemas, now_us);
+                (Some(key), value)
+            }
+            Codec::DtsAvro => (None, dts::heartbeat(&self.source, lsn, now_us)),
+            Codec::Canal => (None, heartbeat::canal(lsn, now_us)),
+            Codec::SharePlex => (None, heartbeat::shareplex(lsn, self.zulu, now_us)),
+            Codec::Maxwell => return None,
+        };
+        Some(Told { key, value })
+    }
+
+    /// BEGIN and END of a transaction; in DTS's words BEGIN and COMMIT.
+    #[must_use]
+    pub fn transaction(&self, summary: &Summary) -> [Told; 2] {
+        match self.codec {
+            Codec::DtsAvro => {
+                dts::borders(&self.source, summary).map(|value| Told { key: None, value })
+            }
+            Codec::DebeziumJson
+            | Codec::DebeziumAvro
+            | Codec::Canal
+            | Codec::Maxwell
+            | Codec::SharePlex
+            | Codec::Protobuf => summary.told(),
+        }
+    }
+}
