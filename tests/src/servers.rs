@@ -79,6 +79,14 @@ impl Server {
         (host, port.parse().expect("a port is a number"))
     }
 
+    /// Gives rights to the user of a broker that has an authorizer: `TYPE:PREFIX:OPERATION`, with commas between.
+    ///
+    /// # Panics
+    /// When the script fails, with what it said.
+    pub fn permit(&self, rights: &str) {
+        servers(&["permit", &self.name, "--rights", rights]);
+    }
+
     /// One verb of the script on this server: `start`, `stop`, `kill`, `restart`, `wipe`.
     ///
     /// # Panics

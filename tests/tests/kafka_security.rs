@@ -1,6 +1,9 @@
 //! Kafka behind TLS and SASL: every way in, what is refused and how it is said, that no secret is
 //! shown, and that what is to be compressed lies compressed in the broker.
 
+#[path = "kafka_security/rights.rs"]
+mod rights;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

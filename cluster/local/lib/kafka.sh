@@ -192,3 +192,12 @@ kafka_brokers() {
     kafka_java -Xmx64m -XX:TieredStopAtLevel=1 "$here/kafka/Brokers.java" "127.0.0.1:$server_port" "$@" \
         >"$dir/brokers.log" 2>&1 </dev/null || die "$1 failed:" "$(tail -n 20 "$dir/brokers.log")"
 }
+
+# Gives rights to the user of a secure broker. Arguments: the name; the rights are those of --rights.
+kafka_permit() {
+    [[ -n $rights ]] || die "permit takes --rights TYPE:PREFIX:OPERATION,…, e.g. TOPIC:shop.:WRITE"
+    select_instance "$1"
+    load_settings
+    kafka_java -Xmx64m -XX:TieredStopAtLevel=1 "$here/kafka/Rights.java" "127.0.0.1:$server_port" "$kafka_user" \
+        "$rights" >"$dir/rights.log" 2>&1 </dev/null || die "permit failed:" "$(tail -n 20 "$dir/rights.log")"
+}

@@ -162,9 +162,10 @@ Exit codes:
 
 /// Check whether a task could run; writes nothing anywhere
 ///
-/// Prints a line per item: pass, warning or fail, what was seen, and below it the remedy. A task
-/// does not start while an item fails. Warnings keep nothing back; those that are known and
-/// accepted can be ignored.
+/// Prints a line per item: pass, warning or fail, what was seen, and below it why it matters and the
+/// remedy. A task does not start while an item fails or has a warning that cannot be ignored. Other
+/// warnings keep nothing back; those that are known and accepted can be ignored. docs/precheck.md
+/// lists all items.
 #[derive(Args, Debug)]
 #[command(after_help = CHECK_EXAMPLES)]
 pub(crate) struct Check {
@@ -172,7 +173,7 @@ pub(crate) struct Check {
     #[arg(value_name = "TASK.yaml")]
     pub spec: PathBuf,
 
-    /// Also reach out to every host and broker one by one, with timings
+    /// Also reach out to every host, every broker and the registry one by one, with timings
     #[arg(long)]
     pub connectivity: bool,
 
@@ -189,9 +190,9 @@ Examples:
   distributary check shop.yaml -o json | jq '.items[] | select(.state == \"fail\")'
 
 Exit codes:
-  0  no item fails
+  0  every item passes, or is a warning that may be ignored
   2  wrong usage or spec
-  3  an item fails";
+  3  the task would not start";
 
 /// Show what a task would capture: tables, keys, topics; writes nothing anywhere
 ///

@@ -4,11 +4,15 @@ use crate::arguments::Check;
 use crate::exit::Exit;
 use crate::output::Output;
 use crate::{report, spec, system};
-use config::precheck::{Item, State};
+use config::precheck::{Ignoring, Item, KINDS, Kind, State, kind};
 use serde::Serialize;
 use std::io;
 
 pub(crate) fn check(arguments: &Check, output: Output) -> io::Result<Exit> {
+    if let Some((cause, remedy)) = arguments.ignore.iter().find_map(|name| refusal(name)) {
+        report::error(output, &cause, &remedy);
+        return Ok(Exit::Wrong);
+    }
     let spec = match spec::load(&arguments.spec, output) {
         Ok(spec) => spec,
         Err(exit) => return Ok(exit),
@@ -19,6 +23,28 @@ pub(crate) fn check(arguments: &Check, output: Output) -> io::Result<Exit> {
     output.document(&verdict, || text(&verdict, output.colour))?;
     verdict.warn_of_vain(output);
     Ok(if verdict.passed { Exit::Done } else { Exit::Precheck })
+}
+
+/// Why an item of this name can never be ignored, and what to do.
+fn refusal(name: &str) -> Option<(String, String)> {
+    let list = "docs/precheck.md lists all items";
+    let Some(kind) = kind(name) else {
+        let distance = |kind: &&Kind| strsim::damerau_levenshtein(kind.name, name);
+        let nearest = KINDS.iter().min_by_key(distance).map_or("", |kind| kind.name);
+        let cause = format!("--ignore {name}: no item has this name; the nearest is {nearest}");
+        return Some((cause, list.to_owned()));
+    };
+    match kind.warning {
+        Ignoring::May => None,
+        Ignoring::None => {
+            let cause = format!("--ignore {name}: an item that fails cannot be ignored");
+            Some((cause, format!("{}; {list}", kind.remedy)))
+        }
+        Ignoring::Never => {
+            let cause = format!("--ignore {name}: its warning cannot be ignored: {}", kind.why);
+            Some((cause, format!("{}; {list}", kind.remedy)))
+        }
+    }
 }
 
 /// The items, and whether a task may start.
@@ -42,33 +68,22 @@ impl<'a> Verdict<'a> {
     pub(crate) fn new(items: &'a [Item], ignore: &'a [String]) -> Self {
         let judged = |item: &'a Item| Judged {
             item,
-            ignored: item.state == State::Warning && ignore.contains(&item.name),
+            ignored: item.ignorable && ignore.contains(&item.name),
         };
         let items: Vec<_> = items.iter().map(judged).collect();
         // What passes now may warn at another time: its name is no mistake.
-        let may_be = |name: &str| {
-            items.iter().any(|it| it.item.name == name && it.item.state != State::Fail)
-        };
-        let vain = ignore.iter().map(String::as_str).filter(|name| !may_be(name)).collect();
-        let passed = items.iter().all(|judged| judged.item.state != State::Fail);
+        let is_held = |name: &str| items.iter().any(|it| it.item.name == name && it.item.holds());
+        let vain = ignore.iter().map(String::as_str).filter(|name| is_held(name)).collect();
+        let passed = !items.iter().any(|judged| judged.item.holds());
         Self { passed, items, vain }
     }
 
-    /// Nothing is ignored in silence, and nothing fails to be.
+    /// Nothing fails to be ignored in silence.
     fn warn_of_vain(&self, output: Output) {
         for name in &self.vain {
-            report::note(output, &format!("--ignore {name}: {}", self.why_vain(name)));
+            let text = "it fails here, which cannot be ignored; see its remedy";
+            report::note(output, &format!("--ignore {name}: {text}"));
         }
-    }
-
-    fn why_vain(&self, name: &str) -> String {
-        let names = || self.items.iter().map(|judged| judged.item.name.as_str());
-        if names().any(|item| item == name) {
-            return "an item that fails cannot be ignored; see its remedy".to_owned();
-        }
-        let distance = |item: &&str| strsim::damerau_levenshtein(item, name);
-        let nearest = names().min_by_key(distance).unwrap_or_default();
-        format!("no item has this name; the nearest is {nearest}")
     }
 
     pub(crate) fn count(&self, state: State, ignored: bool) -> usize {
@@ -102,6 +117,12 @@ pub(crate) fn lines(item: &Item, ignored: bool, colour: bool) -> String {
     let word = format!("{word:<7}");
     let word = if colour { format!("\u{1b}[{paint}m{word}\u{1b}[0m") } else { word };
     let mut text = format!("{word}  {}: {}\n", item.name, indented(&item.seen));
+    if item.state == State::Warning && !item.ignorable {
+        text.push_str("         cannot be ignored: the task does not start\n");
+    }
+    if !item.why.is_empty() {
+        text.push_str(&format!("         why: {}\n", item.why));
+    }
     if !item.remedy.is_empty() {
         text.push_str(&format!("         remedy: {}\n", indented(&item.remedy)));
     }
@@ -121,22 +142,24 @@ mod tests {
     fn items() -> Vec<Item> {
         vec![
             Item::pass("source.connection", "PostgreSQL 15.6 on db1:5432"),
-            Item::warning("source.wal-size", "no limit", "SET\nmax_slot_wal_keep_size"),
-            Item::fail("sink.brokers", "unreachable", "start them"),
+            Item::warning("source.sender-timeout", "100 ms", "SET\nwal_sender_timeout"),
+            Item::fail("sink.connection", "unreachable", "start them"),
         ]
     }
 
     #[test]
-    fn a_line_per_item_with_its_remedy_below_and_a_count() {
+    fn a_line_per_item_with_reason_and_remedy_below_and_a_count() {
         let items = items();
         let verdict = Verdict::new(&items, &[]);
         assert!(!verdict.passed);
         expect![[r#"
             pass     source.connection: PostgreSQL 15.6 on db1:5432
-            warning  source.wal-size: no limit
+            warning  source.sender-timeout: 100 ms
+                     why: too short: a slow moment ends the stream; 0: a connection that was cut holds the slot
                      remedy: SET
-                     max_slot_wal_keep_size
-            fail     sink.brokers: unreachable
+                     wal_sender_timeout
+            fail     sink.connection: unreachable
+                     why: nothing else of the sink can be looked at
                      remedy: start them
 
             1 passed, 1 warning, 1 failed, 0 ignored: the task would not start
@@ -146,32 +169,41 @@ mod tests {
 
     #[test]
     fn a_warning_can_be_ignored_and_is_shown_so() {
-        let (items, ignore) = (items(), ["source.wal-size".to_owned()]);
+        let (items, ignore) = (items(), ["source.sender-timeout".to_owned()]);
         let verdict = Verdict::new(&items, &ignore);
-        assert!(text(&verdict, false).contains("ignored  source.wal-size: no limit\n"));
+        assert!(text(&verdict, false).contains("ignored  source.sender-timeout: 100 ms\n"));
         assert_eq!((verdict.count(State::Warning, true), verdict.vain.len()), (1, 0));
     }
 
     #[test]
     fn what_fails_cannot_be_ignored() {
-        let (items, ignore) = (items(), ["sink.brokers".to_owned()]);
+        let (items, ignore) = (items(), ["sink.connection".to_owned()]);
         let verdict = Verdict::new(&items, &ignore);
         assert!(!verdict.passed);
-        assert_eq!(verdict.vain, ["sink.brokers"]);
-        assert!(verdict.why_vain("sink.brokers").starts_with("an item that fails"));
+        assert_eq!(verdict.vain, ["sink.connection"]);
     }
 
     #[test]
-    fn a_warning_keeps_nothing_back() {
+    fn a_warning_that_may_be_ignored_keeps_nothing_back() {
         assert!(Verdict::new(&items()[..2], &[]).passed);
     }
 
     #[test]
-    fn a_name_that_is_no_item_meets_the_nearest() {
-        let (items, ignore) = (items(), ["sink.broker", "source.wal-size"].map(str::to_owned));
+    fn a_warning_that_cannot_be_ignored_keeps_the_task_back() {
+        let items = [Item::warning("sink.in-sync", "1 of 2", "start the broker")];
+        let ignore = ["sink.in-sync".to_owned()];
         let verdict = Verdict::new(&items, &ignore);
-        assert_eq!(verdict.vain, ["sink.broker"]);
-        assert!(verdict.why_vain("sink.broker").ends_with("the nearest is sink.brokers"));
+        assert!(!verdict.passed && !verdict.items[0].ignored);
+        assert!(text(&verdict, false).contains("cannot be ignored"), "{}", text(&verdict, false));
+    }
+
+    #[test]
+    fn names_that_cannot_be_ignored_are_refused_before_anything_is_looked_at() {
+        let said = |name| refusal(name).map(|(cause, _)| cause).unwrap_or_default();
+        assert!(said("sink.replicaton").ends_with("the nearest is sink.replication"));
+        assert!(said("source.wal-level").ends_with("an item that fails cannot be ignored"));
+        assert!(said("sink.in-sync").contains("its warning cannot be ignored"));
+        assert_eq!(said("sink.replication"), "");
     }
 
     #[test]

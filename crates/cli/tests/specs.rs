@@ -182,12 +182,8 @@ fn a_check_that_fails_ends_with_3_and_says_what_to_do() {
 #[test]
 fn the_items_of_a_check_can_be_read_by_programs() {
     let case = Case::new(SPEC);
-    // What fails cannot be ignored, and whoever tries is told.
-    let output = case.start("check", &["-o", "json", "--ignore", "source.connection"]);
+    let output = case.start("check", &["-o", "json", "--ignore", "sink.replication"]);
     assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
-    let told: serde_json::Value = serde_json::from_slice(&output.stderr).expect("one line");
-    let told = told["message"].as_str().expect("a message");
-    assert!(told.contains("an item that fails cannot be ignored"), "{told}");
     let verdict: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(verdict["passed"], false);
     let items = verdict["items"].as_array().expect("items");
@@ -195,6 +191,24 @@ fn the_items_of_a_check_can_be_read_by_programs() {
     let connection = connection.expect("an item");
     assert_eq!((&connection["state"], &connection["ignored"]), (&"fail".into(), &false.into()));
     assert_ne!(connection["remedy"], "");
+    assert_ne!(connection["why"], "");
+    assert_eq!(connection["ignorable"], false);
+}
+
+#[test]
+fn an_item_that_is_none_or_cannot_be_ignored_is_wrong_usage() {
+    let case = Case::new(SPEC);
+    for (name, words) in [
+        ("sink.replicatoin", "the nearest is sink.replication"),
+        ("source.wal-level", "an item that fails cannot be ignored"),
+        ("sink.in-sync", "its warning cannot be ignored"),
+    ] {
+        let output = case.start("check", &["--ignore", name]);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(words) && said.contains("docs/precheck.md"), "{said}");
+        assert!(output.stdout.is_empty(), "something was looked at");
+    }
 }
 
 #[test]

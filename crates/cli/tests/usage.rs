@@ -168,9 +168,10 @@ fn the_help_of_check_says_how_to_pass() {
         &expect![[r#"
             Check whether a task could run; writes nothing anywhere
 
-            Prints a line per item: pass, warning or fail, what was seen, and below it the remedy. A task does
-            not start while an item fails. Warnings keep nothing back; those that are known and accepted can be
-            ignored.
+            Prints a line per item: pass, warning or fail, what was seen, and below it why it matters and the
+            remedy. A task does not start while an item fails or has a warning that cannot be ignored. Other
+            warnings keep nothing back; those that are known and accepted can be ignored. docs/precheck.md lists
+            all items.
 
             Usage: distributary check [OPTIONS] <TASK.yaml>
 
@@ -180,7 +181,7 @@ fn the_help_of_check_says_how_to_pass() {
 
             Options:
                   --connectivity
-                      Also reach out to every host and broker one by one, with timings
+                      Also reach out to every host, every broker and the registry one by one, with timings
 
                   --ignore <ITEM>
                       Ignore the warning of this item, e.g. `sink.replication`; may be repeated
@@ -212,9 +213,9 @@ fn the_help_of_check_says_how_to_pass() {
               distributary check shop.yaml -o json | jq '.items[] | select(.state == "fail")'
 
             Exit codes:
-              0  no item fails
+              0  every item passes, or is a warning that may be ignored
               2  wrong usage or spec
-              3  an item fails
+              3  the task would not start
         "#]],
     );
 }

@@ -1,5 +1,6 @@
 //! What is checked at the sink before a task starts. Writes nothing.
 
+mod authorization;
 mod brokers;
 mod connection;
 mod letters;
@@ -24,6 +25,8 @@ use topics::Topics;
 pub struct WantedTopic {
     pub name: String,
     pub partitions: i32,
+    /// What the rows of its tables take in the database, as far as it is known.
+    pub bytes: u64,
 }
 
 /// The items of the sink.
@@ -57,10 +60,12 @@ pub fn check(
     let brokers = Brokers::new(&admin, &metadata, task);
     items.push(brokers.connection());
     items.push(brokers.version());
+    items.push(brokers.transaction_timeout());
     match Topics::new(&admin, &metadata, task, names, topics) {
         Ok(topics) => {
             items.extend(topics.items());
             items.push(brokers.replication(&topics.existing()));
+            items.push(authorization::authorization(settings, &brokers, &topics, task, names));
         }
         Err(error) => items.push(failed("sink.topics", &error)),
     }

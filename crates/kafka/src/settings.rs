@@ -39,6 +39,7 @@ const RECORD_BYTES_MAX: u64 = 4 << 20;
 #[derive(Clone)]
 pub struct Settings(Arc<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     brokers: String,
     /// Connection and properties of the allow-list.
@@ -201,6 +202,11 @@ impl Settings {
 
     pub(crate) fn brokers(&self) -> &str {
         &self.0.brokers
+    }
+
+    /// The same with one broker alone.
+    pub(crate) fn alone(&self, broker: &str) -> Self {
+        Self(Arc::new(Inner { brokers: broker.to_owned(), ..Inner::clone(&self.0) }))
     }
 
     /// `sink.security.protocol`.

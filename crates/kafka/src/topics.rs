@@ -285,6 +285,30 @@ impl Admin {
         self.wait_until(&names, |found| found.is_some())
     }
 
+    /// Those that the brokers would not create, and why. None is created.
+    pub(crate) fn refused(&self, topics: &[NewTopic]) -> Result<Vec<(String, Error)>, Error> {
+        let wanted: Vec<Wanted<'_>> = topics.iter().map(NewTopic::as_wanted).collect();
+        let doing = "asking whether topics can be created";
+        let answers = block_on(self.admin.create_topics(&wanted, &options().validate_only(true)))
+            .map_err(|error| self.explain(doing, &error))?;
+        let refused = |answer| match answer {
+            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => None,
+            Err((topic, code)) => {
+                let doing = format!("creating topic `{topic}`");
+                let error = Error::from_code(&doing, code, &code.to_string());
+                Some((topic, error))
+            }
+        };
+        Ok(answers.into_iter().filter_map(refused).collect())
+    }
+
+    /// Why the brokers would not create an internal topic; `None`: they would. It is not created.
+    pub(crate) fn refuses_internal(&self, topic: &Internal) -> Result<Option<Error>, Error> {
+        let brokers = self.lookup.metadata(Some(&topic.name))?.brokers().len();
+        let refused = self.refused(&[topic.made_new(brokers)])?;
+        Ok(refused.into_iter().next().map(|(_, error)| error))
+    }
+
     /// Deletes topics and waits until they are gone. One that does not exist is left alone.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use crate::capture::{Capture, as_captured, capture};
 use crate::failure::Failure;
 use crate::progress::Progress;
 use crate::task::{Outcome, Retries};
-use config::precheck::{Item, State};
+use config::precheck::Item;
 use config::{Format, IdentityPolicy, MessageKey, Oversize};
 use kafka::names::Names;
 use kafka::precheck::WantedTopic;
@@ -14,7 +14,7 @@ use record::naming::{self, Collision};
 use record::plan::{TablePlan, TaskPlan};
 use record::schema::Draft;
 use record::selection::Selection;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use supervision::FailureClass;
 
@@ -36,7 +36,7 @@ pub async fn pass(task: &config::Task, folder: &Path, progress: &Progress) -> Re
     let mut retries = Retries::new(&task.retry);
     let result = loop {
         let mut failed = precheck(task, folder, false).await;
-        failed.retain(|item| item.state == State::Fail);
+        failed.retain(Item::holds);
         if failed.is_empty() {
             break Ok(());
         }
@@ -85,7 +85,12 @@ pub async fn precheck(task: &config::Task, folder: &Path, connectivity: bool) ->
             }
             let published = || captured.publish.iter().map(|it| (&*it.schema, &*it.name));
             items.push(apart(task, &selection, &plan, published()));
-            topics(task, &selection, &plan, published())
+            let bytes: HashMap<(&str, &str), u64> =
+                selected.iter().map(|it| ((&*it.schema, &*it.name), it.bytes)).collect();
+            let sized = published().map(|(schema, name)| {
+                (schema, name, bytes.get(&(schema, name)).copied().unwrap_or_default())
+            });
+            topics(task, &selection, &plan, sized)
         }
         Err(error) => {
             items.push(Item::fail("source.settings", error.to_string(), "correct the setting"));
@@ -261,22 +266,26 @@ fn apart<'a>(
     Item::fail(NAME, wrong.join("\n"), remedy)
 }
 
-/// Topics that the tables would need. Two tables may share one: the first decides its partitions.
+/// Topics that the tables would need, which have so many bytes. Two tables may share one: the first decides
+/// its partitions.
 fn topics<'a>(
     task: &config::Task,
     selection: &Selection,
     plan: &TaskPlan,
-    tables: impl Iterator<Item = (&'a str, &'a str)>,
+    tables: impl Iterator<Item = (&'a str, &'a str, u64)>,
 ) -> Vec<WantedTopic> {
-    let mut wanted = BTreeMap::new();
-    for (schema, table) in tables {
+    let mut wanted: BTreeMap<String, WantedTopic> = BTreeMap::new();
+    for (schema, table, bytes) in tables {
         let Some(object) = selection.selected(schema, table) else { continue };
         // A name that is no topic is reported by `objects.plan`.
         let Ok(name) = plan.topic(object, schema, table) else { continue };
         let partitions = task.objects[object].partitions.unwrap_or(task.sink.partitions);
-        wanted.entry(name.into_string()).or_insert(partitions);
+        let name = name.into_string();
+        let topic = || WantedTopic { name: name.clone(), partitions, bytes: 0 };
+        let topic = wanted.entry(name.clone()).or_insert_with(topic);
+        topic.bytes = topic.bytes.saturating_add(bytes);
     }
-    wanted.into_iter().map(|(name, partitions)| WantedTopic { name, partitions }).collect()
+    wanted.into_values().collect()
 }
 
 async fn sink(
@@ -319,6 +328,7 @@ async fn sink(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use config::precheck::State;
 
     #[track_caller]
     fn check(source: &str, sink: &str, expected: &[&str]) {

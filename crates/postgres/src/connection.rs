@@ -30,6 +30,8 @@ pub(crate) struct Connection {
     /// Not yet sent. A call that is cancelled leaves the rest of a message here, and the next call
     /// goes on with it.
     pub(crate) out: BytesMut,
+    /// The process that the other side says it is. A pooler says a number of its own.
+    pub(crate) process_id: i32,
 }
 
 /// Rows of a simple query, as texts.

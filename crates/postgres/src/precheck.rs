@@ -4,6 +4,7 @@
 
 mod ddl;
 mod facts;
+mod headroom;
 mod identity;
 mod rights;
 mod server;
@@ -11,6 +12,7 @@ mod slots;
 mod statements;
 mod tables;
 mod unsupported;
+mod way;
 
 use crate::catalog::{Candidate, RelationKind, VIA_ROOT_SINCE};
 use crate::settings::Settings;
@@ -19,7 +21,7 @@ use config::PartitionNames;
 use config::precheck::Item;
 use record::selection::Selection;
 use std::collections::HashSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tables::Scope;
 
 /// Checks the source for a task. Returns the items, and the tables of the task: those that are
@@ -36,7 +38,8 @@ pub async fn check(
     let mut items = vec![connection(&session, task).await];
     items.extend(server::items(&session, task).await);
     let slot = format!("{}{}", task.source.slot_prefix, task.task);
-    items.extend(slots::items(&session, &slot, settings.application_name()).await);
+    items.extend(slots::items(&session, task, &slot, settings.application_name()).await);
+    items.push(way::replication(&session, settings).await);
     items.push(item("source.ddl", ddl::ddl(&session, task, &slot).await));
     let candidates = match session.candidates().await {
         Ok(candidates) => candidates,
@@ -62,6 +65,11 @@ async fn connection(session: &Session, task: &config::Task) -> Item {
     let host = &session.server().host;
     let from = address.map(|address| format!(" from {address}")).unwrap_or_default();
     Item::pass(NAME, format!("connected to {host}{from}, database {}", task.source.database))
+}
+
+/// Transactions that have been open for longer. The item of a precheck asks for those of five minutes.
+pub async fn long_transactions(session: &Session, open_for: Duration) -> Item {
+    item(server::LONG_TRANSACTIONS, server::long_transactions(session, open_for).await)
 }
 
 /// Whether the hosts answer, and how fast.

@@ -45,6 +45,17 @@ pub struct Identity {
     pub wal_end: Lsn,
 }
 
+/// By which way a connection has come.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Way {
+    /// Nothing in between has logged in for us.
+    pub(crate) is_direct: bool,
+    /// When the server was started, in its own words.
+    pub(crate) started: String,
+    /// Our settings have arrived.
+    pub(crate) has_settings: bool,
+}
+
 /// A line of WAL: what has the same one has the same records at the same positions.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Line {
@@ -114,6 +125,22 @@ impl Replication {
         debug!(version, ?sender_timeout, "replication connection opened");
         let role = Role::new(is_in_recovery == "t");
         Ok((Self { connection, version, sender_timeout }, role))
+    }
+
+    /// What is told by the way here: whether the process that answers is the one that was logged in to, and
+    /// when its server was started.
+    ///
+    /// # Errors
+    /// When the connection ends.
+    pub(crate) async fn way(&mut self) -> Result<Way, Error> {
+        let asked = "SELECT pg_backend_pid(), extract(epoch FROM pg_postmaster_start_time()), \
+             current_setting('search_path') = 'pg_catalog'";
+        let rows = self.connection.query("asking the server for its process", asked).await?;
+        let [Some(process), Some(started), Some(has_settings)] = one_row(&rows)? else {
+            return Err(Error::protocol("the server does not say which process it is"));
+        };
+        let is_direct = process.parse() == Ok(self.connection.process_id);
+        Ok(Way { is_direct, started: started.to_owned(), has_settings: has_settings == "t" })
     }
 
     /// Who the server is and where its WAL ends.

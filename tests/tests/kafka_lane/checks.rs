@@ -22,7 +22,7 @@ fn states(items: &[Item]) -> BTreeMap<&str, State> {
 fn run(bench: &Bench, spec: &config::Task, wanted: &[(&str, i32)]) -> Vec<Item> {
     let wanted: Vec<WantedTopic> = wanted
         .iter()
-        .map(|&(name, partitions)| WantedTopic { name: name.into(), partitions })
+        .map(|&(name, partitions)| WantedTopic { name: name.into(), partitions, bytes: 1 << 20 })
         .collect();
     check(&bench.settings, spec, &bench.names, &wanted)
 }
@@ -32,16 +32,21 @@ fn a_good_sink_passes_but_for_its_copies() {
     let bench = Bench::new();
     let items = run(&bench, &bench.spec(), &[(&bench.topic, 3), ("no.such.topic", 1)]);
     let expected = [
+        ("sink.authorization", State::Pass),
         ("sink.broker-version", State::Pass),
         ("sink.conflicting-topics", State::Pass),
         ("sink.connection", State::Pass),
+        ("sink.in-sync", State::Pass),
         ("sink.internal-topics", State::Pass),
         ("sink.message-size", State::Pass),
         ("sink.properties", State::Pass),
         // One broker, and that is what it is for.
         ("sink.replication", State::Warning),
+        ("sink.space", State::Pass),
         ("sink.topic-partitions", State::Pass),
         ("sink.topics", State::Pass),
+        ("sink.transaction-timeout", State::Pass),
+        ("sink.unclean-election", State::Pass),
     ];
     assert_eq!(states(&items), BTreeMap::from(expected), "{items:#?}");
     assert!(topics::list(&bench.kafka, |name| name == "no.such.topic").is_empty(), "it wrote");
@@ -58,6 +63,54 @@ fn what_is_wrong_is_named() {
     assert_eq!(states["sink.topic-partitions"], State::Warning);
     let item = items.iter().find(|it| it.name == "sink.topics").expect("an item");
     assert!(item.seen.contains("no.such.topic"), "{item:?}");
+}
+
+/// Each of these topics is wrong in one way.
+#[test]
+fn settings_of_topics_that_do_harm_are_named() {
+    let bench = Bench::new();
+    let admin = kafka::topics::Admin::new(&bench.settings).expect("a client");
+    let topic = |what: &str, key: &str, value: &str| kafka::topics::NewTopic {
+        name: format!("{}-{what}", bench.topic),
+        partitions: 1,
+        replication_factor: 1,
+        config: BTreeMap::from([(key.to_owned(), value.to_owned())]),
+    };
+    let topics = [
+        topic("sync", "min.insync.replicas", "2"),
+        topic("unclean", "unclean.leader.election.enable", "true"),
+        topic("space", "retention.bytes", "1000"),
+        topic("size", "max.message.bytes", "1000"),
+    ];
+    admin.create(&topics).expect("topics");
+    let names: Vec<String> = topics.iter().map(|topic| topic.name.clone()).collect();
+    let wanted: Vec<(&str, i32)> = names.iter().map(|name| (name.as_str(), 1)).collect();
+    let items = run(&bench, &bench.spec(), &wanted);
+    admin.delete(&names).expect("deleted");
+    for (item, topic) in
+        ["sink.in-sync", "sink.unclean-election", "sink.space", "sink.message-size"]
+            .iter()
+            .zip(&names)
+    {
+        let item = items.iter().find(|it| it.name == *item).expect("an item");
+        assert_eq!(item.state, State::Warning, "{item:?}");
+        assert!(item.seen.contains(topic.as_str()) && !item.why.is_empty(), "{item:?}");
+        // Brokers that are down may come back: it is waited for.
+        assert_eq!((item.holds(), item.may_pass), (item.name == "sink.in-sync", item.holds()));
+    }
+}
+
+#[test]
+fn topics_that_the_brokers_would_not_make_are_named() {
+    let bench = Bench::new();
+    let mut spec = bench.spec();
+    spec.sink.replication_factor = 3;
+    let items = run(&bench, &spec, &[("no.such.topic", 1)]);
+    let item = items.iter().find(|it| it.name == "sink.topics").expect("an item");
+    assert_eq!(item.state, State::Fail, "{item:?}");
+    assert!(item.seen.contains("no.such.topic"), "{item:?}");
+    assert!(item.remedy.contains("sink.replication_factor"), "{item:?}");
+    assert!(topics::list(&bench.kafka, |name| name == "no.such.topic").is_empty(), "it wrote");
 }
 
 #[test]
@@ -89,7 +142,9 @@ fn a_broker_that_is_not_there_is_one_failed_item() {
     let items = check(&settings, &spec, &names, &[]);
     let expected = [("sink.connection", State::Fail), ("sink.properties", State::Pass)];
     assert_eq!(states(&items), BTreeMap::from(expected), "{items:#?}");
-    assert_eq!(states(&connectivity(&settings))["sink.connectivity.127.0.0.1:1"], State::Fail);
+    let items = connectivity(&settings);
+    assert_eq!(states(&items)["sink.connectivity"], State::Fail);
+    assert!(items[0].seen.contains("127.0.0.1:1"), "{items:?}");
 }
 
 fn with_password(turn: &Turn, password: &str) -> config::Task {
@@ -118,6 +173,9 @@ fn a_wrong_password_is_told_soon_and_not_repeated() {
         took.push(started.elapsed());
     }
     assert!(took.iter().any(|it| *it < Duration::from_secs(10)), "it took {took:?}");
+    let alone = connectivity(&settings);
+    assert!(alone[0].seen.contains("answers from 127.0.0.1"), "{alone:?}");
+    assert_eq!((alone[0].state, &*alone[0].remedy), (State::Fail, "correct `sink.security`"));
     let item = items.iter().find(|it| it.name == "sink.connection").expect("an item");
     assert_eq!((item.state, item.remedy.as_str()), (State::Fail, "correct `sink.security`"));
     assert!(!format!("{items:?}").contains("hunter2"), "{items:?}");

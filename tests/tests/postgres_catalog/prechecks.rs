@@ -1,13 +1,16 @@
 //! The precheck: each item passing and failing, and what the remedies are worth.
 
 use crate::ground::{Ground, servers};
-use config::precheck::{Item, State};
+use config::precheck::{Ignoring, Item, State, kind};
 use postgres::catalog::Candidate;
-use postgres::precheck::{check, connectivity};
+use postgres::precheck::{check, connectivity, long_transactions};
+use postgres::replication::Replication;
 use record::selection::Selection;
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
 use tests::seed::unique;
 use tests::servers::Server;
-use tests::sql::{PASSWORD, Sql, quoted};
+use tests::sql::{PASSWORD, ROLE, Sql, quoted};
 use tests::task::Spec;
 
 /// Major versions that brought column lists of publications, and generated columns of either kind.
@@ -15,7 +18,7 @@ const COLUMN_LISTS_SINCE: u32 = 15;
 const GENERATED_SINCE: u32 = 12;
 const VIRTUAL_SINCE: u32 = 18;
 
-const ALL: [&str; 22] = [
+const ALL: [&str; 25] = [
     "source.connection",
     "source.version",
     "source.wal-level",
@@ -26,8 +29,11 @@ const ALL: [&str; 22] = [
     "source.long-transactions",
     "source.slots",
     "source.slot",
+    "source.wal-headroom",
+    "source.orphaned-slots",
     "source.senders",
     "source.role",
+    "source.replication",
     "source.ddl",
     "source.tables",
     "source.partitions",
@@ -62,6 +68,13 @@ fn expect(item: &Item, state: State, words: &[&str]) {
         assert!(said, "`{word}` is not said: {item:#?}");
     }
     assert_eq!(item.remedy.is_empty(), state == State::Pass, "{item:#?}");
+    assert_eq!(item.why.is_empty(), state == State::Pass, "{item:#?}");
+    let kind = kind(&item.name).unwrap_or_else(|| panic!("not in the catalog: {item:#?}"));
+    match state {
+        State::Pass => {}
+        State::Warning => assert_ne!(kind.warning, Ignoring::None, "{item:#?}"),
+        State::Fail => assert!(kind.fails, "{item:#?}"),
+    }
 }
 
 /// A role that may log in, and nothing else. Removed in the end; must outlive the database.
@@ -276,7 +289,13 @@ fn keys_partitions_and_inheritance() {
         expect(&one(&ground, &spec, "source.keys"), State::Pass, &[]);
         expect(&one(&ground, &spec, "source.partitions"), State::Pass, &["no partitioned"]);
         let item = one(&ground, &spec, "source.inheritance");
-        expect(&item, State::Warning, &["public.parent"]);
+        expect(&item, State::Warning, &["public.child inherits from public.parent"]);
+        ground.sql.run(
+            "CREATE SCHEMA away; CREATE TABLE away.\"Heir\" (PRIMARY KEY (id)) INHERITS (parent)",
+        );
+        let spec = ground.spec().objects(&["{table: public.parent}", "{table: public.child}"]);
+        let item = one(&ground, &spec, "source.inheritance");
+        expect(&item, State::Warning, &["away.\"Heir\" inherits from public.parent"]);
     }
 }
 
@@ -462,4 +481,184 @@ fn each_host_is_tried() {
     assert_eq!(items.len(), 2, "{items:#?}");
     expect(&items[0], State::Fail, &["127.0.0.1:1"]);
     expect(&items[1], State::Pass, &[&ground.server.address, "read-write", " ms"]);
+}
+
+#[test]
+fn tables_of_timescaledb_and_temporary_ones_are_named() {
+    let mut ground = Ground::new("pre_strange", "postgres-15");
+    // What the extension has, and nothing more: it is not to be had here.
+    ground.admin.run(&format!(
+        "CREATE SCHEMA _timescaledb_catalog; CREATE TABLE _timescaledb_catalog.hypertable \
+           (schema_name name, table_name name); \
+         INSERT INTO _timescaledb_catalog.hypertable VALUES ('public', 'metrics'); \
+         GRANT USAGE ON SCHEMA _timescaledb_catalog TO {ROLE}; \
+         GRANT SELECT ON _timescaledb_catalog.hypertable TO {ROLE}"
+    ));
+    ground.sql.run(
+        "CREATE TABLE good (id int PRIMARY KEY); CREATE TABLE metrics (id int PRIMARY KEY); \
+         CREATE TEMPORARY TABLE passing (id int)",
+    );
+    let spec = ground.spec().objects(&["{table: public.*}"]);
+    let words = ["public.metrics (hypertable of TimescaleDB)"];
+    expect(&one(&ground, &spec, "source.tables"), State::Warning, &words);
+    let spec = ground.spec().objects(&["{table: public.metrics}"]);
+    expect(&one(&ground, &spec, "source.tables"), State::Fail, &words);
+    let spec = ground.spec().objects(&["{table: public.good}", "{table: public.passing}"]);
+    let item = one(&ground, &spec, "source.tables");
+    expect(&item, State::Fail, &["public.passing (temporary table)"]);
+    let spec = ground.spec().objects(&["{table: public.good}"]);
+    expect(&one(&ground, &spec, "source.tables"), State::Pass, &[]);
+}
+
+#[test]
+fn polardb_is_told_apart() {
+    let mut ground = Ground::new("pre_polar", "postgres-15");
+    ground.sql.run("CREATE TABLE t (id int PRIMARY KEY)");
+    let item = one(&ground, &ground.spec(), "source.version");
+    expect(&item, State::Pass, &["PostgreSQL 15"]);
+    assert!(!item.seen.contains("PolarDB"), "{item:#?}");
+    ground.admin.run(
+        "SET allow_system_table_mods = on; CREATE FUNCTION pg_catalog.polar_version() RETURNS text \
+           LANGUAGE sql AS 'SELECT ''2.0''::text'",
+    );
+    let item = one(&ground, &ground.spec(), "source.version");
+    expect(&item, State::Pass, &["PolarDB for PostgreSQL 15"]);
+}
+
+#[test]
+fn a_transaction_that_stays_open_is_named() {
+    for server in servers() {
+        let mut ground = Ground::new("pre_long", server);
+        ground.admin.run("CREATE TABLE t (id int); BEGIN; INSERT INTO t VALUES (1)");
+        let session = ground.session_of(&ground.spec().user("postgres", None));
+        let pid = ground.admin.value("SELECT pg_backend_pid()");
+        let found = ground.wait(long_transactions(&session, Duration::ZERO));
+        expect(&found, State::Warning, &[&format!("pid {pid} (postgres)"), "end them"]);
+        let found = ground.wait(long_transactions(&session, Duration::from_secs(86_400)));
+        assert!(!found.seen.contains(&format!("pid {pid} ")), "{found:#?}");
+        ground.admin.run("ROLLBACK");
+        let found = ground.wait(long_transactions(&session, Duration::ZERO));
+        assert!(!found.seen.contains(&format!("pid {pid} ")), "{found:#?}");
+    }
+}
+
+#[test]
+fn slots_of_tasks_that_are_gone() {
+    let mut ground = Ground::new("pre_orphan", "postgres-15");
+    ground.sql.run("CREATE TABLE t (id int PRIMARY KEY)");
+    let slot = format!("distributary_gone_{}", ground.name);
+    ground.admin.run(&format!("SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')"));
+    let item = one(&ground, &ground.spec(), "source.orphaned-slots");
+    expect(&item, State::Warning, &[&slot, "pg_drop_replication_slot"]);
+    let other = ground.spec().source("slot_prefix: another_");
+    expect(&one(&ground, &other, "source.orphaned-slots"), State::Pass, &[]);
+    let drop = item.remedy.split_once(": ").expect("a statement").1;
+    ground.admin.run(drop);
+    expect(&one(&ground, &ground.spec(), "source.orphaned-slots"), State::Pass, &[]);
+}
+
+#[test]
+fn several_hosts_without_what_a_switchover_needs() {
+    for server in servers() {
+        let mut ground = Ground::new("pre_switch", server);
+        ground.sql.run("CREATE TABLE t (id int PRIMARY KEY)");
+        expect(&one(&ground, &ground.spec(), "source.failover"), State::Pass, &[]);
+        let hosts = format!("{}, 127.0.0.1:1", ground.server.address);
+        let item = one(&ground, &ground.spec().hosts(&hosts), "source.failover");
+        let word = if ground.version < 17 { "--reseed" } else { "synchronized_standby_slots" };
+        expect(&item, State::Warning, &[word]);
+    }
+}
+
+/// A server whose limits are all too low; each item is mended and looked at again.
+#[test]
+fn a_server_without_room() {
+    let settings = [
+        "max_slot_wal_keep_size=64MB",
+        "min_wal_size=32MB",
+        "wal_sender_timeout=1s",
+        "max_replication_slots=1",
+        "max_wal_senders=1",
+    ];
+    let server = Server::start_with("postgres-15:tight", &settings);
+    let mut ground = Ground::on("pre_tight", server, "");
+    let free = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots";
+    ground.admin.run(free);
+    ground.sql.run("CREATE TABLE t (id int PRIMARY KEY)");
+    let spec = ground.spec();
+    let words = ["max_slot_wal_keep_size is 64 MiB"];
+    expect(&one(&ground, &spec, "source.wal-retention"), State::Warning, &words);
+    let item = one(&ground, &spec, "source.sender-timeout");
+    expect(&item, State::Warning, &["wal_sender_timeout is 1000 ms"]);
+    expect(&one(&ground, &spec, "source.senders"), State::Pass, &["0 of max_wal_senders = 1"]);
+    expect(&one(&ground, &spec, "source.slots"), State::Pass, &["0 of max_replication_slots = 1"]);
+
+    let walsender =
+        ground.wait(Replication::connect(&ground.settings(&spec))).expect("a walsender");
+    expect(
+        &one(&ground, &spec, "source.senders"),
+        State::Fail,
+        &["ALTER SYSTEM SET max_wal_senders"],
+    );
+    expect(&one(&ground, &spec, "source.replication"), State::Pass, &["no connection is free"]);
+    drop(walsender);
+
+    ground.admin.run("SELECT pg_create_physical_replication_slot('taken')");
+    expect(&one(&ground, &spec, "source.slots"), State::Fail, &["taken", "max_replication_slots"]);
+    ground.admin.run(free);
+
+    let slot = format!("distributary_{}", ground.name);
+    ground.admin.run(&format!("SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')"));
+    expect(&one(&ground, &spec, "source.wal-headroom"), State::Pass, &[&slot]);
+    // Of 64 MB a fifth is left at most, and a little at least: the slot is still there.
+    for _ in 0..3 {
+        ground.admin.run(
+            "SELECT count(pg_logical_emit_message(false, 'fill', repeat('x', 1 << 20))) \
+             FROM generate_series(1, 18)",
+        );
+    }
+    let item = one(&ground, &spec, "source.wal-headroom");
+    expect(&item, State::Warning, &[&slot, "is lost", "max_slot_wal_keep_size"]);
+    ground.admin.run(free);
+    expect(&one(&ground, &spec, "source.wal-headroom"), State::Pass, &[]);
+}
+
+/// Stands before two servers and takes turns.
+fn balancer(servers: [&Server; 2]) -> String {
+    let links = servers.map(|server| server.address.clone());
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    std::thread::spawn(move || {
+        for (client, target) in listener.incoming().map_while(Result::ok).zip(links.iter().cycle())
+        {
+            let server = TcpStream::connect(target).expect("the server");
+            for (mut from, mut to) in [
+                (client.try_clone().expect("a handle"), server.try_clone().expect("a handle")),
+                (server, client),
+            ] {
+                std::thread::spawn(move || {
+                    // Whoever ends, ends both ways.
+                    let _ = std::io::copy(&mut from, &mut to);
+                    let _ = to.shutdown(std::net::Shutdown::Both);
+                });
+            }
+        }
+    });
+    address
+}
+
+#[test]
+fn a_load_balancer_in_front_is_noticed() {
+    let (one_server, other_server) = (Server::start("postgres-14"), Server::start("postgres-15"));
+    let ground = Ground::on("pre_balance", one_server.clone(), "");
+    let mut twin = Sql::superuser(&other_server, "postgres");
+    twin.run(&format!("CREATE DATABASE {} OWNER {ROLE}", quoted(&ground.name)));
+    // Each connection is one try: `prefer` would ask for TLS on one of its own.
+    let spec =
+        ground.spec().hosts(&balancer([&one_server, &other_server])).source("tls: {mode: disable}");
+    let item = one(&ground, &spec, "source.replication");
+    twin.run(&format!("DROP DATABASE {} WITH (FORCE)", quoted(&ground.name)));
+    expect(&item, State::Fail, &["different servers", "load balancer", "source.hosts"]);
+    let direct = ground.spec();
+    expect(&one(&ground, &direct, "source.replication"), State::Pass, &["directly"]);
 }

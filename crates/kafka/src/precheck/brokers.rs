@@ -1,6 +1,7 @@
 //! What the brokers are: how many, how old, how many copies they keep.
 
 use super::listed;
+use crate::settings::TRANSACTION_TIMEOUT;
 use crate::topics::{Admin, Config};
 use config::Delivery;
 use config::precheck::Item;
@@ -10,6 +11,7 @@ use rdkafka::metadata::Metadata;
 const VERIFIES: &str = "transaction.partition.verification.enable";
 /// Since 3.7.0. What came with 3.6.1 cannot be seen from outside.
 const SINCE_3_7: &str = "telemetry.max.bytes";
+const TRANSACTION_MAX: &str = "transaction.max.timeout.ms";
 /// Below this, one lost broker can lose what was acknowledged.
 pub(crate) const REPLICAS_MIN: usize = 3;
 pub(crate) const IN_SYNC_MIN: u32 = 2;
@@ -51,6 +53,21 @@ impl<'a> Brokers<'a> {
         version_item(self.task.sink.delivery, found)
     }
 
+    pub(super) fn transaction_timeout(&self) -> Item {
+        let found = self.configs.iter().filter_map(|(id, config)| {
+            Some((*id, config.as_ref()?.get(TRANSACTION_MAX)?.parse().ok()?))
+        });
+        transaction_item(self.task.sink.delivery, found)
+    }
+
+    /// Whether anybody is asked for rights. `None`: that cannot be seen, for want of rights.
+    pub(super) fn authorizer(&self) -> Option<bool> {
+        let of =
+            |config: &Config| config.get("authorizer.class.name").is_some_and(|it| !it.is_empty());
+        let mut known = self.configs.iter().map(|(_, config)| config.as_ref().map(of));
+        known.try_fold(false, |any, own| own.map(|own| any || own))
+    }
+
     /// How many copies of a record there are, of the topics that exist and those that will.
     pub(super) fn replication(&self, existing: &[Copies]) -> Item {
         let broker = self.configs.iter().find_map(|(_, config)| config.as_ref());
@@ -63,6 +80,34 @@ impl<'a> Brokers<'a> {
         };
         replication_item(self.metadata.brokers().len(), factor, in_sync, existing)
     }
+}
+
+fn transaction_item(delivery: Delivery, found: impl Iterator<Item = (i32, u128)>) -> Item {
+    const NAME: &str = "sink.transaction-timeout";
+    let wanted = TRANSACTION_TIMEOUT.as_millis();
+    if delivery == Delivery::AtLeastOnce {
+        return Item::pass(NAME, "at-least-once has no transactions");
+    }
+    let mut is_known = false;
+    let mut short = Vec::new();
+    for (id, millis) in found {
+        is_known = true;
+        if millis < wanted {
+            short.push(format!("broker {id} allows {millis} ms"));
+        }
+    }
+    if !short.is_empty() {
+        let seen = format!(
+            "transactions of {wanted} ms are needed: {}",
+            listed(short.iter().map(|it| &**it))
+        );
+        let remedy =
+            format!("set {TRANSACTION_MAX}={wanted} or more in server.properties, and restart");
+        return Item::fail(NAME, seen, remedy);
+    }
+    let seen =
+        if is_known { "long enough" } else { "not known: settings of brokers may not be read" };
+    Item::pass(NAME, format!("{TRANSACTION_MAX}: {seen}"))
 }
 
 fn version_item<'a>(
@@ -174,6 +219,18 @@ mod tests {
         assert_eq!(of(&[None, Some(&close), Some(&old)]), State::Fail);
         let any = version_item(Delivery::AtLeastOnce, [(1, Some(&old))].into_iter());
         assert_eq!(any.state, State::Pass);
+    }
+
+    #[test]
+    fn every_broker_must_allow_transactions_as_long_as_ours() {
+        let state = |found: &[(i32, u128)]| {
+            transaction_item(Delivery::ExactlyOnce, found.iter().copied()).state
+        };
+        assert_eq!(state(&[(1, 900_000), (2, 30_000)]), State::Pass);
+        assert_eq!(state(&[(1, 900_000), (2, 29_999)]), State::Fail);
+        assert_eq!(state(&[]), State::Pass);
+        let none = transaction_item(Delivery::AtLeastOnce, [(1, 1)].into_iter());
+        assert_eq!(none.state, State::Pass);
     }
 
     #[test]

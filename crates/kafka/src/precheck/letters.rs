@@ -65,7 +65,7 @@ mod tests {
         assert_eq!((state(Some(8), false), state(Some(9), false)), (State::Pass, State::Pass));
         assert_eq!((state(Some(7), true), state(None, true)), (State::Pass, State::Pass));
         assert_eq!((state(Some(7), false), state(None, false)), (State::Fail, State::Fail));
-        let table = WantedTopic { name: "dead".into(), partitions: 8 };
+        let table = WantedTopic { name: "dead".into(), partitions: 8, bytes: 0 };
         assert_eq!(item(&letters, Some(8), &[table], true).state, State::Fail);
     }
 }

@@ -1,6 +1,8 @@
 //! Whether each broker of the spec can be reached, and how long that takes.
 
+use crate::registry::Registry;
 use crate::settings::Settings;
+use crate::topics::Admin;
 use config::precheck::Item;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
@@ -16,20 +18,68 @@ const API_VERSIONS: [u8; 14] = [0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 0xFF, 0xFF
 const NO_HANDSHAKE: [u8; 9] = [22, 3, 1, 0, 4, 1, 0, 0, 0];
 const TLS_ALERT: u8 = 21;
 
-/// An item per broker, with what its name and its connection took.
+const NAME: &str = "sink.connectivity";
+
+/// An item per broker, and one for the registry, with what each step took.
 #[must_use]
 pub fn connectivity(settings: &Settings) -> Vec<Item> {
-    settings.brokers().split(',').map(|broker| reach(broker.trim())).collect()
+    let brokers: Vec<&str> = settings.brokers().split(',').map(str::trim).collect();
+    // Who does not answer takes seconds: all at once.
+    let mut items: Vec<Item> = std::thread::scope(|scope| {
+        let spawn = |broker: &&str| {
+            let (broker, settings) = ((*broker).to_owned(), settings.alone(broker));
+            scope.spawn(move || {
+                let item = reach(&broker, |seen| login(&settings, &seen));
+                Item { seen: format!("{broker}: {}", item.seen), ..item }
+            })
+        };
+        let started: Vec<_> = brokers.iter().map(spawn).collect();
+        let joined = |thread: std::thread::ScopedJoinHandle<'_, Item>| {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        started.into_iter().map(joined).collect()
+    });
+    items.extend(settings.registry().map(registry));
+    items
 }
 
-fn reach(broker: &str) -> Item {
-    let name = format!("sink.connectivity.{broker}");
+fn registry(registry: &Registry) -> Item {
+    let started = Instant::now();
+    match registry.level() {
+        Ok(_) => {
+            let millis = millis(started.elapsed());
+            Item::pass(NAME, format!("{}: answers after {millis:.1} ms", registry.url()))
+        }
+        Err(error) => {
+            let seen = format!("{} (after {:.1} ms)", error, millis(started.elapsed()));
+            Item::fail(NAME, seen, super::registry::remedy(&error))
+        }
+    }
+}
+
+/// TLS, the password and a first answer.
+fn login(settings: &Settings, seen: &str) -> Item {
+    let started = Instant::now();
+    let connected = Admin::new(settings)
+        .and_then(|admin| super::connection::connect(admin.lookup(), settings).map(drop));
+    let millis = millis(started.elapsed());
+    match connected {
+        Ok(()) => Item::pass(NAME, format!("{seen}, login and metadata {millis:.1} ms")),
+        Err(error) => {
+            let failed = super::failed(NAME, &error);
+            Item { seen: format!("{seen}; {} (after {millis:.1} ms)", failed.seen), ..failed }
+        }
+    }
+}
+
+/// The port first; what is there may go on.
+fn reach(broker: &str, go_on: impl FnOnce(String) -> Item) -> Item {
     let started = Instant::now();
     let addresses = match addresses(broker) {
         Ok(addresses) => addresses,
         Err(error) => {
             let remedy = "correct the name in `sink.brokers`, or the name service";
-            return Item::fail(&name, format!("its name is not known: {error}"), remedy);
+            return Item::fail(NAME, format!("its name is not known: {error}"), remedy);
         }
     };
     let resolved = started.elapsed();
@@ -37,15 +87,19 @@ fn reach(broker: &str) -> Item {
     for address in addresses {
         let started = Instant::now();
         match TcpStream::connect_timeout(&address, CONNECT_MAX) {
-            Ok(_) => {
+            Ok(stream) => {
                 let (name_ms, ms) = (millis(resolved), millis(started.elapsed()));
-                let seen = format!("{address} answers after {ms:.1} ms, its name {name_ms:.1} ms");
-                return Item::pass(&name, seen);
+                // Whoever keeps a list of allowed addresses needs it.
+                let from = stream.local_addr().map(|it| format!(" from {}", it.ip()));
+                let from = from.unwrap_or_default();
+                return go_on(format!(
+                    "{address} answers{from} after {ms:.1} ms, its name {name_ms:.1} ms"
+                ));
             }
             Err(error) => last = format!("{address}: {error}"),
         }
     }
-    Item::fail(&name, last, "start the broker, or open the way to it (address lists, firewalls)")
+    Item::fail(NAME, last, "start the broker, or open the way to it (address lists, firewalls)")
 }
 
 /// What a listener has answered to.
@@ -98,10 +152,12 @@ mod tests {
     fn a_listening_port_passes_and_a_closed_one_fails() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address").to_string();
-        let item = reach(&address);
-        assert_eq!((item.state, item.name), (State::Pass, format!("sink.connectivity.{address}")));
+        let pass = |seen| Item::pass(NAME, seen);
+        let item = reach(&address, pass);
+        assert_eq!(item.state, State::Pass);
+        assert!(item.seen.contains("from 127.0.0.1 after"), "{item:?}");
         drop(listener);
-        assert_eq!(reach(&address).state, State::Fail);
+        assert_eq!(reach(&address, pass).state, State::Fail);
     }
 
     /// Answers each question with the same bytes, as often as asked.

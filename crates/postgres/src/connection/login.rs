@@ -27,7 +27,8 @@ impl Connection {
     }
 
     async fn log_in(settings: &Settings, socket: Transport) -> Result<Self, Error> {
-        let mut connection = Self { socket, buffer: BytesMut::new(), out: BytesMut::new() };
+        let (buffer, out) = (BytesMut::new(), BytesMut::new());
+        let mut connection = Self { socket, buffer, out, process_id: 0 };
         let inner = &settings.0;
         let options = options(WALSENDER);
         let parameters = [
@@ -49,7 +50,9 @@ impl Connection {
             if let Message::ReadyForQuery(_) = message {
                 return Ok(connection);
             }
-            if !matches!(message, Message::BackendKeyData(_) | Message::AuthenticationOk) {
+            if let Message::BackendKeyData(key) = &message {
+                connection.process_id = key.process_id();
+            } else if !matches!(message, Message::AuthenticationOk) {
                 return Err(out_of_turn());
             }
         }

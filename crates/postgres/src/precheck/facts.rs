@@ -25,8 +25,8 @@ pub(super) struct Facts {
     /// Other publications that FULL would collide with, and why.
     pub(super) collisions: Vec<String>,
     pub(super) published: bool,
-    /// Tables that inherit from it and are no partitions.
-    pub(super) heirs: Vec<u32>,
+    /// Tables that inherit from it and are no partitions, with their names.
+    pub(super) heirs: Vec<(u32, String)>,
 }
 
 pub(super) async fn facts(scope: &Scope<'_>) -> Result<FactsByOid, Error> {
@@ -46,7 +46,12 @@ pub(super) async fn facts(scope: &Scope<'_>) -> Result<FactsByOid, Error> {
            {collisions}, \
            EXISTS (SELECT FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid \
                    WHERE r.prrelid = c.oid AND p.pubname = $2), \
-           (SELECT array_agg(h.oid) FROM pg_inherits i JOIN pg_class h ON h.oid = i.inhrelid \
+           (SELECT array_agg(h.oid ORDER BY h.oid) FROM pg_inherits i \
+              JOIN pg_class h ON h.oid = i.inhrelid \
+            WHERE i.inhparent = c.oid AND c.relkind = 'r'), \
+           (SELECT array_agg(quote_ident(n.nspname) || '.' || quote_ident(h.relname) ORDER BY h.oid) \
+            FROM pg_inherits i JOIN pg_class h ON h.oid = i.inhrelid \
+              JOIN pg_namespace n ON n.oid = h.relnamespace \
             WHERE i.inhparent = c.oid AND c.relkind = 'r') \
          FROM pg_class c WHERE c.oid = ANY ($1)",
         stored = generated("s"),
@@ -92,7 +97,7 @@ fn fact(row: &Row) -> Result<(u32, Facts), tokio_postgres::Error> {
         virtual_: names(5)?,
         collisions: names(6)?,
         published: row.try_get(7)?,
-        heirs: heirs.unwrap_or_default(),
+        heirs: heirs.unwrap_or_default().into_iter().zip(names(9)?).collect(),
     };
     Ok((row.try_get(0)?, facts))
 }

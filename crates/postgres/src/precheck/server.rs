@@ -2,16 +2,19 @@
 
 use super::{item, some};
 use crate::replication::FAILOVER_SINCE;
+use crate::session::Server;
 use crate::{Error, Session};
 use config::Choice;
 use config::precheck::Item;
+use std::time::Duration;
 
 /// Versions that the tests run on, major numbers.
 const VERSION_MIN: u32 = 11;
 const VERSION_MAX: u32 = 18;
 
 /// A transaction that is open for so long holds back slot and snapshot.
-const LONG_TRANSACTION: &str = "5 minutes";
+const LONG_TRANSACTION: Duration = Duration::from_secs(300);
+pub(super) const LONG_TRANSACTIONS: &str = "source.long-transactions";
 /// A walsender that hears nothing for so long is ended; below, a slow moment is enough.
 const SENDER_TIMEOUT_MS_MIN: i64 = 5_000;
 
@@ -33,7 +36,7 @@ struct Facts {
 pub(super) async fn items(session: &Session, task: &config::Task) -> Vec<Item> {
     let mut items = match facts(session).await {
         Ok(facts) => vec![
-            version(session.server().version, &facts),
+            version(session.server(), &facts),
             wal_level(&facts),
             encoding(&facts, &task.source.sql_ascii),
             wal_retention(&facts),
@@ -42,7 +45,7 @@ pub(super) async fn items(session: &Session, task: &config::Task) -> Vec<Item> {
         Err(error) => vec![super::refused("source.settings", &error)],
     };
     items.push(item("source.failover", failover(session, task).await));
-    items.push(item("source.long-transactions", long_transactions(session).await));
+    items.push(super::long_transactions(session, LONG_TRANSACTION).await);
     items
 }
 
@@ -74,10 +77,11 @@ async fn facts(session: &Session) -> Result<Facts, Error> {
     read().map_err(Error::reading("settings"))
 }
 
-fn version(number: u32, facts: &Facts) -> Item {
+fn version(server: &Server, facts: &Facts) -> Item {
     const NAME: &str = "source.version";
-    let seen = format!("PostgreSQL {}", facts.version);
-    let major = number / 10_000;
+    let product = if server.is_polardb { "PolarDB for PostgreSQL" } else { "PostgreSQL" };
+    let seen = format!("{product} {}", facts.version);
+    let major = server.version / 10_000;
     if major < VERSION_MIN {
         let remedy = format!("upgrade the server to {VERSION_MIN} or later");
         return Item::fail(NAME, seen, remedy);
@@ -224,19 +228,23 @@ async fn failover(session: &Session, task: &config::Task) -> Result<Item, Error>
     Ok(Item::warning(NAME, seen, remedy))
 }
 
-async fn long_transactions(session: &Session) -> Result<Item, Error> {
-    const NAME: &str = "source.long-transactions";
+pub(super) async fn long_transactions(
+    session: &Session,
+    open_for: Duration,
+) -> Result<Item, Error> {
+    const NAME: &str = LONG_TRANSACTIONS;
+    let seconds = open_for.as_secs();
     let statement = format!(
         "SELECT 'pid ' || a.pid || coalesce(' (' || a.usename || ')', '') || ' since ' || \
            to_char(a.xact_start, 'YYYY-MM-DD HH24:MI:SS \"UTC\"'), a.xact_start \
          FROM pg_stat_activity a \
-         WHERE a.xact_start < now() - interval '{LONG_TRANSACTION}' AND a.pid <> pg_backend_pid() \
+         WHERE a.xact_start < now() - interval '{seconds} s' AND a.pid <> pg_backend_pid() \
            AND (a.backend_xid IS NOT NULL OR a.backend_xmin IS NOT NULL) \
            AND a.datname = current_database() \
          UNION ALL \
          SELECT 'prepared transaction ' || quote_literal(p.gid) || ' since ' || \
            to_char(p.prepared, 'YYYY-MM-DD HH24:MI:SS \"UTC\"'), p.prepared \
-         FROM pg_prepared_xacts p WHERE p.prepared < now() - interval '{LONG_TRANSACTION}' \
+         FROM pg_prepared_xacts p WHERE p.prepared < now() - interval '{seconds} s' \
          ORDER BY 2"
     );
     let rows = session.query("transactions", &statement, &[]).await?;
@@ -250,7 +258,7 @@ async fn long_transactions(session: &Session) -> Result<Item, Error> {
         } else {
             "none of the transactions that this role may see (all: GRANT pg_read_all_stats)"
         };
-        let seen = format!("{whose} is open for more than {LONG_TRANSACTION}");
+        let seen = format!("{whose} is open for more than {seconds} s");
         return Ok(Item::pass(NAME, seen));
     }
     let remedy = "end them: a new slot waits for those that write, and WAL piles up meanwhile";
@@ -274,10 +282,15 @@ mod tests {
         }
     }
 
+    fn server(version: u32) -> Server {
+        let (host, encoding) = ("db1:5432".into(), "UTF8".into());
+        Server { host, version, system_id: 1, timeline: 1, encoding, is_polardb: false }
+    }
+
     #[test]
     fn a_server_as_it_should_be_passes() {
         let items = [
-            version(150_003, &facts()),
+            version(&server(150_003), &facts()),
             wal_level(&facts()),
             encoding(&facts(), "fail"),
             wal_retention(&facts()),
@@ -290,8 +303,8 @@ mod tests {
 
     #[test]
     fn what_is_wrong_has_its_statement() {
-        assert_eq!(version(100_020, &facts()).state, State::Fail);
-        assert_eq!(version(190_000, &facts()).state, State::Warning);
+        assert_eq!(version(&server(100_020), &facts()).state, State::Fail);
+        assert_eq!(version(&server(190_000), &facts()).state, State::Warning);
         let item = wal_level(&Facts { wal_level: "replica".into(), ..facts() });
         assert_eq!(item.state, State::Fail);
         assert!(item.remedy.contains("ALTER SYSTEM SET wal_level = logical"), "{item:?}");

@@ -1,12 +1,20 @@
 //! Items of slots, walsenders and the role that uses them.
 
-use super::{item, some};
+use super::{headroom, item, some};
 use crate::quote::identifier;
 use crate::slot::Slot;
 use crate::{Error, Session};
 use config::precheck::Item;
 
-pub(super) async fn items(session: &Session, slot: &str, application: &str) -> Vec<Item> {
+/// Statements of one remedy.
+const DROPS_MAX: usize = 8;
+
+pub(super) async fn items(
+    session: &Session,
+    task: &config::Task,
+    slot: &str,
+    application: &str,
+) -> Vec<Item> {
     let mut items = Vec::new();
     match session.slots("").await {
         Ok(slots) => {
@@ -14,6 +22,8 @@ pub(super) async fn items(session: &Session, slot: &str, application: &str) -> V
             let max = setting(session, "max_replication_slots").await;
             items.push(item("source.slots", max.map(|max| free_slots(max, &slots, own.is_some()))));
             items.push(item("source.slot", own_slot(session, slot, own, application).await));
+            items.push(headroom::headroom(session, slot, &slots).await);
+            items.push(orphans(&slots, task, slot));
             let is_streaming = own.is_some_and(|it| it.active_pid.is_some());
             items.push(item("source.senders", free_senders(session, is_streaming).await));
         }
@@ -21,6 +31,31 @@ pub(super) async fn items(session: &Session, slot: &str, application: &str) -> V
     }
     items.push(item("source.role", role(session).await));
     items
+}
+
+/// Slots with our prefix in this database that nobody reads. Those of other databases may be of tasks that
+/// are only suspended, whom this one knows nothing of.
+fn orphans(slots: &[Slot], task: &config::Task, own: &str) -> Item {
+    const NAME: &str = "source.orphaned-slots";
+    let prefix = &task.source.slot_prefix;
+    let is_orphan = |it: &&Slot| {
+        it.name.starts_with(prefix.as_str())
+            && it.database == task.source.database
+            && it.name != own
+            && it.active_pid.is_none()
+            && !it.temporary
+    };
+    let found: Vec<&Slot> = slots.iter().filter(is_orphan).collect();
+    if found.is_empty() {
+        let seen = format!("no other slot `{prefix}…` of this database is without a reader");
+        return Item::pass(NAME, seen);
+    }
+    let named = |it: &&Slot| format!("{} (keeps {} MiB)", it.name, it.retained_bytes >> 20);
+    let drop = |it: &&Slot| format!("SELECT pg_drop_replication_slot('{}');", it.name);
+    let names: Vec<String> = found.iter().map(named).collect();
+    let drops: Vec<String> = found.iter().take(DROPS_MAX).map(drop).collect();
+    let remedy = format!("of tasks that are gone for good: {}", drops.join(" "));
+    Item::warning(NAME, format!("slots that nobody reads: {}", some(&names)), remedy)
 }
 
 async fn setting(session: &Session, name: &'static str) -> Result<i64, Error> {
@@ -205,6 +240,19 @@ mod tests {
         };
         judged(&by("distributary/P/shop"), State::Pass, "this task");
         judged(&by("a stranger"), State::Fail, "in use by someone else: a stranger (pid 7)");
+    }
+
+    #[test]
+    fn an_orphan_has_our_prefix_and_database_and_no_reader() {
+        let task = config::Task::default();
+        let mut task = config::Task { task: "other".into(), ..task };
+        task.source.database = "shop".into();
+        let state = |slot: Slot| orphans(&[slot], &task, "distributary_other").state;
+        assert_eq!(state(slot()), State::Warning);
+        assert_eq!(state(Slot { name: "distributary_other".into(), ..slot() }), State::Pass);
+        assert_eq!(state(Slot { name: "debezium".into(), ..slot() }), State::Pass);
+        assert_eq!(state(Slot { database: "other".into(), ..slot() }), State::Pass);
+        assert_eq!(state(Slot { active_pid: Some(1), ..slot() }), State::Pass);
     }
 
     #[test]

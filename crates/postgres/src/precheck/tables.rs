@@ -172,14 +172,18 @@ fn idle(scope: &Scope<'_>, selection: &Selection, unsupported: &[Unsupported]) -
 fn inheritance(scope: &Scope<'_>, facts: &FactsByOid) -> Item {
     const NAME: &str = "source.inheritance";
     let ours: HashSet<u32> = scope.tables.iter().map(|it| it.oid).collect();
-    let has_strangers = |it: &&Candidate| {
-        facts.get(&it.oid).is_some_and(|facts| facts.heirs.iter().any(|heir| !ours.contains(heir)))
-    };
-    let parents: Vec<&Candidate> = scope.tables.iter().filter(has_strangers).collect();
-    if parents.is_empty() {
+    let strangers: Vec<String> = scope
+        .tables
+        .iter()
+        .filter_map(|it| Some((it, &facts.get(&it.oid)?.heirs)))
+        .flat_map(|(it, heirs)| heirs.iter().map(move |heir| (it, heir)))
+        .filter(|(_, (oid, _))| !ours.contains(oid))
+        .map(|(it, (_, heir))| format!("{heir} inherits from {}", readable(&it.schema, &it.name)))
+        .collect();
+    if strangers.is_empty() {
         return Item::pass(NAME, "no table inherits from a captured one without being captured");
     }
-    let seen = format!("tables that are not selected inherit from {}", people(parents));
+    let seen = format!("not selected: {}", some(&strangers));
     let remedy = "select them as well: their rows are captured under their own names only";
     Item::warning(NAME, seen, remedy)
 }

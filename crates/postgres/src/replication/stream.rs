@@ -275,7 +275,8 @@ mod tests {
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (server, _) = listener.accept().await.unwrap();
         let socket = Transport::Plain(client);
-        let connection = Connection { socket, buffer: BytesMut::new(), out: BytesMut::new() };
+        let (buffer, out) = (BytesMut::new(), BytesMut::new());
+        let connection = Connection { socket, buffer, out, process_id: 0 };
         (WalStream::new(connection, Duration::ZERO, Lsn::ZERO), server)
     }
 

@@ -1,0 +1,184 @@
+//! What the authorizer of the brokers permits, found out without writing anything.
+//!
+//! Brokers look at rights first, and at the request then. So a request that is refused for another reason has
+//! passed the authorizer: transactions for longer than any broker allows, and a record larger than its topic
+//! takes. Neither fences an owner nor leaves a record.
+
+use super::topics::Topics;
+use super::{Brokers, listed};
+use crate::Error;
+use crate::names::{LaneId, Names};
+use crate::settings::Settings;
+use config::Delivery;
+use config::precheck::Item;
+use futures_executor::block_on;
+use rdkafka::client::DefaultClientContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseProducer, FutureProducer, FutureRecord, Producer};
+use std::time::Duration;
+
+const NAME: &str = "sink.authorization";
+const CALL_MAX: Duration = Duration::from_secs(10);
+/// Topics that are tried: rights are mostly granted by prefix.
+const TOPICS_TRIED_MAX: usize = 4;
+/// A larger record is not sent only to be refused.
+const RECORD_BYTES_MAX: u64 = 4 << 20;
+/// The longest that the protocol has; `transaction.max.timeout.ms` is 15 minutes by default.
+const TRANSACTION_MAX: i32 = i32::MAX;
+
+/// A right that is missing.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Missing {
+    TransactionalId(String),
+    Topic(String),
+}
+
+pub(super) fn authorization(
+    settings: &Settings,
+    brokers: &Brokers<'_>,
+    topics: &Topics<'_>,
+    task: &config::Task,
+    names: &Names,
+) -> Item {
+    if brokers.authorizer() == Some(false) {
+        return Item::pass(NAME, "the brokers have no authorizer: everything is permitted");
+    }
+    let mut missing = Vec::new();
+    if task.sink.delivery == Delivery::ExactlyOnce {
+        // Every lane has one of its own; rights by prefix hold for all of them.
+        for lane in [LaneId::Meta, LaneId::Lane(0), LaneId::Lane(task.lanes.0.saturating_sub(1))] {
+            let id = names.seat(lane).transactional_id;
+            match may_open(settings, &id) {
+                Ok(true) => {}
+                Ok(false) => missing.push(Missing::TransactionalId(id)),
+                Err(error) => return super::failed(NAME, &error),
+            }
+        }
+    }
+    let tried = topics
+        .limits()
+        .filter_map(|(topic, limit)| Some((topic, limit.filter(|it| *it <= RECORD_BYTES_MAX)?)));
+    for (topic, limit) in tried.take(TOPICS_TRIED_MAX) {
+        match may_write(settings, topic, limit) {
+            Ok(true) => {}
+            Ok(false) => missing.push(Missing::Topic(topic.to_owned())),
+            Err(error) => return super::failed(NAME, &error),
+        }
+    }
+    missing.dedup();
+    judge(&missing, task, names)
+}
+
+fn judge(missing: &[Missing], task: &config::Task, names: &Names) -> Item {
+    if missing.is_empty() {
+        let seen = "the authorizer permits what was tried: transactional ids, writing to topics that exist";
+        return Item::pass(NAME, seen);
+    }
+    let user = task.sink.security.user.as_deref().unwrap_or("…");
+    let acl = format!("kafka-acls.sh --bootstrap-server … --add --allow-principal User:{user}");
+    let (mut seen, mut remedies) = (Vec::new(), Vec::new());
+    let ids: Vec<&str> = missing.iter().filter_map(Missing::transactional_id).collect();
+    if !ids.is_empty() {
+        seen.push(format!("transactional ids are not permitted: {}", listed(ids)));
+        remedies.push(format!(
+            "{acl} --operation Write --operation Describe --transactional-id {}.{}. \
+             --resource-pattern-type prefixed",
+            task.sink.state_prefix,
+            names.task()
+        ));
+    }
+    let topics: Vec<&str> = missing.iter().filter_map(Missing::topic).collect();
+    if !topics.is_empty() {
+        seen.push(format!("writing is not permitted: {}", listed(topics.iter().copied())));
+        let topics: Vec<String> = topics.iter().map(|topic| format!("--topic {topic}")).collect();
+        let topics = topics.join(" ");
+        remedies.push(format!("{acl} --operation Write --operation Describe {topics}"));
+    }
+    Item::fail(NAME, seen.join("; "), remedies.join("; "))
+}
+
+impl Missing {
+    fn transactional_id(&self) -> Option<&str> {
+        match self {
+            Self::TransactionalId(id) => Some(id),
+            Self::Topic(_) => None,
+        }
+    }
+
+    fn topic(&self) -> Option<&str> {
+        match self {
+            Self::TransactionalId(_) => None,
+            Self::Topic(topic) => Some(topic),
+        }
+    }
+}
+
+/// Asks for transactions that are too long for any broker.
+fn may_open(settings: &Settings, id: &str) -> Result<bool, Error> {
+    let mut config = settings.transactional(id);
+    config.set("transaction.timeout.ms", TRANSACTION_MAX.to_string());
+    let doing = format!("asking whether transactions may be opened as `{id}`");
+    let producer: BaseProducer =
+        config.create().map_err(|error| Error::from_kafka(&doing, &error))?;
+    let Err(error) = producer.init_transactions(CALL_MAX) else { return Ok(true) };
+    permitted(&doing, &error, RDKafkaErrorCode::InvalidTransactionTimeout)
+}
+
+/// Sends a record that the topic does not take.
+fn may_write(settings: &Settings, topic: &str, limit: u64) -> Result<bool, Error> {
+    let doing = format!("asking whether topic `{topic}` may be written to");
+    let bytes = usize::try_from(limit).unwrap_or(usize::MAX).saturating_add(1);
+    let mut config = settings.admin();
+    config
+        .set("message.max.bytes", (limit + RECORD_BYTES_MAX).to_string())
+        .set("acks", "all")
+        .set("compression.type", "none")
+        .set("enable.idempotence", "false")
+        .set("message.timeout.ms", CALL_MAX.as_millis().to_string());
+    let producer: FutureProducer<DefaultClientContext> =
+        config.create().map_err(|error| Error::from_kafka(&doing, &error))?;
+    let payload = vec![0_u8; bytes];
+    let record = FutureRecord::<(), _>::to(topic).payload(&payload).partition(0);
+    let sent =
+        producer.send_result(record).map_err(|(error, _)| Error::from_kafka(&doing, &error))?;
+    match block_on(sent) {
+        Ok(Ok(_)) => Ok(true),
+        Ok(Err((error, _))) => permitted(&doing, &error, RDKafkaErrorCode::MessageSizeTooLarge),
+        Err(_) => Err(Error::Client { doing, reason: "the client has ended".into() }),
+    }
+}
+
+/// `expected`: what is said to whoever has the right.
+fn permitted(doing: &str, error: &KafkaError, expected: RDKafkaErrorCode) -> Result<bool, Error> {
+    if error.rdkafka_error_code() == Some(expected) {
+        return Ok(true);
+    }
+    let error = Error::from_kafka(doing, error);
+    if matches!(error, Error::NotAuthorized { .. }) { Ok(false) } else { Err(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use config::precheck::State;
+
+    #[test]
+    fn each_missing_right_has_its_statement() {
+        let names = Names::new("distributary", "shop").expect("names");
+        let mut task = config::Task { task: "shop".into(), ..config::Task::default() };
+        task.sink.state_prefix = "distributary".into();
+        task.sink.security.user = Some("me".into());
+        assert_eq!(judge(&[], &task, &names).state, State::Pass);
+        let missing = [
+            Missing::TransactionalId("distributary.shop.meta".into()),
+            Missing::Topic("orders".into()),
+        ];
+        let item = judge(&missing, &task, &names);
+        assert_eq!(item.state, State::Fail);
+        for word in
+            ["User:me", "--transactional-id distributary.shop. --resource", "--topic orders"]
+        {
+            assert!(item.remedy.contains(word), "{item:?}");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! What the precheck finds out about a broker with an authorizer, and that what it says mends it. The broker's
+//! transactions are too short as well.
+
+use crate::{PASSWORD, USER};
+use config::precheck::{Item, State};
+use kafka::names::Names;
+use kafka::precheck::{WantedTopic, check};
+use kafka::settings::Settings;
+use kafka::topics::{Admin, NewTopic};
+use std::collections::BTreeMap;
+use std::path::Path;
+use tests::seed::unique;
+use tests::servers::Server;
+use tests::topics;
+
+const PORT: u16 = 29_830;
+const SASL_PLAINTEXT: &str = "127.0.0.1:29834";
+const PREFIX: &str = "it";
+
+/// Whoever comes without a password is a superuser, the user with one has no right yet.
+fn broker() -> Server {
+    let settings = [
+        "secure=yes",
+        "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users=User:ANONYMOUS",
+        "transaction.max.timeout.ms=20000",
+    ];
+    Server::start_at("kafka:rights", PORT, &settings)
+}
+
+fn task(name: &str, brokers: &str) -> config::Task {
+    let mut task = config::Task { task: name.into(), ..config::Task::default() };
+    task.sink.brokers = vec![brokers.into()];
+    task.sink.state_prefix = PREFIX.into();
+    task
+}
+
+fn with_password(name: &str) -> config::Task {
+    let mut task = task(name, SASL_PLAINTEXT);
+    task.sink.security.protocol = config::Protocol::SaslPlaintext;
+    task.sink.security.mechanism = Some(config::Mechanism::Plain);
+    task.sink.security.user = Some(USER.into());
+    let secret = serde_json::from_value(PASSWORD.into()).expect("a secret");
+    task.sink.security.password = Some(secret);
+    task
+}
+
+fn settings(task: &config::Task) -> Settings {
+    Settings::new(task, Path::new(".")).expect("settings")
+}
+
+fn checked(task: &config::Task, topics: &[&str]) -> Vec<Item> {
+    let names = Names::new(PREFIX, &task.task).expect("names");
+    let wanted = |name: &&str| WantedTopic { name: (*name).into(), partitions: 1, bytes: 0 };
+    check(&settings(task), task, &names, &topics.iter().map(wanted).collect::<Vec<_>>())
+}
+
+#[track_caller]
+fn expect(items: &[Item], name: &str, state: State, words: &[&str]) {
+    let item = items.iter().find(|item| item.name == name);
+    let item = item.unwrap_or_else(|| panic!("no item {name}: {items:#?}"));
+    assert_eq!(item.state, state, "{items:#?}");
+    for word in words {
+        let is_said = item.seen.contains(word) || item.remedy.contains(word);
+        assert!(is_said, "`{word}` is not said: {item:#?}");
+    }
+}
+
+#[test]
+fn missing_rights_are_named_without_writing_anything() {
+    let broker = broker();
+    let name = format!("rights_{}", unique());
+    let (there, new) = (format!("{name}.there"), format!("{name}.new"));
+    let both = [there.as_str(), new.as_str()];
+    let admin = Admin::new(&settings(&task(&name, &broker.address))).expect("a client");
+    let (config, replication_factor) = (BTreeMap::new(), 1);
+    let topic = NewTopic { name: there.clone(), partitions: 1, replication_factor, config };
+    admin.create(&[topic]).expect("a topic");
+
+    let task_of_superuser = task(&name, &broker.address);
+    let items = checked(&task_of_superuser, &both);
+    expect(&items, "sink.authorization", State::Pass, &["the authorizer permits"]);
+    expect(&items, "sink.topics", State::Pass, &["will be created"]);
+    let words = ["20000 ms", "transaction.max.timeout.ms=30000"];
+    expect(&items, "sink.transaction-timeout", State::Fail, &words);
+
+    let task = with_password(&name);
+    let words = [&format!("{PREFIX}.{name}.meta"), "--transactional-id", USER];
+    expect(&checked(&task, &both), "sink.authorization", State::Fail, &words);
+    expect(&checked(&task, &both), "sink.topics", State::Fail, &["Create", &new]);
+
+    let words = ["does not permit", &format!("{PREFIX}.{name}.ckpt")];
+    expect(&checked(&task, &both), "sink.internal-topics", State::Fail, &words);
+
+    broker.permit(&format!(
+        "TRANSACTIONAL_ID:{PREFIX}.{name}.:WRITE,TOPIC:{name}.:DESCRIBE,TOPIC:{name}.:CREATE,\
+         TOPIC:{name}.:DESCRIBE_CONFIGS,TOPIC:{PREFIX}.{name}.:DESCRIBE,\
+         TOPIC:{PREFIX}.{name}.:CREATE"
+    ));
+    let items = checked(&task, &both);
+    expect(&items, "sink.topics", State::Pass, &["will be created"]);
+    expect(&items, "sink.internal-topics", State::Pass, &["will be created"]);
+    expect(&items, "sink.authorization", State::Fail, &["writing is not permitted", &there]);
+
+    broker.permit(&format!("TOPIC:{name}.:WRITE"));
+    expect(&checked(&task, &both), "sink.authorization", State::Pass, &[]);
+
+    assert!(admin.is_empty(&there).expect("it answers"), "a record was left");
+    let made = topics::list(&broker, |topic| topic == new);
+    assert!(made.is_empty(), "a topic was made: {made:?}");
+    admin.delete(&[there]).expect("deleted");
+}
