@@ -58,13 +58,16 @@ remember_settings() {
     done
 }
 
-# Ports of instances that did not ask for one. Kafka takes the next one too, for its controller.
+# Ports of instances that did not ask for one. Kafka takes the next one too, for its controller. Each state folder
+# begins elsewhere: what another one has chosen and not yet started cannot be seen.
 locked_port() {
     ((step == 0)) || die "$name: give --port, which is that of the cluster's first broker"
     exec 8>"$state/lib/ports.lock"
     flock 8
-    local candidate
-    for ((candidate = 24400; candidate < 25000; candidate += 2)); do
+    local candidate offset first
+    first=$(cksum <<<"$state") first=$((${first%% *} % 300 * 2))
+    for ((offset = 0; offset < 600; offset += 2)); do
+        candidate=$((24400 + (first + offset) % 600))
         if ! grep -q -s -x "$candidate" "$state"/*/port && ! listening "$candidate" && ! listening $((candidate + 1)); then
             echo "$candidate" >"$dir/port"
             exec 8>&-

@@ -11,12 +11,12 @@ use rpc::v1::*;
 use rpc::{Error, Expected, PROTOCOL_MAX, client};
 use secrecy::SecretString;
 use std::future::Future;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tests::seed::unique;
 use tests::servers::Server;
+use tests::site::free_address;
 use tests::topics;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
@@ -334,9 +334,4 @@ where
         assert!(begun.elapsed() < SOON, "waited {SOON:?} in vain: {what}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-}
-
-fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address").to_string()
 }
