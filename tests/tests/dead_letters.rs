@@ -252,6 +252,39 @@ fn without_a_policy_the_task_parks_and_names_it() {
 }
 
 #[test]
+fn a_row_that_cannot_be_transformed_parks_or_is_set_aside() {
+    let scene = Scene::new("untransformed", "postgres-15");
+    let mut sql = scene.sql();
+    sql.run(
+        "CREATE TABLE one (id int PRIMARY KEY, part int); INSERT INTO one VALUES (1, 0), (2, 5)",
+    );
+    let spec =
+        scene.spec().objects(&["{table: public.one, transform: \"{'part': 10 / row.part}\"}"]);
+    let ended = scene.run(&spec, &["--until-caught-up"]).wait(CATCH_UP_MAX);
+    ended.expect(1);
+    for word in ["public.one", "`transform`", "division by zero", "dead-letter"] {
+        assert!(ended.stderr.contains(word), "`{word}` is not said:\n{}", ended.stderr);
+    }
+    let spec = spec.sink("unrepresentable: dead-letter");
+    scene.catch_up(&spec);
+    sql.run("INSERT INTO one VALUES (3, 0), (4, 2)");
+    scene.catch_up(&spec);
+    let told: BTreeMap<_, _> = scene
+        .topics()
+        .records
+        .iter()
+        .map(|record| {
+            let after = &record.json()["after"];
+            let cause = record.header("distributary.dead-letter");
+            (number(&after["id"]), (number(&after["part"]), cause))
+        })
+        .collect();
+    let transform = || Some("transform".to_owned());
+    let expected = [(1, (0, transform())), (2, (2, None)), (3, (0, transform())), (4, (5, None))];
+    assert_eq!(told, BTreeMap::from(expected));
+}
+
+#[test]
 fn a_parked_stream_goes_on_once_the_spec_says_how() {
     let scene = Scene::new("freed", "postgres-15");
     let mut sql = scene.sql();

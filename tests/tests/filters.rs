@@ -1,5 +1,5 @@
 //! Conditions of `where`: the same verdict as the server's on every row, and a topic that holds what the
-//! condition is true of, from the first row of the snapshot on, whatever updates do.
+//! condition is true of, from the first row of the snapshot on, whatever updates do. Of transforms the same.
 
 #[path = "filters/predicates.rs"]
 mod predicates;
@@ -220,6 +220,53 @@ fn a_topic_holds_what_the_condition_is_true_of() {
     report.assert_clean();
     assert!(20 < report.rows, "{} rows are no test", report.rows);
     say(&format!("filtered: {} records, {} rows", report.records, report.rows));
+}
+
+/// The same as `TRANSFORMED`, in SQL.
+const TRANSFORM: &str = "[row.state == 'draft' ? drop : keep, \
+                         {'note': row.state == null ? null : 'is ' + row.state.upperAscii()}, \
+                         double(row.total) > 100.0 ? {'total': '100.00'} : keep]";
+const TRANSFORMED: &str = "DELETE FROM orders WHERE state = 'draft'; \
+                           UPDATE orders SET note = 'is ' || upper(state), total = least(total, 100)";
+
+#[test]
+fn a_topic_holds_what_the_transform_makes_of_rows() {
+    let mut rng = SmallRng::seed_from_u64(seed("transformed", 30));
+    let scene = Scene::new("transformed", "postgres-15");
+    let mut sql = scene.sql();
+    sql.run(
+        "CREATE TABLE orders (id int PRIMARY KEY, total numeric(12, 2), state text, note text); \
+         ALTER TABLE orders ALTER note SET STORAGE EXTERNAL",
+    );
+    for (transform, expected) in [
+        ("row.gone == 1 ? drop : keep", "no column `gone`"),
+        ("row.total > 100 ? drop : keep", "double()"),
+        ("{'id': 1}", "message key"),
+    ] {
+        let object = format!("{{table: public.orders, transform: \"{transform}\"}}");
+        let ended = scene.run(&scene.spec().objects(&[&object]), &[]).wait(CATCH_UP_MAX);
+        assert_eq!(ended.code, Some(3), "{transform}: {}", ended.stderr);
+        assert!(ended.stderr.contains(expected), "{transform}: {}", ended.stderr);
+    }
+    let mut next_id = 0;
+    (0..60).for_each(|_| write(&mut sql, &mut rng, &mut next_id));
+    let object = format!("{{table: public.orders, transform: \"{TRANSFORM}\"}}");
+    let spec = scene.spec().objects(&[&object]);
+    let mut run = scene.run(&spec, &[]);
+    scene.await_streaming(&mut run);
+    for _ in 0..if full() { 2000 } else { 200 } {
+        write(&mut sql, &mut rng, &mut next_id);
+    }
+    run.kill();
+    (0..50).for_each(|_| write(&mut sql, &mut rng, &mut next_id));
+    scene.catch_up(&spec);
+    // Nobody captures this: database and topics are the same then.
+    sql.run(TRANSFORMED);
+    let promises = Promises { everything: false, ..Promises::default() };
+    let report = check(promises, &scene.topics(), &contents(&mut scene.superuser()));
+    report.assert_clean();
+    assert!(20 < report.rows, "{} rows are no test", report.rows);
+    say(&format!("transformed: {} records, {} rows", report.records, report.rows));
 }
 
 #[test]

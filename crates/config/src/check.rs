@@ -233,9 +233,6 @@ impl Task {
             settings.into_iter().map(|(path, _)| problem(path, not_yet)).collect();
         self.check_masks(&mut found);
         for (index, object) in self.objects.iter().enumerate() {
-            if object.transform.as_ref().is_some_and(|text| !text.is_empty()) {
-                found.push(problem(&format!("objects[{index}].transform"), not_yet));
-            }
             let is_judged = object.condition.as_ref().is_some_and(|text| !text.is_empty());
             if is_judged && self.source.sql_ascii != "fail" {
                 // Texts are judged as they are written, and the server judges bytes.

@@ -368,6 +368,7 @@ pub struct Object {
     pub condition: Option<String>,
     pub operations: Option<Vec<Operation>>,
     pub columns: Option<Columns>,
+    /// What becomes of each row, in CEL (`docs/transforms.md`).
     pub transform: Option<String>,
     pub name_case: NameCase,
 }

@@ -67,7 +67,9 @@ impl Misfits {
         {
             return Some(Cause::Oversize);
         }
-        (error.is_of_value() && self.set_aside_values).then_some(Cause::Unrepresentable)
+        let is_transform = matches!(error, EncodeError::Transform { .. });
+        let cause = if is_transform { Cause::Transform } else { Cause::Unrepresentable };
+        (error.is_of_value() && self.set_aside_values).then_some(cause)
     }
 }
 

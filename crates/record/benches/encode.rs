@@ -1,4 +1,4 @@
-//! Rows → records of each format: narrow, of 200 bytes, and of 40 columns.
+//! Rows → records of each format: narrow, of 200 bytes, and of 40 columns; and what a transform adds.
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -49,9 +49,14 @@ const FORMATS: [&str; 7] = [
 ];
 
 fn task(format: &str) -> TaskPlan {
+    task_with(format, "")
+}
+
+fn task_with(format: &str, transform: &str) -> TaskPlan {
     let text = format!(
         "version: 1\ntask: shop\nsource: {{hosts: [h], database: appdb, user: u}}\n\
-         sink: {{brokers: [b], format: {format}, registry: {{url: http://r}}}}\nobjects: [{{table: \"*.*\"}}]\n"
+         sink: {{brokers: [b], format: {format}, registry: {{url: http://r}}}}\n\
+         objects: [{{table: \"*.*\", operations: [insert], transform: \"{transform}\"}}]\n"
     );
     TaskPlan::new(&config::Task::parse(&text).expect("a spec"), "appdb").expect("a plan")
 }
@@ -170,5 +175,44 @@ fn encode(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, encode);
+/// Of rows of 200 bytes as Debezium JSON; the first is none.
+const TRANSFORMS: [(&str, &str); 4] = [
+    ("none", ""),
+    ("condition", "row.column_2 > 9000 ? drop : keep"),
+    ("one column", "{'column_9': row.column_9.upperAscii()}"),
+    (
+        "three steps",
+        "[row.column_9 == 'draft' ? drop : keep, {'column_9': row.column_9 + ' ' + op}, \
+         double(row.column_5) > 100.0 ? {'column_4': 'large'} : keep]",
+    ),
+];
+
+fn transform(criterion: &mut Criterion) {
+    let batch = batch(table(&ORDER), &ORDER);
+    let (mut scratch, mut pieces) = (Scratch::default(), Vec::new());
+    let mut group = criterion.benchmark_group("transform");
+    group.throughput(Throughput::Elements(ROWS));
+    for (name, text) in TRANSFORMS {
+        let task = task_with("debezium-json", text);
+        let plan = TablePlan::new(Arc::clone(&batch.tables[0]), &task, 0, 12, 8).expect("a plan");
+        route(&plan, &batch, &mut scratch, &mut pieces);
+        let mut encoder = Encoder::new(&task);
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                let mut bytes = 0;
+                for piece in &pieces {
+                    let sink = &mut |record: record::Record<'_>| {
+                        bytes += record.value.map_or(0, <[u8]>::len);
+                        Ok::<(), Infallible>(())
+                    };
+                    encoder.encode(&plan, &batch, piece, 0, sink).expect("rows");
+                }
+                black_box(bytes)
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, encode, transform);
 criterion_main!(benches);

@@ -3,6 +3,7 @@
 //! * [`selection`]: which tables; [`naming`]: which topic.
 //! * [`plan`]: everything that is decided once per table version.
 //! * `filter`: which rows, by `objects[].where`.
+//! * `transform`: what becomes of a row, by `objects[].transform`.
 //! * [`route`]: a change → its pieces: lane, partition, part. [`partition`] and [`lane`] are the hashes.
 //! * [`rewrite`]: values that leave the source as something else; [`chunk`]: records in parts.
 //! * [`encode`]: a piece → [`Record`]s; [`schema`]: what they are framed with.
@@ -26,7 +27,9 @@ pub mod schema;
 pub mod selection;
 pub mod told;
 pub mod transaction;
+mod transform;
 
 pub use filter::{FilterError, check_condition};
 pub use projection::ProjectionError;
 pub use record::Record;
+pub use transform::TransformError;

@@ -8,6 +8,7 @@ use crate::projection::{Projection, ProjectionError, Rules};
 use crate::rewrite::{MaskKey, Rewrite, Texts};
 use crate::schema::Schemas;
 use crate::selection::{Selection, SelectionError};
+use crate::transform::{Given, Program, Transform, TransformError};
 use crate::{lane, partition};
 use config::{
     FormatOptions, Hash, NameAdjustment, Partitioning, SqlAscii, Subject, Unrepresentable,
@@ -63,6 +64,7 @@ struct ObjectPlan {
     operations: Operations,
     condition: Option<Condition>,
     rules: Rules,
+    transform: Option<Program>,
     /// Columns that are masked.
     mask: Vec<Box<str>>,
 }
@@ -131,6 +133,15 @@ pub enum PlanError {
     Condition { object: usize, cause: FilterError },
     #[error("{schema}.{table}: objects[{object}].where: {cause}")]
     Filter { schema: Box<str>, table: Box<str>, object: usize, cause: FilterError },
+    #[error("objects[{object}].transform: {cause}")]
+    Program { object: usize, cause: TransformError },
+    #[error("{schema}.{table}: objects[{object}].transform: {cause}")]
+    Transform { schema: Box<str>, table: Box<str>, object: usize, cause: TransformError },
+    #[error(
+        "objects[{object}].transform drops rows, and with `sink.transaction_topic` records are counted before \
+         they are transformed; say which rows are wanted in `where`, or leave one of them out"
+    )]
+    TransformDrops { object: usize },
     #[error(
         "{schema}.{table}: `where` asks for `{column}`, which is not part of the replica identity, so \
          updates and deletes could not be judged; run ALTER TABLE … REPLICA IDENTITY FULL, or keep \
@@ -172,6 +183,8 @@ pub struct TablePlan {
     pub(crate) operations: Operations,
     /// Which rows are wanted; `None`: all.
     pub(crate) filter: Option<Filter>,
+    /// What becomes of rows as records show them; `None`: nothing.
+    pub(crate) transform: Option<Transform>,
     /// A changed key is a deletion and a creation also where both have one partition.
     pub(crate) splits_key_changes: bool,
     /// `None`: rows are written as they came.
@@ -192,6 +205,16 @@ pub(crate) enum Policy {
     Java(Box<[usize]>),
 }
 
+impl Policy {
+    /// Columns that say where a row goes, as they are sent.
+    fn columns(&self) -> &[usize] {
+        match self {
+            Self::Fixed(_) => &[],
+            Self::Murmur2(columns) | Self::Java(columns) => columns,
+        }
+    }
+}
+
 impl TaskPlan {
     /// Takes from the task what rows depend on. `database` is the one that is captured.
     ///
@@ -201,7 +224,13 @@ impl TaskPlan {
         let sink = &task.sink;
         let codec = Codec::of(sink.format);
         let objects = task.objects.iter().enumerate().map(ObjectPlan::new);
-        let objects = objects.collect::<Result<_, _>>()?;
+        let objects = objects.collect::<Result<Vec<_>, _>>()?;
+        let drops = |it: &ObjectPlan| it.transform.as_ref().is_some_and(Program::may_drop);
+        if let Some(object) = objects.iter().position(drops)
+            && sink.transaction_topic == config::Switch::On
+        {
+            return Err(PlanError::TransformDrops { object });
+        }
         Ok(Self {
             task: task.task.as_str().into(),
             database: database.into(),
@@ -379,6 +408,27 @@ impl TaskPlan {
         })
     }
 
+    /// The transform of the object, for the rows of this table version.
+    fn transform(
+        &self,
+        table: &Table,
+        projection: Option<&Projection>,
+        keys: &[usize],
+        object: usize,
+    ) -> Result<Option<Transform>, PlanError> {
+        let ObjectPlan { transform, operations, .. } = &self.objects[object];
+        let Some(program) = transform else { return Ok(None) };
+        let is_limited = (operations.update || operations.delete)
+            && matches!(table.identity, ReplicaIdentity::Default | ReplicaIdentity::Index);
+        let transform = program.of(Given { table, projection, keys, is_limited });
+        transform.map(Some).map_err(|cause| PlanError::Transform {
+            schema: table.schema.clone(),
+            table: table.name.clone(),
+            object,
+            cause,
+        })
+    }
+
     /// Columns that the object's rules name and the table does not have. Once a task runs that is no
     /// reason to stop: a column that is left out may be dropped.
     #[must_use]
@@ -417,6 +467,8 @@ impl ObjectPlan {
         let condition = object.condition.as_deref().filter(|text| !text.trim().is_empty());
         let condition = condition.map(Condition::parse).transpose();
         let refused = |cause| PlanError::Condition { object: index, cause };
+        let transform = object.transform.as_deref().filter(|text| !text.trim().is_empty());
+        let transform = transform.map(Program::parse).transpose();
         let chosen = |operation| {
             object.operations.as_ref().is_none_or(|operations| operations.contains(&operation))
         };
@@ -431,6 +483,7 @@ impl ObjectPlan {
                 ddl: chosen(config::Operation::Ddl),
             },
             condition: condition.map_err(refused)?,
+            transform: transform.map_err(|cause| PlanError::Program { object: index, cause })?,
             rules: Rules::new(object).map_err(|cause| PlanError::Rules { object: index, cause })?,
             mask: object
                 .columns
@@ -484,6 +537,12 @@ impl TablePlan {
         } else {
             task.policy(&table, &key, object, partitions)?
         };
+        let mut keys = key.clone();
+        keys.extend(policy.columns());
+        let transform = match is_statement {
+            true => None,
+            false => task.transform(&table, projection.as_ref(), &keys, object)?,
+        };
         let shown = projection.as_ref().map_or(&key, |it| &it.key);
         let template = Template::new(view, shown, &topic, task);
         let hashed = projection.as_ref().map(|it| Columns::new(&it.renamed, task));
@@ -496,6 +555,7 @@ impl TablePlan {
             policy,
             operations,
             filter,
+            transform,
             splits_key_changes: task.codec.is_debezium(),
             rewrite: task.rewrite(masked),
             columns: Columns::new(view, task),

@@ -231,6 +231,11 @@ impl Added {
 }
 
 impl Projection {
+    /// The column of the sent row that a column of `view` shows; `None`: it was added.
+    pub(crate) fn sent(&self, column: usize) -> Option<usize> {
+        if let Some(Value::Sent(index)) = self.values.get(column) { Some(*index) } else { None }
+    }
+
     /// Writes the tuple of `view` that a sent one becomes.
     pub(crate) fn apply(&self, sent: Tuple<'_>, moment: Moment<'_>, out: &mut Vec<u8>) {
         out.clear();
@@ -259,7 +264,7 @@ impl Projection {
 }
 
 /// As the server prints it in UTC. `micros`: since 2000-01-01 00:00 UTC.
-fn timestamptz(micros: i64) -> Vec<u8> {
+pub(crate) fn timestamptz(micros: i64) -> Vec<u8> {
     let mut text = Vec::with_capacity(29);
     Civil::of_days(micros.div_euclid(clock::DAY_US) + EPOCH_DAYS).write(&mut text);
     text.push(b' ');
@@ -268,7 +273,8 @@ fn timestamptz(micros: i64) -> Vec<u8> {
     text
 }
 
-fn put(datum: Datum<'_>, out: &mut Vec<u8>) {
+/// Appends a value to a tuple.
+pub(crate) fn put(datum: Datum<'_>, out: &mut Vec<u8>) {
     let (kind, bytes) = match datum {
         Datum::Null => return out.push(b'n'),
         Datum::Unchanged => return out.push(b'u'),

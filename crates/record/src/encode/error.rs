@@ -1,6 +1,7 @@
 //! Why a piece could not be encoded.
 
 use crate::plan::TablePlan;
+use crate::transform::Failed;
 
 /// A piece could not be encoded, or the sink refused it.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +36,11 @@ pub enum EncodeError<E> {
          settings of the replication session"
     )]
     Unjudged { table: Box<str> },
+    #[error(
+        "{table}: `transform` of its object failed: {cause}; set `sink.unrepresentable: dead-letter` \
+         (a corrected expression holds for what commits after it is applied)"
+    )]
+    Transform { table: Box<str>, cause: Box<str> },
     #[error("piece names change {change}, which its batch does not have: a fault of the router")]
     NoSuchChange { change: u32 },
     #[error("{table} was planned for another format than the lane writes: a fault of the planner")]
@@ -79,6 +85,7 @@ impl<E> EncodeError<E> {
             | Self::Malformed { .. }
             | Self::Unrepresentable { .. }
             | Self::Unjudged { .. }
+            | Self::Transform { .. }
             | Self::Binary { .. } => true,
             Self::Unregistered { .. }
             | Self::NoSuchChange { .. }
@@ -93,6 +100,10 @@ impl<E> EncodeError<E> {
 
     pub(super) fn unjudged(plan: &TablePlan) -> Self {
         Self::Unjudged { table: table_name(plan) }
+    }
+
+    pub(super) fn transform(plan: &TablePlan, failed: &Failed) -> Self {
+        Self::Transform { table: table_name(plan), cause: failed.to_string().into() }
     }
 
     pub(super) fn other_format(plan: &TablePlan) -> Self {

@@ -5,6 +5,7 @@ use crate::projection::Moment;
 use crate::route::{Part, Piece};
 use crate::row::Row;
 use crate::transaction::Order;
+use crate::transform::{Failed, Transformed};
 use wal::change::Old;
 use wal::{Change, ChangeBatch, Operation, Transaction, Tuple};
 
@@ -83,6 +84,24 @@ impl Projected {
         };
         Some(Tuples { old: project(old, old_bytes), new: project(new, new_bytes) })
     }
+}
+
+/// The piece and its rows after the object's transform; `None`: nothing is written.
+pub(super) fn transformed<'a>(
+    plan: &TablePlan,
+    batch: &'a ChangeBatch,
+    piece: &Piece,
+    rows: Tuples<'a>,
+    out: &'a mut Transformed,
+) -> Result<Option<(Piece, Tuples<'a>)>, Failed> {
+    let Some(transform) = &plan.transform else { return Ok(Some((*piece, rows))) };
+    let change = batch.changes.get(piece.change as usize);
+    let found = change
+        .and_then(|change| Some((change, batch.transactions.get(change.transaction as usize)?)));
+    let Some((change, transaction)) = found else { return Ok(Some((*piece, rows))) };
+    let operation = Action::of(change.operation, piece.part).word();
+    let kept = transform.apply(change, piece.part, Moment { transaction, operation }, rows, out)?;
+    Ok(kept.map(|(part, rows)| (Piece { part, ..*piece }, rows)))
 }
 
 /// One record to be written, and the tombstone that may follow it.

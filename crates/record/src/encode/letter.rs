@@ -17,6 +17,8 @@ pub enum Cause {
     Unrepresentable,
     /// A schema that the registry refuses.
     SchemaRefused,
+    /// A row that the object's transform cannot be applied to.
+    Transform,
 }
 
 impl Cause {
@@ -27,6 +29,7 @@ impl Cause {
             Self::Oversize => "oversize",
             Self::Unrepresentable => "unrepresentable",
             Self::SchemaRefused => "schema-refused",
+            Self::Transform => "transform",
         }
     }
 }

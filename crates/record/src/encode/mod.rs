@@ -16,7 +16,7 @@ mod codec;
 pub(crate) mod debezium;
 pub(crate) mod dts;
 mod error;
-mod event;
+pub(crate) mod event;
 mod headers;
 pub(crate) mod heartbeat;
 mod letter;
@@ -41,6 +41,7 @@ use crate::route::{Part, Piece};
 use crate::row::Row;
 use crate::schema::{Ids, Schemas};
 use crate::transaction::Order;
+use crate::transform::Transformed;
 use codec::FormatEncoder;
 use debezium::Work;
 use event::{Event, Projected};
@@ -135,6 +136,7 @@ pub struct Encoder {
     order: Option<Order>,
     now_us: Option<i64>,
     projected: Projected,
+    transformed: Transformed,
     rendered: Rendered,
     work: Work,
     format: FormatEncoder,
@@ -151,6 +153,7 @@ impl Encoder {
             order: None,
             now_us: None,
             projected: Projected::default(),
+            transformed: Transformed::default(),
             rendered: Rendered::default(),
             work: Work::default(),
             format: FormatEncoder::new(task),
@@ -181,7 +184,10 @@ impl Encoder {
         }
         let no_such_change = || EncodeError::NoSuchChange { change: piece.change };
         let rows = self.projected.tuples(plan, batch, piece).ok_or_else(no_such_change)?;
-        let event = Event::of(plan, batch, piece, rows, self.tombstones);
+        let kept = event::transformed(plan, batch, piece, rows, &mut self.transformed);
+        let kept = kept.map_err(|failed| EncodeError::transform(plan, &failed))?;
+        let Some((piece, rows)) = &kept else { return Ok(()) };
+        let event = Event::of(plan, batch, piece, *rows, self.tombstones);
         let event = Event { order: self.order, ..event.ok_or_else(no_such_change)? };
         begin(&mut self.transaction, event.transaction, &mut self.marks, &mut self.format);
         if self.now_us != Some(now_us) {
