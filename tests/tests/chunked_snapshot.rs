@@ -15,12 +15,12 @@ use tests::checker::Promises;
 use tests::cluster::Cluster;
 use tests::deadline::await_true;
 use tests::event::Event;
+use tests::reader::Topics;
 use tests::scene::{CATCH_UP_MAX, Scene};
 use tests::seed::{full, say, seed};
 use tests::sql::Sql;
 use tests::status::Status;
 use tests::task::Spec;
-use tests::topics::Topics;
 
 const PROMISES: Promises = Promises {
     exactly_once: true,

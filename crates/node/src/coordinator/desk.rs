@@ -271,7 +271,7 @@ impl Desk {
                     (self.planned, self.dirty) = (None, true);
                 }
                 Ok(Changed::Placement(_) | Changed::Connection(_) | Changed::Copies(_)) => {
-                    self.dirty = true
+                    self.dirty = true;
                 }
                 Ok(Changed::Nothing) => {}
                 Err(unusable @ Unusable::Stale { .. }) => warn!(%unusable, "record not obeyed"),
