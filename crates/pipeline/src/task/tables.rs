@@ -5,6 +5,7 @@ use super::Task;
 use super::begin::captured;
 use crate::batch::TablesSeen;
 use crate::capture::{Reading, Relation, as_captured};
+use crate::chunk::asked::records;
 use crate::chunk::copy::Record;
 use crate::chunk::key::key_names;
 use crate::failure::Failure;
@@ -231,7 +232,9 @@ impl Tables {
     ) -> Result<Taken, Failure> {
         let Relation { oid, schema, name } = relation;
         let suffix = format!("/{oid}");
-        let waits = self.state.borrow().plans.keys().any(|it| it.ends_with(&suffix));
+        // What was asked for is kept once it is done, and says nothing of a table that is taken in now.
+        let waits = records(&self.state.borrow().plans)
+            .any(|(plan, record)| !record.done && plan.ends_with(&suffix));
         let mut plan = None;
         if let Some(reading) = reading.filter(|_| self.spec.sync.snapshot && !waits) {
             plan = self.plan_copy(session, reading).await?;
@@ -239,9 +242,12 @@ impl Tables {
         if let Some((plan, json)) = &plan {
             let record = MetaRecord::Plan { name: plan.clone(), json: Some(json.clone()) };
             self.meta.write(vec![record]).await?;
-            self.state.borrow_mut().plans.insert(plan.clone(), json.clone());
         }
         let published = self.publish(session, schema, name).await;
+        // Whoever copies now takes it from here: chunks that are read before the table is published could miss changes.
+        if let (Ok(()), Some((plan, json))) = (&published, &plan) {
+            self.state.borrow_mut().plans.insert(plan.clone(), json.clone());
+        }
         // Asked afterwards: what an empty table gets from now on is in the stream.
         let has_rows = match &published {
             Ok(()) => self.spec.sync.snapshot && self.has_rows(session, relation).await?,
