@@ -273,10 +273,12 @@ fn a_row_that_cannot_be_transformed_parks_or_is_set_aside() {
         .topics()
         .records
         .iter()
-        .map(|record| {
+        .filter_map(|record| {
             let after = &record.json()["after"];
             let cause = record.header("distributary.dead-letter");
-            (number(&after["id"]), (number(&after["part"]), cause))
+            // The snapshot that parked was begun again, which a truncate says.
+            let is_row = !after.is_null();
+            is_row.then(|| (number(&after["id"]), (number(&after["part"]), cause)))
         })
         .collect();
     let transform = || Some("transform".to_owned());
