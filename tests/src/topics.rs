@@ -49,10 +49,15 @@ pub fn brokers(kafka: &Server) -> BTreeSet<i32> {
 pub fn create(kafka: &Server, name: &str, partitions: i32) {
     let (admin, options) = admin(kafka);
     let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(-1));
-    let results = wait(admin.create_topics([&topic], &options)).expect("topics can be created");
-    for result in results {
-        result.unwrap_or_else(|(topic, code)| panic!("{topic} cannot be created: {code}"));
-    }
+    // The name of one that was just deleted is free a moment later.
+    crate::deadline::await_true("the topic created", LONGEST, || {
+        let results = wait(admin.create_topics([&topic], &options)).expect("an answer");
+        results.into_iter().all(|result| match result {
+            Ok(_) => true,
+            Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => false,
+            Err((topic, code)) => panic!("{topic} cannot be created: {code}"),
+        })
+    });
     crate::deadline::await_true("the topic in the metadata", LONGEST, || {
         list(kafka, |topic| topic == name).contains_key(name)
     });

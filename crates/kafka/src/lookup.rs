@@ -68,15 +68,20 @@ impl Lookup {
         Ok(open)
     }
 
-    /// Whether a consumer with `read_committed` gets the record at `offset`, which lies below what is open.
+    /// Whether a consumer with `read_committed` gets the record at `offset`, which lies below what is open. `None`:
+    /// nobody gets it any more.
     pub(crate) fn is_visible(
         settings: &Settings,
         topic: &str,
         partition: i32,
         offset: i64,
-    ) -> Result<bool, Error> {
+    ) -> Result<Option<bool>, Error> {
         let asked = Offsets::from([((topic.to_owned(), partition), offset)]);
-        Ok(first_records(&settings.lookup_committed(), &asked)? == asked)
+        if first_records(&settings.lookup_committed(), &asked)? == asked {
+            return Ok(Some(true));
+        }
+        let is_there = first_records(&settings.lookup(), &asked)? == asked;
+        Ok(is_there.then_some(false))
     }
 
     /// Checks that the last records of committed transactions can be seen, as far as they are still

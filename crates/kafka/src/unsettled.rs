@@ -97,23 +97,37 @@ fn tell(topic: &str, partition: i32, outcome: &str) {
     warn!(topic, partition, outcome, "a broker has left a transaction open that has ended");
 }
 
-/// What a checkpoint that is not decided itself belongs to. Where any of its records was decided, that
-/// holds for all; where none was, nobody has seen either outcome, but we may have been told that it was
-/// committed.
+/// What a checkpoint that is not decided itself belongs to. Where its records were decided, that holds for all;
+/// where none was, nobody has seen either outcome, but we may have been told that it was committed.
+///
+/// Some may be decided otherwise than the rest: the broker forgot the end of a commit in a part of the partitions,
+/// and the abort of the next transaction took these along. What consumers have seen of it cannot be sent again.
 fn was_aborted(
     next: &Checkpoint,
     open: &Offsets,
-    is_visible: impl Fn(&str, i32, i64) -> Result<bool, Error>,
+    is_visible: impl Fn(&str, i32, i64) -> Result<Option<bool>, Error>,
 ) -> Result<bool, Error> {
+    let (mut seen, mut gone) = (false, None);
     for (topic, partitions) in &next.prev_end {
         for (&partition, &end) in partitions {
             let is_open = open.get(&(topic.clone(), partition)).is_some_and(|&begin| begin <= end);
-            if !is_open {
-                return Ok(!is_visible(topic, partition, end)?);
+            if is_open {
+                continue;
+            }
+            match is_visible(topic, partition, end)? {
+                Some(true) => seen = true,
+                Some(false) => drop(gone.get_or_insert_with(|| (topic.clone(), partition, end))),
+                // Retention took it.
+                None => {}
             }
         }
     }
-    Ok(false)
+    match gone {
+        Some((topic, partition, offset)) if seen => {
+            Err(Error::CommittedAborted { topic, partition, offset })
+        }
+        gone => Ok(gone.is_some()),
+    }
 }
 
 /// Whether the lane's last committed transaction wrote what is open from `begin` on.
@@ -168,9 +182,21 @@ mod tests {
             let aborted =
                 was_aborted(&checkpoint(&[(0, 9), (1, 5)]), &open(&[(0, 7)]), |_, at, end| {
                     assert_eq!((at, end), (1, 5));
-                    Ok(visible)
+                    Ok(Some(visible))
                 });
             assert_eq!(aborted.expect("a verdict"), !visible);
+        }
+    }
+
+    #[test]
+    fn a_transaction_of_which_only_a_part_is_visible_is_for_a_person() {
+        for visible in [0, 1] {
+            let error = was_aborted(&checkpoint(&[(0, 9), (1, 5)]), &open(&[]), |_, at, _| {
+                Ok(Some(at == visible))
+            })
+            .expect_err("neither outcome");
+            let Error::CommittedAborted { partition, .. } = error else { panic!("{error}") };
+            assert_eq!(partition, 1 - visible);
         }
     }
 

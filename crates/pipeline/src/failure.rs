@@ -30,8 +30,10 @@ impl Failure {
     #[must_use]
     pub fn checkpoint_moved(found: Position, expected: Position) -> Self {
         Self::fatal(format!(
-            "the lane's checkpoint stands at {found} instead of {expected}: the checkpoint topic \
-             was altered by someone else; find out by whom, then run with --reseed"
+            "the lane's checkpoint stands at {found} instead of {expected}: a broker that was restarted has \
+             aborted what it had answered as committed, or the checkpoint topic was altered by someone else; \
+             run the task again, which goes on where nothing is lost, and parks where something is: then find \
+             out by whom, and run with --reseed"
         ))
     }
 }
