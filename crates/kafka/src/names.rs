@@ -205,7 +205,8 @@ mod tests {
                 "distributary.shop.ckpt",
                 "distributary.shop.transaction",
                 "distributary.shop.schema-changes",
-                "distributary.shop.watermark"
+                "distributary.shop.watermark",
+                "distributary.shop.heartbeat"
             ]
         );
         let seat = |lane| {

@@ -5,7 +5,7 @@
 mod proto;
 mod scene;
 
-use expect_test::{expect, expect_file};
+use expect_test::expect;
 use proptest::prelude::*;
 use prost_reflect::MessageDescriptor;
 use proto::read;
@@ -217,7 +217,7 @@ fn a_statement_is_what_debezium_json_writes_in_a_message_of_its_own() {
     let key = compile(&key_schema(&plan), &name("Key"));
     let found = read(sent[0].key.as_deref().expect("a key"), IDS.key.expect("an id"), &key);
     assert_eq!(found, json!({"databaseName": "appdb"}));
-    expect_file!["statement.proto"].assert_eq(&schema.text);
+    assert_eq!(&*schema.text, include_str!("statement.proto"));
 }
 
 #[test]
