@@ -182,7 +182,7 @@ mod tests {
     fn the_time_left_is_told_where_it_is_known() {
         assert_eq!(pace(2048, 1200.4, 61.0), "2.00 KiB, 1,200/s, 61 seconds left");
         assert_eq!(pace(0, 0.0, 5.0 / 0.0), "0 B, 0/s");
-        assert_eq!(pace(0, 0.0, 0.0 / 0.0), "0 B, 0/s");
+        assert_eq!(pace(0, 0.0, f64::NAN), "0 B, 0/s");
     }
 
     #[test]

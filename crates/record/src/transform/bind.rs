@@ -38,7 +38,7 @@ enum Shape<'a> {
     Set(Vec<(&'a str, &'a IdedExpr)>),
 }
 
-fn shape(expression: &IdedExpr) -> Result<Shape<'_>, TransformError> {
+fn shape<'a>(expression: &'a IdedExpr) -> Result<Shape<'a>, TransformError> {
     let refused = || {
         let text = "it must come to `keep`, `drop`, `{'column': value}` or a list of these, with \
                     `condition ? … : …` to choose";
@@ -55,24 +55,17 @@ fn shape(expression: &IdedExpr) -> Result<Shape<'_>, TransformError> {
             }
         }
         Expr::Map(map) => {
-            let entry = |entry: &'_ cel::common::ast::IdedEntryExpr| match &entry.expr {
-                EntryExpr::MapEntry(entry) => match &entry.key.expr {
-                    Expr::Literal(LiteralValue::String(_)) => Ok(()),
-                    _ => {
-                        Err(TransformError::new("columns that are set are named by constant texts"))
-                    }
-                },
-                EntryExpr::StructField(_) => Err(TransformError::new("no such form")),
+            let pair = |entry: &'a cel::common::ast::IdedEntryExpr| {
+                let EntryExpr::MapEntry(entry) = &entry.expr else {
+                    return Err(TransformError::new("no such form"));
+                };
+                let Expr::Literal(LiteralValue::String(name)) = &entry.key.expr else {
+                    let cause = "columns that are set are named by constant texts";
+                    return Err(TransformError::new(cause));
+                };
+                Ok((name.inner(), &entry.value))
             };
-            map.entries.iter().try_for_each(entry)?;
-            let pairs = map.entries.iter().filter_map(|entry| match &entry.expr {
-                EntryExpr::MapEntry(entry) => match &entry.key.expr {
-                    Expr::Literal(LiteralValue::String(name)) => Some((name.inner(), &entry.value)),
-                    _ => None,
-                },
-                EntryExpr::StructField(_) => None,
-            });
-            Ok(Shape::Set(pairs.collect()))
+            Ok(Shape::Set(map.entries.iter().map(pair).collect::<Result<_, _>>()?))
         }
         Expr::Call(_)
         | Expr::Ident(_)
@@ -260,10 +253,12 @@ impl Binder<'_> {
             list.iter().map(|it| self.scalar(it, decides)).collect::<Result<Vec<_>, _>>()
         };
         let expr = match &expression.expr {
-            Expr::Select(select) if !select.test => match &select.operand.expr {
-                Expr::Ident(image) => self.column(image, &select.field, decides)?,
-                _ => return Err(TransformError::new("columns are written `row.name`")),
-            },
+            Expr::Select(select) if !select.test => {
+                let Expr::Ident(image) = &select.operand.expr else {
+                    return Err(TransformError::new("columns are written `row.name`"));
+                };
+                self.column(image, &select.field, decides)?
+            }
             Expr::Call(call) if call.func_name == operators::INDEX => match call.args.as_slice() {
                 [
                     IdedExpr { expr: Expr::Ident(image), .. },
@@ -340,9 +335,11 @@ impl Shown {
 
     /// Its values are texts to expressions, of numbers of any length.
     pub(super) fn is_numeric(&self) -> bool {
-        match &self.type_.kind {
-            wal::types::Kind::Domain { base, .. } => base.oid == wal::types::oid::NUMERIC,
-            _ => self.type_.oid == wal::types::oid::NUMERIC,
+        let numeric = wal::types::oid::NUMERIC;
+        if let wal::types::Kind::Domain { base, .. } = &self.type_.kind {
+            base.oid == numeric
+        } else {
+            self.type_.oid == numeric
         }
     }
 }

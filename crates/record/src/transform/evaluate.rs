@@ -354,9 +354,10 @@ impl Shown {
 impl Shown {
     /// Digits in all and behind the point; `None`: any number.
     fn digits(&self) -> Option<(usize, usize)> {
-        let modifier = match &self.type_.kind {
-            wal::types::Kind::Domain { type_modifier, .. } => *type_modifier,
-            _ => self.type_modifier,
+        let modifier = if let wal::types::Kind::Domain { type_modifier, .. } = &self.type_.kind {
+            *type_modifier
+        } else {
+            self.type_modifier
         };
         // `numeric(precision, scale)`, as numeric.c packs it; 11 bits, since 15 with a sign.
         let packed = modifier.checked_sub(4).filter(|it| 0 <= *it)?;
@@ -382,14 +383,14 @@ impl Shown {
 }
 
 fn fits(type_: &Type, value: i64) -> bool {
-    match &type_.kind {
-        wal::types::Kind::Domain { base, .. } => fits(base, value),
-        _ => match type_.oid {
-            oid::INT2 => i16::try_from(value).is_ok(),
-            oid::INT4 => i32::try_from(value).is_ok(),
-            oid::OID | oid::XID | oid::CID => u32::try_from(value).is_ok(),
-            _ => true,
-        },
+    if let wal::types::Kind::Domain { base, .. } = &type_.kind {
+        return fits(base, value);
+    }
+    match type_.oid {
+        oid::INT2 => i16::try_from(value).is_ok(),
+        oid::INT4 => i32::try_from(value).is_ok(),
+        oid::OID | oid::XID | oid::CID => u32::try_from(value).is_ok(),
+        _ => true,
     }
 }
 
@@ -401,10 +402,8 @@ fn double(type_: &Type, value: f64) -> String {
     if value.is_infinite() {
         return if 0.0 < value { "Infinity" } else { "-Infinity" }.to_owned();
     }
-    let base = match &type_.kind {
-        wal::types::Kind::Domain { base, .. } => base.oid,
-        _ => type_.oid,
-    };
+    let domain = if let wal::types::Kind::Domain { base, .. } = &type_.kind { base } else { type_ };
+    let base = domain.oid;
     let is_plain = value == 0.0 || (1e-4..1e15).contains(&value.abs());
     match (base == oid::FLOAT4, is_plain) {
         #[expect(clippy::cast_possible_truncation, reason = "the column holds no more")]
