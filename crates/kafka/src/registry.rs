@@ -140,10 +140,7 @@ impl Registry {
         let answer = self.ask(&doing, &path, Some(&body(schema, &references)))?;
         let Registered { id } = match answer.status {
             200 => self.understood(&doing, &answer)?,
-            409 => {
-                let (subject, reason) = (schema.subject.clone(), refusal(&answer).message);
-                return Err(RegistryError::Incompatible { subject, reason: error::shown(&reason) });
-            }
+            409 => return Err(self.conflict(&doing, schema, &answer)),
             _ => return Err(self.refused(&doing, &answer)),
         };
         let mut ids = self.ids();
@@ -152,6 +149,24 @@ impl Registry {
         }
         ids.insert(schema.clone(), id);
         Ok(id)
+    }
+
+    /// What a conflict is. Two who register one schema at the same moment get such an answer, too (Apicurio, while
+    /// it comes up): what the registry would take now is tried again.
+    fn conflict(&self, doing: &str, schema: &Schema, answer: &Answer) -> RegistryError {
+        let reason = error::shown(&refusal(answer).message);
+        match self.check(schema) {
+            Ok(Verdict::New | Verdict::Compatible) | Err(RegistryError::Unreachable { .. }) => {
+                RegistryError::Unreachable {
+                    registry: self.url().into(),
+                    doing: doing.into(),
+                    reason,
+                }
+            }
+            Ok(Verdict::Incompatible(_)) | Err(_) => {
+                RegistryError::Incompatible { subject: schema.subject.clone(), reason }
+            }
+        }
     }
 
     /// Has a schema taken, and says what fields are numbered by.

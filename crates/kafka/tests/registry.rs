@@ -133,11 +133,14 @@ fn an_incompatible_schema_is_told_from_other_refusals() {
     let refusal = |status, code, message| {
         json(status, &format!(r#"{{"error_code":{code},"message":"{message}"}}"#))
     };
-    let asked = |answer: &str| {
-        let (settings, _asked) = server(&[answer]);
+    let after = |answers: &[&str]| {
+        let (settings, _asked) = server(answers);
         client(&settings).register(&schema()).expect_err("refused")
     };
-    let error = asked(&refusal("409 Conflict", 409, "READER_FIELD_MISSING\\n at /fields/3"));
+    let asked = |answer: &str| after(&[answer]);
+    let incompatible = json("200 OK", r#"{"is_compatible":false}"#);
+    let conflict = refusal("409 Conflict", 409, "READER_FIELD_MISSING\\n at /fields/3");
+    let error = after(&[&conflict, &incompatible]);
     let RegistryError::Incompatible { subject, reason } = &error else { panic!("{error}") };
     assert_eq!(&**subject, "shop/orders-value");
     assert_eq!(reason, "READER_FIELD_MISSING at /fields/3");
@@ -146,6 +149,20 @@ fn an_incompatible_schema_is_told_from_other_refusals() {
     assert!(matches!(error, RegistryError::Refused { .. }), "{error}");
     let error = asked(&refusal("401 Unauthorized", 401, "who are you"));
     assert!(matches!(error, RegistryError::NotAuthorized { .. }), "{error}");
+}
+
+#[test]
+fn a_conflict_over_what_is_compatible_passes() {
+    let conflict = json("409 Conflict", r#"{"error_code":409,"message":"it exists already"}"#);
+    let absent = json("404 Not Found", r#"{"error_code":40401,"message":"no subject"}"#);
+    for verdict in [absent, json("200 OK", r#"{"is_compatible":true}"#)] {
+        let (settings, _asked) = server(&[&conflict, &verdict, &json("200 OK", r#"{"id":7}"#)]);
+        let client = client(&settings);
+        let error = client.register(&schema()).expect_err("a conflict");
+        assert!(matches!(error, RegistryError::Unreachable { .. }), "{error}");
+        assert!(error.to_string().contains("it exists already"), "{error}");
+        assert_eq!(client.register(&schema()), Ok(7));
+    }
 }
 
 #[test]
