@@ -132,9 +132,9 @@ fn statements_are_captured_where_the_role_may_create_event_triggers() {
     expect(&item, State::Fail, &["event triggers"]);
     let item = one(&ground, &ground.spec().user("postgres", None), "source.ddl");
     expect(&item, State::Pass, &["logical messages"]);
-    let spec = ground.spec().sink("format: debezium-avro");
+    let spec = ground.spec().user("postgres", None).sink("format: debezium-avro");
     let item = one(&ground, &spec.sink("registry: {url: 'http://127.0.0.1:1'}"), "source.ddl");
-    expect(&item, State::Warning, &["debezium-avro"]);
+    expect(&item, State::Pass, &["logical messages"]);
 }
 
 /// What a task would change.
@@ -610,11 +610,17 @@ fn a_server_without_room() {
     let slot = format!("distributary_{}", ground.name);
     ground.admin.run(&format!("SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')"));
     expect(&one(&ground, &spec, "source.wal-headroom"), State::Pass, &[&slot]);
-    // Of 64 MB a fifth is left at most, and a little at least: the slot is still there.
-    for _ in 0..3 {
+    // A fifth of 64 MB is the limit: a little less is left, and the slot is still there.
+    let left = format!(
+        "SELECT safe_wal_size < 10 << 20 FROM pg_replication_slots WHERE slot_name = '{slot}'"
+    );
+    for _ in 0..100 {
+        if ground.admin.value(&left) == "t" {
+            break;
+        }
         ground.admin.run(
             "SELECT count(pg_logical_emit_message(false, 'fill', repeat('x', 1 << 20))) \
-             FROM generate_series(1, 18)",
+             FROM generate_series(1, 2)",
         );
     }
     let item = one(&ground, &spec, "source.wal-headroom");

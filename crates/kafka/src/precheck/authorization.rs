@@ -23,8 +23,9 @@ const CALL_MAX: Duration = Duration::from_secs(10);
 const TOPICS_TRIED_MAX: usize = 4;
 /// A larger record is not sent only to be refused.
 const RECORD_BYTES_MAX: u64 = 4 << 20;
-/// The longest that the protocol has; `transaction.max.timeout.ms` is 15 minutes by default.
-const TRANSACTION_MAX: i32 = i32::MAX;
+/// 24 days, about the longest that the protocol has (the client adds a little to it);
+/// `transaction.max.timeout.ms` is 15 minutes by default.
+const TRANSACTION_MAX: i32 = i32::MAX - 1_000;
 
 /// A right that is missing.
 #[derive(Clone, Debug, Eq, PartialEq)]

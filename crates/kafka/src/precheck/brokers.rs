@@ -34,7 +34,9 @@ pub(super) struct Copies {
 impl<'a> Brokers<'a> {
     pub(super) fn new(admin: &Admin, metadata: &'a Metadata, task: &'a config::Task) -> Self {
         let ids = metadata.brokers().iter().map(rdkafka::metadata::MetadataBroker::id);
-        let configs = ids.map(|id| (id, admin.broker_config(id).ok())).collect();
+        // Whoever may not read them gets none, and no error: a broker without settings there is none.
+        let config = |id| admin.broker_config(id).ok().filter(|config| !config.is_empty());
+        let configs = ids.map(|id| (id, config(id))).collect();
         Self { metadata, task, configs }
     }
 
