@@ -3,6 +3,7 @@
 //! Pure but for [`load`], which reads a spec from its file, and [`secret`], which reads the environment
 //! and files when a secret is used.
 
+mod change;
 mod check;
 pub mod confine;
 pub mod encoding;
@@ -21,6 +22,7 @@ mod text;
 pub mod tokens;
 pub mod units;
 
+pub use change::{Means, means};
 pub use encoding::SqlAscii;
 pub use format::*;
 pub use load::LoadError;

@@ -69,6 +69,49 @@ pub struct Revision {
     #[serde(with = "lsn_text")]
     pub start: Lsn,
     pub shape: config::Shape,
+    /// Later revisions, each in force from its position on, in their order. Those that the low watermark has passed
+    /// need not be kept apart.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub marks: Vec<Mark>,
+}
+
+/// A revision mark: what commits at `at` or later goes by this shape. Lanes and partition map are those of the revision
+/// before, so no lane was sealed (delivery-protocol.md, section 2).
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Mark {
+    #[serde(rename = "rev")]
+    pub number: u64,
+    #[serde(with = "lsn_text")]
+    pub at: Lsn,
+    pub shape: config::Shape,
+}
+
+impl Revision {
+    /// Number and shape of what is written now, or will be once its position has come.
+    #[must_use]
+    pub fn newest(&self) -> (u64, &config::Shape) {
+        self.marks.last().map_or((self.number, &self.shape), |it| (it.number, &it.shape))
+    }
+
+    /// The same, begun at the last mark that the low watermark has passed: every lane holds all that commits before.
+    #[must_use]
+    pub fn passed(mut self, watermark: Lsn) -> Self {
+        let passed = self.marks.partition_point(|mark| mark.at <= watermark);
+        let rest = self.marks.split_off(passed);
+        match self.marks.pop() {
+            Some(Mark { number, at, shape }) => Self { number, start: at, shape, marks: rest },
+            None => Self { marks: rest, ..self },
+        }
+    }
+
+    /// The same, with another shape from `at` on. One that nothing commits before replaces the mark at its place.
+    #[must_use]
+    pub fn marked(mut self, at: Lsn, shape: config::Shape) -> Self {
+        let number = self.newest().0 + 1;
+        self.marks.retain(|mark| mark.at < at);
+        self.marks.push(Mark { number, at, shape });
+        self
+    }
 }
 
 /// What the meta lane holds.

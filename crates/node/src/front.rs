@@ -22,10 +22,15 @@ pub struct Wanted {
 }
 
 /// What becomes of a front that runs.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Step {
     /// It runs on, by the placement of this number.
     GoOn {
+        placement_rev: u64,
+    },
+    /// It runs on by another spec, if that can come into force in place; else it ends, and another run begins.
+    Modify {
+        wanted: Wanted,
         placement_rev: u64,
     },
     /// It runs on until its next owner asks for it; moving since then.
@@ -58,6 +63,11 @@ pub fn step(
 ) -> Step {
     match wanted(state, node, task) {
         Some((wanted, placement_rev)) if wanted == *runs => Step::GoOn { placement_rev },
+        Some((wanted, placement_rev))
+            if !runs.release && Wanted { spec_rev: runs.spec_rev, ..wanted.clone() } == *runs =>
+        {
+            Step::Modify { wanted, placement_rev }
+        }
         Some(_) => Step::Stop,
         None => {
             let since = moving.unwrap_or(now);
@@ -132,7 +142,7 @@ mod tests {
         match step(state, "w1", "shop", runs, moving.map(|it| now - it), now) {
             // For comparison.
             Step::HandOver { .. } => Step::HandOver { since: now - moving.unwrap_or_default() },
-            other @ (Step::GoOn { .. } | Step::Stop) => other,
+            other @ (Step::GoOn { .. } | Step::Modify { .. } | Step::Stop) => other,
         }
     }
 
@@ -144,9 +154,18 @@ mod tests {
         assert_eq!(wanted(&state, "w1", "shop"), Some((RUNS, 8)));
         assert_eq!(wanted(&state, "w2", "shop"), None);
         assert_eq!(after(&state, &RUNS, None), Step::GoOn { placement_rev: 8 });
-        assert_eq!(after(&state, &Wanted { spec_rev: 2, ..RUNS }, None), Step::Stop);
+        assert_eq!(after(&state, &Wanted { restarts: 2, ..RUNS }, None), Step::Stop);
+        assert_eq!(after(&state, &Wanted { spec_rev: 2, restarts: 1, ..RUNS }, None), Step::Stop);
+        assert_eq!(after(&state, &Wanted { spec_rev: 2, release: true, ..RUNS }, None), Step::Stop);
         let state = cluster(Some("w1"), None, Desired::Suspended);
         assert_eq!(after(&state, &RUNS, None), Step::Stop);
+    }
+
+    #[test]
+    fn a_front_whose_spec_alone_has_changed_may_take_it_up() {
+        let state = cluster(Some("w1"), None, Desired::Running);
+        let older = Wanted { spec_rev: 2, ..RUNS };
+        assert_eq!(after(&state, &older, None), Step::Modify { wanted: RUNS, placement_rev: 8 });
     }
 
     #[test]

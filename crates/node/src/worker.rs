@@ -12,6 +12,7 @@ mod hosts;
 mod join;
 mod report;
 mod runner;
+mod specs;
 mod tasks;
 mod view;
 

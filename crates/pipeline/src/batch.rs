@@ -1,7 +1,8 @@
 //! What travels between the stages, and the credit that pays for it.
 
 use crate::chunk::asked::CopyOrder;
-use crate::chunk::merge::{Marked, Ticket};
+use crate::chunk::merge::{self, Ticket};
+use crate::planner::Plans;
 use actix::Message;
 use bytes::Bytes;
 use record::plan::TablePlan;
@@ -25,8 +26,40 @@ pub struct WalBatch {
 #[rtype(result = "()")]
 pub struct TableLearned {
     pub table: Arc<Table>,
-    /// `None`: not selected.
-    pub plan: Option<Arc<TablePlan>>,
+    pub plans: Plans,
+}
+
+/// A revision that came by a mark, while the lanes were open.
+#[derive(Debug)]
+pub struct Marked {
+    pub number: u64,
+    /// Whoever reads batches on another node makes its plans from it.
+    pub shape: config::Shape,
+}
+
+/// Another revision is about to come: hold what commits from now on, but not before `at_least`. Task → Router.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct HoldForMark {
+    pub at_least: Lsn,
+    pub answer: oneshot::Sender<Held>,
+}
+
+/// From where on changes are held, and the table versions that are known. Router → Task.
+#[derive(Debug)]
+pub struct Held {
+    pub at: Lsn,
+    pub tables: Vec<Arc<Table>>,
+}
+
+/// The mark is recorded: what commits at `at` or later goes by this revision. Task → Router.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct MarkReached {
+    pub at: Lsn,
+    pub marked: Arc<Marked>,
+    /// Of table versions that the router has told.
+    pub plans: Vec<(Arc<Table>, Option<Arc<TablePlan>>)>,
 }
 
 /// Decoded changes in stream order. Decoder or snapshot → Router.
@@ -54,6 +87,8 @@ pub struct LaneBatch {
     pub orders: Arc<[Order]>,
     /// The batch ends where a source transaction ends.
     pub ends_transaction: bool,
+    /// The revision by which it was planned; `None`: that with which its lane was opened.
+    pub marked: Option<Arc<Marked>>,
     /// Shared by all parts: given back when the last one is durable or dropped.
     pub credit: Arc<Credit>,
 }
@@ -149,7 +184,7 @@ pub struct MarkWindow {
     pub snapshot: Visibility,
     /// The end of the WAL right after.
     pub high: Lsn,
-    pub answer: oneshot::Sender<Marked>,
+    pub answer: oneshot::Sender<merge::Marked>,
 }
 
 /// The rows of a chunk, whose range is written down. Chunks → Router.

@@ -1,9 +1,8 @@
 //! Completing a relation of the stream from the catalog, and planning it.
 
 use crate::failure::Failure;
-use crate::planner::Planner;
+use crate::planner::{Planner, Plans};
 use postgres::Session;
-use record::plan::TablePlan;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -16,8 +15,7 @@ use wal::{Table, statement};
 #[derive(Clone, Debug)]
 pub struct Described {
     pub table: Arc<Table>,
-    /// `None`: not selected.
-    pub plan: Option<Arc<TablePlan>>,
+    pub plans: Plans,
 }
 
 /// A description under way.
@@ -52,15 +50,15 @@ impl Describe for Catalog {
                 None => session.complete(&relation).await?,
             };
             let table = Arc::new(table);
-            let plan = planner.plan(&table).await?;
+            let plans = planner.plan(&table).await?;
             info!(
                 schema = %table.schema,
                 table = %table.name,
                 version = table.version,
-                topic = plan.as_ref().map(|plan| plan.topic()),
+                topic = plans.newest().map(|plan| plan.topic()),
                 "table described"
             );
-            Ok(Described { table, plan })
+            Ok(Described { table, plans })
         })
     }
 }

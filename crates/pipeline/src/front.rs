@@ -1,7 +1,10 @@
 //! One life of the front: acknowledger, router, and what feeds the router.
 
 use crate::acknowledger::{self, Acknowledger, Flush, Positions, WriteWatermark};
-use crate::batch::{Advanced, Copied, Durable, LaneBatch, LaneReady, Retire, SnapshotRead};
+use crate::batch::{
+    Advanced, Copied, Durable, Held, HoldForMark, LaneBatch, LaneReady, MarkReached, Marked,
+    Retire, SnapshotRead,
+};
 use crate::copying::{self, Copying};
 use crate::decoder::Decoder;
 use crate::describe::Describe;
@@ -23,7 +26,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use supervision::{Budget, Lifeline, Stage, StageFailed};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use wal::Lsn;
 
 /// What every front of a task shares.
@@ -41,6 +44,8 @@ pub struct Context<'a> {
     pub counts: bool,
     /// Where the revision ends; `None`: it goes on.
     pub end: Option<Lsn>,
+    /// Later revisions, and from where on they are in force.
+    pub marks: Vec<(Lsn, Arc<Marked>)>,
 }
 
 /// A running front.
@@ -159,7 +164,7 @@ impl Context<'_> {
         let line = self.line(Stage::Router);
         let routed = acknowledger.clone().recipient();
         let router = Router::new(self.generation, self.end, producers, routed, line);
-        let router = router.counting(self.counts).start();
+        let router = router.marked(self.marks.clone()).counting(self.counts).start();
         (router, acknowledger)
     }
 
@@ -201,6 +206,21 @@ impl Front {
         if let Some(producer) = lanes.producer(lane) {
             self.router.do_send(LaneReady { lane, producer });
         }
+    }
+
+    /// Has the router hold what commits from a position on, which it says, not before `at_least`.
+    ///
+    /// # Errors
+    /// When the router has ended.
+    pub async fn hold(&self, at_least: Lsn) -> Result<Held, Failure> {
+        let (answer, held) = oneshot::channel();
+        self.router.do_send(HoldForMark { at_least, answer });
+        held.await.map_err(|_| Failure::transient("the router ended before a mark"))
+    }
+
+    /// What is held goes on by the revision that begins there.
+    pub fn reached(&self, reached: MarkReached) {
+        self.router.do_send(reached);
     }
 
     /// Takes nothing more in.

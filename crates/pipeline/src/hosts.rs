@@ -86,7 +86,17 @@ pub trait Hosts {
         Vec::new()
     }
 
-    /// Resolves when [`Self::of`], [`Self::upstream`] or [`Self::copies`] may answer otherwise than before.
+    /// The newest spec of the task, where it is to come into force while the task runs; `None`: that with which it was
+    /// begun.
+    fn spec(&self) -> Option<Arc<config::Task>> {
+        None
+    }
+
+    /// The spec is in force: from one position on, which is recorded.
+    fn took(&self, _: &Arc<config::Task>) {}
+
+    /// Resolves when [`Self::of`], [`Self::upstream`], [`Self::copies`] or
+    /// [`Self::spec`] may answer otherwise than before.
     fn changed(&self) -> Pin<Box<dyn Future<Output = ()>>>;
 }
 
@@ -150,7 +160,7 @@ impl OpenLane {
             .map_err(|error| Failure::fatal(error.to_string()))?;
         let plan = TaskPlan::new(&self.spec, &self.spec.source.database)?;
         let plan = plan.of_server(self.server_version);
-        let receiver = Receiver::new(self.lane, self.routed, plan.clone(), self.pins.clone());
+        let receiver = Receiver::new(&self, plan.clone());
         Ok((self.thread(kafka, names, &plan, progress), receiver))
     }
 

@@ -3,6 +3,7 @@
 //! Routing depends on WAL content, revision and pins only (delivery-protocol.md, section 6), so a
 //! pin is durable before the first row that needs it is routed.
 
+use crate::batch::Marked;
 use crate::failure::Failure;
 use crate::meta::Meta;
 use kafka::meta::MetaRecord;
@@ -11,20 +12,84 @@ use record::plan::{Chosen, TablePlan, TaskPlan};
 use record::rewrite::MaskKey;
 use record::selection::Selection;
 use secrecy::ExposeSecret as _;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tracing::info;
 use wal::Table;
 
 /// Plans the tables of one task. Lives as long as the task.
 pub struct Planner {
-    spec: Arc<config::Task>,
-    selection: Selection,
-    task: TaskPlan,
+    /// That which the lanes were opened with.
+    first: Rc<Revision>,
+    /// Those that came by marks.
+    marked: RefCell<Vec<Rc<Revision>>>,
     kafka: kafka::settings::Settings,
     meta: Meta,
     pins: Pins,
+    server_version: u32,
+}
+
+/// A revision, ready to plan tables by it.
+pub struct Revision {
+    /// `None`: that which the lanes were opened with.
+    pub marked: Option<Arc<Marked>>,
+    /// What the lanes were opened with, or what came by the mark.
+    pub spec: Arc<config::Task>,
+    pub selection: Selection,
+    pub task: TaskPlan,
+}
+
+/// What a table version is to its rows, by revision.
+#[derive(Clone, Debug, Default)]
+pub struct Plans {
+    /// Under the revision that the lanes were opened with; `None`: not selected.
+    pub first: Option<Arc<TablePlan>>,
+    /// Under later ones, by their numbers.
+    pub marked: Vec<(u64, Option<Arc<TablePlan>>)>,
+}
+
+impl Revision {
+    fn new(
+        marked: Option<Arc<Marked>>,
+        spec: Arc<config::Task>,
+        server_version: u32,
+        mask_key: Option<MaskKey>,
+    ) -> Result<Self, Failure> {
+        let selection = Selection::new(&spec).map_err(|error| Failure::fatal(error.to_string()))?;
+        let task = TaskPlan::new(&spec, &spec.source.database)?;
+        let task = task.of_server(server_version).with_mask_key(mask_key)?;
+        Ok(Self { marked, spec, selection, task })
+    }
+}
+
+impl From<Option<Arc<TablePlan>>> for Plans {
+    fn from(first: Option<Arc<TablePlan>>) -> Self {
+        Self { first, marked: Vec::new() }
+    }
+}
+
+impl Plans {
+    /// Under the newest revision.
+    #[must_use]
+    pub fn newest(&self) -> Option<&Arc<TablePlan>> {
+        self.marked.last().map_or(&self.first, |(_, plan)| plan).as_ref()
+    }
+
+    /// The plan under a later revision.
+    pub fn learn(&mut self, number: u64, plan: Option<Arc<TablePlan>>) {
+        self.marked.retain(|(it, _)| *it != number);
+        self.marked.push((number, plan));
+    }
+
+    /// Under the revision of this number; `None`: under the first one.
+    #[must_use]
+    pub fn under(&self, number: Option<u64>) -> Option<&Arc<TablePlan>> {
+        let Some(number) = number else { return self.first.as_ref() };
+        self.marked.iter().find(|(it, _)| *it == number)?.1.as_ref()
+    }
 }
 
 /// Partition counts by topic, shared with the threads of the lanes.
@@ -76,20 +141,45 @@ impl Planner {
         server_version: u32,
         mask_key: Option<MaskKey>,
     ) -> Result<Self, Failure> {
-        let selection = Selection::new(&spec).map_err(|error| Failure::fatal(error.to_string()))?;
-        let task = TaskPlan::new(&spec, &spec.source.database)?;
-        let task = task.of_server(server_version).with_mask_key(mask_key)?;
-        Ok(Self { spec, selection, task, kafka, meta, pins: Pins::new(pins) })
+        let first = Rc::new(Revision::new(None, spec, server_version, mask_key)?);
+        let (marked, pins) = (RefCell::default(), Pins::new(pins));
+        Ok(Self { first, marked, kafka, meta, pins, server_version })
     }
 
-    #[must_use]
-    pub fn task(&self) -> &TaskPlan {
-        &self.task
+    /// A revision that comes by a mark; nothing is planned by it before it was added.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn revision(
+        &self,
+        marked: Arc<Marked>,
+        spec: Arc<config::Task>,
+        mask_key: Option<MaskKey>,
+    ) -> Result<Revision, Failure> {
+        Revision::new(Some(marked), spec, self.server_version, mask_key)
     }
 
+    /// From now on tables are planned under this one, too.
+    pub fn add(&self, revision: Rc<Revision>) {
+        self.marked.borrow_mut().push(revision);
+    }
+
+    /// Leaves out marks that are not in force after all.
+    pub fn keep(&self, is_in_force: impl Fn(u64) -> bool) {
+        let kept = |it: &Rc<Revision>| it.marked.as_ref().is_none_or(|it| is_in_force(it.number));
+        self.marked.borrow_mut().retain(kept);
+    }
+
+    /// The one that decides from the last mark on.
     #[must_use]
-    pub fn selection(&self) -> &Selection {
-        &self.selection
+    pub fn newest(&self) -> Rc<Revision> {
+        Rc::clone(self.marked.borrow().last().unwrap_or(&self.first))
+    }
+
+    /// That which the lanes were opened with.
+    #[must_use]
+    pub fn first(&self) -> &Revision {
+        &self.first
     }
 
     /// The topic of a table; `None`: not selected.
@@ -97,8 +187,9 @@ impl Planner {
     /// # Errors
     /// When the spec names no topic for it.
     pub fn topic(&self, schema: &str, table: &str) -> Result<Option<String>, Failure> {
-        let Some(object) = self.selection.selected(schema, table) else { return Ok(None) };
-        Ok(Some(self.task.topic(object, schema, table)?.into_string()))
+        let newest = self.newest();
+        let Some(object) = newest.selection.selected(schema, table) else { return Ok(None) };
+        Ok(Some(newest.task.topic(object, schema, table)?.into_string()))
     }
 
     /// Partition counts by topic.
@@ -113,17 +204,32 @@ impl Planner {
         self.pins.clone()
     }
 
-    /// The plan of a table version; `None`: not selected. Its topic exists and is pinned then.
+    /// The plans of a table version. Where it is selected its topic exists and is pinned then.
     ///
     /// # Errors
     /// When the topic does not exist and must not be created, Kafka does not answer, or the table
     /// cannot be planned as the spec asks.
-    pub async fn plan(&self, table: &Arc<Table>) -> Result<Option<Arc<TablePlan>>, Failure> {
-        self.pin(std::slice::from_ref(table)).await?;
-        self.planned(table)
+    pub async fn plan(&self, table: &Arc<Table>) -> Result<Plans, Failure> {
+        loop {
+            let later = self.marked.borrow().clone();
+            self.pin(&self.first, std::slice::from_ref(table)).await?;
+            for revision in &later {
+                self.pin(revision, std::slice::from_ref(table)).await?;
+            }
+            // One may have come meanwhile; from here on nothing can.
+            if later.len() != self.marked.borrow().len() {
+                continue;
+            }
+            let mut plans = Plans::from(self.planned(&self.first, table)?);
+            for revision in &later {
+                let number = revision.marked.as_ref().map_or(0, |it| it.number);
+                plans.marked.push((number, self.planned(revision, table)?));
+            }
+            return Ok(plans);
+        }
     }
 
-    /// The plans of many tables, in their order; topics are created together.
+    /// The plans of many tables under the newest revision, in their order; topics are created together.
     ///
     /// # Errors
     /// As [`Self::plan`].
@@ -131,28 +237,44 @@ impl Planner {
         &self,
         tables: &[Arc<Table>],
     ) -> Result<Vec<Option<Arc<TablePlan>>>, Failure> {
-        self.pin(tables).await?;
-        tables.iter().map(|table| self.planned(table)).collect()
+        self.plan_under(&self.newest(), tables).await
     }
 
-    fn planned(&self, table: &Arc<Table>) -> Result<Option<Arc<TablePlan>>, Failure> {
-        let Some(Chosen { object, topic, .. }) = self.task.choose(table)? else {
+    /// The same under one revision, which need not have been added.
+    ///
+    /// # Errors
+    /// As [`Self::plan`].
+    pub async fn plan_under(
+        &self,
+        revision: &Revision,
+        tables: &[Arc<Table>],
+    ) -> Result<Vec<Option<Arc<TablePlan>>>, Failure> {
+        self.pin(revision, tables).await?;
+        tables.iter().map(|table| self.planned(revision, table)).collect()
+    }
+
+    fn planned(
+        &self,
+        revision: &Revision,
+        table: &Arc<Table>,
+    ) -> Result<Option<Arc<TablePlan>>, Failure> {
+        let Some(Chosen { object, topic, .. }) = revision.task.choose(table)? else {
             return Ok(None);
         };
         let partitions = self.pins.lock().get(&*topic).copied().unwrap_or_default();
-        let table = Arc::clone(table);
-        let plan = TablePlan::new(table, &self.task, object, partitions, self.spec.lanes.0)?;
+        let (table, lanes) = (Arc::clone(table), revision.spec.lanes.0);
+        let plan = TablePlan::new(table, &revision.task, object, partitions, lanes)?;
         Ok(Some(Arc::new(plan)))
     }
 
     /// Makes sure that the topics of these tables exist and are pinned.
-    async fn pin(&self, tables: &[Arc<Table>]) -> Result<(), Failure> {
-        let missing = self.unpinned(tables)?;
+    async fn pin(&self, revision: &Revision, tables: &[Arc<Table>]) -> Result<(), Failure> {
+        let missing = self.unpinned(revision, tables)?;
         if missing.is_empty() {
             return Ok(());
         }
         let kafka = self.kafka.clone();
-        let may_create = self.spec.sync.schema;
+        let may_create = revision.spec.sync.schema;
         let ensured =
             tokio::task::spawn_blocking(move || ensure(&kafka, missing, may_create)).await??;
         let pin = |(topic, partitions): (&String, &i32)| MetaRecord::Pin {
@@ -165,12 +287,16 @@ impl Planner {
         Ok(())
     }
 
-    fn unpinned(&self, tables: &[Arc<Table>]) -> Result<Vec<NewTopic>, Failure> {
-        let sink = &self.spec.sink;
+    fn unpinned(
+        &self,
+        revision: &Revision,
+        tables: &[Arc<Table>],
+    ) -> Result<Vec<NewTopic>, Failure> {
+        let sink = &revision.spec.sink;
         let pins = self.pins.lock();
         let mut missing = BTreeMap::new();
         for table in tables {
-            let Some(Chosen { object, topic, is_ddl_topic }) = self.task.choose(table)? else {
+            let Some(Chosen { object, topic, is_ddl_topic }) = revision.task.choose(table)? else {
                 continue;
             };
             let name = topic.into_string();
@@ -180,7 +306,7 @@ impl Planner {
             let partitions = match is_ddl_topic {
                 // Their order is kept.
                 true => 1,
-                false => self.spec.objects[object].partitions.unwrap_or(sink.partitions),
+                false => revision.spec.objects[object].partitions.unwrap_or(sink.partitions),
             };
             missing.entry(name.clone()).or_insert_with(|| NewTopic {
                 name,

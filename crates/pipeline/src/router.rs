@@ -9,12 +9,13 @@
 //! Never: looks into a value beyond the key columns; decides by anything but WAL content and plans.
 
 use crate::batch::{
-    ChunkRead, ChunkRouted, CloseWindow, Decoded, Durable, LaneBatch, LaneReady, MarkWindow,
-    OpenWindow, Retire, Routed, RoutedBefore, TableLearned,
+    ChunkRead, ChunkRouted, CloseWindow, Decoded, Durable, HoldForMark, LaneBatch, LaneReady,
+    MarkReached, MarkWindow, Marked, OpenWindow, Retire, Routed, RoutedBefore, TableLearned,
 };
 use crate::chunk::merge::Verdict;
 use crate::routing::Routing;
 use actix::{Actor, ActorContext, Context, Handler, Recipient};
+use std::sync::Arc;
 use supervision::Lifeline;
 use tracing::info;
 use wal::Lsn;
@@ -72,6 +73,19 @@ impl Router {
         }
     }
 
+    fn routed(&mut self, routed: Vec<Routed>) {
+        routed.into_iter().for_each(|it| self.acknowledger.do_send(it));
+        if !self.waiting.is_empty() {
+            self.merge();
+        }
+    }
+
+    /// By these revisions, each from its position on.
+    #[must_use]
+    pub fn marked(self, marks: Vec<(Lsn, Arc<Marked>)>) -> Self {
+        Self { routing: self.routing.marked(marks), ..self }
+    }
+
     /// Counts the records of each source transaction.
     #[must_use]
     pub fn counting(self, counts: bool) -> Self {
@@ -101,10 +115,30 @@ impl Handler<Decoded> for Router {
                 producer.do_send(part.clone());
             }
         });
-        self.acknowledger.do_send(routed);
-        if !self.waiting.is_empty() {
-            self.merge();
-        }
+        self.routed(routed);
+    }
+}
+
+impl Handler<HoldForMark> for Router {
+    type Result = ();
+
+    fn handle(&mut self, hold: HoldForMark, _: &mut Context<Self>) {
+        // Whoever asked may have gone.
+        let _ = hold.answer.send(self.routing.hold(hold.at_least));
+    }
+}
+
+impl Handler<MarkReached> for Router {
+    type Result = ();
+
+    fn handle(&mut self, reached: MarkReached, _: &mut Context<Self>) {
+        let producers = &self.producers;
+        let routed = self.routing.reach(reached, &mut |lane, part| {
+            if let Some(producer) = &producers[lane] {
+                producer.do_send(part.clone());
+            }
+        });
+        self.routed(routed);
     }
 }
 

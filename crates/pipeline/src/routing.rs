@@ -1,8 +1,9 @@
 //! Splitting batches over lanes, and what must be sent again when a lane gets a new owner. Pure.
 
-use crate::batch::{Decoded, Durable, LaneBatch, Routed, TableLearned};
+use crate::batch::{Decoded, Durable, Held, LaneBatch, MarkReached, Marked, Routed, TableLearned};
 use crate::chunk::merge::Merge;
 use crate::lane::unix_micros;
+use crate::planner::Plans;
 use crate::transactions::Transactions;
 use record::plan::TablePlan;
 use record::route::{Piece, Scratch};
@@ -18,7 +19,14 @@ pub struct Routing {
     generation: u64,
     /// End of the revision: what commits here or later belongs to the next one.
     end: Option<Lsn>,
-    plans: HashMap<(u32, u32), Option<Arc<TablePlan>>>,
+    /// By relation and version.
+    plans: HashMap<(u32, u32), (Arc<Table>, Plans)>,
+    /// Revisions after the first, and from where on they are in force.
+    marks: Vec<(Lsn, Arc<Marked>)>,
+    /// The transaction of the last change that was routed.
+    newest: Lsn,
+    /// Another revision is to come at this position.
+    hold: Option<Hold>,
     lanes: Vec<Lane>,
     scratch: Scratch,
     seq: u64,
@@ -26,6 +34,19 @@ pub struct Routing {
     pub merge: Merge,
     /// Where consumers are told of transactions.
     transactions: Option<Transactions>,
+}
+
+/// What waits until a mark is recorded.
+#[derive(Debug)]
+struct Hold {
+    at: Lsn,
+    waiting: VecDeque<Waiting>,
+}
+
+#[derive(Debug)]
+enum Waiting {
+    Learned(TableLearned),
+    Changes(ChangeBatch, Arc<Credit>),
 }
 
 #[derive(Debug, Default)]
@@ -48,6 +69,9 @@ impl Routing {
             generation,
             end: None,
             plans: HashMap::new(),
+            marks: Vec::new(),
+            newest: Lsn::ZERO,
+            hold: None,
             lanes: (0..lanes).map(|_| Lane::default()).collect(),
             scratch: Scratch::default(),
             seq: 0,
@@ -68,28 +92,128 @@ impl Routing {
         Self { transactions: counts.then(Transactions::default), ..self }
     }
 
+    /// By these revisions, each from its position on, in their order.
+    #[must_use]
+    pub fn marked(self, marks: Vec<(Lsn, Arc<Marked>)>) -> Self {
+        Self { marks, ..self }
+    }
+
+    /// Holds what commits at a position that nothing routed has reached, and not before `at_least`, until the
+    /// revision that begins there is known.
+    pub fn hold(&mut self, at_least: Lsn) -> Held {
+        let held = self.hold.as_ref().map_or(Lsn::ZERO, |hold| hold.at);
+        let at = at_least.max(Lsn(self.newest.0 + 1)).max(held);
+        let waiting = self.hold.take().map(|hold| hold.waiting).unwrap_or_default();
+        self.hold = Some(Hold { at, waiting });
+        Held { at, tables: self.plans.values().map(|(table, _)| Arc::clone(table)).collect() }
+    }
+
+    /// A revision begins where changes are held: what is held is routed.
+    pub fn reach(
+        &mut self,
+        reached: MarkReached,
+        send: &mut dyn FnMut(usize, &LaneBatch),
+    ) -> Vec<Routed> {
+        let MarkReached { at, marked, plans } = reached;
+        for (table, plan) in plans {
+            if let Some((_, known)) = self.plans.get_mut(&(table.oid, table.version)) {
+                known.learn(marked.number, plan);
+            }
+        }
+        self.marks.retain(|(before, _)| *before < at);
+        self.marks.push((at, marked));
+        let waiting = self.hold.take().map(|hold| hold.waiting).unwrap_or_default();
+        let mut routed = Vec::new();
+        for waiting in waiting {
+            match waiting {
+                Waiting::Learned(learned) => self.learn(learned),
+                Waiting::Changes(batch, credit) => {
+                    self.route_marked(batch, &credit, send, &mut routed);
+                }
+            }
+        }
+        routed
+    }
+
     /// A table version, before its first change.
     pub fn learn(&mut self, learned: TableLearned) {
-        let TableLearned { table, plan } = learned;
+        if let Some(hold) = self.hold.as_mut().filter(|hold| !hold.waiting.is_empty()) {
+            return hold.waiting.push_back(Waiting::Learned(learned));
+        }
+        let TableLearned { table, plans } = learned;
         if table.oid == statement::OID {
             // The decoder remembers no more of them at a time, and numbers them anew.
             let oldest = table.version.saturating_sub(statement::KNOWN_MAX);
             self.plans.retain(|&(oid, version), _| oid != statement::OID || oldest <= version);
         }
-        self.plans.insert((table.oid, table.version), plan);
+        self.plans.insert((table.oid, table.version), (table, plans));
     }
 
-    /// Splits a batch, hands each lane its part and keeps it until it is durable.
-    pub fn route(&mut self, decoded: Decoded, send: &mut dyn FnMut(usize, &LaneBatch)) -> Routed {
+    /// Splits a batch, hands each lane its part and keeps it until it is durable. Where a revision begins
+    /// inside of the batch its parts follow each other; nothing, where all of it waits for a mark.
+    pub fn route(
+        &mut self,
+        decoded: Decoded,
+        send: &mut dyn FnMut(usize, &LaneBatch),
+    ) -> Vec<Routed> {
+        let mut routed = Vec::with_capacity(1);
         let Decoded { mut batch, credit } = decoded;
+        // Its parts share it.
+        let credit = Arc::new(credit);
+        if let Some(hold) = &mut self.hold {
+            let before = batch.changes_before(hold.at);
+            // What comes after something held, even if it is only a claim of what may be confirmed, waits, too.
+            if !hold.waiting.is_empty() || before == 0 && !batch.changes.is_empty() {
+                hold.waiting.push_back(Waiting::Changes(batch, credit));
+                return routed;
+            }
+            if let Some(rest) = batch.split_off(before) {
+                hold.waiting.push_back(Waiting::Changes(rest, Arc::clone(&credit)));
+            }
+        }
+        self.route_marked(batch, &credit, send, &mut routed);
+        routed
+    }
+
+    /// Part by part, each by the revision in force where it commits.
+    fn route_marked(
+        &mut self,
+        mut batch: ChangeBatch,
+        credit: &Arc<Credit>,
+        send: &mut dyn FnMut(usize, &LaneBatch),
+        routed: &mut Vec<Routed>,
+    ) {
         if let Some(end) = self.end {
             batch.cut(end);
         }
-        let plan =
-            |table: &Arc<Table>| self.plans.get(&(table.oid, table.version)).cloned().flatten();
+        let inside = self.marks.iter().map(|(at, _)| batch.changes_before(*at));
+        let inside = inside.filter(|first| (1..batch.changes.len()).contains(first)).min();
+        if let Some(rest) = inside.and_then(|first| batch.split_off(first)) {
+            routed.push(self.route_one(batch, credit, send));
+            return self.route_marked(rest, credit, send, routed);
+        }
+        routed.push(self.route_one(batch, credit, send));
+    }
+
+    /// A batch that one revision decides.
+    fn route_one(
+        &mut self,
+        batch: ChangeBatch,
+        credit: &Arc<Credit>,
+        send: &mut dyn FnMut(usize, &LaneBatch),
+    ) -> Routed {
+        if let Some(last) = batch.changes.last() {
+            self.newest = self.newest.max(batch.transaction(last).commit_lsn);
+        }
+        let passed = self.marks.partition_point(|(at, _)| *at <= self.newest);
+        let marked = passed.checked_sub(1).map(|index| Arc::clone(&self.marks[index].1));
+        let number = marked.as_ref().map(|it| it.number);
+        let plan = |table: &Arc<Table>| {
+            self.plans.get(&(table.oid, table.version))?.1.under(number).cloned()
+        };
         let plans: Arc<[_]> = batch.tables.iter().map(plan).collect();
         self.merge.route(&batch);
-        self.hand_on(batch, &plans, credit, send)
+        self.hand_on(batch, &plans, marked.as_ref(), credit, send)
     }
 
     /// Hands on a chunk whose rows have found their place.
@@ -100,14 +224,17 @@ impl Routing {
         credit: Credit,
         send: &mut dyn FnMut(usize, &LaneBatch),
     ) -> Routed {
-        self.hand_on(batch, &[Some(plan)].into(), credit, send)
+        // No mark comes while tables are copied: the plan is of the newest revision.
+        let marked = self.marks.last().map(|(_, marked)| Arc::clone(marked));
+        self.hand_on(batch, &[Some(plan)].into(), marked.as_ref(), &Arc::new(credit), send)
     }
 
     fn hand_on(
         &mut self,
         mut batch: ChangeBatch,
         plans: &Arc<[Option<Arc<TablePlan>>]>,
-        credit: Credit,
+        marked: Option<&Arc<Marked>>,
+        credit: &Arc<Credit>,
         send: &mut dyn FnMut(usize, &LaneBatch),
     ) -> Routed {
         self.seq += 1;
@@ -133,7 +260,7 @@ impl Routing {
         let ended = ended.and_then(|index| batch.transactions.get(index));
         let ended = ended.filter(|_| batch.chunk.is_none());
         let commit_time_us = ended.map(|transaction| unix_micros(transaction.commit_time));
-        let (batch, credit) = (Arc::new(batch), Arc::new(credit));
+        let batch = Arc::new(batch);
         let mut lanes = 0;
         for (number, lane) in self.lanes.iter_mut().enumerate() {
             if lane.pieces.is_empty() && !(lane.is_open && ends_transaction) {
@@ -149,7 +276,8 @@ impl Routing {
                 pieces: lane.pieces.drain(..).collect(),
                 orders: lane.orders.drain(..).collect(),
                 ends_transaction,
-                credit: Arc::clone(&credit),
+                marked: marked.cloned(),
+                credit: Arc::clone(credit),
             };
             send(number, &part);
             lane.retained.push_back(part);

@@ -139,8 +139,8 @@ async fn run(mut parts: Parts) {
 async fn read_all(shared: &Rc<Shared>, parallel: usize) -> Result<(), Failure> {
     shared.tell_waiting();
     for source in shared.waiting.borrow().iter().chain(&shared.parts.beside) {
-        let (table, plan) = (Arc::clone(&source.table), Some(Arc::clone(&source.plan)));
-        shared.parts.router.do_send(TableLearned { table, plan });
+        let (table, first) = (Arc::clone(&source.table), Some(Arc::clone(&source.plan)));
+        shared.parts.router.do_send(TableLearned { table, plans: first.into() });
     }
     if shared.parts.again {
         let tables = shared.tables();

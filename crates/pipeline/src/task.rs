@@ -5,6 +5,7 @@
 mod begin;
 mod copy;
 mod events;
+mod mark;
 mod revision;
 mod tables;
 
@@ -31,7 +32,7 @@ use kafka::names::Names;
 use kafka::topics::Admin;
 use postgres::Session;
 use record::told::Teller;
-use revision::Present;
+use revision::{Next, Present};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -405,8 +406,29 @@ impl Opening {
         Ok(tokio::task::spawn_blocking(ensure).await??)
     }
 
+    /// Plans by the present revision, and by those of the marks that are recorded.
+    fn planner(
+        &self,
+        present: &Present,
+        meta: &Meta,
+        state: &MetaState,
+        server_version: u32,
+    ) -> Result<Planner, Failure> {
+        let (spec, folder) = (&present.spec, &self.options.folder);
+        let mask_key = planner::mask_key(spec, folder)?;
+        let (kafka, meta, pins) = (self.kafka.clone(), meta.clone(), state.pins.clone());
+        let planner = Planner::new(Arc::clone(spec), kafka, meta, pins, server_version, mask_key)?;
+        for mark in &present.marks {
+            let spec = Arc::new(spec.shaped(&mark.shape));
+            let mask_key = planner::mask_key(&spec, folder)?;
+            planner.add(Rc::new(planner.revision(Arc::new(mark.into()), spec, mask_key)?));
+        }
+        Ok(planner)
+    }
+
     /// Opens the meta lane, which fences an older process, and starts the lanes.
     async fn attempt(&mut self) -> Result<Task, Failure> {
+        self.spec = self.hosts.spec().unwrap_or_else(|| Arc::clone(&self.spec));
         if !std::mem::take(&mut self.topics_made) {
             self.ensure_topics().await?;
         }
@@ -416,18 +438,16 @@ impl Opening {
         present.tell(&state);
         let spec = &present.spec;
         let server_version = self.server_version(spec).await?;
-        let mask_key = planner::mask_key(spec, &self.options.folder)?;
-        let (kafka, pins) = (self.kafka.clone(), state.pins.clone());
-        let planner =
-            Planner::new(Arc::clone(spec), kafka, meta.clone(), pins, server_version, mask_key)?;
-        self.ensure_letters(spec, planner.task()).await?;
+        let planner = self.planner(&present, &meta, &state, server_version)?;
+        let plan = planner.first().task.clone();
+        self.ensure_letters(spec, &plan).await?;
         let (sender, news) = unbounded_channel();
         let guardian = Guardian(sender.clone()).start();
         actix_rt::spawn(tell_of_changes(Rc::clone(&self.hosts), sender.clone()));
         let factory = Factory {
             kafka: self.kafka.clone(),
             names: self.names.clone(),
-            plan: planner.task().clone(),
+            plan,
             pins: planner.shared_pins(),
             spec: Arc::clone(spec),
             hosts: Rc::clone(&self.hosts),
@@ -446,6 +466,7 @@ impl Opening {
         Ok(Task {
             slot_name: slot_name(spec),
             spec: Arc::clone(spec),
+            wanted: Arc::clone(&self.spec),
             options: self.options.clone(),
             progress: Arc::clone(&self.progress),
             stop: self.stop.clone(),
@@ -473,6 +494,7 @@ impl Opening {
             end: None,
             sealed: BTreeSet::new(),
             present,
+            in_doubt: false,
         })
     }
 }
@@ -481,7 +503,10 @@ impl Opening {
 struct Task {
     /// Also the name of the publication.
     slot_name: String,
+    /// That with which the lanes were opened.
     spec: Arc<config::Task>,
+    /// That which is in force, or comes into force.
+    wanted: Arc<config::Task>,
     options: Options,
     progress: Arc<Progress>,
     stop: CancellationToken,
@@ -515,6 +540,8 @@ struct Task {
     /// Relations that were published when this run looked last.
     known: Rc<RefCell<Option<Oids>>>,
     present: Present,
+    /// Whether the last mark was recorded is not known.
+    in_doubt: bool,
     /// Where the present revision ends, once that is known.
     end: Option<Lsn>,
     /// Lanes that are sealed there.
@@ -543,7 +570,9 @@ impl Task {
     async fn live(&mut self) -> Option<Outcome> {
         let outcome = loop {
             let Err(mut end) = self.one_generation().await;
-            if let (End::Revision, Some(at), Some(next)) = (&end, self.end, &self.present.next) {
+            if let (End::Revision, Some(at), Some(Next::Seal(next))) =
+                (&end, self.end, &self.present.next)
+            {
                 match self.end_revision(at, next.clone()).await {
                     Ok(()) => {
                         self.lanes.stop(CLOSE_MAX).await;
@@ -630,7 +659,7 @@ impl Task {
         let _pulse = self.pulse();
         self.copy_beside(&front)?;
         let looking = self.look_after_tables(&session);
-        let end = self.watch(&front).await;
+        let end = self.watch(&front, &session).await;
         drop(looking);
         self.stop_copying();
         if !matches!(end, End::Failure(_)) {
@@ -641,7 +670,7 @@ impl Task {
     }
 
     /// Follows the front until something ends it.
-    async fn watch(&mut self, front: &Front) -> End {
+    async fn watch(&mut self, front: &Front, session: &Session) -> End {
         loop {
             let noted = match self.next(Some(front)).await {
                 Ok(noted) => noted,
@@ -653,15 +682,25 @@ impl Task {
                     watermark
                 }
                 events::Noted::Copied => {
-                    if let Err(failure) = self.copied(front) {
+                    // A changed spec may have waited for that.
+                    let copied = match self.copied(front) {
+                        Ok(()) => self.mark(session, Some(front)).await,
+                        Err(failure) => Err(failure),
+                    };
+                    if let Err(failure) = copied {
                         return End::Failure(failure);
                     }
                     self.progress.watermark()
                 }
+                events::Noted::Other => {
+                    if let Err(failure) = self.modify(session, front).await {
+                        return End::Failure(failure);
+                    }
+                    continue;
+                }
                 events::Noted::SnapshotRead(_)
                 | events::Noted::LaneOpened(_)
-                | events::Noted::LaneSealed(_)
-                | events::Noted::Other => continue,
+                | events::Noted::LaneSealed(_) => continue,
             };
             self.retries.log.progressed();
             self.progress.troubled(None);
@@ -688,6 +727,7 @@ impl Task {
             eager: self.is_eager(),
             counts: self.spec.sink.transaction_topic == config::Switch::On,
             end: self.end,
+            marks: self.marks(),
         }
     }
 
@@ -712,7 +752,7 @@ impl Task {
 
     /// Words what consumers are told beside the rows.
     fn teller(&self) -> Arc<Teller> {
-        Arc::new(Teller::new(self.planner.task()))
+        Arc::new(Teller::new(&self.planner.first().task))
     }
 
     /// Heartbeats, where the spec asks for them.

@@ -26,7 +26,7 @@ fn bench(lanes: u8) -> Bench {
     let producers = producers.into_iter().map(Some).collect();
     let router = Router::new(1, None, producers, acknowledger, line).start();
     let plan = Some(table_plan(8 * i32::from(lanes), lanes));
-    router.do_send(TableLearned { table: table(), plan });
+    router.do_send(TableLearned { table: table(), plans: plan.into() });
     Bench { router, lanes: lane_queues, routed }
 }
 

@@ -58,6 +58,8 @@ pub(crate) enum Bug {
     LineNotNoted,
     /// The start makes a slot that is gone again.
     SlotMadeAgain,
+    /// A changed spec is in force before its mark is recorded.
+    MarkNotRecorded,
 }
 
 const STEPS: u64 = 1_200;
@@ -221,6 +223,11 @@ fn lanes_that_keep_work_of_an_older_time_line_are_found() {
 #[test]
 fn a_new_time_line_that_is_not_noted_before_its_stream_is_found() {
     is_found(Bug::LineNotNoted, Setup::Unsafe, "parked without need");
+}
+
+#[test]
+fn a_mark_that_is_in_force_before_it_is_recorded_is_found() {
+    is_found(Bug::MarkNotRecorded, Setup::Safe, "I3");
 }
 
 #[test]

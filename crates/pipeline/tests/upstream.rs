@@ -43,7 +43,10 @@ struct Fixed;
 
 impl Describe for Fixed {
     fn describe(&self, _: RelationDescription) -> Describing {
-        Box::pin(std::future::ready(Ok(Described { table: table(), plan: Some(table_plan(1, 1)) })))
+        Box::pin(std::future::ready(Ok(Described {
+            table: table(),
+            plans: Some(table_plan(1, 1)).into(),
+        })))
     }
 }
 
@@ -199,7 +202,7 @@ async fn a_decoder_elsewhere_asks_the_routers_node_for_tables() {
         ));
     }
     let learned = tables.recv().await.expect("a table");
-    assert!(learned.plan.is_some(), "planned where the router is");
+    assert!(learned.plans.first.is_some(), "planned where the router is");
     for end in [100, 200] {
         let Decoded { batch, credit } = changes.recv().await.expect("changes");
         assert_eq!((batch.changes.len(), batch.committed_end_lsn), (1, Some(Lsn(end + 8))));

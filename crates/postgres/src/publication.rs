@@ -24,7 +24,7 @@ const TABLES_AT_ONCE_MAX: usize = 500;
 const LOCKED_AT_ONCE_MAX: usize = 32;
 
 /// A publication as it takes effect.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Publication {
     pub name: String,
     /// OIDs of the relations that the stream names.

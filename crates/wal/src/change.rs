@@ -157,13 +157,41 @@ impl ChangeBatch {
 
     /// Leaves out what commits at `end` or later, and claims nothing beyond it.
     pub fn cut(&mut self, end: Lsn) {
-        let kept = self.changes.partition_point(|it| self.transaction(it).commit_lsn < end);
+        let kept = self.changes_before(end);
         let commits_beyond = self.committed_end_lsn.is_some_and(|it| end < it);
         // Transactions come one after the other: before one that is left out, all are whole.
         self.ends_transaction |= kept < self.changes.len() || commits_beyond;
         self.changes.truncate(kept);
         self.committed_end_lsn = self.committed_end_lsn.map(|it| it.min(end));
         self.idle_until = self.idle_until.map(|it| it.min(end));
+    }
+
+    /// How many of the changes commit before `at`; they come first.
+    #[must_use]
+    pub fn changes_before(&self, at: Lsn) -> usize {
+        self.changes.partition_point(|it| self.transaction(it).commit_lsn < at)
+    }
+
+    /// Takes off the changes from number `first` on, which must begin a transaction. Only the part with them claims
+    /// what may be confirmed: where the transaction before them ends is not known. `None`: nothing to take off.
+    #[must_use]
+    pub fn split_off(&mut self, first: usize) -> Option<Self> {
+        let transaction = self.changes.get(first)?.transaction as usize;
+        let rest = Self {
+            bytes: self.bytes.clone(),
+            changes: self.changes.split_off(first),
+            transactions: self.transactions.clone(),
+            tables: self.tables.clone(),
+            committed_end_lsn: self.committed_end_lsn.take(),
+            ends_transaction: self.ends_transaction,
+            idle_until: self.idle_until.take(),
+            messages: Vec::new(),
+            snapshot: self.snapshot.clone(),
+            chunk: self.chunk.clone(),
+        };
+        self.transactions.truncate(transaction);
+        self.ends_transaction = true;
+        Some(rest)
     }
 
     /// Identity and order of a change of this batch.
@@ -224,6 +252,22 @@ mod tests {
     fn an_open_transaction_stays_open_unless_it_is_the_one_left_out() {
         assert_eq!(cut(batch(3, false), 99), (3, Some(Lsn(25)), false));
         assert_eq!(cut(batch(3, false), 26), (2, Some(Lsn(25)), true));
+    }
+
+    #[test]
+    fn a_batch_is_split_between_two_transactions() {
+        let mut first = batch(3, false);
+        let kept = first.changes_before(Lsn(20));
+        let rest = first.split_off(kept).expect("a rest");
+        let lsns = |it: &ChangeBatch| -> Vec<u64> {
+            it.changes.iter().map(|change| it.transaction(change).commit_lsn.0).collect()
+        };
+        assert_eq!((lsns(&first), lsns(&rest)), (vec![10], vec![20, 30]));
+        assert_eq!((first.ends_transaction, rest.ends_transaction), (true, false));
+        // The one before is confirmed with the rest.
+        assert_eq!((first.committed_end_lsn, rest.committed_end_lsn), (None, Some(Lsn(25))));
+        assert_eq!(batch(3, true).changes_before(Lsn(31)), 3);
+        assert!(batch(3, true).split_off(3).is_none());
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub use fault::{Fault, Kind, Report};
 use crate::catalog::Contents;
 use crate::event::{Event, Id};
 use crate::reader::{Record, Topics};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// What the checker may take for granted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -105,11 +105,23 @@ fn read<'a>(record: &'a Record, report: &mut Report) -> Option<Read<'a>> {
     }
 }
 
-/// Indexes of the records of each topic, in the order of their positions.
-fn by_position<'a>(reads: &'a [Read<'_>]) -> BTreeMap<&'a str, Vec<usize>> {
+/// Indexes of the records of each table, or of each topic that several share, in the order of their positions: a table
+/// may have gone from one topic to another.
+fn by_position(reads: &[Read<'_>]) -> BTreeMap<String, Vec<usize>> {
+    let mut tables: BTreeMap<&str, BTreeSet<TableName>> = BTreeMap::new();
+    for read in reads {
+        let table = read.event.as_ref().map(|event| (event.schema.clone(), event.table.clone()));
+        tables.entry(&read.record.topic).or_default().extend(table);
+    }
     let mut topics: BTreeMap<_, Vec<usize>> = BTreeMap::new();
     for (index, read) in reads.iter().enumerate() {
-        topics.entry(read.record.topic.as_str()).or_default().push(index);
+        let topic = read.record.topic.as_str();
+        let mut of_topic = tables.get(topic).into_iter().flatten();
+        let name = match (of_topic.next(), of_topic.next()) {
+            (Some((schema, table)), None) => format!("table {schema}.{table}"),
+            _ => topic.to_owned(),
+        };
+        topics.entry(name).or_default().push(index);
     }
     // A truncate that announces a snapshot stands at its place, before its rows.
     let is_row = |read: &Read<'_>| read.event.as_ref().is_none_or(|event| event.op != 't');

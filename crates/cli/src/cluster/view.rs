@@ -260,6 +260,7 @@ impl From<v1::PlanItem> for PlanItem {
             Effect::Restart => "restart",
             Effect::Seal => "seal",
             Effect::Snapshot => "snapshot",
+            Effect::Mark => "mark",
         };
         let json = |text: String| match text.as_str() {
             "" => Value::Null,

@@ -16,6 +16,7 @@ fn records() -> [MetaRecord; 4] {
             number: 2,
             start: Lsn(9),
             shape: config::Shape { lanes: config::Lanes(3), ..config::Shape::default() },
+            marks: Vec::new(),
         })),
     ]
 }
@@ -137,4 +138,24 @@ fn damage_is_told_and_later_keys_are_left_alone() {
     assert!(state.apply(&entry("w")).is_err());
     assert!(state.apply(&entry("of-a-later-release")).is_ok());
     assert_eq!(state, MetaState::default());
+}
+
+#[test]
+fn marks_are_kept_until_every_lane_holds_what_commits_before_them() {
+    let shape = |lanes| config::Shape { lanes: config::Lanes(lanes), ..config::Shape::default() };
+    let begun = Revision { number: 2, start: Lsn(9), shape: shape(1), marks: Vec::new() };
+    let marked = begun.clone().marked(Lsn(20), shape(2)).marked(Lsn(30), shape(3));
+    assert_eq!(marked.newest(), (4, &shape(3)));
+    assert_eq!(marked.clone().passed(Lsn(19)), marked);
+    let one = marked.clone().passed(Lsn(20));
+    assert_eq!((one.number, one.start, &one.shape), (3, Lsn(20), &shape(2)));
+    assert_eq!(one.newest(), (4, &shape(3)));
+    let all = marked.clone().passed(Lsn(31));
+    assert_eq!((all.number, all.start, all.marks.len()), (4, Lsn(30), 0));
+    // Nothing commits between two marks at one place.
+    let replaced = marked.marked(Lsn(30), shape(4));
+    assert_eq!(replaced.marks.iter().map(|it| it.number).collect::<Vec<_>>(), [3, 5]);
+    let text = serde_json::to_string(&replaced).expect("JSON");
+    assert!(text.contains(r#""marks":[{"rev":3,"at":"0/14","shape":{"lanes":2,"#), "{text}");
+    assert_eq!(serde_json::from_str::<Revision>(&text).expect("a revision"), replaced);
 }

@@ -1,28 +1,10 @@
 //! What a changed spec does to a task, setting by setting. Pure.
 
+use config::{Means, Shape};
 use rpc::v1::PlanItem;
 use rpc::v1::plan_item::Effect;
 use serde_json::Value;
 use std::collections::BTreeSet;
-
-/// Settings by their first keys. What is not named here takes a restart.
-const EFFECTS: &[(&str, Effect)] = &[
-    ("labels", Effect::AtOnce),
-    ("alerts", Effect::AtOnce),
-    ("placement.producers", Effect::AtOnce),
-    ("lanes", Effect::Seal),
-    ("objects", Effect::Seal),
-    ("source.partition_names", Effect::Seal),
-    ("source.sql_ascii", Effect::Seal),
-    ("sink.topic", Effect::Seal),
-    ("sink.topic_prefix", Effect::Seal),
-    ("sink.format", Effect::Seal),
-    ("sink.format_options", Effect::Seal),
-    ("sink.partitioning", Effect::Seal),
-    ("sink.hash", Effect::Seal),
-    ("sink.unrepresentable", Effect::Seal),
-    ("sink.headers", Effect::Seal),
-];
 
 /// What a person should know before agreeing.
 const NOTES: &[(&str, &str)] = &[
@@ -40,7 +22,12 @@ const NOTES: &[(&str, &str)] = &[
         "mask_key",
         "under another key the same values become other masks, and rows with masked keys move",
     ),
-    ("objects", "records may go to other topics or partitions from one position of the stream on"),
+    (
+        "objects",
+        "from one position of the stream on; tables that it adds are copied beside the stream where they have a key and \
+         `sync.snapshot` is on, tables that it removes are not published any more",
+    ),
+    ("sink.topic", "records go to other topics from one position of the stream on"),
 ];
 
 /// One item for each setting that is not as before; for a new task, that is not the default.
@@ -49,6 +36,10 @@ pub(super) fn difference(before: Option<&config::Task>, after: &config::Task) ->
     let default = config::Task::default();
     let mut items = Vec::new();
     compare("", Some(&json(before.unwrap_or(&default))), Some(&json(after)), &mut items);
+    if before.is_some_and(|before| moves_rows(before, after)) {
+        let of_objects = items.iter_mut().filter(|it| it.path.starts_with("objects"));
+        of_objects.for_each(|it| it.effect = Effect::Seal.into());
+    }
     if before.is_none() {
         for item in &mut items {
             item.before.clear();
@@ -57,6 +48,22 @@ pub(super) fn difference(before: Option<&config::Task>, after: &config::Task) ->
         }
     }
     items
+}
+
+/// Whether the objects alone take a seal.
+fn moves_rows(before: &config::Task, after: &config::Task) -> bool {
+    let shape = before.shape();
+    let objects = Shape { objects: after.objects.clone(), ..shape.clone() };
+    shape.means_to(&objects) == Some(Means::Seal)
+}
+
+fn effect(path: &str) -> Effect {
+    match config::means(path) {
+        Means::AtOnce => Effect::AtOnce,
+        Means::Mark => Effect::Mark,
+        Means::Seal => Effect::Seal,
+        Means::Restart | Means::Never => Effect::Restart,
+    }
 }
 
 fn compare(path: &str, before: Option<&Value>, after: Option<&Value>, items: &mut Vec<PlanItem>) {
@@ -87,7 +94,7 @@ fn compare(path: &str, before: Option<&Value>, after: Option<&Value>, items: &mu
         path: path.to_owned(),
         before: text(before),
         after: text(after),
-        effect: found(EFFECTS, path).unwrap_or(Effect::Restart).into(),
+        effect: effect(path).into(),
         note: found(NOTES, path).unwrap_or_default().to_owned(),
     });
 }
@@ -133,7 +140,7 @@ mod tests {
             rest,
             [
                 "lanes: 8 -> 4 EFFECT_SEAL",
-                r#"objects[0].topic:  -> "t" EFFECT_SEAL"#,
+                r#"objects[0].topic:  -> "t" EFFECT_MARK"#,
                 shown[2].as_str(),
                 r#"placement.producers.pool:  -> "fast" EFFECT_AT_ONCE"#,
                 r#"sink.brokers: [] -> ["k:1"] EFFECT_RESTART"#,
@@ -141,6 +148,17 @@ mod tests {
         );
         assert_eq!(last, r#"sink.topic_prefix:  -> "eu" EFFECT_SEAL"#);
         assert!(shown[2].starts_with(r#"objects[1]:  -> {"table":"c.d""#), "{}", shown[2]);
+    }
+
+    #[test]
+    fn objects_that_move_rows_take_a_seal() {
+        let before = Task { objects: vec![object("a.b")], ..Task::default() };
+        let mut after = before.clone();
+        after.objects[0].partition_key = vec!["id".into()];
+        assert_eq!(
+            shown(Some(&before), &after),
+            [r#"objects[0].partition_key: [] -> ["id"] EFFECT_SEAL"#]
+        );
     }
 
     #[test]

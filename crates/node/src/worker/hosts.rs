@@ -2,6 +2,7 @@
 //! any time.
 
 use super::Context;
+use super::specs::Specs;
 use crate::front::{self, HAND_OVER_MAX};
 use crate::link::client::{self, Place};
 use crate::link::peers::Peers;
@@ -16,9 +17,11 @@ use pipeline::upstream::{self, OpenStage};
 use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use supervision::Budget;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tracing::info;
 
 /// The hosts of one task.
@@ -29,12 +32,16 @@ pub(super) struct Placed {
     runtime: Handle,
     /// The newest placement with the router here.
     ours: RefCell<Option<Placement>>,
+    specs: Arc<Specs>,
+    /// What has passed of them, as far as the task was told that there is something new.
+    passed: Rc<RefCell<watch::Receiver<Option<Arc<config::Task>>>>>,
 }
 
 impl Placed {
-    pub(super) fn new(task: &str, context: Context, runtime: Handle) -> Self {
-        let ours = RefCell::default();
-        Self { task: task.to_owned(), context, runtime, ours }
+    pub(super) fn new(task: &str, context: Context, runtime: Handle, specs: Arc<Specs>) -> Self {
+        let (task, ours) = (task.to_owned(), RefCell::default());
+        let passed = Rc::new(RefCell::new(specs.passed()));
+        Self { task, context, runtime, ours, specs, passed }
     }
 
     /// Once the router is placed elsewhere, everything stays where it is until this front ends.
@@ -145,6 +152,7 @@ impl Hosts for Placed {
         let (task, mut seen) = (self.task.clone(), self.context.cluster.clone());
         let (before, node) = (self.placement(), self.context.node.node.clone());
         let copies = seen.borrow().copies.get(&task).cloned();
+        let passed = Rc::clone(&self.passed);
         Box::pin(async move {
             let other = |state: &Arc<ClusterState>| {
                 let newest = state.placements.get(&task);
@@ -152,11 +160,27 @@ impl Hosts for Placed {
                     && newest.is_some_and(|it| it.router() == Some(&node));
                 is_moved || state.copies.get(&task) != copies.as_ref()
             };
+            let mut own = passed.borrow().clone();
+            let ended = tokio::select! {
+                moved = seen.wait_for(other) => moved.is_err(),
+                applied = own.changed() => {
+                    passed.borrow_mut().mark_unchanged();
+                    applied.is_err()
+                }
+            };
             // A worker that ends drops the other half: nothing changes any more.
-            if seen.wait_for(other).await.is_err() {
+            if ended {
                 std::future::pending::<()>().await;
             }
         })
+    }
+
+    fn spec(&self) -> Option<Arc<config::Task>> {
+        self.passed.borrow().borrow().clone()
+    }
+
+    fn took(&self, spec: &Arc<config::Task>) {
+        self.specs.took(spec);
     }
 }
 

@@ -2,12 +2,17 @@
 
 use super::Context;
 use super::hosts::Placed;
+use super::specs::Specs;
 use crate::front::Wanted;
 use crate::task_state::TaskState;
+use config::Means;
+use config::precheck::Item;
 use pipeline::alerts::Alerts;
 use pipeline::precheck::Unfit;
 use pipeline::rate::Rate;
 use pipeline::{Options, Outcome, Progress};
+use std::convert::Infallible;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,6 +40,7 @@ pub(super) struct Runner {
     snapshot_rate: Arc<Mutex<Rate>>,
     said: Arc<Mutex<Said>>,
     stop: CancellationToken,
+    specs: Arc<Specs>,
     /// `true` once the thread has ended.
     ended: watch::Receiver<bool>,
 }
@@ -71,7 +77,8 @@ impl Runner {
         let (ending, ended) = watch::channel(false);
         let rate = Arc::new(Mutex::new(Rate::over(RATE_WINDOW)));
         let snapshot_rate = Arc::new(Mutex::new(Rate::over(RATE_WINDOW)));
-        let runner = Self { wanted, progress, rate, snapshot_rate, said, stop, ended };
+        let specs = Arc::new(Specs::new(Arc::new(spec.clone())));
+        let runner = Self { wanted, progress, rate, snapshot_rate, said, stop, specs, ended };
         let own = runner.clone();
         let options = Options {
             until_caught_up: false,
@@ -139,13 +146,7 @@ impl Runner {
             };
             match passed {
                 Ok(()) => self.say(TaskState::Initializing, String::new(), ""),
-                Err(Unfit::Items(failed)) => {
-                    let texts = failed.iter().map(|it| format!("{}: {}", it.name, it.seen));
-                    let cause = texts.collect::<Vec<_>>().join("; ");
-                    let remedies = failed.iter().map(|it| it.remedy.as_str()).collect::<Vec<_>>();
-                    self.say(TaskState::PrecheckFailed, cause, &remedies.join("; "));
-                    return;
-                }
+                Err(Unfit::Items(failed)) => return self.unfit(&failed),
                 Err(Unfit::GaveUp(outcome)) => {
                     if let Some(alerts) = alerts {
                         alerts.finish(&outcome).await;
@@ -155,7 +156,9 @@ impl Runner {
             }
         }
         let name = spec.task.clone();
-        let hosts = Rc::new(Placed::new(&name, context, runtime));
+        let hosts = Rc::new(Placed::new(&name, context, runtime, Arc::clone(&self.specs)));
+        let spec = self.specs.newest();
+        let folder = folder.clone();
         let stop = self.stop.clone();
         if release {
             // There is nothing to wait for: it opens, drains and removes.
@@ -163,12 +166,75 @@ impl Runner {
         }
         let progress = Arc::clone(&self.progress);
         info!(task = name, "front starts");
-        let outcome = pipeline::run_on(Arc::new(spec), options, progress, stop, hosts).await;
+        let outcome = tokio::select! {
+            outcome = pipeline::run_on(spec, options, progress, stop, hosts) => outcome,
+            never = self.check_specs(&folder) => match never {},
+        };
         info!(task = name, ?outcome, "front ended");
         if let Some(alerts) = alerts {
             alerts.finish(&outcome).await;
         }
         if release { self.released_with(outcome) } else { self.ended_with(outcome) }
+    }
+
+    /// What is applied while the task runs passes the precheck first, as at a start. What does not ends the run.
+    async fn check_specs(&self, folder: &Path) -> Infallible {
+        let mut applied = self.specs.applied();
+        applied.mark_changed();
+        let mut last = self.specs.newest();
+        loop {
+            if applied.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            let spec = Arc::clone(&applied.borrow_and_update());
+            if Arc::ptr_eq(&spec, &last) {
+                continue;
+            }
+            let unconfined = spec.unconfined(folder);
+            if !unconfined.is_empty() {
+                let cause = config::Problems(unconfined).to_string();
+                self.say(TaskState::PrecheckFailed, cause, "correct the spec and apply it again");
+                self.stop();
+                continue;
+            }
+            // What is in trouble now is told by the run itself.
+            match pipeline::precheck::pass(&spec, folder, &Progress::default()).await {
+                Ok(()) => self.specs.pass(Arc::clone(&spec)),
+                Err(Unfit::Items(failed)) => {
+                    self.unfit(&failed);
+                    self.stop();
+                }
+                Err(Unfit::GaveUp(outcome)) => {
+                    self.ended_with(outcome);
+                    self.stop();
+                }
+            }
+            last = spec;
+        }
+    }
+
+    fn unfit(&self, failed: &[Item]) {
+        let texts = failed.iter().map(|it| format!("{}: {}", it.name, it.seen));
+        let cause = texts.collect::<Vec<_>>().join("; ");
+        let remedies = failed.iter().map(|it| it.remedy.as_str()).collect::<Vec<_>>();
+        self.say(TaskState::PrecheckFailed, cause, &remedies.join("; "));
+    }
+
+    /// Takes up a changed spec while the task streams; `false`: it takes a seal or another run.
+    pub(super) fn modify(&self, spec: config::Task) -> bool {
+        let Progress { streaming, snapshot_running, .. } = &*self.progress;
+        let streams = streaming.load(Relaxed) && !snapshot_running.load(Relaxed);
+        if !streams || self.has_ended() || !self.said().state.runs() {
+            return false;
+        }
+        let in_place = match self.specs.newest().means_to(&spec) {
+            None | Some(Means::AtOnce | Means::Mark) => true,
+            Some(Means::Seal | Means::Restart | Means::Never) => false,
+        };
+        if in_place {
+            self.specs.apply(spec);
+        }
+        in_place
     }
 
     /// What is left is removed by another try: nothing was forgotten.
@@ -255,6 +321,9 @@ impl Runner {
         }
         if !progress.streaming.load(Relaxed) {
             return (TaskState::Initializing, String::new());
+        }
+        if self.specs.is_modifying() {
+            return (TaskState::Modifying, String::new());
         }
         let lag = progress.server_end().0.saturating_sub(progress.watermark().0);
         let is_behind = BEHIND_BYTES < lag;

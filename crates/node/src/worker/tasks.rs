@@ -69,6 +69,19 @@ impl Tasks {
                 Step::HandOver { .. } if !hands_over => front.stop(name),
                 Step::HandOver { since } => front.moving = Some(since),
                 Step::GoOn { .. } => {}
+                Step::Modify { wanted, placement_rev } => {
+                    let spec = state.tasks.get(name).map(|task| config::Task::parse(&task.spec));
+                    let taken =
+                        spec.and_then(Result::ok).is_some_and(|spec| front.modify(spec, &wanted));
+                    if taken {
+                        info!(task = name, "a changed spec comes into force in place");
+                        (front.placement_rev, front.moving) = (placement_rev, None);
+                        let mut ran = self.ran.lock().unwrap_or_else(PoisonError::into_inner);
+                        ran.insert(name.clone(), wanted);
+                    } else {
+                        front.stop(name);
+                    }
+                }
                 Step::Stop => front.stop(name),
             }
         }
@@ -182,6 +195,15 @@ impl Tasks {
 }
 
 impl Front {
+    /// Whether it goes on by this spec, which needs neither a seal nor another run.
+    fn modify(&mut self, spec: config::Task, wanted: &Wanted) -> bool {
+        let is_taken = self.stopping.is_none() && self.runner.modify(spec);
+        if is_taken {
+            self.runner.wanted = wanted.clone();
+        }
+        is_taken
+    }
+
     fn stop(&mut self, name: &str) {
         if self.stopping.is_none() {
             info!(task = name, "front stops");

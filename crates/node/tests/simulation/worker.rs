@@ -157,6 +157,11 @@ impl Worker {
                     front.moving = None;
                     true
                 }
+                // Not every change comes into force in place.
+                Step::Modify { wanted, .. } => {
+                    (front.wanted, front.moving) = (wanted, None);
+                    rng.random()
+                }
                 Step::HandOver { since } => {
                     front.moving = Some(since);
                     let asked = !cut && lanes.asked.remove(&(task.clone(), name.clone()));

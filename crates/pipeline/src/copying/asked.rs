@@ -72,7 +72,7 @@ impl Shared {
         let session = Session::connect(&self.settings).await?;
         let candidates = session.candidates().await?;
         let (version, names) = (session.server().version, self.source.partition_names);
-        let readings = capture(&candidates, self.planner.selection(), version, names).read;
+        let readings = capture(&candidates, &self.planner.newest().selection, version, names).read;
         let publication = session.publication(&self.source.publication).await?;
         let published = publication.map(|it| it.tables).unwrap_or_default();
         let found = Found { session: &session, candidates, readings, published };
@@ -158,7 +158,7 @@ impl Shared {
                      it again, with all others",
                 );
             }
-            let Some(plan) = self.planner.plan(&table).await? else {
+            let Some(plan) = self.planner.plan(&table).await?.newest().cloned() else {
                 return refused("the task captures no such table; see `distributary objects`");
             };
             if !order.condition.is_empty()

@@ -189,7 +189,8 @@ impl At<'_> {
         }
         let gone = || Ok(Err("it is gone, or not selected any more".to_owned()));
         let Some(table) = self.reader.describe(oid, only, key_names).await? else { return gone() };
-        let Some(plan) = self.shared.planner.plan(&table.table).await? else { return gone() };
+        let plans = self.shared.planner.plan(&table.table).await?;
+        let Some(plan) = plans.newest().cloned() else { return gone() };
         let condition = match condition.map(|it| plan.narrowed(&it)).transpose() {
             Ok(condition) => condition.map(Arc::from),
             Err(error) => return Ok(Err(format!("the condition: {error}"))),

@@ -3,11 +3,13 @@
 use super::frame::Joiner;
 use super::{LinkError, message, wire};
 use crate::batch::LaneBatch;
+use crate::hosts::OpenLane;
 use crate::planner::Pins;
 use bytes::Bytes;
 use record::plan::{TablePlan, TaskPlan};
 use record::route::{Part, Piece};
 use record::transaction::Order;
+use std::collections::HashMap;
 use std::sync::Arc;
 use supervision::Credit;
 use wal::change::{Old, Span, Transaction};
@@ -15,13 +17,21 @@ use wal::table::ReplicaIdentity;
 use wal::types::{Field, Kind, Type};
 use wal::{Change, ChangeBatch, Chunk, Column, Lsn, Operation, Table, Tuple};
 
+/// Revisions that one link carries: one for each change of the spec while the task runs.
+const REVISIONS_MAX: usize = 1_000;
+
 /// The receiving end of one link.
 #[derive(Debug)]
 pub struct Receiver {
     lane: u8,
     /// Lanes of the revision.
     routed: u8,
+    /// Of the spec with which the lane was opened.
+    spec: Arc<config::Task>,
+    server_version: u32,
     plan: TaskPlan,
+    /// Of later revisions, by their numbers.
+    marked: HashMap<u64, TaskPlan>,
     /// Learns the partitions of topics that come later.
     pins: Pins,
     joiner: Joiner,
@@ -33,11 +43,23 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// For lane `lane` of `routed`, whose rows become what `plan` says.
+    /// For a lane, whose rows become what `plan` says, which was made of its spec.
     #[must_use]
-    pub fn new(lane: u8, routed: u8, plan: TaskPlan, pins: Pins) -> Self {
-        let (joiner, tables) = (Joiner::default(), Vec::new());
-        Self { lane, routed, plan, pins, joiner, places: true, generation: 0, tables }
+    pub fn new(open: &OpenLane, plan: TaskPlan) -> Self {
+        let &OpenLane { lane, routed, server_version, .. } = open;
+        Self {
+            lane,
+            routed,
+            spec: Arc::clone(&open.spec),
+            server_version,
+            plan,
+            marked: HashMap::new(),
+            pins: open.pins.clone(),
+            joiner: Joiner::default(),
+            places: true,
+            generation: 0,
+            tables: Vec::new(),
+        }
     }
 
     /// For a link whose protocol has no places of records in their transactions.
@@ -52,27 +74,69 @@ impl Receiver {
     /// When anything in it is not as it must be: the link must be opened again.
     pub fn take(&mut self, frame: Bytes) -> Result<Option<LaneBatch>, LinkError> {
         let Some(message) = self.joiner.join(frame)? else { return Ok(None) };
-        if !self.places || message.first() != Some(&wire::VERSION_ORDERED) {
-            let (head, tuples) = message::read(wire::VERSION, &message)?;
-            return self.batch(head, tuples).map(Some);
+        match message.first() {
+            Some(&wire::VERSION_ORDERED) if self.places => {
+                let (ordered, tuples) = message::read(wire::VERSION_ORDERED, &message)?;
+                self.ordered(ordered, None, tuples).map(Some)
+            }
+            Some(&wire::VERSION_MARKED) => {
+                let (marked, tuples) = message::read(wire::VERSION_MARKED, &message)?;
+                let wire::Marked { revision, shape, ordered } = marked;
+                if let Some(shape) = shape {
+                    let plan = self.revision(&shape)?;
+                    self.marked.insert(revision, plan);
+                }
+                if ordered.orders.is_empty() {
+                    return self.batch(ordered.head, Some(revision), tuples).map(Some);
+                }
+                self.ordered(ordered, Some(revision), tuples).map(Some)
+            }
+            _ => {
+                let (head, tuples) = message::read(wire::VERSION, &message)?;
+                self.batch(head, None, tuples).map(Some)
+            }
         }
-        let (ordered, tuples) = message::read(wire::VERSION_ORDERED, &message)?;
+    }
+
+    /// What a later revision says of rows. Masks are where the router is, and so is their key.
+    fn revision(&self, shape: &str) -> Result<TaskPlan, LinkError> {
+        if REVISIONS_MAX <= self.marked.len() {
+            return Err(LinkError::Inconsistent("more revisions came than a link carries"));
+        }
+        let malformed = |cause: String| LinkError::Malformed(format!("its revision: {cause}"));
+        let shape = serde_json::from_str(shape).map_err(|error| malformed(error.to_string()))?;
+        let spec = self.spec.shaped(&shape);
+        let plan = TaskPlan::new(&spec, &spec.source.database);
+        Ok(plan.map_err(|error| malformed(error.to_string()))?.of_server(self.server_version))
+    }
+
+    fn ordered(
+        &mut self,
+        ordered: wire::Ordered,
+        revision: Option<u64>,
+        tuples: Bytes,
+    ) -> Result<LaneBatch, LinkError> {
         let wire::Ordered { head, orders } = ordered;
         if orders.len() != head.pieces.len() {
             return Err(LinkError::Inconsistent("not every piece has a place in its transaction"));
         }
         let order = |(total, collection)| Order { total, collection };
         let orders = orders.into_iter().map(order).collect();
-        Ok(Some(LaneBatch { orders, ..self.batch(head, tuples)? }))
+        Ok(LaneBatch { orders, ..self.batch(head, revision, tuples)? })
     }
 
-    fn batch(&mut self, head: wire::Head, bytes: Bytes) -> Result<LaneBatch, LinkError> {
+    fn batch(
+        &mut self,
+        head: wire::Head,
+        revision: Option<u64>,
+        bytes: Bytes,
+    ) -> Result<LaneBatch, LinkError> {
         if self.generation != head.generation {
             self.generation = head.generation;
             self.tables.clear();
         }
         for table in head.new_tables {
-            let plan = self.planned(table)?;
+            let plan = self.planned(table, revision)?;
             self.tables.push(plan);
         }
         let plan = |&number: &u32| self.tables.get(number as usize).cloned();
@@ -124,11 +188,24 @@ impl Receiver {
             pieces: pieces.into(),
             orders: Arc::default(),
             ends_transaction: head.ends_transaction,
+            // Its plans are made.
+            marked: None,
             credit: Arc::new(Credit::none()),
         })
     }
 
-    fn planned(&self, new: wire::PlannedTable) -> Result<Arc<TablePlan>, LinkError> {
+    fn planned(
+        &self,
+        new: wire::PlannedTable,
+        revision: Option<u64>,
+    ) -> Result<Arc<TablePlan>, LinkError> {
+        let task = match revision {
+            None => &self.plan,
+            Some(revision) => self
+                .marked
+                .get(&revision)
+                .ok_or(LinkError::Inconsistent("a revision was never described"))?,
+        };
         let wire::PlannedTable { partitions, table } = new;
         let table = Arc::new(table_in(table)?);
         let refused = |cause: String| LinkError::Plan {
@@ -136,11 +213,11 @@ impl Receiver {
             table: table.name.clone(),
             cause,
         };
-        let chosen = self.plan.choose(&table).map_err(|error| refused(error.to_string()))?;
+        let chosen = task.choose(&table).map_err(|error| refused(error.to_string()))?;
         let object = chosen
             .map(|it| it.object)
             .ok_or_else(|| refused("no object of the spec selects it".into()))?;
-        let plan = TablePlan::new(Arc::clone(&table), &self.plan, object, partitions, self.routed)
+        let plan = TablePlan::new(Arc::clone(&table), task, object, partitions, self.routed)
             .map_err(|error| refused(error.to_string()))?;
         self.pins.extend([(plan.topic().to_owned(), partitions)]);
         Ok(Arc::new(plan))

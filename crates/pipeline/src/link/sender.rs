@@ -6,7 +6,7 @@ use crate::batch::LaneBatch;
 use bytes::Bytes;
 use record::plan::TablePlan;
 use record::route::Part;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use wal::change::{Old, Span, Transaction};
 use wal::table::ReplicaIdentity;
@@ -21,6 +21,8 @@ pub struct Sender {
     /// Table versions of the generation that the other end knows, and their numbers there.
     known: HashMap<(u32, u32), (u32, Arc<TablePlan>)>,
     tables_count: u32,
+    /// Revisions whose shape the other end knows.
+    revisions: HashSet<u64>,
 }
 
 /// Numbers what is used of a list in the order of its first use.
@@ -61,10 +63,17 @@ impl Sender {
         let tuple_bytes: usize = tuples.iter().map(|it| (it.end - it.start) as usize).sum();
         let bytes = tuple_bytes + 32 * head.changes.len() + 256;
         let parts = tuples.into_iter().map(|it| batch.batch.slice(it));
-        let message = if batch.orders.is_empty() {
+        let orders = batch.orders.iter().map(|it| (it.total, it.collection)).collect();
+        let message = if let Some(marked) = &batch.marked {
+            let is_new = self.revisions.insert(marked.number);
+            let shape = is_new.then(|| serde_json::to_string(&marked.shape)).transpose();
+            let shape = shape.map_err(|error| LinkError::Malformed(error.to_string()))?;
+            let ordered = wire::Ordered { head, orders };
+            let marked = wire::Marked { revision: marked.number, shape, ordered };
+            message::write(wire::VERSION_MARKED, &marked, bytes, parts)?
+        } else if batch.orders.is_empty() {
             message::write(wire::VERSION, &head, bytes, parts)?
         } else {
-            let orders = batch.orders.iter().map(|it| (it.total, it.collection)).collect();
             let ordered = wire::Ordered { head, orders };
             message::write(wire::VERSION_ORDERED, &ordered, bytes, parts)?
         };

@@ -1,5 +1,6 @@
 use super::*;
-use crate::batch::LaneBatch;
+use crate::batch::{LaneBatch, Marked};
+use crate::hosts::OpenLane;
 use crate::planner::Pins;
 use bytes::{BufMut, Bytes, BytesMut};
 use proptest::prelude::*;
@@ -26,7 +27,18 @@ fn task_plan() -> TaskPlan {
 }
 
 fn receiver(lane: u8) -> Receiver {
-    Receiver::new(lane, LANES, task_plan(), Pins::default())
+    let open = OpenLane {
+        spec: Arc::new(spec()),
+        lane,
+        life: 1,
+        revision: 1,
+        floor: wal::Position::ZERO,
+        server_version: 0,
+        anew: false,
+        routed: LANES,
+        pins: Pins::default(),
+    };
+    Receiver::new(&open, task_plan())
 }
 
 fn column(name: &str, type_: &Arc<Type>) -> Column {
@@ -170,6 +182,7 @@ pub(super) fn batch(
         pieces: pieces.into(),
         orders: Arc::default(),
         ends_transaction: true,
+        marked: None,
         credit: Arc::new(Credit::none()),
     }
 }
@@ -375,4 +388,56 @@ fn places_in_transactions_travel_with_their_pieces() {
     assert_eq!((count, &came.orders), (3, &sent.orders));
     let without = LaneBatch { orders: Arc::default(), ..sent };
     assert!(over(&mut sender, &mut receiver, &without).orders.is_empty());
+}
+
+/// A shape under which the tables go to other topics, and plans of them as the router has them.
+fn marked(number: u64, topic: &str) -> (Arc<Marked>, [Arc<TablePlan>; 2]) {
+    let mut spec = spec();
+    spec.sink.topic = topic.into();
+    let task = TaskPlan::new(&spec, "appdb").expect("a plan");
+    let plan = |name| {
+        TablePlan::new(table(name, 1), &task, 0, PARTITIONS, LANES).map(Arc::new).expect("a plan")
+    };
+    (Arc::new(Marked { number, shape: spec.shape() }), [plan("orders"), plan("items")])
+}
+
+#[test]
+fn a_batch_names_its_revision_and_is_planned_by_it_at_the_other_end() {
+    let rows = [(0, 1, None, Some(vec![]))];
+    let (mut sender, mut receiver) = (Sender::default(), receiver(0));
+    let first = batch(&plans(), 0, 5, &rows);
+    let topics = |batch: &LaneBatch| -> Vec<String> {
+        batch.plans.iter().flatten().map(|plan| plan.topic().to_owned()).collect()
+    };
+    assert_eq!(topics(&over(&mut sender, &mut receiver, &first)), ["public.orders"]);
+    let (revision, plans_then) = marked(7, "new.{table}");
+    let then = LaneBatch { marked: Some(revision), ..batch(&plans_then, 0, 5, &rows) };
+    for _ in 0..2 {
+        assert_eq!(topics(&over(&mut sender, &mut receiver, &then)), ["new.orders"]);
+    }
+    // What was not durable is sent again as it was.
+    assert_eq!(topics(&over(&mut sender, &mut receiver, &first)), ["public.orders"]);
+}
+
+#[test]
+fn a_revision_that_was_never_described_is_refused() {
+    let (revision, plans) = marked(7, "new.{table}");
+    let rows = [(0, 1, None, Some(vec![]))];
+    let batch = LaneBatch { marked: Some(revision), ..batch(&plans, 0, 5, &rows) };
+    let mut joiner = frame::Joiner::default();
+    let frames = Sender::default().frames(&batch).expect("frames");
+    let message = frames.into_iter().find_map(|it| joiner.join(it).expect("a frame"));
+    let message = message.expect("a message");
+    let (head, tuples): (wire::Marked, _) =
+        message::read(wire::VERSION_MARKED, &message).expect("a head");
+    let refused = |shape: Option<&str>| {
+        let marked = wire::Marked { shape: shape.map(str::to_owned), ..head.clone() };
+        let message = message::write(wire::VERSION_MARKED, &marked, 0, [&*tuples]).expect("small");
+        let mut receiver = receiver(0);
+        let frames = frame::Splitter::default().split(&message);
+        let taken: Result<Vec<_>, _> = frames.into_iter().map(|it| receiver.take(it)).collect();
+        taken.expect_err("refused").to_string()
+    };
+    assert!(refused(None).contains("a revision was never described"), "{}", refused(None));
+    assert!(refused(Some("{")).contains("its revision"), "{}", refused(Some("{")));
 }

@@ -7,6 +7,9 @@ pub(super) const VERSION: u8 = 2;
 /// As [`VERSION`], with a place in its transaction for each piece: only where the task asks for it.
 pub(super) const VERSION_ORDERED: u8 = 3;
 
+/// As [`VERSION_ORDERED`], planned by a later revision than that with which the lane was opened.
+pub(super) const VERSION_MARKED: u8 = 4;
+
 #[derive(Clone, Debug, Decode, Encode, PartialEq)]
 pub(super) struct Head {
     pub generation: u64,
@@ -35,6 +38,16 @@ pub(super) struct Ordered {
     pub head: Head,
     /// Of each piece: among all of its transaction, and among those of its table.
     pub orders: Vec<(u64, u64)>,
+}
+
+#[derive(Clone, Debug, Decode, Encode, PartialEq)]
+pub(super) struct Marked {
+    /// Of the revision that decides what becomes of the rows, and of the tables that are new here.
+    pub revision: u64,
+    /// Its shape as JSON, the first time that the link carries it.
+    pub shape: Option<String>,
+    /// Without orders where nobody asks for them.
+    pub ordered: Ordered,
 }
 
 #[derive(Clone, Debug, Decode, Encode, PartialEq)]

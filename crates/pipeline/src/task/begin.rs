@@ -1,5 +1,6 @@
 //! Where a life of the front begins: the stream's position, after the snapshot if there is none yet.
 
+use super::revision::Next;
 use super::tables::{self, Taken};
 use super::{End, Task, events::Noted};
 use crate::capture::{Capture, Reading, Relation, capture};
@@ -15,12 +16,13 @@ use crate::start::{
 };
 use crate::tables::Oids;
 use config::{BesideStream, IdentityPolicy};
-use kafka::meta::{MetaRecord, SnapshotState, Switch, Watermark};
+use kafka::meta::{MetaRecord, Revision, SnapshotState, Switch, Watermark};
 use kafka::topics::Admin;
 use postgres::Session;
 use postgres::ddl::{self, Means, Taking};
 use postgres::replication::{CreatedSlot, Line, Replication, wants_failover};
 use postgres::snapshot::{Readable, SnapshotReader};
+use record::selection::Selection;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -58,7 +60,8 @@ impl Task {
             (0..self.lanes.count()).filter(is_open).for_each(|lane| self.lanes.reopen(lane));
             self.lanes_open().await?;
         }
-        if let Some(next) = &self.present.next
+        self.take_spec();
+        if let Some(Next::Seal(next)) = &self.present.next
             && self.end.is_none()
         {
             self.can_be_planned(&session, next).await?;
@@ -83,6 +86,7 @@ impl Task {
                     self.resume(&session).await?;
                     self.note_revision().await?;
                     self.note_line(&session).await?;
+                    self.mark(&session, None).await?;
                 }
                 from
             }
@@ -186,7 +190,7 @@ impl Task {
         let version = session.server().version;
         let mask_key = crate::planner::mask_key(&spec, &self.options.folder)?;
         let planner = Planner::new(Arc::clone(&spec), kafka, meta, pins, version, mask_key)?;
-        let readings = captured(session, &planner, &spec).await?.read;
+        let readings = captured(session, &planner.newest().selection, &spec).await?.read;
         planner.plan_all(&tables(session, &readings).await?).await?;
         Ok(())
     }
@@ -196,7 +200,20 @@ impl Task {
         if self.state.borrow().revision.is_some() {
             return Ok(());
         }
-        self.meta.write(vec![self.present.record(Lsn::ZERO)]).await
+        self.note_as_revision(self.present.record(Lsn::ZERO), Vec::new()).await
+    }
+
+    /// The record of a revision, and what is written with it.
+    async fn note_as_revision(
+        &self,
+        revision: Revision,
+        others: Vec<MetaRecord>,
+    ) -> Result<(), Failure> {
+        let mut records = vec![MetaRecord::Revision(Box::new(revision.clone()))];
+        records.extend(others);
+        self.meta.write(records).await?;
+        self.state.borrow_mut().revision = Some(revision);
+        Ok(())
     }
 
     /// The slot goes on: nobody else may hold it, and nothing may be missing from the publication.
@@ -276,7 +293,7 @@ impl Task {
     }
 
     /// Makes the helper objects of DDL capture. Returns the table among them that must be published.
-    async fn ensure_ddl(
+    pub(super) async fn ensure_ddl(
         &self,
         session: &Session,
     ) -> Result<Option<(u32, String, String)>, Failure> {
@@ -287,8 +304,9 @@ impl Task {
             return Ok(None);
         };
         let names = self.spec.source.partition_names;
+        let newest = self.planner.newest();
         let taking = Taking {
-            selection: self.planner.selection(),
+            selection: &newest.selection,
             via_root: crate::capture::via_root(session.server().version, names),
             full: self.spec.source.replica_identity == IdentityPolicy::Full,
         };
@@ -299,8 +317,8 @@ impl Task {
         Ok(oid.map(|oid| (oid, schema.clone(), statement::TABLE.to_owned())))
     }
 
-    async fn capture(&self, session: &Session) -> Result<Capture, Failure> {
-        captured(session, &self.planner, &self.spec).await
+    pub(super) async fn capture(&self, session: &Session) -> Result<Capture, Failure> {
+        captured(session, &self.planner.newest().selection, &self.spec).await
     }
 
     /// A new slot, and the snapshot if it is wanted.
@@ -337,7 +355,7 @@ impl Task {
     }
 
     /// Replica identities first: a published table without one makes its users' UPDATEs fail.
-    async fn publish(
+    pub(super) async fn publish(
         &self,
         session: &Session,
         capture: &Capture,
@@ -416,7 +434,7 @@ impl Task {
         Ok(Some(reader))
     }
 
-    async fn sources(
+    pub(super) async fn sources(
         &self,
         session: &Session,
         readings: Vec<Reading>,
@@ -485,7 +503,7 @@ impl Task {
     /// With the revision whose rows they will be.
     async fn note_snapshot(&self, state: SnapshotState) -> Result<(), Failure> {
         let revision = self.present.record(Lsn::ZERO);
-        self.meta.write(vec![revision, MetaRecord::Snapshot(state.clone())]).await?;
+        self.note_as_revision(revision, vec![MetaRecord::Snapshot(state.clone())]).await?;
         self.state.borrow_mut().snapshot = Some(state);
         Ok(())
     }
@@ -531,7 +549,10 @@ struct ToRead {
 }
 
 /// What the meta lane is to hold of tables that are copied beside the stream, by name.
-fn planned(sources: &[snapshot::Source], id: &str) -> Result<Vec<(String, String)>, Failure> {
+pub(super) fn planned(
+    sources: &[snapshot::Source],
+    id: &str,
+) -> Result<Vec<(String, String)>, Failure> {
     let plan = |source: &snapshot::Source| {
         let Readable { oid, schema, name, only } = &source.readable;
         let record = Record { estimate: source.rows, ..Record::waiting(schema, name, *only) };
@@ -544,15 +565,18 @@ fn planned(sources: &[snapshot::Source], id: &str) -> Result<Vec<(String, String
 
 pub(super) async fn captured(
     session: &Session,
-    planner: &Planner,
+    selection: &Selection,
     spec: &config::Task,
 ) -> Result<Capture, Failure> {
     let candidates = session.candidates().await?;
     let names = spec.source.partition_names;
-    Ok(capture(&candidates, planner.selection(), session.server().version, names))
+    Ok(capture(&candidates, selection, session.server().version, names))
 }
 
-async fn tables(session: &Session, readings: &[Reading]) -> Result<Vec<Arc<Table>>, Failure> {
+pub(super) async fn tables(
+    session: &Session,
+    readings: &[Reading],
+) -> Result<Vec<Arc<Table>>, Failure> {
     let oids: Vec<u32> = readings.iter().map(|reading| reading.relation.oid).collect();
     Ok(session.tables(&oids).await?.into_iter().map(Arc::new).collect())
 }

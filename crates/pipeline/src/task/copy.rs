@@ -7,7 +7,6 @@ use crate::copying;
 use crate::failure::Failure;
 use crate::front::Front;
 use crate::progress::TableProgress;
-use kafka::meta::MetaRecord;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -62,26 +61,6 @@ impl Task {
         self.copying = Some(copying);
         self.progress.snapshot_running.store(true, Relaxed);
         Ok(())
-    }
-
-    /// Copies more tables while this front streams: they must be in the publication by now. `plans`: by name, as the
-    /// meta lane is to hold them; names are `SNAPSHOT/OID`.
-    ///
-    /// # Errors
-    /// When that cannot be written down.
-    #[expect(dead_code, reason = "for tables that a changed spec adds")]
-    pub(super) async fn copy_now(
-        &mut self,
-        front: &Front,
-        plans: Vec<(String, String)>,
-    ) -> Result<(), Failure> {
-        let record = |(name, json): &(String, String)| MetaRecord::Plan {
-            name: name.clone(),
-            json: Some(json.clone()),
-        };
-        self.meta.write(plans.iter().map(record).collect()).await?;
-        self.state.borrow_mut().plans.extend(plans);
-        self.copy_beside(front)
     }
 
     /// The snapshot may go so fast from now on.

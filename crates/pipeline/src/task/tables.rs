@@ -151,13 +151,18 @@ impl Tables {
         // What waits for locks must not keep the stream from asking the catalog.
         let session = Session::connect(&self.postgres).await?;
         let before = self.published(&session).await?;
-        let capture = captured(&session, &self.planner, &self.spec).await?;
+        let revision = self.planner.newest();
+        let capture = captured(&session, &revision.selection, &self.spec).await?;
         let after = self.published(&session).await?;
         if let Some(lack) = session.publication_lacks(&self.publication, capture.via_root).await? {
             return Err(Failure::fatal(format!(
                 "{lack}: changes since then may not have been published; find out who did it, then \
                  run with --reseed"
             )));
+        }
+        // A mark has come meanwhile, which publishes and takes out by itself.
+        if !Rc::ptr_eq(&revision, &self.planner.newest()) {
+            return Ok(false);
         }
         let first = self.known.borrow().is_none();
         if first {

@@ -7,6 +7,7 @@ use crate::batch::{Decoded, Retire, TableLearned, WalBatch};
 use crate::decoder::Decoder;
 use crate::describe::{Describe, Described, Describing};
 use crate::failure::Failure;
+use crate::planner::Plans;
 use crate::progress::Progress;
 use crate::reader;
 use crate::upstream::decoding;
@@ -210,7 +211,7 @@ impl Describe for Asking {
         self.outlet.do_send(Ask(relation));
         Box::pin(async move {
             let table = answer.await.map_err(|_| Failure::transient("a relation has no answer"))?;
-            Ok(Described { table, plan: None })
+            Ok(Described { table, plans: Plans::default() })
         })
     }
 }

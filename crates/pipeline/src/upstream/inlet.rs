@@ -118,9 +118,9 @@ impl Inlet {
     }
 
     /// The router knows it first: changes of it come only after the decoder knows it, too.
-    fn learned(&self, Described { table, plan }: Described) {
+    fn learned(&self, Described { table, plans }: Described) {
         if let Sink::Router { learned, .. } = &self.sink {
-            learned.do_send(TableLearned { table: Arc::clone(&table), plan });
+            learned.do_send(TableLearned { table: Arc::clone(&table), plans });
             self.order(Order::Learned(table));
         }
     }

@@ -35,11 +35,13 @@ pub(crate) fn table() -> Arc<Table> {
     })
 }
 
-pub(crate) fn task_plan() -> TaskPlan {
+pub(crate) fn spec() -> config::Task {
     let object = config::Object { table: "public.*".into(), ..config::Object::default() };
-    let task =
-        config::Task { task: "shop".into(), objects: vec![object], ..config::Task::default() };
-    TaskPlan::new(&task, "appdb").expect("a plan")
+    config::Task { task: "shop".into(), objects: vec![object], ..config::Task::default() }
+}
+
+pub(crate) fn task_plan() -> TaskPlan {
+    TaskPlan::new(&spec(), "appdb").expect("a plan")
 }
 
 /// One partition: everything goes to the one lane that owns it, or to lane 0 of one.
@@ -101,6 +103,7 @@ pub(crate) fn lane_batch(seq: u64, batch: ChangeBatch) -> LaneBatch {
         plans: [Some(plan)].into(),
         pieces: pieces.into(),
         orders: Arc::default(),
+        marked: None,
         credit: Arc::new(Credit::none()),
     }
 }

@@ -4,7 +4,7 @@
 use super::Bug;
 use kafka::checkpoint::{Checkpoint, verify_next};
 use kafka::clean_commit::{Snapshot, Verdict, judge_duration, judge_statistics};
-use kafka::meta::Watermark;
+use kafka::meta::{Revision, Watermark};
 use kafka::names::LaneId;
 use kafka::sink::{CommitPoint, Committed, LaneSink, Opened};
 use rand::rngs::SmallRng;
@@ -59,6 +59,7 @@ pub(crate) struct LaneLog {
 pub(crate) struct MetaLog {
     pub(crate) owner: u64,
     pub(crate) watermark: Watermark,
+    pub(crate) revision: Revision,
     /// Who wrote it, and who owned the task then.
     pub(crate) written: (u64, u64),
 }
@@ -205,6 +206,22 @@ impl Broker {
         if !fails || arrives {
             self.meta.watermark = watermark;
             self.meta.written = (process, self.meta.owner);
+        }
+        if fails { Err(unreachable()) } else { Ok(()) }
+    }
+
+    /// The revision of a process, with its marks; refused as a watermark is.
+    pub(crate) fn write_revision(
+        &mut self,
+        process: u64,
+        revision: Revision,
+    ) -> Result<(), kafka::Error> {
+        if process != self.meta.owner {
+            return Err(fenced("meta".into()));
+        }
+        let (fails, arrives) = (self.is_trouble(), self.rng.random());
+        if !fails || arrives {
+            self.meta.revision = revision;
         }
         if fails { Err(unreachable()) } else { Ok(()) }
     }

@@ -2,7 +2,7 @@
 //! since the last look.
 
 use super::broker::{Broker, Commit};
-use super::history::{History, owner, route};
+use super::history::{History, owner};
 use std::collections::BTreeMap;
 use wal::Lsn;
 
@@ -77,13 +77,13 @@ impl Watch {
     ) -> Result<(), String> {
         for seen in &broker.partitions[partition][self.shown[partition]..] {
             let lane = owner(view.lanes_of(seen.revision), partition);
-            if route(seen.at.ordinal) != partition || lane != Some(seen.lane) {
+            if view.history.route(seen.at) != partition || lane != Some(seen.lane) {
                 return Err(format!(
                     "I4: {} is in partition {partition} by lane {}, and belongs to partition {} \
                      by lane {lane:?}",
                     seen.at,
                     seen.lane,
-                    route(seen.at.ordinal)
+                    view.history.route(seen.at)
                 ));
             }
         }

@@ -7,13 +7,15 @@ use super::history::{self, History, LANES, PARTITIONS, ROWS};
 use super::invariants::{View, Watch};
 use super::postgres::{BEGIN, Server, Setup, Transaction};
 use crate::bench;
-use kafka::meta::{MetaRecord, Watermark};
+use config::{Hash, Shape};
+use kafka::meta::{MetaRecord, Revision, Watermark};
 use pipeline::Failure;
-use pipeline::batch::{Decoded, Durable, LaneBatch, TableLearned};
+use pipeline::batch::{Decoded, Durable, Held, LaneBatch, MarkReached, Marked, TableLearned};
 use pipeline::commit::CommitBudget;
 use pipeline::frontier::Frontier;
 use pipeline::lane::{Event, Lane, OpenSink, Surroundings};
 use pipeline::meta::never_back;
+use pipeline::planner::Plans;
 use pipeline::progress::Progress;
 use pipeline::routing::Routing;
 use pipeline::start::{self, Facts, Parted, SnapshotProgress, Start, decide};
@@ -90,6 +92,12 @@ struct Process {
     positions: Vec<Position>,
     /// Watermarks in the queue of the meta lane, each with the front that waits for the answer.
     orders: VecDeque<(u64, Watermark)>,
+    /// By which its lanes were opened, with the marks since.
+    revision: Revision,
+    /// As the meta lane has it, as far as it knows.
+    recorded: Revision,
+    /// A changed spec that no mark was recorded for, or maybe one was.
+    wanted: Option<Hash>,
 }
 
 impl Process {
@@ -97,8 +105,12 @@ impl Process {
     fn open(number: u64, broker: &mut Broker, lanes: u8) -> Self {
         broker.meta.owner = number;
         let watermark = broker.meta.watermark.clone();
+        let recorded = broker.meta.revision.clone();
         Self {
             number,
+            revision: recorded.clone().passed(watermark.lsn),
+            recorded,
+            wanted: None,
             newest: watermark.clone(),
             watermark,
             positions: vec![Position::ZERO; usize::from(lanes)],
@@ -131,6 +143,33 @@ impl Process {
         let [MetaRecord::Watermark(written)] = records else { unreachable!("it stays one") };
         self.newest = written.clone();
         broker.write_watermark(self.number, written)
+    }
+
+    /// Records a mark before anything goes by it.
+    fn mark(&mut self, at: Lsn, broker: &mut Broker, bug: Option<Bug>) -> Result<(), kafka::Error> {
+        let Some(hash) = self.wanted else { return Ok(()) };
+        let recorded = self.recorded.clone().passed(self.watermark.lsn);
+        let recorded = recorded.marked(at, Shape { hash, ..Shape::default() });
+        if bug != Some(Bug::MarkNotRecorded) {
+            broker.write_revision(self.number, recorded.clone())?;
+        }
+        self.revision.marks.retain(|mark| mark.at < at);
+        self.revision.marks.extend(recorded.marks.last().cloned());
+        (self.recorded, self.wanted) = (recorded, None);
+        Ok(())
+    }
+
+    /// The plans of the table, by revision.
+    fn plans(&self, lanes: u8, unpinned: bool) -> Plans {
+        let plan = |shape: &Shape| Some(history::plan(lanes, unpinned, shape.hash));
+        let mut plans = Plans::from(plan(&self.revision.shape));
+        self.revision.marks.iter().for_each(|it| plans.learn(it.number, plan(&it.shape)));
+        plans
+    }
+
+    fn marks(&self) -> Vec<(Lsn, Arc<Marked>)> {
+        let marked = |number, shape: &Shape| Arc::new(Marked { number, shape: shape.clone() });
+        self.revision.marks.iter().map(|it| (it.at, marked(it.number, &it.shape))).collect()
     }
 
     /// Whether the task is still this process's own. What fronts that ended had asked for is written
@@ -173,8 +212,6 @@ pub(crate) struct World {
     zombies: Vec<(Process, Vec<Owner>)>,
     /// Lanes of each revision so far; the last one is in force.
     revisions: Vec<u8>,
-    /// Where the one in force begins.
-    start: Lsn,
     change: Option<Change>,
     /// Why the task was parked: nothing but a person goes on from there.
     pub(crate) parked: Option<String>,
@@ -190,7 +227,9 @@ impl World {
         let lanes = rng.random_range(1..=LANES);
         let positions = vec![Position::ZERO; usize::from(lanes)];
         let watermark = watermark(BEGIN, 1, positions);
-        let meta = MetaLog { owner: 0, watermark, written: (0, 0) };
+        let (start, shape, marks) = (Lsn::ZERO, Shape::default(), Vec::new());
+        let revision = Revision { number: 1, start, shape, marks };
+        let meta = MetaLog { owner: 0, watermark, revision, written: (0, 0) };
         // One more than the pinned ones: for a front that does not heed the pins.
         let broker = Broker::shared(LANES, PARTITIONS + 1, meta, rng.random(), bug);
         let (process, watch) = {
@@ -203,14 +242,13 @@ impl World {
             broker,
             server: Server::new(setup),
             to_write,
-            history: History::new(1, &[]),
+            history: History::new(),
             front: None,
             generations: 0,
             process,
             owners: (0..LANES).map(|_| None).collect(),
             zombies: Vec::new(),
             revisions: vec![lanes],
-            start: Lsn::ZERO,
             change: None,
             parked: None,
             watch,
@@ -230,7 +268,7 @@ impl World {
         }
         self.steps += 1;
         let lane = self.rng.random_range(0..usize::from(self.lanes()));
-        match self.rng.random_range(0..514) {
+        match self.rng.random_range(0..520) {
             0..100 => self.read()?,
             100..240 => self.work(lane)?,
             240..300 => self.idle(lane),
@@ -253,6 +291,7 @@ impl World {
             502..508 => self.server.copy_slot(),
             508 => self.fail_over(),
             509..513 => self.arrive_late(lane),
+            513..519 => self.mark(),
             _ => self.meddle(),
         }
         self.check()
@@ -327,6 +366,32 @@ impl World {
         });
     }
 
+    /// A running task takes up a spec of another shape.
+    fn mark(&mut self) {
+        let lanes = self.lanes();
+        let Some(front) = self.front.as_mut().filter(|_| self.change.is_none()) else { return };
+        let other = match self.process.recorded.newest().1.hash {
+            Hash::Murmur2 => Hash::Java,
+            Hash::Java => Hash::Murmur2,
+        };
+        self.process.wanted = Some(other);
+        let Held { at, tables } = front.routing.hold(self.server.end());
+        if self.process.mark(at, &mut lock(&self.broker), self.bug).is_err() {
+            return self.end_front();
+        }
+        self.history.goes_by(&self.process.revision, &self.server.wal);
+        let Some((at, marked)) = self.process.marks().pop() else { return };
+        let plan = |table| (table, Some(history::plan(lanes, false, other)));
+        let plans = tables.into_iter().map(plan).collect();
+        let owners = &mut self.owners;
+        let routed = front.routing.reach(MarkReached { at, marked, plans }, &mut |lane, part| {
+            if let Some(owner) = &mut owners[lane] {
+                owner.queue.push_back(part.clone());
+            }
+        });
+        routed.into_iter().for_each(|it| front.frontier.routed(it));
+    }
+
     /// Once everything of the revision is durable, lanes are sealed one by one; after the last one the
     /// next revision is in force, and the task is opened again.
     fn seal(&mut self) {
@@ -356,10 +421,12 @@ impl World {
         let watermark = Watermark { lsn: end, lanes: positions, ..self.process.watermark.clone() };
         let mut broker = lock(&self.broker);
         broker.meta.watermark = watermark;
+        let (number, shape) = self.process.recorded.newest();
+        let (number, shape) = (number + 1, shape.clone());
+        broker.meta.revision = Revision { number, start: end, shape, marks: Vec::new() };
         self.process = Process::open(self.process.number + 1, &mut broker, lanes);
         drop(broker);
         self.revisions.push(lanes);
-        self.start = end;
         self.change = None;
         self.end_front();
         if self.rng.random() {
@@ -419,15 +486,21 @@ impl World {
             self.process.watermark = noted;
         }
         if self.history.timeline != self.server.timeline {
-            self.history = History::new(self.server.timeline, &self.server.wal);
+            self.history.feed(self.server.timeline, &self.server.wal);
         }
+        // What may have been recorded and is not known must not be left so.
+        if self.process.mark(self.server.end(), &mut lock(&self.broker), self.bug).is_err() {
+            return Ok(());
+        }
+        self.history.goes_by(&self.process.revision, &self.server.wal);
         self.generations += 1;
         let end = self.change.as_ref().map(|change| change.end);
-        let mut routing = Routing::new(self.generations, usize::from(lanes)).until(end);
+        let routing = Routing::new(self.generations, usize::from(lanes)).until(end);
+        let mut routing = routing.marked(self.process.marks());
         let unpinned = self.bug == Some(Bug::PinIgnored) && 1 < self.generations;
         let mixed = self.bug == Some(Bug::LanesMixed) && self.generations.is_multiple_of(2);
-        let plan = Some(history::plan(lanes - u8::from(mixed && 1 < lanes), unpinned));
-        routing.learn(TableLearned { table: bench::table(), plan });
+        let plans = self.process.plans(lanes - u8::from(mixed && 1 < lanes), unpinned);
+        routing.learn(TableLearned { table: bench::table(), plans });
         self.front = Some(Front {
             generation: self.generations,
             timeline: self.server.timeline,
@@ -500,7 +573,8 @@ impl World {
             let batch =
                 ChangeBatch { idle_until, ends_transaction: true, ..ChangeBatch::default() };
             let decoded = Decoded { batch, credit: Credit::none() };
-            front.frontier.routed(front.routing.route(decoded, &mut |_, _| {}));
+            let routed = front.routing.route(decoded, &mut |_, _| {});
+            routed.into_iter().for_each(|it| front.frontier.routed(it));
             return Ok(());
         };
         let to = self.rng.random_range(from..=next.rows);
@@ -517,7 +591,7 @@ impl World {
                 owner.queue.push_back(part.clone());
             }
         });
-        front.frontier.routed(routed);
+        routed.into_iter().for_each(|it| front.frontier.routed(it));
         if self.bug == Some(Bug::ConfirmedEarly) && ends {
             self.server.confirm(next.end());
         }
@@ -623,11 +697,8 @@ impl World {
         };
         let encoder = Encoder::new(&bench::task_plan());
         let progress = Arc::new(Progress::default());
-        let begin = if self.start == Lsn::ZERO {
-            Position::ZERO
-        } else {
-            Position::just_before(self.start)
-        };
+        let start = self.process.revision.start;
+        let begin = if start == Lsn::ZERO { Position::ZERO } else { Position::just_before(start) };
         let floor = if self.bug == Some(Bug::FloorIgnored) { Position::ZERO } else { begin };
         let Ok(opened) = Lane::open(open, encoder, budget, progress, floor, &mut around) else {
             return Ok(());
