@@ -690,6 +690,9 @@ impl Task {
                     if let Err(failure) = copied {
                         return End::Failure(failure);
                     }
+                    if self.end.is_none() && matches!(self.present.next, Some(Next::Seal(_))) {
+                        return End::Moved;
+                    }
                     self.progress.watermark()
                 }
                 events::Noted::Other => {

@@ -63,6 +63,7 @@ impl Task {
         self.take_spec();
         if let Some(Next::Seal(next)) = &self.present.next
             && self.end.is_none()
+            && !self.has_open_chunks()
         {
             self.can_be_planned(&session, next).await?;
             // Everything that a lane may hold already commits before this.

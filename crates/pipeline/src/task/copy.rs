@@ -19,6 +19,13 @@ impl Task {
         is_left(&state.plans) || !due(&state.plans, &self.hosts.copies()).is_empty()
     }
 
+    /// Whether some lanes may hold a chunk that others do not. It is read again for these, so until it is durable
+    /// rows must find the lanes that they had: under another map of lanes, a lane would leave out rows that it never got.
+    pub(super) fn has_open_chunks(&self) -> bool {
+        let state = self.state.borrow();
+        records(&state.plans).any(|(_, record)| !record.done && !record.chunks.is_empty())
+    }
+
     /// What the meta lane has of tables is told also where nothing is left to do: somebody may wait for it.
     pub(super) fn tell_plans(&self) {
         let state = self.state.borrow();
