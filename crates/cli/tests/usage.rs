@@ -47,6 +47,7 @@ fn the_help_says_what_it_does() {
               run          Run a task in this process: precheck, schema, snapshot, then the stream
               check        Check whether a task could run; writes nothing anywhere
               objects      Show what a task would capture: tables, keys, topics; writes nothing anywhere
+              slots        List the replication slots on every host of a source, and whose they are
               tail         Print events from now on, as they would arrive in Kafka, without touching Kafka
               task         Tasks of a cluster: create, change, look, start, stop, remove
               cluster      Nodes of a cluster: look, drain, give back, move lanes
