@@ -325,7 +325,7 @@ fn a_table_is_read_again_when_somebody_asks_for_it() {
     for (table, said) in [("other.t", "no object"), ("public.*", "several tables")] {
         let words = ["task", "snapshot", &scene.name, "--table", table];
         let refused = cluster.call(&words);
-        assert!(refused.expect(1).stderr.contains(said), "{}", refused.stderr);
+        assert!(refused.expect(2).stderr.contains(said), "{}", refused.stderr);
     }
     let of = |status: &Status, snapshot: &str| {
         status.tables().into_iter().find(|it| it.snapshot == snapshot)
