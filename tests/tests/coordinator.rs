@@ -217,8 +217,8 @@ async fn a_task_lives_by_orders_and_reports() {
     let refused = Error::from(refused.expect_err("it runs"));
     assert!(refused.code == Code::State && refused.cause.contains("possible now"), "{refused}");
     let request = SnapshotTaskRequest { task: name(), table: "a.b".into(), condition: "".into() };
-    let refused = Error::from(admin.snapshot_task(request).await.expect_err("not yet"));
-    assert_eq!(refused.code, Code::Unsupported);
+    let refused = Error::from(admin.snapshot_task(request).await.expect_err("not selected"));
+    assert!(refused.code == Code::Argument && refused.cause.contains("a.b"), "{refused}");
     let suspended = admin.suspend_task(SuspendTaskRequest { task: name() }).await;
     let suspended = suspended.expect("suspended").into_inner();
     assert!(suspended.notes[0].contains("WAL"), "{:?}", suspended.notes);

@@ -9,10 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tests::checker::{Kind, Promises};
 use tests::deadline::await_true;
 use tests::event::{Event, Id};
+use tests::reader::Topics;
 use tests::scene::{CATCH_UP_MAX, Scene};
 use tests::seed::{full, say, seed};
 use tests::servers::Server;
@@ -76,17 +77,26 @@ fn one_lane_shows_whole_source_transactions() {
 /// Every source transaction that is visible is visible whole. How many there are. The writer is dead:
 /// what is torn by more than Kafka's own markers, which reach one partition after the other, stays so.
 fn whole_transactions(scene: &Scene) -> usize {
-    let mut rows = BTreeMap::new();
-    await_true("transactions that are whole", MARKERS_MAX, || {
-        rows = rows_by_transaction(scene);
-        rows.values().all(|&rows| rows == ROWS)
-    });
-    rows.len()
+    let since = Instant::now();
+    loop {
+        let rows = rows_by_transaction(&scene.topics());
+        if rows.values().all(|&rows| rows == ROWS) {
+            return rows.len();
+        }
+        if MARKERS_MAX < since.elapsed() {
+            let torn = |rows: BTreeMap<u64, usize>| {
+                rows.into_iter().filter(|it| it.1 != ROWS).collect::<Vec<_>>()
+            };
+            let there = Topics::read_uncommitted(&scene.kafka, &format!("{}.", scene.name));
+            let there = torn(rows_by_transaction(&there));
+            panic!("not whole: {:?}; with what is not committed: {there:?}", torn(rows));
+        }
+    }
 }
 
-fn rows_by_transaction(scene: &Scene) -> BTreeMap<u64, usize> {
+fn rows_by_transaction(topics: &Topics) -> BTreeMap<u64, usize> {
     let mut rows: BTreeMap<u64, usize> = BTreeMap::new();
-    for id in scene.topics().records.iter().map(|record| Id::of(record).expect("an id")) {
+    for id in topics.records.iter().map(|record| Id::of(record).expect("an id")) {
         if id.seq.is_some() {
             *rows.entry(id.lsn).or_default() += 1;
         }
@@ -419,8 +429,7 @@ fn ctrl_c_drains_and_keeps_the_slot() {
     // Nothing is left open: what is written is visible. What was aborted would never be.
     scene.await_settled();
     let committed = scene.topics().records.len();
-    let uncommitted =
-        tests::reader::Topics::read_uncommitted(&scene.kafka, &format!("{}.", scene.name));
+    let uncommitted = Topics::read_uncommitted(&scene.kafka, &format!("{}.", scene.name));
     assert_eq!(uncommitted.records.len(), committed, "it ended with an open transaction");
     workload.await_committed(30);
     workload.stop();
