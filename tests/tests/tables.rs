@@ -223,7 +223,9 @@ fn when_they_are_seen(server: &str) {
     sql.run("UPDATE late SET n = n + 1; INSERT INTO late VALUES (1000, 0)");
     ground.await_published("public.bare");
     sql.run("INSERT INTO bare VALUES (2, 2)");
-    // Another table of the same name.
+    // Another table of the same name. Nothing of the old one may wait: once it is gone, a front that begins anew does
+    // not know its key any more (docs/tables.md).
+    ground.await_rows("public.late");
     sql.run(&format!("DROP TABLE late; {}", fill("late")));
     sql.run("DELETE FROM late WHERE id > 10");
     sql.run("ALTER TABLE kept REPLICA IDENTITY DEFAULT");
