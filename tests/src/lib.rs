@@ -23,6 +23,7 @@ pub mod pulse;
 pub mod reader;
 pub mod registry;
 pub mod scene;
+pub mod schema_change;
 pub mod seed;
 pub mod servers;
 pub mod site;

@@ -15,6 +15,7 @@ use tests::deadline::await_true;
 use tests::reader::{Record, Topics};
 use tests::registry::{self, set_compatibility};
 use tests::scene::{CATCH_UP_MAX, Scene};
+use tests::schema_change;
 use tests::servers::Server;
 use tests::task::{STATE_PREFIX, Spec};
 
@@ -159,29 +160,8 @@ fn debezium_avro_says_what_debezium_json_says() {
 #[test]
 fn a_ddl_statement_is_the_schema_change_record_of_debezium_s_family() {
     let ground = Ground::new("avro_ddl", "registry");
-    let text = "ALTER TABLE shop.orders ADD COLUMN added int";
     ground.scene.sql().run(TABLE);
-    // Who makes event triggers must be a superuser.
-    let spec = ground.spec().user("postgres", None).sink("topic_prefix: p");
-    ground.scene.catch_up(&spec);
-    let mut sql = ground.scene.superuser();
-    sql.run(text);
-    sql.run("INSERT INTO shop.orders (id, added) VALUES (77, 7)");
-    ground.scene.catch_up(&spec);
-    let topics = ground.scene.topics();
-    let topic = format!("{}.ddl", ground.scene.name);
-    let found: Vec<_> = topics.of(&topic).collect();
-    let [record] = found.as_slice() else { panic!("one statement, not {}", found.len()) };
-    let key = ground.read(record.key.as_deref().expect("a key"));
-    assert_eq!(key["databaseName"], ground.scene.name.as_str());
-    let value = ground.read(record.value.as_deref().expect("a value"));
-    assert_eq!(value["ddl"], text);
-    assert_eq!(value["source"]["table"], "orders");
-    let change = &value["tableChanges"][0];
-    assert_eq!((&change["type"], &change["id"]), (&"ALTER".into(), &"\"shop\".\"orders\"".into()));
-    let columns = change["table"]["columns"].as_array().expect("columns");
-    let last = columns.last().expect("a column");
-    assert_eq!((&last["name"], &last["typeName"]), (&"added".into(), &"int4".into()));
+    schema_change::check(&ground.scene, &ground.spec(), |framed| ground.read(framed));
     assert_eq!(ground.values().last().expect("a row")["after"]["added"], 7);
 }
 
