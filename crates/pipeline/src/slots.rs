@@ -11,6 +11,7 @@ use postgres::Session;
 use postgres::settings::Settings;
 use postgres::slot::Slot;
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::path::Path;
 use tracing::warn;
 
@@ -166,7 +167,7 @@ pub async fn slots(
                     database: &task.source.database,
                     record: record.as_deref(),
                     expected: expected.as_deref(),
-                    has_task: name.is_some_and(|name| known.contains(&name.to_owned())),
+                    has_task: name.is_some_and(|name| known.contains(name)),
                     is_left_behind: has(index, &slot.name),
                 },
             );
@@ -204,20 +205,16 @@ fn tasks(
     settings: &kafka::settings::Settings,
     state_prefix: &str,
     names: Vec<String>,
-) -> Result<(String, Vec<String>), Failure> {
+) -> Result<(String, BTreeSet<String>), Failure> {
     let admin = Admin::new(settings)?;
     let cluster = admin.cluster_id()?;
-    let mut known = Vec::new();
-    for name in names {
-        // What no task can be named is none.
-        let Ok(topics) = Names::new(state_prefix, &name) else { continue };
-        let topic = topics.checkpoints();
-        if admin.partitions(std::slice::from_ref(&topic))?.get(&topic).copied().flatten().is_some()
-        {
-            known.push(name);
-        }
-    }
-    Ok((cluster, known))
+    // What no task can be named is none.
+    let topic = |name: String| Some((Names::new(state_prefix, &name).ok()?.checkpoints(), name));
+    let (topics, names): (Vec<String>, Vec<String>) = names.into_iter().filter_map(topic).unzip();
+    let found = admin.partitions(&topics)?;
+    let is_there = |topic: &String| found.get(topic).copied().flatten().is_some();
+    let known = std::iter::zip(&topics, names).filter(|(topic, _)| is_there(topic));
+    Ok((cluster, known.map(|(_, name)| name).collect()))
 }
 
 /// The slot, and where the host accepts writes what belongs to it.
