@@ -233,11 +233,6 @@ pub struct Settled(pub u64);
 #[rtype(result = "()")]
 pub struct CopyMore(pub Vec<CopyOrder>);
 
-/// From now on it may go so fast. Task → Chunks.
-#[derive(Clone, Copy, Debug, Message)]
-#[rtype(result = "()")]
-pub struct SetThrottle(pub config::SnapshotThrottle);
-
 /// Every table is copied. Chunks → Guardian.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]

@@ -1,6 +1,6 @@
 //! Copying: reads tables chunk by chunk while the stream runs.
 //!
-//! In:    rows of `COPY`, over several connections; [`Settled`], [`CopyMore`] and [`SetThrottle`] from the task.
+//! In:    rows of `COPY`, over several connections; [`Settled`] and [`CopyMore`] from the task.
 //! Out:   windows and [`crate::batch::ChunkRead`] to the router; what is read, to the meta lane; [`Copied`] to the guardian.
 //! Holds: one connection per reader; rows of chunks, paid for by a budget of their own: the stream must
 //!        always be able to reach their place.
@@ -9,7 +9,7 @@
 pub mod asked;
 mod read;
 
-use crate::batch::{ChunkRouted, Copied, CopyMore, Retire, RoutedBefore, SetThrottle, Settled};
+use crate::batch::{ChunkRouted, Copied, CopyMore, Retire, RoutedBefore, Settled};
 use crate::chunk::asked::CopyOrder;
 use crate::chunk::copy::{Copy, Record, VERSION, Work};
 use crate::chunk::merge::Ticket;
@@ -96,8 +96,6 @@ struct Shared {
     /// How often orders and plans were to be looked at, and how often that is done.
     wanted: Cell<u64>,
     looked: Cell<u64>,
-    /// Whoever waits for the throttle asks it again.
-    unthrottled: Notify,
     saver: Saver,
 }
 
@@ -174,7 +172,6 @@ impl Copying {
             changed: Notify::new(),
             wanted: Cell::new(1),
             looked: Cell::new(0),
-            unthrottled: Notify::new(),
             saver: Saver {
                 version: Cell::new(0),
                 saved: watch::channel(0).0,
@@ -188,8 +185,10 @@ impl Copying {
     }
 }
 
-fn unwritable(error: &serde_json::Error) -> Failure {
-    Failure::fatal(format!("writing down a copy: {error}"))
+/// What the meta lane holds of a table that is copied.
+pub(crate) fn written(record: &Record) -> Result<String, Failure> {
+    serde_json::to_string(record)
+        .map_err(|error| Failure::fatal(format!("writing down a copy: {error}")))
 }
 
 fn table(name: &str, json: &str) -> Result<Table, Failure> {
@@ -253,16 +252,6 @@ impl Handler<CopyMore> for Copying {
         self.shared.orders.replace(orders);
         self.shared.wanted.set(self.shared.wanted.get() + 1);
         self.shared.changed.notify_waiters();
-    }
-}
-
-impl Handler<SetThrottle> for Copying {
-    type Result = ();
-
-    fn handle(&mut self, SetThrottle(limits): SetThrottle, _: &mut Context<Self>) {
-        info!(?limits, "the snapshot's throttle has changed");
-        self.shared.throttle.borrow_mut().set(limits.into(), Instant::now());
-        self.shared.unthrottled.notify_waiters();
     }
 }
 
@@ -376,8 +365,7 @@ impl Shared {
         self.saver.dirty.borrow_mut().clear();
         self.saver.open.borrow_mut().clear();
         let done = |table: &Table| {
-            let json = table.copy.asked().map(|_| serde_json::to_string(&table.copy.record()));
-            let json = json.transpose().map_err(|error| unwritable(&error))?;
+            let json = table.copy.asked().map(|_| written(&table.copy.record())).transpose()?;
             Ok((table.name.clone(), json))
         };
         let done: Vec<(String, Option<String>)> = {
@@ -434,9 +422,7 @@ impl Shared {
             for &index in &dirty {
                 let tables = self.tables.borrow();
                 let table = &tables[index];
-                let json = serde_json::to_string(&table.copy.record());
-                let json = json.map_err(|error| unwritable(&error))?;
-                records.push((table.name.clone(), json));
+                records.push((table.name.clone(), written(&table.copy.record())?));
                 open.push((index, table.copy.open().collect::<Vec<u64>>()));
             }
             let record = |(name, json): &(String, String)| MetaRecord::Plan {

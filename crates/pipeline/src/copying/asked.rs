@@ -84,8 +84,7 @@ impl Shared {
         let mut records: Vec<MetaRecord> =
             old.iter().map(|name| MetaRecord::Plan { name: name.clone(), json: None }).collect();
         for (name, record) in plans {
-            let json = serde_json::to_string(&record).map_err(|it| super::unwritable(&it))?;
-            records.push(MetaRecord::Plan { name, json: Some(json) });
+            records.push(MetaRecord::Plan { name, json: Some(super::written(&record)?) });
         }
         self.meta.write(records.clone()).await?;
         let mut state = self.state.borrow_mut();

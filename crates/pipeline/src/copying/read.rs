@@ -100,7 +100,8 @@ pub(super) async fn read(shared: &Rc<Shared>) -> Result<Infallible, Failure> {
             changed.await;
             continue;
         };
-        shared.wait_for_throttle().await;
+        let wait = shared.throttle.borrow().wait(Instant::now());
+        tokio::time::sleep(wait).await;
         let at = At { shared, reader: &reader, index, epoch };
         let outcome = match at.work(&job).await {
             Ok(outcome) => outcome,
@@ -381,19 +382,6 @@ fn between(range: &Range) -> Between<'_> {
 }
 
 impl Shared {
-    /// Until the throttle lets the next query go. Other limits hold at once.
-    async fn wait_for_throttle(&self) {
-        loop {
-            let mut changed = pin!(self.unthrottled.notified());
-            changed.as_mut().enable();
-            let wait = self.throttle.borrow().wait(Instant::now());
-            tokio::select! {
-                () = tokio::time::sleep(wait) => return,
-                () = changed => {}
-            }
-        }
-    }
-
     fn is_asked(&self, index: usize) -> bool {
         self.tables.borrow()[index].copy.asked().is_some()
     }

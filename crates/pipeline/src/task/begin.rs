@@ -7,6 +7,7 @@ use crate::capture::{Capture, Reading, Relation, capture};
 use crate::chunk::copy::Record;
 use crate::chunk::key::key_names;
 use crate::chunk::throttle::Throttle;
+use crate::copying::written;
 use crate::failure::Failure;
 use crate::lineage;
 use crate::planner::Planner;
@@ -328,7 +329,7 @@ impl Task {
         let helper = self.ensure_ddl(session).await?;
         self.publish(session, &capture, helper).await?;
         // Before the slot exists: whoever finds a slot without a finished snapshot begins again.
-        let id = format!("{}-{}", self.generation, microseconds_now());
+        let id = snapshot_id(self.generation);
         self.drop_plans().await?;
         self.note_snapshot(SnapshotState { id: id.clone(), done: false, lsn: Lsn::ZERO }).await?;
         self.options.reseed = false;
@@ -549,6 +550,11 @@ struct ToRead {
     beside: Vec<snapshot::Source>,
 }
 
+/// No other copy of the task has it.
+pub(super) fn snapshot_id(generation: u64) -> String {
+    format!("{generation}-{}", microseconds_now())
+}
+
 /// What the meta lane is to hold of tables that are copied beside the stream, by name.
 pub(super) fn planned(
     sources: &[snapshot::Source],
@@ -557,9 +563,7 @@ pub(super) fn planned(
     let plan = |source: &snapshot::Source| {
         let Readable { oid, schema, name, only } = &source.readable;
         let record = Record { estimate: source.rows, ..Record::waiting(schema, name, *only) };
-        let json = serde_json::to_string(&record)
-            .map_err(|error| Failure::fatal(format!("writing down a copy: {error}")))?;
-        Ok((format!("{id}/{oid}"), json))
+        Ok((format!("{id}/{oid}"), written(&record)?))
     };
     sources.iter().map(plan).collect()
 }

@@ -1,7 +1,7 @@
 //! Tables that are copied beside the stream.
 
 use super::Task;
-use crate::batch::{CopyMore, Retire, SetThrottle, Settled};
+use crate::batch::{CopyMore, Retire, Settled};
 use crate::chunk::asked::{due, is_left, records};
 use crate::copying;
 use crate::failure::Failure;
@@ -68,14 +68,6 @@ impl Task {
         self.copying = Some(copying);
         self.progress.snapshot_running.store(true, Relaxed);
         Ok(())
-    }
-
-    /// The snapshot may go so fast from now on.
-    #[expect(dead_code, reason = "for a changed spec that takes force while the task runs")]
-    pub(super) fn throttle_copy(&self, limits: config::SnapshotThrottle) {
-        if let Some(copying) = &self.copying {
-            copying.do_send(SetThrottle(limits));
-        }
     }
 
     /// Every batch up to `seq` is durable.

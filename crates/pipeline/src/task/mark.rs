@@ -5,7 +5,7 @@
 //! the record leaves the old revision, one after it finds both.
 
 use super::Task;
-use super::begin::{captured, microseconds_now, planned, tables};
+use super::begin::{captured, planned, snapshot_id, tables};
 use super::revision::Next;
 use crate::batch::{MarkReached, Marked};
 use crate::capture::{Capture, Reading, Relation};
@@ -171,7 +171,7 @@ impl Task {
                  run with --reseed to copy them"
             );
         }
-        planned(&keyed, &format!("{}-{}", self.generation, microseconds_now()))
+        planned(&keyed, &snapshot_id(self.generation))
     }
 
     /// From here on a crash finds it, and what is to be copied.

@@ -2,12 +2,13 @@
 //! gives a replica identity back, and notices what others have done to the publication.
 
 use super::Task;
-use super::begin::captured;
+use super::begin::{captured, snapshot_id};
 use crate::batch::TablesSeen;
 use crate::capture::{Reading, Relation, as_captured};
 use crate::chunk::asked::records;
 use crate::chunk::copy::Record;
 use crate::chunk::key::key_names;
+use crate::copying::written;
 use crate::failure::Failure;
 use crate::guardian::Guardian;
 use crate::health;
@@ -307,10 +308,8 @@ impl Tables {
         if key_names(&as_captured(table, self.spec.source.replica_identity)).is_none() {
             return Ok(None);
         }
-        let json = serde_json::to_string(&Record::waiting(schema, name, reading.only))
-            .map_err(|error| Failure::fatal(format!("writing down a copy: {error}")))?;
-        let id = format!("{}-{}", self.generation, super::microseconds_now());
-        Ok(Some((format!("{id}/{oid}"), json)))
+        let json = written(&Record::waiting(schema, name, reading.only))?;
+        Ok(Some((format!("{}/{oid}", snapshot_id(self.generation)), json)))
     }
 
     async fn has_rows(&self, session: &Session, relation: &Relation) -> Result<bool, Failure> {
