@@ -29,11 +29,31 @@ impl CommitBudget {
         }
     }
 
-    /// How long a busy lane waits for more.
+    /// The same for a lane whose changes were committed so long ago: a consumer that gets them seconds late
+    /// does not see a longer interval, and each commit costs lane and broker as much as some hundred rows.
+    #[must_use]
+    pub fn behind(&self, lag: Duration) -> Self {
+        let longest = self.interval_max.max(INTERVAL_BEHIND_MAX);
+        Self { interval_max: (lag / LAG_PER_INTERVAL).clamp(self.interval_max, longest), ..*self }
+    }
+
+    /// How long a busy lane lets its queue fill before it looks again.
+    pub(crate) fn gather(&self) -> Duration {
+        (self.interval_max / 10).min(GATHER_MAX)
+    }
+
+    /// How long a busy lane waits for more before it commits.
     fn gather_max(&self) -> Duration {
         self.interval_max / 4
     }
 }
+
+/// Of a backlog, what is not committed must fit into the task's credit several times.
+const INTERVAL_BEHIND_MAX: Duration = Duration::from_millis(500);
+/// An interval is this part of the lag at most.
+const LAG_PER_INTERVAL: u32 = 8;
+/// Some hundred rows of a lane's share in a busy stream; more saves little.
+const GATHER_MAX: Duration = Duration::from_millis(20);
 
 /// What is in the open Kafka transaction.
 #[derive(Clone, Copy, Debug)]
@@ -96,13 +116,18 @@ pub enum At {
 }
 
 impl OpenTransaction {
+    /// Whether it has all that one transaction may have.
+    #[must_use]
+    pub fn is_full(&self, budget: &CommitBudget) -> bool {
+        budget.bytes_max <= self.bytes || budget.events_max <= self.events
+    }
+
     /// Whether to commit now.
     #[must_use]
     pub fn is_due(&self, at: At, now: Instant, budget: &CommitBudget) -> bool {
-        let full = budget.bytes_max <= self.bytes || budget.events_max <= self.events;
         let age = now.saturating_duration_since(self.opened_at);
         let late = budget.interval_max <= age;
-        let full = full || budget.open_max <= age;
+        let full = self.is_full(budget) || budget.open_max <= age;
         match at {
             At::Change => full,
             At::Batch { ends_transaction } => {
@@ -166,6 +191,19 @@ mod tests {
         let open = OpenTransaction { bytes: 1, events: 1, opened_at: Instant::now() };
         let budget = CommitBudget::new(Duration::from_millis(200), 8);
         assert_eq!(Tempo::default().patience(&open, open.opened_at, &budget), None);
+    }
+
+    #[test]
+    fn a_lane_far_behind_commits_less_often_and_never_more_often() {
+        let interval = |own_ms, lag_ms| {
+            let budget = CommitBudget::new(Duration::from_millis(own_ms), 8);
+            budget.behind(Duration::from_millis(lag_ms)).interval_max.as_millis()
+        };
+        assert_eq!(
+            [0, 1_600, 3_200, 3_600_000].map(|lag| interval(200, lag)),
+            [200, 200, 400, 500]
+        );
+        assert_eq!([0, 3_600_000].map(|lag| interval(2_000, lag)), [2_000, 2_000]);
     }
 
     #[test]

@@ -99,6 +99,8 @@ pub struct Lane {
     told: Told,
 }
 
+/// A look at the clock for each row would show among what a row costs.
+const PIECES_PER_LOOK: usize = 64;
 /// No topic refuses smaller records: they need not be measured.
 const MEASURED_BYTES_MIN: u64 = 1024;
 
@@ -176,7 +178,8 @@ impl Lane {
             if position <= held {
                 continue;
             }
-            if change_before.is_some_and(|before| before != piece.change) {
+            if change_before.is_some_and(|before| before != piece.change) && self.may_be_due(index)
+            {
                 self.end_if_due(At::Change, around)?;
             }
             change_before = Some(piece.change);
@@ -233,8 +236,23 @@ impl Lane {
 
     /// How long to wait for more before [`Self::idle`]; `None`: not at all.
     #[must_use]
-    pub fn patience(&self, now: Instant) -> Option<Duration> {
-        self.tempo.patience(self.transaction.as_ref()?, now, &self.budget)
+    pub fn patience(&self, around: &dyn Surroundings) -> Option<Duration> {
+        let open = self.transaction.as_ref()?;
+        self.tempo.patience(open, around.now(), &self.budget_now(around))
+    }
+
+    /// Whether to look at the clock within a batch, before its piece `index`.
+    fn may_be_due(&self, index: usize) -> bool {
+        let is_full = |open: &OpenTransaction| open.is_full(&self.budget);
+        index.is_multiple_of(PIECES_PER_LOOK) || self.transaction.as_ref().is_some_and(is_full)
+    }
+
+    /// The budget for the age of what the lane writes.
+    fn budget_now(&self, around: &dyn Surroundings) -> CommitBudget {
+        let now_us = u64::try_from(around.now_us()).unwrap_or_default();
+        // A lane that has written nothing is not behind.
+        let written_us = Some(self.commit_time_us).filter(|&it| it != 0).unwrap_or(now_us);
+        self.budget.behind(Duration::from_micros(now_us.saturating_sub(written_us)))
     }
 
     /// The end of the revision: everything that commits before `end` was written. Commits a checkpoint
@@ -398,7 +416,8 @@ impl Lane {
     }
 
     fn end_if_due(&mut self, at: At, around: &mut dyn Surroundings) -> Result<(), Failure> {
-        let due = |open: &OpenTransaction| open.is_due(at, around.now(), &self.budget);
+        let budget = self.budget_now(around);
+        let due = |open: &OpenTransaction| open.is_due(at, around.now(), &budget);
         let Some(ended) = self.transaction.take_if(|open| due(open)) else { return Ok(()) };
         let complete = match at {
             At::Change => false,
@@ -592,16 +611,20 @@ impl LaneThread {
 }
 
 /// Waits for the next order while the client is served. What is open is committed before, unless more is
-/// likely to come within a moment.
+/// likely to come within a moment: then the queue fills without a look at it, since what the client gets
+/// together goes to the broker in one request, and each request costs both more than a row does.
 fn wait(
     lane: &mut Lane,
     queue: &Receiver<Order>,
     thread: &mut Thread,
 ) -> Result<Option<Order>, Failure> {
-    if let Some(patience) = lane.patience(thread.now()) {
-        let order = queue.recv_timeout(patience).ok();
-        if order.is_some() {
-            return Ok(order);
+    while let Some(patience) = lane.patience(thread) {
+        std::thread::sleep(patience.min(lane.budget.gather()));
+        match queue.try_recv() {
+            Ok(order) => return Ok(Some(order)),
+            Err(TryRecvError::Empty) => {}
+            // Told once more by the next look.
+            Err(TryRecvError::Disconnected) => return Ok(None),
         }
     }
     lane.idle(thread)?;
