@@ -144,6 +144,16 @@ impl fmt::Display for Host {
     }
 }
 
+/// Lets what opens these lanes connect, before they may be opened. Nobody is fenced by that; a spec that cannot be carried
+/// out here is told by [`OpenLane::here`]. Paths are relative to `folder`.
+pub fn connect(spec: &config::Task, folder: &Path, lanes: &[u8]) {
+    let names = Names::new(&spec.sink.state_prefix, &spec.task);
+    let (Ok(kafka), Ok(names)) = (Settings::new(spec, folder), names) else { return };
+    for &lane in lanes {
+        drop(kafka::ready::prepare(&kafka, &names, LaneId::Lane(lane)));
+    }
+}
+
 impl OpenLane {
     /// The thread that writes this lane, and what its batches are read with if they come over a link.
     /// Paths of the spec, those of its secrets too, are relative to `folder`.
