@@ -5,7 +5,7 @@ use crate::guardian::{Guardian, News};
 use crate::hosts::{Host, Hosts, OpenLane};
 use crate::planner::Pins;
 use crate::producer::{Attach, Producer, Seal, StartLane, Stop};
-use crate::progress::{LaneState, Progress};
+use crate::progress::{LaneState, Progress, Trouble};
 use actix::{Actor, Addr, Recipient};
 use kafka::names::Names;
 use kafka::settings::Settings;
@@ -277,6 +277,11 @@ impl Lanes {
         if let Verdict::RestartAfter(delay) = verdict {
             let life = lane.life;
             let retry = lane.failures.count();
+            let since = lane.failures.since().unwrap_or_else(Instant::now);
+            let until = since + policy.window(failed.class);
+            let cause = format!("lane {lane_number} cannot be opened: {}", failed.cause);
+            let trouble = Trouble { cause, retries: retry, since, until };
+            self.factory.progress.lane_troubled(lane_number, trouble);
             info!(
                 lane = lane_number,
                 retry,
