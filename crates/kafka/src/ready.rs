@@ -1,7 +1,7 @@
 //! Clients that connect before the lane that they are for may be opened: its former owner still writes then
 //! (a planned move). What is left to do afterwards is to fence, and to read.
 //!
-//! Holds: one set of clients for each seat, for [`KEPT_MAX`] at most. Never: fences or writes with them.
+//! Holds: one set of clients for each seat, for ten seconds at most. Never: fences or writes with them.
 
 use crate::Error;
 use crate::beside::beside;

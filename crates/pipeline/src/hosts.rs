@@ -72,6 +72,11 @@ pub trait Hosts {
     /// Where a lane shall run now.
     fn of(&self, lane: u8) -> Host;
 
+    /// Whether a node that has had lanes is taken for dead. It may live: who opens its lanes fences it.
+    fn is_gone(&self, _: &str) -> bool {
+        false
+    }
+
     /// A lane on another node. `progress` is told what it writes.
     fn start(&self, node: &str, open: OpenLane, progress: Arc<Progress>) -> StartLane;
 

@@ -170,8 +170,12 @@ impl Lanes {
             if let Some(producer) = &lane.producer {
                 producer.do_send(Stop);
             }
-            // One that is not open has nothing to commit; its node may be why it is not.
-            let patience = lane.opened.map_or(Duration::ZERO, |_| MOVE_MAX);
+            // One that is not open has nothing to commit; its node may be why it is not. The dead say nothing, and a link
+            // to them may break only later.
+            let is_gone =
+                matches!(&lane.host, Host::Node(node) if self.factory.hosts.is_gone(node));
+            let waits = lane.opened.is_some() && !is_gone;
+            let patience = if waits { MOVE_MAX } else { Duration::ZERO };
             self.due_after(patience, number, life);
         }
     }
