@@ -173,6 +173,42 @@ fn a_new_owner_fences_the_old_one_and_hides_what_it_left_open() {
 }
 
 #[test]
+fn clients_that_connect_beforehand_leave_the_owner_alone_and_see_all_that_it_has_done() {
+    let bench = Bench::new();
+    let (mut old, first) = bench.opened();
+    kafka::ready::prepare(&bench.settings, &bench.names, LANE).wait(SOON);
+    for (at, key) in [(50, "a"), (60, "b")] {
+        bench.send(old.as_mut(), key).expect("sent");
+        old.commit(&point(at, 0)).expect("not fenced");
+    }
+    bench.send(old.as_mut(), "left open").expect("sent");
+    let (mut new, second) = bench.opened();
+    assert!(first.term < second.term);
+    assert_eq!(second.position(), point(60, 0).position, "what came after they had connected");
+    let fenced = old.commit(&point(70, 0)).expect_err("fenced");
+    assert!(matches!(fenced, kafka::Error::Fenced { .. }), "{fenced}");
+    bench.send(new.as_mut(), "c").expect("sent");
+    assert_eq!(new.commit(&point(80, 0)).expect("committed").txn_seq, 3);
+    bench.assert_keys(&["a", "b", "c"]);
+    // Whoever holds the meta lane is not disturbed either.
+    let (mut meta, _) = meta(&bench);
+    kafka::ready::prepare(&bench.settings, &bench.names, LaneId::Meta).wait(SOON);
+    meta.write(&[MetaRecord::Watermark(watermark(80))]).expect("not fenced");
+    let (_, state) = self::meta(&bench);
+    assert_eq!(state.watermark, Some(watermark(80)));
+    assert!(meta.write(&[MetaRecord::Watermark(watermark(90))]).is_err(), "fenced");
+}
+
+#[test]
+fn clients_for_a_task_that_was_never_begun_make_no_topic() {
+    let bench = Bench::new();
+    let names = Names::new("never_begun", bench.names.task()).expect("valid names");
+    kafka::ready::prepare(&bench.settings, &names, LANE).wait(SOON);
+    let found = topics::list(&bench.kafka, |name| name == names.checkpoints());
+    assert!(found.is_empty(), "{found:?}");
+}
+
+#[test]
 fn a_position_that_turns_back_is_refused() {
     let bench = Bench::new();
     let (mut lane, _) = bench.opened();

@@ -4,12 +4,13 @@
 //! Holds: one transactional producer. Never: takes a seat back.
 
 use crate::Error;
-use crate::beside::beside;
 use crate::checkpoint::FENCE_KEY;
+use crate::lookup::Looks;
 use crate::names::Seat;
 use crate::read::{Entry, Reader};
+use crate::ready::{Clients, discard};
 use crate::settings::Settings;
-use crate::transactional::Transactional;
+use crate::transactional::{Connected, Transactional};
 use crate::unsettled;
 use crate::writer::Writer;
 use record::Record;
@@ -45,10 +46,10 @@ impl Holder {
         seat: Seat,
         fence: Vec<u8>,
     ) -> Result<(Self, Vec<Entry>), Error> {
-        let (reader, fenced) =
-            beside(|| Reader::new(settings, &seat), || sit(settings, &seat, &fence));
-        let (transactional, term) = fenced?;
-        let entries = reader?.up_to(term)?;
+        let Clients { producer, reader, looks } = Clients::of(settings, &seat)?;
+        let (transactional, term) = sit(settings, &seat, &fence, producer, &looks)?;
+        let entries = reader.up_to(term)?;
+        discard(reader, looks);
         let (settings, transactional) = (settings.clone(), Some(transactional));
         let committed = term;
         let holder = Self { settings, seat, fence, transactional, term, committed, taken: false };
@@ -134,8 +135,11 @@ impl Holder {
     /// when the look is a proof. Then both give up, and neither goes on without knowing.
     fn open_again(&mut self) -> Result<(Transactional, Vec<Entry>), Error> {
         self.look_for_newer_owner()?;
-        let (transactional, fence) = sit(&self.settings, &self.seat, &self.fence)?;
-        let entries = Reader::new(&self.settings, &self.seat)?.up_to(fence)?;
+        let Clients { producer, reader, looks } = Clients::of(&self.settings, &self.seat)?;
+        let (transactional, fence) =
+            sit(&self.settings, &self.seat, &self.fence, producer, &looks)?;
+        let entries = reader.up_to(fence)?;
+        discard(reader, looks);
         let is_newer = |entry: &Entry| self.term < entry.offset && entry.is_fence_but(&self.fence);
         if entries.iter().any(is_newer) {
             self.give_up();
@@ -177,25 +181,36 @@ pub(crate) fn new_owner(settings: &Settings) -> String {
     format!("{}/{}", settings.node(), OWNERS.fetch_add(1, Ordering::Relaxed))
 }
 
-/// A new instance on a seat without checkpoints, and the offset of its fence.
-fn sit(settings: &Settings, seat: &Seat, fence: &[u8]) -> Result<(Transactional, i64), Error> {
-    fence_seat(settings, seat, fence, |_| {
-        unsettled::tell_open(settings, seat)?;
+/// Fences on a seat without checkpoints; the offset of the fence.
+fn sit(
+    settings: &Settings,
+    seat: &Seat,
+    fence: &[u8],
+    producer: Connected,
+    looks: &Looks,
+) -> Result<(Transactional, i64), Error> {
+    fence_seat(settings, seat, fence, producer, |_| {
+        unsettled::tell_open(looks, seat)?;
         Ok(false)
     })
 }
 
-/// A new instance whose fence is committed clean, and the fence's offset. `prepare` is asked once whether
-/// the instance was used up by what it found.
+/// An instance whose fence is committed clean, and the fence's offset; the first is `producer`. `prepare` is asked
+/// once whether the instance was used up by what it found.
 pub(crate) fn fence_seat(
     settings: &Settings,
     seat: &Seat,
     json: &[u8],
+    producer: Connected,
     prepare: impl Fn(&mut Transactional) -> Result<bool, Error>,
 ) -> Result<(Transactional, i64), Error> {
-    let mut prepared = false;
+    let (mut producer, mut prepared) = (Some(producer), false);
     for _ in 0..FENCES_MAX {
-        let mut transactional = Transactional::open(settings, seat)?;
+        let connected = match producer.take() {
+            Some(connected) => connected,
+            None => Transactional::connect(settings, seat)?,
+        };
+        let mut transactional = connected.fence()?;
         // Before the fence: its commit would show what was left open. Once: a stranger's transaction may
         // be open as well, and stays so.
         if !prepared {

@@ -4,6 +4,7 @@
 //!   [`clean_commit`] or at-least-once.
 //! * [`checkpoint`], [`names`]: what is written where (delivery-protocol.md, section 3).
 //! * [`meta`]: low watermark, pins and snapshot state. [`topics`]: administration.
+//! * [`ready`]: clients that connect before a lane may be opened.
 //! * [`limits`]: how large records may be.
 //! * [`control`]: the state of a cluster, and who leads it.
 //! * [`registry`]: schemas and their ids.
@@ -26,6 +27,7 @@ pub mod precheck;
 pub mod properties;
 mod queues;
 mod read;
+pub mod ready;
 pub mod registry;
 pub mod settings;
 pub mod sink;

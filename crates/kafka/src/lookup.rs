@@ -1,9 +1,11 @@
 //! What the brokers show: topics, partitions, where they begin and end. Writes nothing.
 
 use crate::Error;
+use crate::beside::beside;
 use crate::checkpoint::Ends;
 use crate::client::Watch;
 use crate::error::is_missing_topic;
+use crate::names::Seat;
 use crate::settings::Settings;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -14,6 +16,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 const CALL_MAX: Duration = Duration::from_secs(15);
+/// How long a new client waits for its first connection.
+const CONNECT_MAX: Duration = Duration::from_secs(1);
 /// How long one try for metadata may take before it is asked why.
 const TRY_MAX: Duration = Duration::from_secs(1);
 /// A try that fails at once is not repeated at once.
@@ -54,64 +58,17 @@ impl Lookup {
         Ok(Self { consumer })
     }
 
-    /// Of these partitions, as far as they exist, those in which a transaction is open, and its first
-    /// offset: what is visible ends there, before the log does.
-    pub(crate) fn open_transactions(
-        settings: &Settings,
-        partitions: &[(String, i32)],
-    ) -> Result<Offsets, Error> {
-        let asked: Vec<_> = partitions.iter().map(|(topic, at)| (topic.as_str(), *at)).collect();
-        // In this order, so that what is written in between does not look open.
-        let ends = Self::new(settings)?.offsets(&asked, Edge::End)?;
-        let mut open = Self::with(&settings.lookup_committed())?.offsets(&asked, Edge::End)?;
-        open.retain(|at, begin| ends.get(at).is_some_and(|end| *begin < *end));
-        Ok(open)
+    /// For the records themselves: one of each partition is enough.
+    fn of_records(mut config: ClientConfig) -> Result<Self, Error> {
+        config.set("enable.partition.eof", "true").set("group.id", "distributary");
+        config.set("fetch.message.max.bytes", "65536").set("queued.max.messages.kbytes", "1024");
+        Self::with(&config)
     }
 
-    /// Whether a consumer with `read_committed` gets the record at `offset`, which lies below what is open. `None`:
-    /// nobody gets it any more.
-    pub(crate) fn is_visible(
-        settings: &Settings,
-        topic: &str,
-        partition: i32,
-        offset: i64,
-    ) -> Result<Option<bool>, Error> {
-        let asked = Offsets::from([((topic.to_owned(), partition), offset)]);
-        if first_records(&settings.lookup_committed(), &asked)? == asked {
-            return Ok(Some(true));
-        }
-        let is_there = first_records(&settings.lookup(), &asked)? == asked;
-        Ok(is_there.then_some(false))
-    }
-
-    /// Checks that the last records of committed transactions can be seen, as far as they are still
-    /// there and nothing before them is open: a marker that a broker forgot may have been made up for
-    /// by that of a later transaction, which was aborted ([`crate::unsettled`]).
-    pub(crate) fn verify_visible(settings: &Settings, ends: [&Ends; 2]) -> Result<(), Error> {
-        let mut asked: Offsets = ends
-            .into_iter()
-            .flatten()
-            .flat_map(|(topic, ends)| ends.iter().map(|(&at, &end)| ((topic.clone(), at), end)))
-            .collect();
-        let partitions: Vec<_> = asked.keys().map(|(topic, at)| (topic.as_str(), *at)).collect();
-        let lookup = Self::with(&settings.lookup_committed())?;
-        let begins = lookup.offsets(&partitions, Edge::Beginning)?;
-        let decided = lookup.offsets(&partitions, Edge::End)?;
-        drop(lookup);
-        asked.retain(|at, end| {
-            begins.get(at).is_some_and(|begin| *begin <= *end)
-                && decided.get(at).is_some_and(|decided| *end < *decided)
-        });
-        let seen = first_records(&settings.lookup_committed(), &asked)?;
-        asked.retain(|at, end| seen.get(at) != Some(end));
-        // Compaction removes records, too; what is in the log and not visible was aborted.
-        let there = first_records(&settings.lookup(), &asked)?;
-        match asked.into_iter().find(|(at, end)| there.get(at) == Some(end)) {
-            None => Ok(()),
-            Some(((topic, partition), offset)) => {
-                Err(Error::CommittedAborted { topic, partition, offset })
-            }
-        }
+    /// Has it connect now. What is wrong is told by the call that needs it.
+    fn connected(self, seat: &Seat) -> Result<Self, Error> {
+        let _ = self.consumer.fetch_metadata(Some(&seat.topic), CONNECT_MAX);
+        Ok(self)
     }
 
     /// The id of the cluster.
@@ -270,32 +227,113 @@ impl Lookup {
     }
 }
 
+/// What an opening looks with.
+pub(crate) struct Looks {
+    pub(crate) all: Lookup,
+    /// Ends where a consumer with `read_committed` does.
+    committed: Lookup,
+    /// Gets what such a consumer gets.
+    records: Lookup,
+}
+
+impl Looks {
+    /// Connects, as far as that can be done soon.
+    pub(crate) fn new(settings: &Settings, seat: &Seat) -> Result<Self, Error> {
+        let committed = || Lookup::with(&settings.lookup_committed())?.connected(seat);
+        let records = || Lookup::of_records(settings.lookup_committed())?.connected(seat);
+        let (committed, others) = beside(committed, || {
+            let (records, all) = beside(records, || Lookup::new(settings)?.connected(seat));
+            Ok((records?, all?))
+        });
+        let (records, all) = others?;
+        Ok(Self { all, committed: committed?, records })
+    }
+
+    /// Of these partitions, as far as they exist, those in which a transaction is open, and its first
+    /// offset: what is visible ends there, before the log does.
+    pub(crate) fn open_transactions(&self, partitions: &[(String, i32)]) -> Result<Offsets, Error> {
+        let asked: Vec<_> = partitions.iter().map(|(topic, at)| (topic.as_str(), *at)).collect();
+        // In this order, so that what is written in between does not look open.
+        let ends = self.all.offsets(&asked, Edge::End)?;
+        let mut open = self.committed.offsets(&asked, Edge::End)?;
+        open.retain(|at, begin| ends.get(at).is_some_and(|end| *begin < *end));
+        Ok(open)
+    }
+
+    /// Whether a consumer with `read_committed` gets the record at `offset`, which lies below what is open. `None`:
+    /// nobody gets it any more.
+    pub(crate) fn is_visible(
+        &self,
+        settings: &Settings,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+    ) -> Result<Option<bool>, Error> {
+        let asked = Offsets::from([((topic.to_owned(), partition), offset)]);
+        if first_records(&self.records, &asked)? == asked {
+            return Ok(Some(true));
+        }
+        let is_there = first_records(&Lookup::of_records(settings.lookup())?, &asked)? == asked;
+        Ok(is_there.then_some(false))
+    }
+
+    /// Checks that the last records of committed transactions can be seen, as far as they are still
+    /// there and nothing before them is open: a marker that a broker forgot may have been made up for
+    /// by that of a later transaction, which was aborted ([`crate::unsettled`]).
+    pub(crate) fn verify_visible(
+        &self,
+        settings: &Settings,
+        ends: [&Ends; 2],
+    ) -> Result<(), Error> {
+        let mut asked: Offsets = ends
+            .into_iter()
+            .flatten()
+            .flat_map(|(topic, ends)| ends.iter().map(|(&at, &end)| ((topic.clone(), at), end)))
+            .collect();
+        let partitions: Vec<_> = asked.keys().map(|(topic, at)| (topic.as_str(), *at)).collect();
+        let begins = self.committed.offsets(&partitions, Edge::Beginning)?;
+        let decided = self.committed.offsets(&partitions, Edge::End)?;
+        asked.retain(|at, end| {
+            begins.get(at).is_some_and(|begin| *begin <= *end)
+                && decided.get(at).is_some_and(|decided| *end < *decided)
+        });
+        let seen = first_records(&self.records, &asked)?;
+        asked.retain(|at, end| seen.get(at) != Some(end));
+        if asked.is_empty() {
+            return Ok(());
+        }
+        // Compaction removes records, too; what is in the log and not visible was aborted.
+        let there = first_records(&Lookup::of_records(settings.lookup())?, &asked)?;
+        match asked.into_iter().find(|(at, end)| there.get(at) == Some(end)) {
+            None => Ok(()),
+            Some(((topic, partition), offset)) => {
+                Err(Error::CommittedAborted { topic, partition, offset })
+            }
+        }
+    }
+}
+
 /// The first record that a consumer gets of each partition, from an offset on; partitions without one
 /// before their end are left out.
-fn first_records(config: &ClientConfig, from: &Offsets) -> Result<Offsets, Error> {
+fn first_records(lookup: &Lookup, from: &Offsets) -> Result<Offsets, Error> {
     let mut first = Offsets::new();
     if from.is_empty() {
         return Ok(first);
     }
-    let mut config = config.clone();
-    config.set("enable.partition.eof", "true").set("group.id", "distributary");
-    // One record of each is enough.
-    config.set("fetch.message.max.bytes", "65536").set("queued.max.messages.kbytes", "1024");
-    let lookup = Lookup::with(&config)?;
     let mut topics: Vec<String> = from.keys().map(|(topic, _)| topic.clone()).collect();
     topics.dedup();
     // A client that begins before it knows the leaders looks again only after half a second.
     lookup.partitions(&topics)?;
-    let consumer = lookup.consumer;
+    let consumer = &lookup.consumer;
     // The end of a partition comes without its topic, so it can only be counted where there are several;
     // what has not come by then is asked for topic by topic.
-    take_first(&consumer, from.clone(), &mut first)?;
+    take_first(consumer, from.clone(), &mut first)?;
     let mut topics: BTreeMap<&str, Offsets> = BTreeMap::new();
     for (at, offset) in from.iter().filter(|(at, _)| !first.contains_key(*at)) {
         topics.entry(&at.0).or_default().insert(at.clone(), *offset);
     }
     for of_topic in topics.into_values() {
-        if !take_first(&consumer, of_topic, &mut first)? {
+        if !take_first(consumer, of_topic, &mut first)? {
             return Err(Error::Unreachable {
                 doing: "looking for records".into(),
                 reason: "nothing came in time".into(),

@@ -3,18 +3,21 @@
 use crate::Error;
 use crate::beside::beside;
 use crate::checkpoint::{
-    CHECKPOINT_KEY, Checkpoint, Diverged, FENCE_KEY, Fence, VERSION, verify_read,
+    CHECKPOINT_KEY, Checkpoint, Diverged, Ends, FENCE_KEY, Fence, VERSION, verify_read,
 };
 use crate::holder::{FENCES_MAX, fence_seat, last_offset, never_clean};
 use crate::idempotent::{Idempotent, IdempotentLane};
-use crate::lookup::Lookup;
+use crate::lookup::{Looks, Lookup};
 use crate::names::{LaneId, Names};
 use crate::read::{Entry, Reader};
+use crate::ready::{Clients, discard};
 use crate::settings::Settings;
 use crate::sink::{LaneSink, Opened};
-use crate::transactional::{Ledger, Transactional, TransactionalLane};
+use crate::transactional::{Connected, Ledger, Transactional, TransactionalLane};
 use crate::unsettled;
 use config::Delivery;
+use std::time::Instant;
+use tracing::debug;
 
 /// Opens a lane, fencing every older owner, and reads where it stands. Blocks. `partitions` are those of
 /// topics that the lane may have written to: whatever an older owner has left open there is ended.
@@ -31,13 +34,21 @@ pub fn open(
 ) -> Result<(Box<dyn LaneSink>, Opened), Error> {
     match settings.delivery() {
         Delivery::ExactlyOnce => {
-            // Where it reads is the same whoever was there before: its client connects meanwhile.
-            let (reader, fenced) = beside(
-                || Reader::new(settings, &names.seat(lane)),
-                || fence(settings, names, lane, partitions),
-            );
-            let (transactional, term) = fenced?;
-            let opened = read(settings, names, lane, term, &reader?)?;
+            let clients = Clients::of(settings, &names.seat(lane))?;
+            let began = Instant::now();
+            let Clients { producer, reader, looks } = clients;
+            let (transactional, term) = fence(settings, names, lane, partitions, producer, &looks)?;
+            let fenced = began.elapsed();
+            let opened = read(names, lane, term, &reader, |ends, older| {
+                let are_there = || looks.all.verify_ends(ends, older);
+                let are_visible = || looks.verify_visible(settings, [ends, older]);
+                let (there, visible) = beside(are_there, are_visible);
+                // What is gone says more than that it cannot be seen.
+                there.and(visible)
+            })?;
+            let (fence_ms, open_ms) = (fenced.as_millis(), began.elapsed().as_millis());
+            debug!(%lane, fence_ms, open_ms, "opened from connected clients");
+            discard(reader, looks);
             let last = opened.checkpoint.clone();
             let ledger = Ledger::new(settings, names, lane, revision, term, last);
             Ok((Box::new(TransactionalLane::new(transactional, ledger)), opened))
@@ -45,7 +56,9 @@ pub fn open(
         Delivery::AtLeastOnce => {
             let (producers, term) = announce(settings, names, lane)?;
             let reader = Reader::new(settings, &names.seat(lane))?;
-            let opened = read(settings, names, lane, term, &reader)?;
+            let opened = read(names, lane, term, &reader, |ends, older| {
+                Lookup::new(settings)?.verify_ends(ends, older)
+            })?;
             let last = opened.checkpoint.clone();
             let ledger = Ledger::new(settings, names, lane, revision, term, last);
             Ok((Box::new(IdempotentLane::new(producers, ledger)), opened))
@@ -69,7 +82,9 @@ pub fn open_anew(
     match settings.delivery() {
         Delivery::ExactlyOnce => {
             for _ in 0..FENCES_MAX {
-                let (mut transactional, term) = fence(settings, names, lane, partitions)?;
+                let Clients { producer, looks, .. } = Clients::of(settings, &names.seat(lane))?;
+                let (mut transactional, term) =
+                    fence(settings, names, lane, partitions, producer, &looks)?;
                 let mut ledger = ledger(term);
                 let (reset, json) = reset(&ledger)?;
                 transactional.send(&ledger.record(&json))?;
@@ -118,10 +133,12 @@ fn fence(
     names: &Names,
     lane: LaneId,
     partitions: &[(String, i32)],
+    producer: Connected,
+    looks: &Looks,
 ) -> Result<(Transactional, i64), Error> {
     let json = fence_json(names, lane, settings.node())?;
-    fence_seat(settings, &names.seat(lane), &json, |transactional| {
-        unsettled::end_aborted(settings, names, lane, transactional, partitions)
+    fence_seat(settings, &names.seat(lane), &json, producer, |transactional| {
+        unsettled::end_aborted(settings, looks, names, lane, transactional, partitions)
     })
 }
 
@@ -136,12 +153,13 @@ pub(crate) fn fence_json(names: &Names, lane: LaneId, node: &str) -> Result<Vec<
     serde_json::to_vec(&fence).map_err(|error| Error::from_json("writing a fence", &error))
 }
 
+/// Where the lane stands; `verify` looks whether what its checkpoint speaks of is still there.
 fn read(
-    settings: &Settings,
     names: &Names,
     lane: LaneId,
     term: i64,
     reader: &Reader,
+    verify: impl FnOnce(&Ends, &Ends) -> Result<(), Error>,
 ) -> Result<Opened, Error> {
     let seat = names.seat(lane);
     let entries = reader.up_to(term)?;
@@ -155,16 +173,7 @@ fn read(
         }
         let Checkpoint { prev_end, older_end, .. } = checkpoint;
         if !prev_end.is_empty() || !older_end.is_empty() {
-            let are_there = || Lookup::new(settings)?.verify_ends(prev_end, older_end);
-            match settings.delivery() {
-                Delivery::ExactlyOnce => {
-                    let are_visible = || Lookup::verify_visible(settings, [prev_end, older_end]);
-                    let (there, visible) = beside(are_there, are_visible);
-                    // What is gone says more than that it cannot be seen.
-                    there.and(visible)?;
-                }
-                Delivery::AtLeastOnce => are_there()?,
-            }
+            verify(prev_end, older_end)?;
         }
     }
     Ok(Opened { term, checkpoint })
@@ -200,7 +209,6 @@ fn last_checkpoint(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::Ends;
     use wal::{Lsn, Position};
 
     fn checkpoint(term: i64, txn_seq: u64) -> Checkpoint {

@@ -19,6 +19,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 const CALL_MAX: Duration = Duration::from_secs(15);
+/// How long a new client waits for its first connection.
+const CONNECT_MAX: Duration = Duration::from_secs(1);
 /// How long a created topic may take to show in the metadata.
 const VISIBLE_MAX: Duration = Duration::from_secs(30);
 /// Topics of one request: brokers refuse larger ones.
@@ -67,6 +69,16 @@ impl Admin {
             .create_with_context(Watch::default())
             .map_err(|error| Error::from_kafka("making an administration client", &error))?;
         Ok(Self { admin, lookup: Lookup::new(settings)? })
+    }
+
+    /// As [`Self::new`], and asks for the brokers already. What is wrong is told by the call that needs them.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn connected(settings: &Settings) -> Result<Self, Error> {
+        let this = Self::new(settings)?;
+        let _ = this.lookup.try_metadata(CONNECT_MAX);
+        Ok(this)
     }
 
     /// The id of the cluster.

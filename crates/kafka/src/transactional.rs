@@ -28,19 +28,33 @@ pub(crate) struct Transactional {
     begun: Option<Statistics>,
 }
 
-impl Transactional {
-    /// Makes an instance; its `init_transactions` aborts what an older owner has left open.
-    pub(crate) fn open(settings: &Settings, seat: &Seat) -> Result<Self, Error> {
-        let name = &seat.transactional_id;
-        let config = settings.transactional(name);
-        let mut writer = Writer::new(&config, name.clone(), settings)?;
-        // A client without a connection asks for its coordinator again only after half a second. What is
-        // wrong is told by the call that needs it.
-        let _ = writer.producer().client().fetch_metadata(Some(&seat.topic), CONNECT_MAX);
+/// A producer that is connected, and has fenced nobody yet.
+pub(crate) struct Connected {
+    writer: Writer,
+    name: String,
+}
+
+impl Connected {
+    /// Fences every older owner of the transactional id, and aborts what one has left open.
+    pub(crate) fn fence(self) -> Result<Transactional, Error> {
+        let Self { mut writer, name } = self;
         writer.producer().init_transactions(CALL_MAX).map_err(|error| {
             writer.transaction_error(&format!("opening transactions as `{name}`"), &error)
         })?;
-        Ok(Self { writer, begun: None })
+        Ok(Transactional { writer, begun: None })
+    }
+}
+
+impl Transactional {
+    /// Makes an instance. Nothing is asked of the coordinator before [`Connected::fence`].
+    pub(crate) fn connect(settings: &Settings, seat: &Seat) -> Result<Connected, Error> {
+        let name = seat.transactional_id.clone();
+        let config = settings.transactional(&name);
+        let writer = Writer::new(&config, name.clone(), settings)?;
+        // A client without a connection asks for its coordinator again only after half a second. What is
+        // wrong is told by the call that needs it.
+        let _ = writer.producer().client().fetch_metadata(Some(&seat.topic), CONNECT_MAX);
+        Ok(Connected { writer, name })
     }
 
     pub(crate) fn writer(&mut self) -> &mut Writer {

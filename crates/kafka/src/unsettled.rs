@@ -9,11 +9,11 @@
 //!
 //! So what is left is judged before the lane writes anything. Aborted records are ended here. Committed
 //! ones are left to the lane's next commit: no record can be written only to end them. Where that one was
-//! aborted with them, the next opening notices (`Lookup::verify_visible`).
+//! aborted with them, the next opening notices (`Looks::verify_visible`).
 
 use crate::Error;
 use crate::checkpoint::{CHECKPOINT_KEY, Checkpoint};
-use crate::lookup::{Lookup, Offsets};
+use crate::lookup::{Looks, Offsets};
 use crate::names::{LaneId, Names, Seat};
 use crate::read::{Entry, Reader};
 use crate::settings::Settings;
@@ -32,6 +32,7 @@ const KEY: &[u8] = b"distributary.end-of-aborted-transaction";
 /// stranger's open transaction nothing changes.
 pub(crate) fn end_aborted(
     settings: &Settings,
+    looks: &Looks,
     names: &Names,
     lane: LaneId,
     transactional: &mut Transactional,
@@ -40,7 +41,7 @@ pub(crate) fn end_aborted(
     let seat = names.seat(lane);
     let own = (seat.topic.clone(), seat.partition);
     let partitions: Vec<_> = data.iter().cloned().chain([own.clone()]).collect();
-    let open = Lookup::open_transactions(settings, &partitions)?;
+    let open = looks.open_transactions(&partitions)?;
     if open.is_empty() {
         return Ok(false);
     }
@@ -54,7 +55,7 @@ pub(crate) fn end_aborted(
     };
     let aborted = match &undecided {
         Some(next) => {
-            let look = |topic: &str, at, offset| Lookup::is_visible(settings, topic, at, offset);
+            let look = |topic: &str, at, offset| looks.is_visible(settings, topic, at, offset);
             if was_aborted(next, &open, look)? { open.keys().collect() } else { Vec::new() }
         }
         None => {
@@ -85,9 +86,9 @@ pub(crate) fn end_aborted(
 
 /// Tells of what was left open where nobody can say how it ended: a seat whose records have no checkpoint.
 /// Its owner was never told either, so its next commit, which shows them, is as good as the one that failed.
-pub(crate) fn tell_open(settings: &Settings, seat: &Seat) -> Result<(), Error> {
+pub(crate) fn tell_open(looks: &Looks, seat: &Seat) -> Result<(), Error> {
     let own = (seat.topic.clone(), seat.partition);
-    for (topic, partition) in Lookup::open_transactions(settings, &[own])?.keys() {
+    for (topic, partition) in looks.open_transactions(&[own])?.keys() {
         tell(topic, *partition, "committed");
     }
     Ok(())

@@ -94,6 +94,20 @@ pub fn former(placement: &Placement) -> Option<&str> {
     placement.from.as_deref().filter(|from| *from != router)
 }
 
+/// Lanes that are about to be opened on `node`, because they or the router have moved: what opens them can connect
+/// while their former owner still writes.
+#[must_use]
+pub fn coming(before: &Placement, now: &Placement, node: &str) -> Vec<u8> {
+    let is_other_router = before.router() != now.router();
+    let is_coming = |lane: usize| {
+        let owner = now.lanes[lane].as_deref();
+        let was_here = before.lanes.get(lane).is_some_and(|it| it.as_deref() == owner);
+        owner == Some(node) && (is_other_router || !was_here)
+    };
+    let lanes = (0..now.lanes.len()).filter(|&lane| is_coming(lane));
+    lanes.filter_map(|lane| u8::try_from(lane).ok()).collect()
+}
+
 /// How the front of a task shall run, wherever that is.
 fn anywhere(state: &ClusterState, task: &str) -> Option<Wanted> {
     let task = state.tasks.get(task)?;
@@ -176,6 +190,23 @@ mod tests {
         }
         assert_eq!(after(&state, &RUNS, Some(HAND_OVER_MAX)), Step::Stop);
         assert_eq!(after(&state, &Wanted { spec_rev: 2, ..RUNS }, None), Step::Stop);
+    }
+
+    #[test]
+    fn lanes_come_where_they_or_their_router_have_moved() {
+        let placed = |router: &str, lanes: &[Option<&str>]| Placement {
+            front: Some(router.into()),
+            lanes: lanes.iter().map(|it| it.map(str::to_owned)).collect(),
+            ..Placement::default()
+        };
+        let before = placed("w1", &[Some("w1"), Some("w2"), None]);
+        let moved = placed("w1", &[Some("w2"), Some("w2"), Some("w2"), Some("w2")]);
+        assert_eq!(coming(&before, &moved, "w2"), [0, 2, 3]);
+        assert_eq!(coming(&before, &moved, "w1"), Vec::<u8>::new());
+        let taken_over = placed("w2", &[Some("w1"), Some("w2"), None]);
+        assert_eq!(coming(&before, &taken_over, "w1"), [0]);
+        assert_eq!(coming(&before, &taken_over, "w2"), [1]);
+        assert_eq!(coming(&before, &before, "w1"), Vec::<u8>::new());
     }
 
     #[test]

@@ -72,6 +72,11 @@ pub trait Hosts {
     /// Where a lane shall run now.
     fn of(&self, lane: u8) -> Host;
 
+    /// Whether a node that has had lanes is taken for dead. It may live: who opens its lanes fences it.
+    fn is_gone(&self, _: &str) -> bool {
+        false
+    }
+
     /// A lane on another node. `progress` is told what it writes.
     fn start(&self, node: &str, open: OpenLane, progress: Arc<Progress>) -> StartLane;
 
@@ -141,6 +146,16 @@ impl fmt::Display for Host {
             Self::Node(node) => f.write_str(node),
             Self::Nowhere => f.write_str("no node"),
         }
+    }
+}
+
+/// Lets what opens these lanes connect, before they may be opened. Nobody is fenced by that; a spec that cannot be carried
+/// out here is told by [`OpenLane::here`]. Paths are relative to `folder`.
+pub fn connect(spec: &config::Task, folder: &Path, lanes: &[u8]) {
+    let names = Names::new(&spec.sink.state_prefix, &spec.task);
+    let (Ok(kafka), Ok(names)) = (Settings::new(spec, folder), names) else { return };
+    for &lane in lanes {
+        drop(kafka::ready::prepare(&kafka, &names, LaneId::Lane(lane)));
     }
 }
 

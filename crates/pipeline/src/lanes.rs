@@ -5,7 +5,7 @@ use crate::guardian::{Guardian, News};
 use crate::hosts::{Host, Hosts, OpenLane};
 use crate::planner::Pins;
 use crate::producer::{Attach, Producer, Seal, StartLane, Stop};
-use crate::progress::{LaneState, Progress};
+use crate::progress::{LaneState, Progress, Trouble};
 use actix::{Actor, Addr, Recipient};
 use kafka::names::Names;
 use kafka::settings::Settings;
@@ -170,8 +170,12 @@ impl Lanes {
             if let Some(producer) = &lane.producer {
                 producer.do_send(Stop);
             }
-            // One that is not open has nothing to commit; its node may be why it is not.
-            let patience = lane.opened.map_or(Duration::ZERO, |_| MOVE_MAX);
+            // One that is not open has nothing to commit; its node may be why it is not. The dead say nothing, and a link
+            // to them may break only later.
+            let is_gone =
+                matches!(&lane.host, Host::Node(node) if self.factory.hosts.is_gone(node));
+            let waits = lane.opened.is_some() && !is_gone;
+            let patience = if waits { MOVE_MAX } else { Duration::ZERO };
             self.due_after(patience, number, life);
         }
     }
@@ -277,6 +281,11 @@ impl Lanes {
         if let Verdict::RestartAfter(delay) = verdict {
             let life = lane.life;
             let retry = lane.failures.count();
+            let since = lane.failures.since().unwrap_or_else(Instant::now);
+            let until = since + policy.window(failed.class);
+            let cause = format!("lane {lane_number} cannot be opened: {}", failed.cause);
+            let trouble = Trouble { cause, retries: retry, since, until };
+            self.factory.progress.lane_troubled(lane_number, trouble);
             info!(
                 lane = lane_number,
                 retry,

@@ -45,6 +45,10 @@ pub enum LinkError {
     Undescribed { oid: u32, version: u32 },
     #[error("{schema}.{table} cannot be planned here as it was where it came from: {cause}")]
     Plan { schema: Box<str>, table: Box<str>, cause: String },
+    #[error(
+        "the other node is of an older release, which cannot write rows of a spec that was changed while the task runs"
+    )]
+    Marked,
     #[error("a batch of {bytes} bytes has no place in a message")]
     Unsendable { bytes: usize },
 }

@@ -6,6 +6,7 @@ pub use tables::{TableProgress, TableState, Tables};
 
 use crate::hosts::Host;
 use postgres::health::SlotHealth;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -46,6 +47,9 @@ pub enum LaneState {
     Draining,
 }
 
+/// After so many attempts to open a lane its trouble is the task's, also where the front works.
+const LANE_RETRIES_TOLD: u32 = 3;
+
 /// Counters and positions of one task. All may be read at any time; they are not taken together.
 #[derive(Debug, Default)]
 pub struct Progress {
@@ -69,6 +73,8 @@ pub struct Progress {
     server_end: AtomicU64,
     watermark: AtomicU64,
     trouble: Mutex<Option<Trouble>>,
+    /// Of lanes that are opened again, by number.
+    lane_troubles: Mutex<BTreeMap<u8, Trouble>>,
     lanes: Mutex<Vec<LaneProgress>>,
     budget: Mutex<Option<Budget>>,
     slot: Mutex<Option<SlotHealth>>,
@@ -109,10 +115,21 @@ impl Progress {
         *lock(&self.trouble) = trouble;
     }
 
-    /// What is being tried again now.
+    /// A lane failed and is opened again. Told of no more once it runs, or waits for a node.
+    pub fn lane_troubled(&self, lane: u8, trouble: Trouble) {
+        lock(&self.lane_troubles).insert(lane, trouble);
+    }
+
+    /// What is being tried again now. While the front works, lanes may come and go: of one it is told then only where
+    /// it cannot be opened again and again.
     #[must_use]
     pub fn trouble(&self) -> Option<Trouble> {
-        lock(&self.trouble).clone()
+        let trouble = lock(&self.trouble).clone();
+        let retries_min = if self.streaming.load(Relaxed) { LANE_RETRIES_TOLD } else { 1 };
+        trouble.or_else(|| {
+            let lanes = lock(&self.lane_troubles);
+            lanes.values().find(|it| retries_min <= it.retries).cloned()
+        })
     }
 
     /// How the slot fares, now and then while the task streams.
@@ -142,6 +159,9 @@ impl Progress {
 
     /// How a lane fares now; its position, where it is known.
     pub fn lane(&self, lane: u8, host: &Host, state: LaneState, position: Option<Position>) {
+        if matches!(state, LaneState::Running | LaneState::Waiting) {
+            lock(&self.lane_troubles).remove(&lane);
+        }
         let mut lanes = lock(&self.lanes);
         let told = at(&mut lanes, lane);
         told.host.clone_from(host);
@@ -181,6 +201,31 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lane_that_cannot_be_opened_is_told_until_it_is() {
+        let progress = Progress::default();
+        let told = || progress.trouble().map(|it| it.cause);
+        let trouble = |cause: &str, retries| Trouble {
+            cause: cause.into(),
+            retries,
+            since: Instant::now(),
+            until: Instant::now(),
+        };
+        progress.lane_troubled(1, trouble("no right to write", 1));
+        assert_eq!(told().as_deref(), Some("no right to write"));
+        progress.lane(1, &Host::Here, LaneState::Opening, None);
+        assert_eq!(told().as_deref(), Some("no right to write"), "it is tried again");
+        progress.troubled(Some(trouble("the front's", 1)));
+        assert_eq!(told().as_deref(), Some("the front's"));
+        progress.troubled(None);
+        progress.streaming.store(true, Relaxed);
+        assert_eq!(told(), None, "the front works, and a lane may move");
+        progress.lane_troubled(1, trouble("no right to write", LANE_RETRIES_TOLD));
+        assert_eq!(told().as_deref(), Some("no right to write"));
+        progress.lane(1, &Host::Here, LaneState::Running, None);
+        assert_eq!(told(), None);
+    }
 
     #[test]
     fn records_of_a_lane_are_counted_where_it_is_written() {

@@ -19,7 +19,7 @@ use crate::failure::Failure;
 use crate::front::{self, Front, StreamFeed};
 use crate::guardian::{Guardian, News};
 use crate::heartbeat::Pulse;
-use crate::hosts::{Here, Hosts, Upstream};
+use crate::hosts::{Here, Host, Hosts, Upstream};
 use crate::lanes::{Factory, Lanes};
 use crate::meta::Meta;
 use crate::planner::{self, Planner};
@@ -28,7 +28,8 @@ use crate::tables::Oids;
 use crate::upstream::{OpenStage, UpstreamStage, slot_name};
 use actix::{Actor, Addr};
 use kafka::meta::{MetaState, Switch, Watermark};
-use kafka::names::Names;
+use kafka::names::{LaneId, Names};
+use kafka::ready::Preparing;
 use kafka::topics::Admin;
 use postgres::Session;
 use record::told::Teller;
@@ -49,6 +50,8 @@ use wal::{Lsn, Position};
 /// How long a drain may take before the rest is left to the next start.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 const CLOSE_MAX: Duration = Duration::from_secs(5);
+/// How long what a front needs is prepared before the former owner is asked to end: it waits 5 s for that.
+const PREPARE_MAX: Duration = Duration::from_secs(3);
 
 /// What is asked of a run.
 #[derive(Clone, Debug, Default)]
@@ -319,15 +322,31 @@ impl Opening {
         let Some(handed_over) = hosts.handed_over() else { return };
         let prepared = async {
             let session = Session::connect(&self.postgres);
-            let (topics, session) = tokio::join!(self.ensure_topics(), session);
+            let ready = async { tokio::join!(self.ensure_topics(), session, self.connected()) };
+            let ready = tokio::time::timeout(PREPARE_MAX, ready).await;
             handed_over.await;
-            (topics.is_ok(), session.ok())
+            ready.map_or((false, None), |(topics, session, ())| (topics.is_ok(), session.ok()))
         };
         let stop = self.stop.clone();
         tokio::select! {
             () = stop.cancelled() => {}
             prepared = prepared => (self.topics_made, self.session) = prepared,
         }
+    }
+
+    /// Begins to connect what opens the lanes here. Nobody is fenced by that.
+    fn connect_lanes(&self) -> Vec<Preparing> {
+        let is_here = |lane: &u8| self.hosts.of(*lane) == Host::Here;
+        let here = (0..self.spec.lanes.0).filter(is_here).map(LaneId::Lane);
+        here.map(|lane| kafka::ready::prepare(&self.kafka, &self.names, lane)).collect()
+    }
+
+    async fn connected(&self) {
+        let mut connecting = self.connect_lanes();
+        connecting.push(kafka::ready::prepare(&self.kafka, &self.names, LaneId::Meta));
+        let wait = move || connecting.iter().for_each(|it| it.wait(PREPARE_MAX));
+        // What is not there is made, or told, by whoever needs it.
+        let _ = tokio::task::spawn_blocking(wait).await;
     }
 
     async fn ensure_topics(&self) -> Result<(), Failure> {
@@ -426,12 +445,20 @@ impl Opening {
         Ok(planner)
     }
 
-    /// Opens the meta lane, which fences an older process, and starts the lanes.
-    async fn attempt(&mut self) -> Result<Task, Failure> {
-        self.spec = self.hosts.spec().unwrap_or_else(|| Arc::clone(&self.spec));
+    /// Before anybody is fenced: the internal topics, and the clients of the lanes here, which connect while the meta
+    /// lane is opened.
+    async fn make_ready(&mut self) -> Result<(), Failure> {
         if !std::mem::take(&mut self.topics_made) {
             self.ensure_topics().await?;
         }
+        drop(self.connect_lanes());
+        Ok(())
+    }
+
+    /// Opens the meta lane, which fences an older process, and starts the lanes.
+    async fn attempt(&mut self) -> Result<Task, Failure> {
+        self.spec = self.hosts.spec().unwrap_or_else(|| Arc::clone(&self.spec));
+        self.make_ready().await?;
         let anew = self.options.reseed;
         let (meta, state) = Meta::open(self.kafka.clone(), self.names.clone(), anew).await?;
         let present = Present::new(&self.spec, &state, anew);

@@ -5,17 +5,20 @@
 //! |---|---|
 //! | 1 | lanes, stages, reports |
 //! | 2 | a front is handed over ([`HAND_OVER`]); places of records in their transactions ([`PLACES`]) |
+//! | 3 | rows planned by a spec that was changed while the task runs ([`MARKS`]) |
 
 use crate::{Code, Error};
 
 /// The oldest protocol that this release speaks.
 pub const PROTOCOL_MIN: u32 = 1;
 /// The newest protocol that this release speaks.
-pub const PROTOCOL_MAX: u32 = 2;
+pub const PROTOCOL_MAX: u32 = 3;
 /// From this protocol on a node hands its front over when it is asked to.
 pub const HAND_OVER: u32 = 2;
 /// From this protocol on a lane is told where a record stands in its transaction.
 pub const PLACES: u32 = 2;
+/// From this protocol on a lane takes rows of revisions that came into force by a mark in the stream.
+pub const MARKS: u32 = 3;
 
 /// The protocols that a release speaks, both ends included.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -50,6 +50,8 @@ pub(super) fn plan(
         let before = cluster.placements.get(&name);
         let lives = |node: &str| workers.contains_key(node);
         placement.from = before.and_then(|it| placement.handed_over_by(it, lives));
+        placement.gone =
+            before.map(|before| placement.gone_since(before, lives)).unwrap_or_default();
         placement.addresses = addresses(&placement, before, workers);
         if let Some(next) = next(before, placement, cluster) {
             planned.changed.insert(name, next);
@@ -121,8 +123,9 @@ pub(super) fn next(
     // Each number was written once, so it is at most the offset of its record.
     let first = u64::try_from(cluster.next_offset()).unwrap_or_default();
     let Some(before) = before else { return Some(Placement { rev: first, ..placement }) };
-    let same = Placement { rev: before.rev, ..placement };
-    (same != *before).then(|| Placement { rev: before.rev + 1, ..same })
+    // Who is gone belongs to the change that it led to.
+    let same = Placement { rev: before.rev, gone: before.gone.clone(), ..placement.clone() };
+    (same != *before).then(|| Placement { rev: before.rev + 1, ..placement })
 }
 
 #[cfg(test)]
@@ -272,6 +275,23 @@ pub(super) mod tests {
         bench.workers.remove(&second);
         bench.plan(Scope::All);
         assert_eq!(bench.placement().from, None, "nobody is left to be asked");
+    }
+
+    #[test]
+    fn nobody_waits_for_lanes_of_the_dead() {
+        let mut bench = Bench::new(&["w1", "w2", "w3"]);
+        bench.task(3, Desired::Running, TaskState::Synchronizing);
+        bench.plan(Scope::All);
+        let router = bench.placement().router().expect("placed").to_owned();
+        let others: Vec<_> = ["w1", "w2", "w3"].into_iter().filter(|it| *it != router).collect();
+        bench.workers.get_mut(others[0]).expect("known").standing = Standing::Leaving;
+        bench.plan(Scope::All);
+        assert_eq!(bench.lanes_of(others[0]), 0);
+        assert_eq!(bench.placement().gone, Vec::<String>::new(), "it ends them in good order");
+        bench.workers.remove(others[1]);
+        bench.plan(Scope::All);
+        assert_eq!(bench.placement().gone, [others[1]]);
+        assert_eq!(bench.plan(Scope::All), 0, "it comes to rest");
     }
 
     #[test]

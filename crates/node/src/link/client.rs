@@ -7,7 +7,7 @@ pub use super::convert::Caller;
 use super::peers::Peers;
 use pipeline::hosts::OpenLane;
 use pipeline::lane::{Event, Order, Report};
-use pipeline::link::Sender;
+use pipeline::link::{LinkError, Sender};
 use pipeline::producer::StartLane;
 use pipeline::{Failure, Progress};
 use rpc::v1::lane_down::Message as Down;
@@ -58,6 +58,13 @@ struct Lane {
     progress: Arc<Progress>,
 }
 
+/// An open stream, and what is spoken on it.
+struct Link {
+    protocol: u32,
+    down: mpsc::Sender<v1::LaneDown>,
+    up: Streaming<v1::LaneUp>,
+}
+
 /// The oldest protocol that can carry the lanes of a task.
 fn least(spec: &config::Task) -> u32 {
     match spec.sink.transaction_topic {
@@ -69,9 +76,9 @@ fn least(spec: &config::Task) -> u32 {
 impl Lane {
     async fn live(self, open: OpenLane, caller: Caller, queue: mpsc::UnboundedReceiver<Order>) {
         let ended = match self.connect(&open, caller).await {
-            Ok((down, up)) => tokio::select! {
+            Ok(Link { protocol, down, up }) => tokio::select! {
                 ended = self.listen(up) => ended,
-                failed = send(queue, down) => Err(failed),
+                error = send(queue, down, protocol) => Err(self.unsent(&error)),
             },
             Err(failure) => Err(failure),
         };
@@ -81,11 +88,7 @@ impl Lane {
         });
     }
 
-    async fn connect(
-        &self,
-        open: &OpenLane,
-        caller: Caller,
-    ) -> Result<(mpsc::Sender<v1::LaneDown>, Streaming<v1::LaneUp>), Failure> {
+    async fn connect(&self, open: &OpenLane, caller: Caller) -> Result<Link, Failure> {
         let Place { node, address } = &self.place;
         let channel =
             self.peers.channel(node, address).await.map_err(|error| self.unreachable(&error))?;
@@ -101,7 +104,7 @@ impl Lane {
             let _ = down.try_send(v1::LaneDown { message: Some(first) });
             let client = &mut rpc::client::link(channel.clone());
             let error = match client.lane(ReceiverStream::new(messages)).await {
-                Ok(up) => return Ok((down, up.into_inner())),
+                Ok(up) => return Ok(Link { protocol, down, up: up.into_inner() }),
                 Err(status) => Error::from(status),
             };
             match (error.code, protocols.older(protocol, least)) {
@@ -126,6 +129,18 @@ impl Lane {
         Failure::transient(format!(
             "node {node} cannot take the lane: a transaction topic needs protocol {least}, which {who} does not speak; \
              renew it, have the lane placed elsewhere, or set `sink.transaction_topic: off`"
+        ))
+    }
+
+    /// What the other end cannot read is kept by the router until the node is renewed, or the lane placed elsewhere.
+    fn unsent(&self, error: &LinkError) -> Failure {
+        let node = &self.place.node;
+        if !matches!(error, LinkError::Marked) {
+            return Failure::fatal(error.to_string());
+        }
+        Failure::transient(format!(
+            "node {node} cannot take the lane: {error}; renew it (protocol {}), or have the lane placed elsewhere",
+            rpc::MARKS
         ))
     }
 
@@ -192,14 +207,18 @@ impl Lane {
 async fn send(
     mut queue: mpsc::UnboundedReceiver<Order>,
     down: mpsc::Sender<v1::LaneDown>,
-) -> Failure {
+    protocol: u32,
+) -> LinkError {
     let mut sender = Sender::default();
+    if protocol < rpc::MARKS {
+        sender = sender.without_marks();
+    }
     loop {
         let last = match queue.recv().await {
             Some(Order::Write(batch)) => {
                 let frames = match sender.frames(&batch) {
                     Ok(frames) => frames,
-                    Err(error) => return Failure::fatal(error.to_string()),
+                    Err(error) => return error,
                 };
                 drop(batch);
                 for payload in frames {

@@ -231,6 +231,9 @@ impl LinkService {
         if protocol < rpc::PLACES {
             receiver = receiver.without_places();
         }
+        if protocol < rpc::MARKS {
+            receiver = receiver.without_marks();
+        }
         let hosted = Hosted {
             owner: owner.clone(),
             life,

@@ -5,7 +5,7 @@
 
 use crate::task_state::TaskState;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// Version of the layout. Readers refuse newer ones.
@@ -158,6 +158,9 @@ pub struct Placement {
     /// Where the router ran before, on a worker that lived when it was moved: it is asked to hand over first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
+    /// Who had lanes before and is taken for dead: nobody waits until it has ended them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gone: Vec<String>,
     /// Lanes that a person has moved, and where to: they stay there while that worker may have them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pinned: BTreeMap<usize, String>,
@@ -185,6 +188,16 @@ impl Placement {
             was if was == now => before.from.clone(),
             was => lives(was).then(|| was.to_owned()),
         }
+    }
+
+    /// Who has lost lanes since `before`, and does not live.
+    pub fn gone_since(&self, before: &Self, lives: impl Fn(&str) -> bool) -> Vec<String> {
+        let has_lost =
+            |(lane, owner): &(usize, &Option<String>)| self.lanes.get(*lane) != Some(owner);
+        let lost = before.lanes.iter().enumerate().filter(has_lost);
+        let gone: BTreeSet<&String> =
+            lost.filter_map(|(_, owner)| owner.as_ref()).filter(|node| !lives(node)).collect();
+        gone.into_iter().cloned().collect()
     }
 
     /// Every node that has a stage of the front, once.

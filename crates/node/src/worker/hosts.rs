@@ -91,6 +91,10 @@ impl Hosts for Placed {
         }
     }
 
+    fn is_gone(&self, node: &str) -> bool {
+        self.placement().is_some_and(|it| it.gone.iter().any(|gone| gone == node))
+    }
+
     fn start(&self, node: &str, open: OpenLane, progress: Arc<Progress>) -> StartLane {
         let placement = self.placement().unwrap_or_default();
         let Some(address) = placement.addresses.get(node).cloned() else {

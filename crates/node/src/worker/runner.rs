@@ -48,6 +48,9 @@ pub(super) struct Runner {
 /// WAL behind which a task is catching up rather than following.
 const BEHIND_BYTES: u64 = 64 << 20;
 
+/// What a person can do about what is tried again.
+const RETRYING: &str = "mend the cause; it is tried again by itself";
+
 /// Over which the rate of a task is counted, as the contract has it.
 const RATE_WINDOW: Duration = Duration::from_secs(10);
 
@@ -286,7 +289,8 @@ impl Runner {
             let (state, cause) = self.running();
             if state != said.state || cause != said.cause {
                 let since = if state == said.state { said.since } else { SystemTime::now() };
-                *said = Said { state, cause, remedy: String::new(), since };
+                let remedy = if state == TaskState::Retrying { RETRYING } else { "" };
+                *said = Said { state, cause, remedy: remedy.into(), since };
             }
         }
         said.clone()

@@ -5,7 +5,7 @@ use super::report::{self, Reports};
 use super::runner::{Beginning, Runner};
 use crate::front::{self, Step, Wanted};
 use crate::link::server::HandOver;
-use crate::state::ClusterState;
+use crate::state::{ClusterState, Placement};
 use crate::task_state::TaskState;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,6 +26,8 @@ pub(super) struct Tasks {
     fronts: Arc<Mutex<BTreeMap<String, Front>>>,
     /// What ran here last, by task.
     ran: Arc<Mutex<BTreeMap<String, Wanted>>>,
+    /// The placements that were read last, by task.
+    read: Arc<Mutex<BTreeMap<String, Placement>>>,
 }
 
 struct Front {
@@ -39,7 +41,7 @@ struct Front {
 
 impl Tasks {
     pub(super) fn new(context: Context) -> Self {
-        Self { context, fronts: Arc::default(), ran: Arc::default() }
+        Self { context, fronts: Arc::default(), ran: Arc::default(), read: Arc::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Front>> {
@@ -51,8 +53,30 @@ impl Tasks {
         let mut cluster = self.context.cluster.clone();
         loop {
             let state = cluster.borrow_and_update().clone();
+            self.connect(&state);
             self.compare(&state);
             let _ = tokio::time::timeout(LOOK, cluster.changed()).await;
+        }
+    }
+
+    /// Lets what opens lanes that come here connect while their former owners still write.
+    fn connect(&self, state: &ClusterState) {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        read.retain(|task, _| state.placements.contains_key(task));
+        for (name, placement) in &state.placements {
+            if read.get(name).is_some_and(|it| it.rev == placement.rev) {
+                continue;
+            }
+            let Some(before) = read.insert(name.clone(), placement.clone()) else { continue };
+            let lanes = front::coming(&before, placement, &self.context.node.node);
+            let Some(task) = state.tasks.get(name).filter(|_| !lanes.is_empty()) else { continue };
+            let (spec, folder) = (task.spec.clone(), self.context.secrets_dir.clone());
+            // What is wrong with the spec is told by whoever opens the lanes.
+            tokio::task::spawn_blocking(move || {
+                let spec = config::Task::parse(&spec).ok()?;
+                let is_confined = spec.unconfined(&folder).is_empty();
+                is_confined.then(|| pipeline::hosts::connect(&spec, &folder, &lanes))
+            });
         }
     }
 

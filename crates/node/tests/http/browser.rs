@@ -1,4 +1,4 @@
-//! The page in a real browser: `chromium` of Debian, without a head.
+//! The page in a real browser: `chromium` of Debian, without a head. `cluster/local/test` installs it and runs these.
 //!
 //! `cargo test -p node --test http -- --ignored`; with `STATUS_PNG=FILE` the picture of the README is made anew.
 

@@ -37,6 +37,8 @@ pub struct Receiver {
     joiner: Joiner,
     /// Whether a batch may say where its records stand in their transactions.
     places: bool,
+    /// Whether a batch may be of a later revision.
+    marks: bool,
     generation: u64,
     /// By their numbers on this link.
     tables: Vec<Arc<TablePlan>>,
@@ -57,6 +59,7 @@ impl Receiver {
             pins: open.pins.clone(),
             joiner: Joiner::default(),
             places: true,
+            marks: true,
             generation: 0,
             tables: Vec::new(),
         }
@@ -66,6 +69,12 @@ impl Receiver {
     #[must_use]
     pub fn without_places(self) -> Self {
         Self { places: false, ..self }
+    }
+
+    /// For a link whose protocol has no revision marks.
+    #[must_use]
+    pub fn without_marks(self) -> Self {
+        Self { marks: false, ..self }
     }
 
     /// Takes a frame in; a batch, once its last one has come. Its credit stays where it came from.
@@ -79,7 +88,7 @@ impl Receiver {
                 let (ordered, tuples) = message::read(wire::VERSION_ORDERED, &message)?;
                 self.ordered(ordered, None, tuples).map(Some)
             }
-            Some(&wire::VERSION_MARKED) => {
+            Some(&wire::VERSION_MARKED) if self.marks => {
                 let (marked, tuples) = message::read(wire::VERSION_MARKED, &message)?;
                 let wire::Marked { revision, shape, ordered } = marked;
                 if let Some(shape) = shape {

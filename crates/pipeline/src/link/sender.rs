@@ -23,6 +23,8 @@ pub struct Sender {
     tables_count: u32,
     /// Revisions whose shape the other end knows.
     revisions: HashSet<u64>,
+    /// The other end reads no batch of a later revision.
+    unmarked: bool,
 }
 
 /// Numbers what is used of a list in the order of its first use.
@@ -54,11 +56,20 @@ impl<T> Renumbered<T> {
 }
 
 impl Sender {
+    /// For a link whose protocol has no revision marks.
+    #[must_use]
+    pub fn without_marks(self) -> Self {
+        Self { unmarked: true, ..self }
+    }
+
     /// The frames of a batch, in order. Only what the lane writes is in them.
     ///
     /// # Errors
-    /// When the batch fits no message.
+    /// When the batch fits no message; [`LinkError::Marked`] where the other end could not read it.
     pub fn frames(&mut self, batch: &LaneBatch) -> Result<Vec<Bytes>, LinkError> {
+        if self.unmarked && batch.marked.is_some() {
+            return Err(LinkError::Marked);
+        }
         let (head, tuples) = self.head(batch)?;
         let tuple_bytes: usize = tuples.iter().map(|it| (it.end - it.start) as usize).sum();
         let bytes = tuple_bytes + 32 * head.changes.len() + 256;

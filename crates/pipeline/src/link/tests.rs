@@ -420,6 +420,27 @@ fn a_batch_names_its_revision_and_is_planned_by_it_at_the_other_end() {
 }
 
 #[test]
+fn a_node_of_an_older_release_is_never_sent_rows_of_a_later_revision() {
+    let rows = [(0, 1, None, Some(vec![]))];
+    let (revision, plans_then) = marked(7, "new.{table}");
+    let then = LaneBatch { marked: Some(revision), ..batch(&plans_then, 0, 5, &rows) };
+    let mut sender = Sender::default().without_marks();
+    let refused = sender.frames(&then).expect_err("the other end could not read it");
+    assert!(matches!(refused, LinkError::Marked), "{refused}");
+    // What it can read goes on.
+    let before = batch(&plans(), 0, 5, &rows);
+    over(&mut sender, &mut receiver(0).without_marks(), &before);
+    let mut older = receiver(0).without_marks();
+    let taken =
+        Sender::default().frames(&then).expect("frames").into_iter().map(|it| older.take(it));
+    let refused = taken.collect::<Result<Vec<_>, _>>().expect_err("refused");
+    assert!(
+        matches!(refused, LinkError::Version { version: wire::VERSION_MARKED, .. }),
+        "{refused}"
+    );
+}
+
+#[test]
 fn a_revision_that_was_never_described_is_refused() {
     let (revision, plans) = marked(7, "new.{table}");
     let rows = [(0, 1, None, Some(vec![]))];

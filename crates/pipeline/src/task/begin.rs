@@ -220,6 +220,8 @@ impl Task {
 
     /// The slot goes on: nobody else may hold it, and nothing may be missing from the publication.
     async fn resume(&self, session: &Session) -> Result<(), Failure> {
+        let kafka = self.kafka.clone();
+        let admin = tokio::task::spawn_blocking(move || Admin::connected(&kafka));
         let slot = session.slot(&self.slot_name).await?;
         if slot.as_ref().is_some_and(|slot| slot.active_pid.is_some()) {
             let application = self.postgres.application_name();
@@ -270,8 +272,8 @@ impl Task {
         self.take_in(session, &capture, &publication.tables).await?;
         // Topics of tables that are captured no more may go with them.
         pins.retain(|topic, _| topics.contains(topic));
-        let kafka = self.kafka.clone();
-        Ok(tokio::task::spawn_blocking(move || Admin::new(&kafka)?.verify_pins(&pins)).await??)
+        let admin = admin.await??;
+        Ok(tokio::task::spawn_blocking(move || admin.verify_pins(&pins)).await??)
     }
 
     /// Tables that have come while nobody looked. Who is busy is taken in while the stream runs.

@@ -24,9 +24,14 @@ impl Session {
     pub async fn complete(&self, description: &RelationDescription) -> Result<Table, Error> {
         let oid = description.oid;
         let oids: Vec<u32> = description.columns.iter().map(|column| column.type_oid).collect();
-        let types = self.types(&oids).await?;
-        let relation = self.relations(&[oid]).await?.remove(&oid);
-        let root = self.roots(&[oid]).await?.remove(&oid);
+        let oid_alone = [oid];
+        // At once: the stream waits for the answers.
+        let (types, mut relations, mut roots) = tokio::try_join!(
+            self.types(&oids),
+            self.relations(&oid_alone),
+            self.roots(&oid_alone)
+        )?;
+        let (relation, root) = (relations.remove(&oid), roots.remove(&oid));
         // A leaf that was dropped keeps the name that its rows went by.
         let root = root.or_else(|| self.memory().root(oid).filter(|_| relation.is_none()));
         let known = self.memory().table(oid);
