@@ -425,6 +425,107 @@ fn tasks_do_not_see_each_other() {
     assert_eq!(texts(&ground.carried()), expected);
 }
 
+/// What is in the DDL topic of a task whose role may not create event triggers.
+fn inferred(scene: &Scene) -> Vec<Record> {
+    let found: Vec<_> = scene.topics().of(&format!("{}.ddl", scene.name)).cloned().collect();
+    for record in &found {
+        let statement = &record.json()["statement"];
+        assert_eq!(
+            (&statement["inferred"], &statement["reconstructed"]),
+            (&json!(true), &json!(true))
+        );
+    }
+    found
+}
+
+const INFERRED: [(&str, &str); 5] = [
+    (
+        "ALTER TABLE orders ADD COLUMN b int NOT NULL DEFAULT 7",
+        "ALTER TABLE public.orders ADD COLUMN b integer DEFAULT '7' NOT NULL",
+    ),
+    (
+        "ALTER TABLE orders RENAME COLUMN note TO \"Remark\"",
+        "ALTER TABLE public.orders RENAME COLUMN note TO \"Remark\"",
+    ),
+    (
+        "ALTER TABLE orders ALTER b TYPE numeric(10,2)",
+        "ALTER TABLE public.orders ALTER COLUMN b TYPE numeric(10,2)",
+    ),
+    (
+        "ALTER TABLE orders DROP COLUMN \"Remark\", ADD COLUMN c text[]",
+        "ALTER TABLE public.orders DROP COLUMN \"Remark\", ADD COLUMN c text[]",
+    ),
+    ("ALTER TABLE orders RENAME TO bills", "ALTER TABLE public.orders RENAME TO bills"),
+];
+
+/// Each by a process of its own, which knows what was before from the meta lane alone.
+#[test]
+fn what_nobody_captures_is_inferred_from_the_rows() {
+    let scene = Scene::new("inferred", "postgres-15");
+    let mut sql = scene.sql();
+    sql.run("CREATE TABLE orders (id bigint PRIMARY KEY, note text)");
+    let spec = scene.spec().sink("conflicting_topics: ignore");
+    scene.catch_up(&spec);
+    for (number, (run, _)) in INFERRED.iter().enumerate() {
+        let table = if number + 1 == INFERRED.len() { "bills" } else { "orders" };
+        sql.run(&format!("INSERT INTO orders (id) VALUES ({number})"));
+        sql.run(&format!("{run}; ALTER TABLE {table} REPLICA IDENTITY FULL"));
+        sql.run(&format!("INSERT INTO {table} (id) VALUES ({number} + 100)"));
+        scene.catch_up(&spec);
+    }
+    // Nothing was done since then.
+    sql.run("INSERT INTO bills (id) VALUES (1000)");
+    scene.catch_up(&spec);
+    let found = inferred(&scene);
+    let expected: Vec<_> = INFERRED.iter().map(|(_, it)| format!("{it} /* inferred */")).collect();
+    assert_eq!(texts(&found), expected);
+    let altered = &found[2].json()["tableChanges"][0]["table"];
+    assert_eq!(altered["primaryKeyColumnNames"], json!(["id"]));
+    let column = &altered["columns"][2];
+    assert_eq!((&column["name"], &column["scale"]), (&json!("b"), &json!(2)));
+}
+
+/// kill -9 while columns and rows come: each statement once, before the first row that shows it.
+#[test]
+fn each_inferred_statement_once_under_kill_9() {
+    const STATEMENTS: i64 = 24;
+    let scene = Scene::new("inferred", "postgres-15");
+    let mut sql = scene.sql();
+    sql.run("CREATE TABLE orders (id bigint PRIMARY KEY, note text)");
+    let spec = scene.spec().sink("conflicting_topics: ignore");
+    scene.catch_up(&spec);
+    let mut run = scene.run(&spec, &[]);
+    scene.await_streaming(&mut run);
+    for number in 1..=STATEMENTS {
+        sql.run(&format!(
+            "BEGIN; INSERT INTO orders (id) SELECT {number} * 1000 + g FROM generate_series(1, 50) g; \
+             ALTER TABLE orders ADD COLUMN c{number} int; \
+             INSERT INTO orders (id) SELECT {number} * 1000 + g FROM generate_series(51, 100) g; COMMIT"
+        ));
+        if number % 8 == 0 {
+            await_true("a statement delivered", CATCH_UP_MAX, || {
+                assert!(!run.has_ended(), "ended:\n{}", run.log());
+                i64::try_from(inferred(&scene).len()).expect("few") + 6 > number
+            });
+            run.kill();
+            run = scene.run(&spec, &[]);
+        }
+    }
+    run.kill();
+    scene.catch_up(&spec);
+    let found = inferred(&scene);
+    let statement =
+        |it| format!("ALTER TABLE public.orders ADD COLUMN c{it} integer /* inferred */");
+    assert_eq!(texts(&found), (1..=STATEMENTS).map(statement).collect::<Vec<_>>());
+    assert!(found.iter().all(|it| it.header("distributary.seq").as_deref() == Some("50.-1")));
+    let topics = scene.topics();
+    let rows = format!("{}.public.orders", scene.name);
+    let id = |it: &Record| it.json()["after"]["id"].as_i64().expect("an id");
+    let ids: Vec<_> = topics.of(&rows).map(id).collect();
+    let different: std::collections::BTreeSet<_> = ids.iter().collect();
+    assert_eq!((ids.len(), different.len()), (2400, 2400), "each row once");
+}
+
 /// Nothing of the task is left on the server: also after half a creation, and when it is done again.
 fn released(server: &str) {
     let ground = Ground::new(server, "debezium-json");

@@ -170,16 +170,17 @@ impl Lane {
             return self.write_chunk(batch, chunk, around);
         }
         let held = self.accepted;
-        let mut change_before = None;
+        let mut before = None;
         for (index, piece) in batch.pieces.iter().enumerate() {
             let position = batch.batch.position(&batch.batch.changes[piece.change as usize]);
             if position <= held {
                 continue;
             }
-            if change_before.is_some_and(|before| before != piece.change) {
+            // An inferred statement shares the position of the change that it was told from.
+            if before.is_some_and(|before| before != position) {
                 self.end_if_due(At::Change, around)?;
             }
-            change_before = Some(piece.change);
+            before = Some(position);
             self.encoder.place(batch.orders.get(index).copied());
             self.produce(batch, piece, around)?;
             self.accepted = position;

@@ -114,7 +114,8 @@ impl Session {
             Rights::Missing => {
                 warn!(
                     schema,
-                    "the role may not create event triggers: DDL statements are not captured"
+                    "the role may not create event triggers: what is done to columns and names of tables is \
+                     inferred from the stream, other DDL is not captured"
                 );
                 Ok(false)
             }
