@@ -96,6 +96,8 @@ pub struct Lane {
     chunks: Vec<String>,
     /// Dead letters of the open transaction.
     dead_letters: u64,
+    /// DDL statements that were not captured, of the open transaction.
+    ddl_gaps: u64,
     told: Told,
 }
 
@@ -137,6 +139,7 @@ impl Lane {
             commit_time_us: 0,
             chunks: opened.chunks(),
             dead_letters: 0,
+            ddl_gaps: 0,
             told: Told::default(),
         })
     }
@@ -294,6 +297,7 @@ impl Lane {
         let error = match encoded {
             Ok(()) => {
                 if let Some(gap) = record::encode::gap(plan, &batch.batch, piece) {
+                    self.ddl_gaps += 1;
                     let position = batch.batch.position(change);
                     error!(%position, gap, "a DDL statement was not captured: its record has `gap`");
                 }
@@ -412,6 +416,8 @@ impl Lane {
         self.progress.records.fetch_add(ended.events, Relaxed);
         let dead_letters = std::mem::take(&mut self.dead_letters);
         self.progress.dead_letters.fetch_add(dead_letters, Relaxed);
+        let ddl_gaps = std::mem::take(&mut self.ddl_gaps);
+        self.progress.ddl_gaps.fetch_add(ddl_gaps, Relaxed);
         self.progress.committed(self.number, ended.events);
         self.progress.commits.fetch_add(1, Relaxed);
         self.progress.durable_commit_time_us.fetch_max(self.commit_time_us, Relaxed);
