@@ -12,6 +12,7 @@ use tests::deadline::await_true;
 use tests::network::{Link, Weather};
 use tests::scene::{CATCH_UP_MAX, Scene};
 use tests::seed::say;
+use tests::sql::{PASSWORD, quoted};
 
 /// Takes what is posted.
 struct Receiver {
@@ -134,4 +135,33 @@ fn a_throttle_makes_a_burst_late_and_that_is_told() {
     let took = began.elapsed();
     assert!(Duration::from_secs(17) < took, "500 rows passed in {took:?}");
     say(&format!("throttled: 500 rows at 25 rows/s and the notice after {took:?}"));
+}
+
+#[test]
+fn a_statement_that_could_not_be_captured_is_told() {
+    let (scene, receiver) = (Scene::new("gap", "postgres-15"), Receiver::start());
+    let mut sql = scene.superuser();
+    let role = format!("{}_admin", scene.name);
+    sql.run(&format!(
+        "CREATE ROLE {} SUPERUSER REPLICATION LOGIN PASSWORD '{PASSWORD}'; CREATE TABLE t (id int PRIMARY KEY)",
+        quoted(&role)
+    ));
+    let spec = scene.spec().user(&role, Some(PASSWORD)).line(&line(&receiver, ""));
+    let mut run = scene.run(&spec, &[]);
+    scene.await_streaming(&mut run);
+    sql.run(&format!(
+        "SET distributary.ddl_capture = off; CREATE OR REPLACE FUNCTION {}.relations(oids oid[]) \
+         RETURNS jsonb LANGUAGE plpgsql AS $$ BEGIN RAISE 'broken'; END $$; RESET distributary.ddl_capture",
+        quoted(&scene.slot())
+    ));
+    sql.run("CREATE TABLE unseen (id int PRIMARY KEY)");
+    receiver.await_events(&[("ddl-gap", "running")]);
+    let said: Value = serde_json::from_str(&receiver.texts()[0]).expect("JSON");
+    let cause = said["cause"].as_str().expect("a cause");
+    assert!(cause.starts_with("1 DDL statement could not be captured"), "{cause}");
+    run.interrupt(CATCH_UP_MAX).expect(0);
+    sql.run(&format!(
+        "REASSIGN OWNED BY {0} TO postgres; DROP OWNED BY {0}; DROP ROLE {0}",
+        quoted(&role)
+    ));
 }

@@ -148,6 +148,7 @@ const WRAPPED: &[Case] = &[
     ),
     ("DROP TABLE IF EXISTS nothing", &[]),
     ("DROP TABLE a CASCADE", &["DROP TABLE a CASCADE"]),
+    ("DROP TABLE d RESTRICT", &["DROP TABLE d RESTRICT"]),
     (
         "SET session_replication_role = replica; CREATE TABLE r (x int); RESET session_replication_role",
         &["CREATE TABLE r (x int)"],
@@ -219,6 +220,11 @@ fn every_statement_on_11() {
 }
 
 #[test]
+fn every_statement_on_14() {
+    every_statement("postgres-14");
+}
+
+#[test]
 fn every_statement_on_15() {
     every_statement("postgres-15");
 }
@@ -280,7 +286,7 @@ fn in_order(server: &str) {
     ground.scene.superuser().run(
         "BEGIN; INSERT INTO orders VALUES (1, 'a'); ALTER TABLE orders ADD COLUMN b int; \
          INSERT INTO orders VALUES (2, 'b', 2); ALTER TABLE orders DROP COLUMN note; \
-         INSERT INTO orders VALUES (3, 3); COMMIT",
+         INSERT INTO orders VALUES (3, 3); TRUNCATE orders; INSERT INTO orders VALUES (4, 4); COMMIT",
     );
     ground.scene.catch_up(&ground.spec);
     let topics = ground.scene.topics();
@@ -289,19 +295,24 @@ fn in_order(server: &str) {
     records.sort_by_key(|it| place(it).1);
     let lsns: std::collections::BTreeSet<_> = records.iter().map(|it| place(it).0).collect();
     assert_eq!(lsns.len(), 1, "one transaction");
-    let said: Vec<_> = records
+    let mut said: Vec<_> = records
         .iter()
         .map(|it| match it.json() {
+            row if row["op"] == "t" => json!("TRUNCATE"),
             row if row["ddl"].is_null() => row["after"].clone(),
             statement => statement["ddl"].clone(),
         })
         .collect();
+    // It is in every partition.
+    said.dedup();
     let expected = [
         json!({"id": 1, "note": "a"}),
         json!("ALTER TABLE orders ADD COLUMN b int"),
         json!({"id": 2, "note": "b", "b": 2}),
         json!("ALTER TABLE orders DROP COLUMN note"),
         json!({"id": 3, "b": 3}),
+        json!("TRUNCATE"),
+        json!({"id": 4, "b": 4}),
     ];
     assert_eq!(said, expected);
 }
@@ -314,6 +325,86 @@ fn statements_stand_between_the_rows() {
 #[test]
 fn statements_stand_between_the_rows_without_messages() {
     in_order("postgres-11");
+}
+
+/// Partitions that go: detached, dropped alone, dropped with their root.
+fn partitions_go(server: &str) {
+    let ground = Ground::new(server, "debezium-json");
+    let mut sql = ground.scene.superuser();
+    sql.run(
+        "CREATE TABLE tree (id int PRIMARY KEY, n int) PARTITION BY RANGE (id); \
+         CREATE TABLE tree_1 PARTITION OF tree FOR VALUES FROM (0) TO (10); \
+         CREATE TABLE tree_2 PARTITION OF tree FOR VALUES FROM (10) TO (20); \
+         CREATE TABLE tree_3 PARTITION OF tree FOR VALUES FROM (20) TO (30); \
+         CREATE VIEW on_tree AS SELECT id FROM tree; \
+         INSERT INTO tree VALUES (1, 1), (11, 1), (21, 1)",
+    );
+    ground.carried();
+    let statements = [
+        "ALTER TABLE tree DETACH PARTITION tree_1",
+        "DROP TABLE tree_2",
+        "DROP TABLE tree CASCADE",
+        "DROP TABLE tree_1",
+    ];
+    sql.run("UPDATE tree SET n = 2");
+    for statement in statements {
+        sql.run(statement);
+        if statement == "DROP TABLE tree_2" {
+            sql.run("INSERT INTO tree VALUES (22, 1)");
+        }
+    }
+    let records = ground.carried();
+    assert_eq!(texts(&records), statements);
+    let dropped = |index: usize| {
+        let list = records[index].json()["statement"]["dropped"].clone();
+        let mut list: Vec<_> = list
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|it| (it["identity"].as_str().expect("a name").to_owned(), it["cascaded"] == true))
+            .collect();
+        list.sort();
+        list
+    };
+    let named = |name: &str, cascaded| (name.to_owned(), cascaded);
+    assert_eq!(dropped(1), [named("public.tree_2", false)]);
+    let whole = dropped(2);
+    for gone in
+        [named("public.on_tree", true), named("public.tree", false), named("public.tree_3", true)]
+    {
+        assert!(whole.contains(&gone), "no {gone:?} in {whole:?}");
+    }
+    let changes = records[2].json()["tableChanges"].clone();
+    let ids: Vec<_> =
+        changes.as_array().expect("a list").iter().map(|it| it["id"].clone()).collect();
+    assert!(ids.contains(&json!("\"public\".\"tree_3\"")), "{ids:?}");
+    // Rows of the leaves, of which none is left, go by the root's name and by their key.
+    let topics = ground.scene.topics();
+    let mut places: std::collections::BTreeMap<i64, Vec<i32>> = std::collections::BTreeMap::new();
+    for record in topics.of(&format!("{}.public.tree", ground.scene.name)) {
+        let id = record.key_json()["id"].as_i64().expect("a key");
+        places.entry(id).or_default().push(record.partition);
+    }
+    let counts: Vec<_> = places.iter().map(|(id, places)| (*id, places.len())).collect();
+    assert_eq!(counts, [(1, 2), (11, 2), (21, 2), (22, 1)]);
+    for places in places.values() {
+        assert!(places.iter().all(|it| *it == places[0]), "{places:?}");
+    }
+}
+
+#[test]
+fn partitions_go_on_11() {
+    partitions_go("postgres-11");
+}
+
+#[test]
+fn partitions_go_on_15() {
+    partitions_go("postgres-15");
+}
+
+#[test]
+fn partitions_go_on_18() {
+    partitions_go("postgres-18");
 }
 
 /// kill -9 while statements and rows come: each once, in order.
@@ -423,6 +514,107 @@ fn tasks_do_not_see_each_other() {
         "ALTER TABLE orders ADD a int",
     ];
     assert_eq!(texts(&ground.carried()), expected);
+}
+
+/// What is in the DDL topic of a task whose role may not create event triggers.
+fn inferred(scene: &Scene) -> Vec<Record> {
+    let found: Vec<_> = scene.topics().of(&format!("{}.ddl", scene.name)).cloned().collect();
+    for record in &found {
+        let statement = &record.json()["statement"];
+        assert_eq!(
+            (&statement["inferred"], &statement["reconstructed"]),
+            (&json!(true), &json!(true))
+        );
+    }
+    found
+}
+
+const INFERRED: [(&str, &str); 5] = [
+    (
+        "ALTER TABLE orders ADD COLUMN b int NOT NULL DEFAULT 7",
+        "ALTER TABLE public.orders ADD COLUMN b integer DEFAULT '7' NOT NULL",
+    ),
+    (
+        "ALTER TABLE orders RENAME COLUMN note TO \"Remark\"",
+        "ALTER TABLE public.orders RENAME COLUMN note TO \"Remark\"",
+    ),
+    (
+        "ALTER TABLE orders ALTER b TYPE numeric(10,2)",
+        "ALTER TABLE public.orders ALTER COLUMN b TYPE numeric(10,2)",
+    ),
+    (
+        "ALTER TABLE orders DROP COLUMN \"Remark\", ADD COLUMN c text[]",
+        "ALTER TABLE public.orders DROP COLUMN \"Remark\", ADD COLUMN c text[]",
+    ),
+    ("ALTER TABLE orders RENAME TO bills", "ALTER TABLE public.orders RENAME TO bills"),
+];
+
+/// Each by a process of its own, which knows what was before from the meta lane alone.
+#[test]
+fn what_nobody_captures_is_inferred_from_the_rows() {
+    let scene = Scene::new("inferred", "postgres-15");
+    let mut sql = scene.sql();
+    sql.run("CREATE TABLE orders (id bigint PRIMARY KEY, note text)");
+    let spec = scene.spec().sink("conflicting_topics: ignore");
+    scene.catch_up(&spec);
+    for (number, (run, _)) in INFERRED.iter().enumerate() {
+        let table = if number + 1 == INFERRED.len() { "bills" } else { "orders" };
+        sql.run(&format!("INSERT INTO orders (id) VALUES ({number})"));
+        sql.run(&format!("{run}; ALTER TABLE {table} REPLICA IDENTITY FULL"));
+        sql.run(&format!("INSERT INTO {table} (id) VALUES ({number} + 100)"));
+        scene.catch_up(&spec);
+    }
+    // Nothing was done since then.
+    sql.run("INSERT INTO bills (id) VALUES (1000)");
+    scene.catch_up(&spec);
+    let found = inferred(&scene);
+    let expected: Vec<_> = INFERRED.iter().map(|(_, it)| format!("{it} /* inferred */")).collect();
+    assert_eq!(texts(&found), expected);
+    let altered = &found[2].json()["tableChanges"][0]["table"];
+    assert_eq!(altered["primaryKeyColumnNames"], json!(["id"]));
+    let column = &altered["columns"][2];
+    assert_eq!((&column["name"], &column["scale"]), (&json!("b"), &json!(2)));
+}
+
+/// kill -9 while columns and rows come: each statement once, before the first row that shows it.
+#[test]
+fn each_inferred_statement_once_under_kill_9() {
+    const STATEMENTS: i64 = 24;
+    let scene = Scene::new("inferred", "postgres-15");
+    let mut sql = scene.sql();
+    sql.run("CREATE TABLE orders (id bigint PRIMARY KEY, note text)");
+    let spec = scene.spec().sink("conflicting_topics: ignore");
+    scene.catch_up(&spec);
+    let mut run = scene.run(&spec, &[]);
+    scene.await_streaming(&mut run);
+    for number in 1..=STATEMENTS {
+        sql.run(&format!(
+            "BEGIN; INSERT INTO orders (id) SELECT {number} * 1000 + g FROM generate_series(1, 50) g; \
+             ALTER TABLE orders ADD COLUMN c{number} int; \
+             INSERT INTO orders (id) SELECT {number} * 1000 + g FROM generate_series(51, 100) g; COMMIT"
+        ));
+        if number % 8 == 0 {
+            await_true("a statement delivered", CATCH_UP_MAX, || {
+                assert!(!run.has_ended(), "ended:\n{}", run.log());
+                i64::try_from(inferred(&scene).len()).expect("few") + 6 > number
+            });
+            run.kill();
+            run = scene.run(&spec, &[]);
+        }
+    }
+    run.kill();
+    scene.catch_up(&spec);
+    let found = inferred(&scene);
+    let statement =
+        |it| format!("ALTER TABLE public.orders ADD COLUMN c{it} integer /* inferred */");
+    assert_eq!(texts(&found), (1..=STATEMENTS).map(statement).collect::<Vec<_>>());
+    assert!(found.iter().all(|it| it.header("distributary.seq").as_deref() == Some("50.-1")));
+    let topics = scene.topics();
+    let rows = format!("{}.public.orders", scene.name);
+    let id = |it: &Record| it.json()["after"]["id"].as_i64().expect("an id");
+    let ids: Vec<_> = topics.of(&rows).map(id).collect();
+    let different: std::collections::BTreeSet<_> = ids.iter().collect();
+    assert_eq!((ids.len(), different.len()), (2400, 2400), "each row once");
 }
 
 /// Nothing of the task is left on the server: also after half a creation, and when it is done again.

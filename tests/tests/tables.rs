@@ -3,7 +3,7 @@
 //! publication parks the task.
 
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tests::deadline::await_true;
 use tests::process::Distributary;
 use tests::scene::{CATCH_UP_MAX, Scene};
@@ -223,9 +223,7 @@ fn when_they_are_seen(server: &str) {
     sql.run("UPDATE late SET n = n + 1; INSERT INTO late VALUES (1000, 0)");
     ground.await_published("public.bare");
     sql.run("INSERT INTO bare VALUES (2, 2)");
-    // Another table of the same name. Nothing of the old one may wait: once it is gone, a front that begins anew does
-    // not know its key any more (docs/tables.md).
-    ground.await_rows("public.late");
+    // Another table of the same name, while changes of the old one wait.
     sql.run(&format!("DROP TABLE late; {}", fill("late")));
     sql.run("DELETE FROM late WHERE id > 10");
     sql.run("ALTER TABLE kept REPLICA IDENTITY DEFAULT");
@@ -256,6 +254,89 @@ fn when_they_are_seen_on_15() {
 #[test]
 fn when_they_are_seen_on_18() {
     when_they_are_seen("postgres-18");
+}
+
+/// Changes that are met only when their table is gone, by a process that has never seen it: they keep their key, and
+/// with it their partition.
+fn dropped_before_its_changes_are_met(server: &str) {
+    let mut ground = Ground::new(
+        server,
+        false,
+        "CREATE TYPE mood AS ENUM ('sad', 'glad'); \
+         CREATE TABLE kept (id int PRIMARY KEY); \
+         CREATE TABLE changed (id int PRIMARY KEY, n int, m mood); \
+         CREATE TABLE still (n int, id int PRIMARY KEY); \
+         CREATE TABLE renamed (number int PRIMARY KEY, n int); \
+         CREATE TABLE tree (id int PRIMARY KEY, n int) PARTITION BY RANGE (id); \
+         CREATE TABLE tree_1 PARTITION OF tree FOR VALUES FROM (0) TO (1000); \
+         INSERT INTO still SELECT g, g FROM generate_series(1, 40) g",
+    );
+    let mut sql = ground.scene.sql();
+    sql.run(
+        "INSERT INTO changed SELECT g, g, 'sad' FROM generate_series(1, 40) g; \
+         INSERT INTO renamed SELECT g, g FROM generate_series(1, 40) g; \
+         INSERT INTO tree SELECT g, g FROM generate_series(1, 40) g",
+    );
+    for table in ["public.changed", "public.still", "public.tree"] {
+        ground.await_rows(table);
+    }
+    ground.run.take().expect("it runs").kill();
+    sql.run(
+        "ALTER TABLE renamed RENAME COLUMN number TO id; \
+         UPDATE changed SET n = -1, m = 'glad'; UPDATE still SET n = -1; UPDATE renamed SET n = -1; \
+         UPDATE tree SET n = -1; DELETE FROM changed WHERE id > 20; \
+         DROP TABLE changed, still, renamed, tree; DROP TYPE mood",
+    );
+    ground.scene.catch_up(&ground.spec);
+    let topics = ground.scene.topics();
+    for table in ["changed", "still", "renamed", "tree"] {
+        let topic = format!("{}.public.{table}", ground.scene.name);
+        let mut places: BTreeMap<i64, BTreeSet<i32>> = BTreeMap::new();
+        for record in topics.of(&topic) {
+            let key = record.key_json();
+            let id = key["id"].as_i64().or_else(|| key["number"].as_i64());
+            let id = id.unwrap_or_else(|| panic!("{table}: a record with the key {key}"));
+            places.entry(id).or_default().insert(record.partition);
+        }
+        assert_eq!(places.len(), 40, "{table}");
+        // The partition rests on the key as it is written, names included.
+        let is_renamed = table == "renamed";
+        assert!(is_renamed || places.values().all(|it| it.len() == 1), "{table}: {places:?}");
+        let last = topics.of(&topic).filter(|it| it.value.is_some()).count();
+        let expected = if table == "changed" { 100 } else { 80 };
+        assert_eq!(last, expected, "{table}: each change once");
+    }
+    let changed = format!("{}.public.changed", ground.scene.name);
+    let glad = topics.of(&changed).filter(|it| it.json()["after"]["m"] == "glad").count();
+    assert_eq!(glad, 40);
+    // Nothing of them can come any more.
+    let described = || {
+        let mut newest = BTreeMap::new();
+        for record in ground.scene.state().records {
+            let key = String::from_utf8(record.key.unwrap_or_default()).expect("UTF-8");
+            if key.starts_with("table/") {
+                newest.insert(key, record.value.is_some());
+            }
+        }
+        newest.into_values().filter(|is_there| *is_there).count()
+    };
+    assert_eq!(described(), 5);
+    let mut run = ground.scene.run(&ground.spec, &[]);
+    await_true("the descriptions to be forgotten", CATCH_UP_MAX, || {
+        assert!(!run.has_ended(), "ended:\n{}", run.log());
+        described() == 1
+    });
+    ground.run = Some(run);
+}
+
+#[test]
+fn dropped_before_its_changes_are_met_on_11() {
+    dropped_before_its_changes_are_met("postgres-11");
+}
+
+#[test]
+fn dropped_before_its_changes_are_met_on_15() {
+    dropped_before_its_changes_are_met("postgres-15");
 }
 
 /// Partitions that come and go as tables of their own.

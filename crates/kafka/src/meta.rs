@@ -23,6 +23,7 @@ const SNAPSHOT_KEY: &str = "snapshot";
 const REVISION_KEY: &str = "rev";
 const PIN_PREFIX: &str = "pin/";
 const PLAN_PREFIX: &str = "plan/";
+const TABLE_PREFIX: &str = "table/";
 /// Partitions of a topic that is not pinned any more.
 const UNPINNED: i32 = 0;
 
@@ -125,6 +126,9 @@ pub struct MetaState {
     /// Tables that are copied while the stream runs, by snapshot and table: JSON, whose layout has a version
     /// of its own.
     pub plans: BTreeMap<String, String>,
+    /// Descriptions of tables, by OID: what their rows need where the catalog has lost them. JSON, whose layout
+    /// has a version of its own.
+    pub tables: BTreeMap<u32, String>,
 }
 
 /// What can be written to the meta lane.
@@ -141,6 +145,11 @@ pub enum MetaRecord {
     /// `None`: the table is copied.
     Plan {
         name: String,
+        json: Option<String>,
+    },
+    /// `None`: no row of the table can come any more.
+    Table {
+        oid: u32,
         json: Option<String>,
     },
 }
@@ -381,6 +390,10 @@ impl MetaRecord {
                 let json = json.as_ref().map(|json| json.clone().into_bytes());
                 return Ok((format!("{PLAN_PREFIX}{name}"), json));
             }
+            Self::Table { oid, json } => {
+                let json = json.as_ref().map(|json| json.clone().into_bytes());
+                return Ok((format!("{TABLE_PREFIX}{oid}"), json));
+            }
         };
         Ok((key, Some(json)))
     }
@@ -420,6 +433,11 @@ impl MetaState {
         {
             let json = String::from_utf8(entry.value.clone())?;
             self.plans.insert(name.to_owned(), json);
+        } else if let Some(oid) = entry.key.strip_prefix(TABLE_PREFIX)
+            && !entry.value.is_empty()
+            && let Ok(oid) = oid.parse()
+        {
+            self.tables.insert(oid, String::from_utf8(entry.value.clone())?);
         }
         Ok(())
     }

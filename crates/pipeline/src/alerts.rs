@@ -9,6 +9,7 @@ use serde::Serialize;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use telemetry::webhook::Webhook;
 
@@ -34,6 +35,8 @@ pub enum Event {
     /// The slot may be lost, or stands still (`health`).
     SlotInDanger,
     SlotSafe,
+    /// A DDL statement was not captured.
+    DdlGap,
 }
 
 /// What is seen of a task.
@@ -45,6 +48,8 @@ pub struct Seen {
     pub latency: Duration,
     /// What endangers the slot.
     pub danger: Option<(String, String)>,
+    /// DDL statements that were not captured so far.
+    pub ddl_gaps: u64,
 }
 
 /// Decides when to alert. Pure.
@@ -54,6 +59,27 @@ pub struct Watch {
     failing: Condition,
     late: Condition,
     endangered: Condition,
+    gaps: Gaps,
+}
+
+/// DDL statements that were not captured: none of them is ever over.
+#[derive(Debug, Default)]
+struct Gaps {
+    told: u64,
+    told_at: Option<Instant>,
+}
+
+impl Gaps {
+    /// Whether there are some that were not told of.
+    fn look(&mut self, now: Instant, count: u64) -> bool {
+        let is_early =
+            self.told_at.is_some_and(|at| now.saturating_duration_since(at) < REPEATED_MIN);
+        if count <= self.told || is_early {
+            return false;
+        }
+        (self.told, self.told_at) = (count, Some(now));
+        true
+    }
 }
 
 /// Something that is well or not, with a memory against flapping.
@@ -70,7 +96,8 @@ impl Watch {
     #[must_use]
     pub fn new(latency_max: Option<Duration>) -> Self {
         let condition = Condition::default;
-        Self { latency_max, failing: condition(), late: condition(), endangered: condition() }
+        let (failing, late, endangered) = (condition(), condition(), condition());
+        Self { latency_max, failing, late, endangered, gaps: Gaps::default() }
     }
 
     /// What is to be said after a look.
@@ -83,7 +110,8 @@ impl Watch {
         let endangered = self.endangered.look(now, seen.danger.is_some());
         let endangered =
             endangered.map(|raised| if raised { Event::SlotInDanger } else { Event::SlotSafe });
-        failing.into_iter().chain(late).chain(endangered).collect()
+        let gap = self.gaps.look(now, seen.ddl_gaps).then_some(Event::DdlGap);
+        failing.into_iter().chain(late).chain(endangered).chain(gap).collect()
     }
 }
 
@@ -199,7 +227,9 @@ async fn look(poster: Rc<Poster>, progress: Arc<Progress>) {
             trouble: trouble(&progress),
             latency: latency(&progress, now, &mut caught_up),
             danger: progress.slot_health().as_ref().and_then(danger),
+            ddl_gaps: progress.ddl_gaps.load(Relaxed),
         };
+        let gap = progress.ddl_gap().unwrap_or_default();
         for event in watch.look(now, &seen) {
             let trouble = seen.trouble.as_deref().unwrap_or_default();
             let (state, cause, remedy) = match event {
@@ -214,6 +244,7 @@ async fn look(poster: Rc<Poster>, progress: Arc<Progress>) {
                     let (cause, remedy) = said.unwrap_or_default();
                     ("running", cause, remedy)
                 }
+                Event::DdlGap => ("running", gap.0.as_str(), gap.1.as_str()),
                 Event::Recovered | Event::LatencyRecovered | Event::SlotSafe => {
                     ("running", trouble, "")
                 }
@@ -236,7 +267,6 @@ fn trouble(progress: &Progress) -> Option<String> {
 /// How late the newest durable change is. After a time without changes that is not the age of the last
 /// one, but at most the time since everything was durable.
 fn latency(progress: &Progress, now: Instant, caught_up: &mut Instant) -> Duration {
-    use std::sync::atomic::Ordering::Relaxed;
     let newest_us = progress.durable_commit_time_us.load(Relaxed);
     if newest_us == 0 || progress.server_end() <= progress.watermark() {
         *caught_up = now;
@@ -319,6 +349,14 @@ mod tests {
         };
         let seen: Vec<_> = (0..60).map(|it| (it, seen(it))).collect();
         let expected = [(5, Event::SlotInDanger), (35, Event::SlotSafe)];
+        assert_eq!(said(&mut Watch::new(None), Instant::now(), &seen), expected);
+    }
+
+    #[test]
+    fn gaps_in_ddl_are_said_at_once_and_not_one_by_one() {
+        let seen = |second| Seen { ddl_gaps: second / 10, ..Seen::default() };
+        let seen: Vec<_> = (0..400).map(|it| (it, seen(it.min(320)))).collect();
+        let expected = [(10, Event::DdlGap), (310, Event::DdlGap)];
         assert_eq!(said(&mut Watch::new(None), Instant::now(), &seen), expected);
     }
 

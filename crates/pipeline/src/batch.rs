@@ -27,6 +27,31 @@ pub struct WalBatch {
 pub struct TableLearned {
     pub table: Arc<Table>,
     pub plans: Plans,
+    /// Where DDL is told from the stream.
+    pub inference: Option<Inference>,
+}
+
+/// What becomes known with the first change of a table version.
+#[derive(Clone, Debug)]
+pub struct Inference {
+    /// Of the version among those of its table that the meta lane keeps.
+    pub number: u64,
+    /// The first change, where an earlier life of the stream has met it.
+    pub since: Option<Position>,
+    /// What commits earlier is not told of.
+    pub not_before: Lsn,
+    /// What turned the version before into this one.
+    pub statement: Option<Stated>,
+}
+
+/// A DDL statement that was not captured.
+#[derive(Clone, Debug)]
+pub struct Stated {
+    /// The table that stands for what it changes.
+    pub table: Arc<Table>,
+    pub plans: Plans,
+    /// Its row, as TupleData.
+    pub tuple: Vec<u8>,
 }
 
 /// A revision that came by a mark, while the lanes were open.

@@ -120,9 +120,9 @@ impl Decoder {
     }
 
     fn learned(&mut self, described: Described, credit: Credit, ctx: &mut Context<Self>) {
-        let Described { table, plans } = described;
+        let Described { table, plans, inference } = described;
         self.core.learn(table.clone());
-        self.learned.do_send(TableLearned { table, plans });
+        self.learned.do_send(TableLearned { table, plans, inference });
         let step = self.core.resume();
         self.follow(step, credit, ctx);
         self.drain(ctx);

@@ -8,6 +8,7 @@ use crate::batch::{
 use crate::copying::{self, Copying};
 use crate::decoder::Decoder;
 use crate::describe::Describe;
+use crate::descriptions::Descriptions;
 use crate::failure::Failure;
 use crate::guardian::Guardian;
 use crate::hosts::{Host, Hosts, Upstream};
@@ -46,6 +47,7 @@ pub struct Context<'a> {
     pub end: Option<Lsn>,
     /// Later revisions, and from where on they are in force.
     pub marks: Vec<(Lsn, Arc<Marked>)>,
+    pub descriptions: Descriptions,
 }
 
 /// A running front.
@@ -164,7 +166,8 @@ impl Context<'_> {
         let line = self.line(Stage::Router);
         let routed = acknowledger.clone().recipient();
         let router = Router::new(self.generation, self.end, producers, routed, line);
-        let router = router.marked(self.marks.clone()).counting(self.counts).start();
+        let router = router.marked(self.marks.clone()).counting(self.counts);
+        let router = router.describing(self.descriptions.clone()).start();
         (router, acknowledger)
     }
 

@@ -96,6 +96,8 @@ pub struct Lane {
     chunks: Vec<String>,
     /// Dead letters of the open transaction.
     dead_letters: u64,
+    /// DDL statements that were not captured, of the open transaction.
+    ddl_gaps: u64,
     told: Told,
 }
 
@@ -139,6 +141,7 @@ impl Lane {
             commit_time_us: 0,
             chunks: opened.chunks(),
             dead_letters: 0,
+            ddl_gaps: 0,
             told: Told::default(),
         })
     }
@@ -172,17 +175,17 @@ impl Lane {
             return self.write_chunk(batch, chunk, around);
         }
         let held = self.accepted;
-        let mut change_before = None;
+        let mut before = None;
         for (index, piece) in batch.pieces.iter().enumerate() {
             let position = batch.batch.position(&batch.batch.changes[piece.change as usize]);
             if position <= held {
                 continue;
             }
-            if change_before.is_some_and(|before| before != piece.change) && self.may_be_due(index)
-            {
+            // An inferred statement shares the position of the change that it was told from.
+            if before.is_some_and(|before| before != position) && self.may_be_due(index) {
                 self.end_if_due(At::Change, around)?;
             }
-            change_before = Some(piece.change);
+            before = Some(position);
             self.encoder.place(batch.orders.get(index).copied());
             self.produce(batch, piece, around)?;
             self.accepted = position;
@@ -311,6 +314,7 @@ impl Lane {
         let error = match encoded {
             Ok(()) => {
                 if let Some(gap) = record::encode::gap(plan, &batch.batch, piece) {
+                    self.ddl_gaps += 1;
                     let position = batch.batch.position(change);
                     error!(%position, gap, "a DDL statement was not captured: its record has `gap`");
                 }
@@ -430,6 +434,8 @@ impl Lane {
         self.progress.records.fetch_add(ended.events, Relaxed);
         let dead_letters = std::mem::take(&mut self.dead_letters);
         self.progress.dead_letters.fetch_add(dead_letters, Relaxed);
+        let ddl_gaps = std::mem::take(&mut self.ddl_gaps);
+        self.progress.ddl_gaps.fetch_add(ddl_gaps, Relaxed);
         self.progress.committed(self.number, ended.events);
         self.progress.commits.fetch_add(1, Relaxed);
         self.progress.durable_commit_time_us.fetch_max(self.commit_time_us, Relaxed);

@@ -19,6 +19,7 @@ pub mod commit;
 pub mod copying;
 pub mod decoder;
 pub mod describe;
+pub mod descriptions;
 pub mod failure;
 pub mod front;
 pub mod frontier;

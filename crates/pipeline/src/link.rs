@@ -9,6 +9,7 @@
 //! as PostgreSQL sent them. It travels in frames of bounded size (`frame`) with number and checksum.
 
 mod frame;
+pub mod kept;
 mod message;
 mod receiver;
 mod sender;

@@ -76,6 +76,14 @@ impl Meta {
         self.order(What::Write(records)).await.map(drop)
     }
 
+    /// Has records written before all that is asked for later. Nobody waits: where it fails, so does what comes later, or
+    /// the records can be missing.
+    pub fn post(&self, records: Vec<MetaRecord>) {
+        let (done, _) = oneshot::channel();
+        // A thread that has ended is told to whoever waits for it.
+        let _ = self.orders.send(Order { what: What::Write(records), done });
+    }
+
     /// Writes a low watermark and, where the spec asks for it, tells consumers of it and of the transactions up to
     /// it; resolves once all are durable.
     ///

@@ -78,6 +78,12 @@ impl Plans {
         self.marked.last().map_or(&self.first, |(_, plan)| plan).as_ref()
     }
 
+    /// Whether any revision selects it.
+    #[must_use]
+    pub fn is_selected(&self) -> bool {
+        self.first.is_some() || self.marked.iter().any(|(_, plan)| plan.is_some())
+    }
+
     /// The plan under a later revision.
     pub fn learn(&mut self, number: u64, plan: Option<Arc<TablePlan>>) {
         self.marked.retain(|(it, _)| *it != number);

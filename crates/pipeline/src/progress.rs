@@ -66,6 +66,8 @@ pub struct Progress {
     pub records: AtomicU64,
     /// Records of the dead-letter topic among them.
     pub dead_letters: AtomicU64,
+    /// Records of DDL statements of which only a mark came: the event trigger failed.
+    pub ddl_gaps: AtomicU64,
     /// Kafka transactions committed, or rounds of delivery in at-least-once mode.
     pub commits: AtomicU64,
     /// Commit time of the newest change that is durable, microseconds since 1970.
@@ -129,6 +131,21 @@ impl Progress {
         trouble.or_else(|| {
             let lanes = lock(&self.lane_troubles);
             lanes.values().find(|it| retries_min <= it.retries).cloned()
+        })
+    }
+
+    /// What a person should know of statements that were not captured: cause and remedy.
+    #[must_use]
+    pub fn ddl_gap(&self) -> Option<(String, String)> {
+        let count = self.ddl_gaps.load(Relaxed);
+        (count != 0).then(|| {
+            let statements = if count == 1 { "statement" } else { "statements" };
+            let cause = format!(
+                "{count} DDL {statements} could not be captured by the event trigger since the task was started"
+            );
+            let remedy = "their records in the DDL topic say why in `gap`; mend that, tell readers of the \
+                          topic what was done, then start the task again";
+            (cause, remedy.to_owned())
         })
     }
 

@@ -13,7 +13,8 @@ use crate::batch::{
     MarkReached, MarkWindow, Marked, OpenWindow, Retire, Routed, RoutedBefore, TableLearned,
 };
 use crate::chunk::merge::Verdict;
-use crate::routing::Routing;
+use crate::descriptions::Descriptions;
+use crate::routing::{Met, Routing};
 use actix::{Actor, ActorContext, Context, Handler, Recipient};
 use std::sync::Arc;
 use supervision::Lifeline;
@@ -29,6 +30,8 @@ pub struct Router {
     acknowledger: Recipient<Routed>,
     /// Chunks whose place has not come.
     waiting: Vec<ChunkRead>,
+    /// Where first changes of table versions are written down.
+    descriptions: Option<Descriptions>,
     lifeline: Lifeline,
 }
 
@@ -44,7 +47,8 @@ impl Router {
         lifeline: Lifeline,
     ) -> Self {
         let routing = Routing::new(generation, producers.len()).until(end);
-        Self { routing, producers, acknowledger, waiting: Vec::new(), lifeline }
+        let (waiting, descriptions) = (Vec::new(), None);
+        Self { routing, producers, acknowledger, waiting, descriptions, lifeline }
     }
 
     /// Hands on the chunks whose place has come.
@@ -74,10 +78,22 @@ impl Router {
     }
 
     fn routed(&mut self, routed: Vec<Routed>) {
+        // No lane has been durable meanwhile: the acknowledger shares this thread.
+        for Met { oid, number, at } in self.routing.take_met() {
+            if let Some(descriptions) = &self.descriptions {
+                descriptions.met(oid, number, at);
+            }
+        }
         routed.into_iter().for_each(|it| self.acknowledger.do_send(it));
         if !self.waiting.is_empty() {
             self.merge();
         }
+    }
+
+    /// Writes down there at which changes table versions begin.
+    #[must_use]
+    pub fn describing(self, descriptions: Descriptions) -> Self {
+        Self { descriptions: Some(descriptions), ..self }
     }
 
     /// By these revisions, each from its position on.

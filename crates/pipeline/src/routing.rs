@@ -1,17 +1,21 @@
 //! Splitting batches over lanes, and what must be sent again when a lane gets a new owner. Pure.
 
-use crate::batch::{Decoded, Durable, Held, LaneBatch, MarkReached, Marked, Routed, TableLearned};
+use crate::batch::{
+    Decoded, Durable, Held, Inference, LaneBatch, MarkReached, Marked, Routed, Stated, TableLearned,
+};
 use crate::chunk::merge::Merge;
 use crate::lane::unix_micros;
 use crate::planner::Plans;
 use crate::transactions::Transactions;
+use bytes::BytesMut;
 use record::plan::TablePlan;
 use record::route::{Piece, Scratch};
 use record::transaction::Order;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use supervision::Credit;
-use wal::{ChangeBatch, Lsn, Table, statement};
+use wal::change::{Operation, Span};
+use wal::{Change, ChangeBatch, Lsn, Position, Table, statement};
 
 /// The router's state in one life of the front.
 #[derive(Debug)]
@@ -28,12 +32,23 @@ pub struct Routing {
     /// Another revision is to come at this position.
     hold: Option<Hold>,
     lanes: Vec<Lane>,
+    /// By relation and version, until the first change.
+    inferences: HashMap<(u32, u32), Inference>,
+    met: Vec<Met>,
     scratch: Scratch,
     seq: u64,
     /// Where chunks of snapshots find their place.
     pub merge: Merge,
     /// Where consumers are told of transactions.
     transactions: Option<Transactions>,
+}
+
+/// The first change of a version of a table, which the meta lane is to keep.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Met {
+    pub oid: u32,
+    pub number: u64,
+    pub at: Position,
 }
 
 /// What waits until a mark is recorded.
@@ -73,6 +88,8 @@ impl Routing {
             newest: Lsn::ZERO,
             hold: None,
             lanes: (0..lanes).map(|_| Lane::default()).collect(),
+            inferences: HashMap::new(),
+            met: Vec::new(),
             scratch: Scratch::default(),
             seq: 0,
             merge: Merge::default(),
@@ -140,7 +157,10 @@ impl Routing {
         if let Some(hold) = self.hold.as_mut().filter(|hold| !hold.waiting.is_empty()) {
             return hold.waiting.push_back(Waiting::Learned(learned));
         }
-        let TableLearned { table, plans } = learned;
+        let TableLearned { table, plans, inference } = learned;
+        if let Some(inference) = inference {
+            self.inferences.insert((table.oid, table.version), inference);
+        }
         if table.oid == statement::OID {
             // The decoder remembers no more of them at a time, and numbers them anew.
             let oldest = table.version.saturating_sub(statement::KNOWN_MAX);
@@ -195,10 +215,39 @@ impl Routing {
         routed.push(self.route_one(batch, credit, send));
     }
 
+    /// First changes of table versions since this was asked last.
+    pub fn take_met(&mut self) -> Vec<Met> {
+        std::mem::take(&mut self.met)
+    }
+
+    /// Puts statements that were told from the stream before the changes that told of them.
+    fn infer(&mut self, batch: &mut ChangeBatch) {
+        let mut index = 0;
+        while index < batch.changes.len() && !self.inferences.is_empty() {
+            let change = batch.changes[index];
+            let table = batch.table(&change);
+            if let Some(inference) = self.inferences.remove(&(table.oid, table.version)) {
+                let (oid, at) = (table.oid, batch.position(&change));
+                let Inference { number, since, not_before, statement } = inference;
+                if since.is_none() {
+                    self.met.push(Met { oid, number, at });
+                }
+                let is_here = since.is_none_or(|since| since == at) && not_before <= at.commit_lsn;
+                if let Some(stated) = statement.filter(|_| is_here) {
+                    insert(batch, index, &stated);
+                    let key = (stated.table.oid, stated.table.version);
+                    self.plans.insert(key, (stated.table, stated.plans));
+                    index += 1;
+                }
+            }
+            index += 1;
+        }
+    }
+
     /// A batch that one revision decides.
     fn route_one(
         &mut self,
-        batch: ChangeBatch,
+        mut batch: ChangeBatch,
         credit: &Arc<Credit>,
         send: &mut dyn FnMut(usize, &LaneBatch),
     ) -> Routed {
@@ -208,10 +257,15 @@ impl Routing {
         let passed = self.marks.partition_point(|(at, _)| *at <= self.newest);
         let marked = passed.checked_sub(1).map(|index| Arc::clone(&self.marks[index].1));
         let number = marked.as_ref().map(|it| it.number);
+        self.infer(&mut batch);
         let plan = |table: &Arc<Table>| {
             self.plans.get(&(table.oid, table.version))?.1.under(number).cloned()
         };
         let plans: Arc<[_]> = batch.tables.iter().map(plan).collect();
+        // Each stands once.
+        for table in batch.tables.iter().filter(|it| statement::is_inferred(it)) {
+            self.plans.remove(&(table.oid, table.version));
+        }
         self.merge.route(&batch);
         self.hand_on(batch, &plans, marked.as_ref(), credit, send)
     }
@@ -323,5 +377,24 @@ impl Routing {
     /// What a lane's new owner must get, in order.
     pub fn retained(&self, lane: usize) -> impl ExactSizeIterator<Item = &LaneBatch> {
         self.lanes[lane].retained.iter()
+    }
+}
+
+/// Puts a statement before a change of the batch, at the position of that change: it has none of its own in the WAL.
+fn insert(batch: &mut ChangeBatch, index: usize, stated: &Stated) {
+    let number = |it: usize| u32::try_from(it).unwrap_or(u32::MAX);
+    let mut bytes = BytesMut::with_capacity(batch.bytes.len() + stated.tuple.len());
+    bytes.extend_from_slice(&batch.bytes);
+    let start = number(bytes.len());
+    bytes.extend_from_slice(&stated.tuple);
+    let new = Some(Span { start, end: number(bytes.len()) });
+    batch.bytes = bytes.freeze();
+    batch.tables.push(Arc::clone(&stated.table));
+    let table = number(batch.tables.len() - 1);
+    let told = batch.changes[index];
+    let change = Change { table, operation: Operation::Insert, old: None, new, ..told };
+    batch.changes.insert(index, change);
+    for message in batch.messages.iter_mut().filter(|it| number(index) < it.changes_before) {
+        message.changes_before += 1;
     }
 }

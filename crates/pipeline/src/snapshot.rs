@@ -140,7 +140,7 @@ async fn read_all(shared: &Rc<Shared>, parallel: usize) -> Result<(), Failure> {
     shared.tell_waiting();
     for source in shared.waiting.borrow().iter().chain(&shared.parts.beside) {
         let (table, first) = (Arc::clone(&source.table), Some(Arc::clone(&source.plan)));
-        shared.parts.router.do_send(TableLearned { table, plans: first.into() });
+        shared.parts.router.do_send(TableLearned { table, plans: first.into(), inference: None });
     }
     if shared.parts.again {
         let tables = shared.tables();

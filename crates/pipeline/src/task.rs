@@ -15,6 +15,7 @@ use crate::acknowledger::{Positions, WriteWatermark};
 use crate::batch::Advanced;
 use crate::copying::Copying;
 use crate::describe::Catalog;
+use crate::descriptions::Descriptions;
 use crate::failure::Failure;
 use crate::front::{self, Front, StreamFeed};
 use crate::guardian::{Guardian, News};
@@ -34,7 +35,7 @@ use kafka::topics::Admin;
 use postgres::Session;
 use record::told::Teller;
 use revision::{Next, Present};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -466,15 +467,14 @@ impl Opening {
         let spec = &present.spec;
         let server_version = self.server_version(spec).await?;
         let planner = self.planner(&present, &meta, &state, server_version)?;
-        let plan = planner.first().task.clone();
-        self.ensure_letters(spec, &plan).await?;
+        self.ensure_letters(spec, &planner.first().task).await?;
         let (sender, news) = unbounded_channel();
         let guardian = Guardian(sender.clone()).start();
         actix_rt::spawn(tell_of_changes(Rc::clone(&self.hosts), sender.clone()));
         let factory = Factory {
             kafka: self.kafka.clone(),
             names: self.names.clone(),
-            plan,
+            plan: planner.first().task.clone(),
             pins: planner.shared_pins(),
             spec: Arc::clone(spec),
             hosts: Rc::clone(&self.hosts),
@@ -518,6 +518,7 @@ impl Opening {
             snapshot_failed: false,
             copying: None,
             known: Rc::default(),
+            infers: Cell::new(false),
             end: None,
             sealed: BTreeSet::new(),
             present,
@@ -566,6 +567,8 @@ struct Task {
     copying: Option<Addr<Copying>>,
     /// Relations that were published when this run looked last.
     known: Rc<RefCell<Option<Oids>>>,
+    /// DDL cannot be captured, so it is told from the stream.
+    infers: Cell<bool>,
     present: Present,
     /// Whether the last mark was recorded is not known.
     in_doubt: bool,
@@ -674,7 +677,12 @@ impl Task {
                 eager: self.is_eager(),
             },
             settings: self.postgres.clone(),
-            describe: Rc::new(Catalog::new(Rc::clone(&session), Rc::clone(&self.planner))),
+            describe: Rc::new(Catalog::new(
+                Rc::clone(&session),
+                Rc::clone(&self.planner),
+                self.descriptions(),
+                self.infers.get(),
+            )),
             write: self.watermark_writer(&session),
             places,
             hosts: Rc::clone(&self.hosts),
@@ -758,6 +766,7 @@ impl Task {
             counts: self.spec.sink.transaction_topic == config::Switch::On,
             end: self.end,
             marks: self.marks(),
+            descriptions: self.descriptions(),
         }
     }
 
@@ -778,6 +787,11 @@ impl Task {
 
     fn watermark_lsn(&self) -> Option<Lsn> {
         self.state.borrow().watermark.as_ref().map(|watermark| watermark.lsn)
+    }
+
+    /// What the meta lane keeps of tables.
+    fn descriptions(&self) -> Descriptions {
+        Descriptions::new(self.meta.clone(), Rc::clone(&self.state))
     }
 
     /// Words what consumers are told beside the rows.

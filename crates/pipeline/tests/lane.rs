@@ -454,3 +454,28 @@ fn a_record_that_is_too_large_fails_is_set_aside_or_is_cut_in_one_transaction() 
     let (written, log, _) = measured(Oversize::Fail, 300);
     assert_eq!((written, log.len()), (Ok(()), 3), "{log:?}");
 }
+
+/// An inferred statement has the position of the row behind it: a commit between them would lose the row.
+#[test]
+fn changes_of_one_position_are_committed_together() {
+    let script = Arc::new(Mutex::new(Script::default()));
+    let settled = Settled { key: None, value: Taken { id: 1, numbers: Box::default() } };
+    let mut around = Around { verdict: Ok(settled), asked: 0, record_bytes_max: 1 << 20 };
+    let budget = CommitBudget { events_max: 1, ..CommitBudget::new(Duration::from_millis(200), 8) };
+    let (encoder, progress) = (Encoder::new(&task_plan()), Arc::new(Progress::default()));
+    let lane = Lane::open(opening(&script), encoder, budget, progress, Position::ZERO, &mut around);
+    let mut lane = lane.map_err(|failure| failure.cause).expect("opened");
+    let mut batch = inserts(50, 0..3, true);
+    batch.changes[1].ordinal = 0;
+    lane.write(&lane_batch(1, batch), &mut around).expect("written");
+    let log = script.lock().expect("script").log.clone();
+    let expected = [
+        "open",
+        "send {\"id\":0}",
+        "send {\"id\":1}",
+        "commit 0/32:0",
+        "send {\"id\":2}",
+        "commit 0/32:2",
+    ];
+    assert_eq!(log, expected);
+}

@@ -3,12 +3,17 @@
 mod bench;
 
 use actix::{Actor, Addr};
-use bench::{Probe, inserts, table, table_plan};
-use pipeline::batch::{Decoded, Durable, LaneBatch, LaneReady, Routed, TableLearned};
+use bench::{Probe, inserts, table, table_plan, task_plan};
+use pipeline::batch::{
+    Decoded, Durable, Inference, LaneBatch, LaneReady, Routed, Stated, TableLearned,
+};
 use pipeline::router::Router;
+use pipeline::routing::{Met, Routing};
+use record::plan::TablePlan;
+use std::sync::Arc;
 use supervision::{Budget, Credit, Lifeline, Stage};
 use tokio::sync::mpsc::UnboundedReceiver;
-use wal::{ChangeBatch, Lsn, Position};
+use wal::{ChangeBatch, Lsn, Position, statement};
 
 struct Bench {
     router: Addr<Router>,
@@ -26,7 +31,7 @@ fn bench(lanes: u8) -> Bench {
     let producers = producers.into_iter().map(Some).collect();
     let router = Router::new(1, None, producers, acknowledger, line).start();
     let plan = Some(table_plan(8 * i32::from(lanes), lanes));
-    router.do_send(TableLearned { table: table(), plans: plan.into() });
+    router.do_send(TableLearned { table: table(), plans: plan.into(), inference: None });
     Bench { router, lanes: lane_queues, routed }
 }
 
@@ -108,4 +113,49 @@ async fn credit_comes_back_when_every_part_is_durable() {
     bench.router.do_send(Durable { generation: 1, lane: 0, seq: 1, position });
     bench.route(inserts(60, 0..0, true)).await;
     assert_eq!(budget.bytes_free(), 100);
+}
+
+/// Positions of statements and rows that one lane gets after a table version was learned with this inference, and what is
+/// to be written down.
+fn inferred(since: Option<Position>, not_before: u64) -> (Vec<(bool, u64)>, Vec<Met>) {
+    let stands_for = statement::inferred(r#"[["public","orders"]]"#, 0).expect("a table");
+    let stands_for = Arc::new(stands_for);
+    let plan = TablePlan::new(Arc::clone(&stands_for), &task_plan(), 0, 1, 1).expect("a plan");
+    let statement = Stated {
+        table: stands_for,
+        plans: Some(Arc::new(plan)).into(),
+        tuple: statement::tuple(b"[]", b"{}"),
+    };
+    let inference =
+        Inference { number: 3, since, not_before: Lsn(not_before), statement: Some(statement) };
+    let mut routing = Routing::new(1, 1);
+    let (plans, inference) = (Some(table_plan(1, 1)).into(), Some(inference));
+    routing.learn(TableLearned { table: table(), plans, inference });
+    let mut got = Vec::new();
+    for batch in [inserts(50, 3..5, false), inserts(50, 5..6, true)] {
+        let decoded = Decoded { batch, credit: Credit::none() };
+        routing.route(decoded, &mut |_, part| {
+            for piece in &*part.pieces {
+                let change = &part.batch.changes[piece.change as usize];
+                let is_statement = part.batch.table(change).oid == statement::OID;
+                let tuple = part.batch.tuple(change.new.expect("a row"));
+                assert_eq!(tuple.len(), if is_statement { 3 } else { 1 });
+                got.push((is_statement, change.ordinal));
+            }
+        });
+    }
+    (got, routing.take_met())
+}
+
+#[test]
+fn an_inferred_statement_stands_once_before_the_row_that_told_of_it() {
+    let at = Position { commit_lsn: Lsn(50), ordinal: 3 };
+    let rows = [(false, 3), (false, 4), (false, 5)];
+    let told: Vec<_> = [(true, 3)].into_iter().chain(rows).collect();
+    let met = vec![Met { oid: 7, number: 3, at }];
+    assert_eq!(inferred(None, 0), (told.clone(), met.clone()));
+    assert_eq!(inferred(Some(at), 0), (told, Vec::new()), "read again");
+    let earlier = Position { commit_lsn: Lsn(40), ordinal: 0 };
+    assert_eq!(inferred(Some(earlier), 0), (rows.to_vec(), Vec::new()), "it stands before these");
+    assert_eq!(inferred(None, 51), (rows.to_vec(), met), "the catalog was ahead");
 }

@@ -46,6 +46,7 @@ impl Describe for Fixed {
         Box::pin(std::future::ready(Ok(Described {
             table: table(),
             plans: Some(table_plan(1, 1)).into(),
+            inference: None,
         })))
     }
 }

@@ -114,7 +114,8 @@ impl Session {
             Rights::Missing => {
                 warn!(
                     schema,
-                    "the role may not create event triggers: DDL statements are not captured"
+                    "the role may not create event triggers: what is done to columns and names of tables is \
+                     inferred from the stream, other DDL is not captured"
                 );
                 Ok(false)
             }
@@ -231,7 +232,7 @@ impl Session {
 }
 
 /// Grows whenever `SQL` changes: older helper objects are then made again.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// Whose helper objects they are, and which.
 fn version_of(schema: &str, means: Means) -> String {

@@ -6,6 +6,7 @@
 //! * `transform`: what becomes of a row, by `objects[].transform`.
 //! * [`route`]: a change → its pieces: lane, partition, part. [`partition`] and [`lane`] are the hashes.
 //! * [`rewrite`]: values that leave the source as something else; [`chunk`]: records in parts.
+//! * [`inferred`]: DDL that nobody captured, told from the stream.
 //! * [`encode`]: a piece → [`Record`]s; [`schema`]: what they are framed with.
 //! * [`told`]: heartbeats, and the borders of source transactions.
 
@@ -13,6 +14,7 @@ pub mod chunk;
 pub mod encode;
 mod filter;
 mod identifier;
+pub mod inferred;
 mod json;
 pub mod lane;
 pub mod naming;

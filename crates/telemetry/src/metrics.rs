@@ -35,6 +35,7 @@ pub struct Scrape {
     lane_records: Family<OfLane, Counter>,
     records: Family<OfTask, Counter>,
     dead_letters: Family<OfTask, Counter>,
+    ddl_gaps: Family<OfTask, Counter>,
     commits: Family<OfTask, Counter>,
     wal_bytes: Family<OfTask, Counter>,
     latency: Family<OfTask, Seconds>,
@@ -70,6 +71,7 @@ pub struct MeasuredSlot {
 pub struct Measured {
     pub records: u64,
     pub dead_letters: u64,
+    pub ddl_gaps: u64,
     pub commits: Option<u64>,
     pub wal_bytes: Option<u64>,
     pub latency: Option<Duration>,
@@ -149,6 +151,7 @@ impl Scrape {
             lane_records: add(r, "lane_records", "Records that a lane of another node's task has written here"),
             records: add(r, "task_records", "Records given to Kafka since the front began, tombstones included"),
             dead_letters: add(r, "task_dead_letters", "Changes that went to the dead-letter topic since the front began"),
+            ddl_gaps: add(r, "task_ddl_gaps", "DDL statements that the event trigger could not capture, since the front began"),
             commits: add(r, "task_commits", "Kafka transactions committed since the front began"),
             wal_bytes: add(r, "task_wal_bytes", "Bytes received from the database since the front began"),
             latency: add(r, "task_latency_seconds", "From the commit of the newest durable change until now; 0: nothing waits"),
@@ -215,6 +218,7 @@ impl Scrape {
         let of = OfTask { task: task.into() };
         self.records.get_or_create(&of).inc_by(measured.records);
         self.dead_letters.get_or_create(&of).inc_by(measured.dead_letters);
+        self.ddl_gaps.get_or_create(&of).inc_by(measured.ddl_gaps);
         self.lag_bytes.get_or_create(&of).set(measured.lag_bytes);
         self.watermark.get_or_create(&of).set(measured.watermark);
         self.retries.get_or_create(&of).set(measured.retries);
@@ -268,6 +272,7 @@ mod tests {
         Measured {
             records: 7,
             dead_letters: 1,
+            ddl_gaps: 2,
             commits: Some(2),
             wal_bytes: Some(1 << 40),
             latency: Some(Duration::from_millis(1500)),
@@ -331,6 +336,8 @@ mod tests {
             distributary_task_records_total{task="shop"} 7
             # TYPE distributary_task_dead_letters counter
             distributary_task_dead_letters_total{task="shop"} 1
+            # TYPE distributary_task_ddl_gaps counter
+            distributary_task_ddl_gaps_total{task="shop"} 2
             # TYPE distributary_task_commits counter
             distributary_task_commits_total{task="shop"} 2
             # TYPE distributary_task_wal_bytes counter

@@ -1,7 +1,7 @@
 //! Versions of a relation as the stream describes it, and what differs between two of them.
 
 use crate::message;
-use crate::table::ReplicaIdentity;
+use crate::table::{Column, ReplicaIdentity, Table};
 
 /// What a Relation message says, to be completed from the catalog into a [`crate::Table`].
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -61,6 +61,26 @@ pub enum Difference {
 }
 
 impl RelationDescription {
+    /// How the stream would describe a table version.
+    #[must_use]
+    pub fn of(table: &Table) -> Self {
+        let column = |it: &Column| ColumnDescription {
+            name: it.name.clone(),
+            type_oid: it.type_.oid,
+            type_modifier: it.type_modifier,
+            in_identity: it.in_identity,
+        };
+        Self {
+            oid: table.oid,
+            version: table.version,
+            schema: table.schema.clone(),
+            name: table.name.clone(),
+            identity: table.identity,
+            columns: table.columns.iter().map(column).collect(),
+            differences: Vec::new(),
+        }
+    }
+
     /// The description of the first message of a relation.
     pub(crate) fn first(relation: &message::Relation<'_>) -> Self {
         let columns = relation.columns.iter().map(|column| ColumnDescription {

@@ -63,6 +63,32 @@ pub fn table(description: &RelationDescription) -> Option<Table> {
     })
 }
 
+/// The table that stands for statements that were not captured, but told from the stream. `number`: another for each in
+/// one life of the stream. The decoder numbers those that were captured from 1, these count down.
+#[must_use]
+pub fn inferred(changed: &str, number: u32) -> Option<Table> {
+    table(&describe(changed.as_bytes(), u32::MAX - number))
+}
+
+/// Whether it is such a table.
+#[must_use]
+pub fn is_inferred(table: &Table) -> bool {
+    table.oid == OID && u32::MAX / 2 < table.version
+}
+
+/// A row of such a table, as TupleData.
+#[must_use]
+pub fn tuple(changed: &[u8], content: &[u8]) -> Vec<u8> {
+    // Int16 number of columns; the first is null.
+    let mut tuple = vec![0, 3, b'n'];
+    for text in [changed, content] {
+        tuple.push(b't');
+        tuple.extend_from_slice(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_be_bytes());
+        tuple.extend_from_slice(text);
+    }
+    tuple
+}
+
 /// What a statement changes; `None`: the row is no statement.
 pub(crate) fn changed(tuple: Tuple<'_>) -> Option<&[u8]> {
     match tuple.iter().nth(CHANGED) {
@@ -133,5 +159,22 @@ fn describe(changed: &[u8], version: u32) -> RelationDescription {
         identity: ReplicaIdentity::Nothing,
         columns: COLUMNS.into_iter().map(column).collect(),
         differences: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_of_a_statement_is_read_as_it_was_written() {
+        let bytes = tuple(b"[]", b"{}");
+        let (row, taken) = Tuple::check(&bytes).expect("TupleData");
+        assert_eq!(taken, bytes.len());
+        assert_eq!(changed(row), Some(b"[]".as_slice()));
+        let content = row.iter().nth(CONTENT);
+        assert_eq!(content, Some(Datum::Text(b"{}")));
+        assert!(inferred("[]", 1).is_some_and(|it| is_inferred(&it)));
+        assert!(table(&describe(b"[]", 1)).is_some_and(|it| !is_inferred(&it)));
     }
 }

@@ -60,8 +60,9 @@ struct Read<'a> {
 #[must_use]
 pub fn check(promises: Promises, topics: &Topics, expected: &[Contents]) -> Report {
     let mut report = Report::default();
-    let mut reads: Vec<Read<'_>> =
-        topics.records.iter().filter_map(|it| read(it, &mut report)).collect();
+    // Statements are no rows, also those that are inferred where a role may not capture them.
+    let rows = topics.records.iter().filter(|it| !it.topic.ends_with(".ddl"));
+    let mut reads: Vec<Read<'_>> = rows.filter_map(|it| read(it, &mut report)).collect();
     report.records = reads.len();
     let doubled = order::doubled(&reads);
     if promises.exactly_once {

@@ -189,7 +189,7 @@ pub const KINDS: &[Kind] = &[
     either(
         "source.ddl",
         "whether event triggers and their helper objects can be made, or are there",
-        "without them DDL statements are not captured, and new tables are not seen at once",
+        "without them DDL statements are inferred from the rows as far as these tell them, and new tables are not seen at once",
         "run the task once as a superuser, or set `source.ddl: off`",
     ),
     either(

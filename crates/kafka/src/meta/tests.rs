@@ -112,6 +112,24 @@ fn a_plan_is_there_until_its_table_is_copied() {
 }
 
 #[test]
+fn a_description_is_there_until_its_table_is_forgotten() {
+    let table = |json: Option<&str>| {
+        let record = MetaRecord::Table { oid: 16_385, json: json.map(Into::into) };
+        let (key, value) = record.to_entry().expect("JSON");
+        assert_eq!(key, "table/16385");
+        Entry { offset: 0, key, value: value.unwrap_or_default() }
+    };
+    let state = |entries: Vec<Entry>| {
+        let mut state = MetaState::default();
+        newest(entries).iter().for_each(|entry| state.apply(entry).expect("readable"));
+        state.tables
+    };
+    let expected = BTreeMap::from([(16_385, "{}".to_owned())]);
+    assert_eq!(state(vec![table(Some("[]")), table(Some("{}"))]), expected);
+    assert_eq!(state(vec![table(Some("{}")), table(None)]), BTreeMap::new());
+}
+
+#[test]
 fn the_last_entry_of_each_key_counts_whatever_was_before() {
     let entry =
         |offset, key: &str, value: &[u8]| Entry { offset, key: key.into(), value: value.into() };

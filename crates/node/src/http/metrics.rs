@@ -39,6 +39,7 @@ fn measured(it: &Measured) -> metrics::Measured {
     metrics::Measured {
         records: it.records,
         dead_letters: it.dead_letters,
+        ddl_gaps: it.ddl_gaps,
         commits: it.commits,
         wal_bytes: it.wal_bytes,
         latency: it.latency_ms.map(Duration::from_millis),

@@ -111,6 +111,8 @@ pub struct Measured {
     pub records: u64,
     /// Changes among them that went to the dead-letter topic.
     pub dead_letters: u64,
+    /// DDL statements that the event trigger could not capture.
+    pub ddl_gaps: u64,
     /// Of the last ten seconds, where there were two looks.
     pub rate: Option<f64>,
     pub latency_ms: Option<u64>,
@@ -207,6 +209,7 @@ impl Task {
         let measured = (!report.phase.is_empty()).then(|| Measured {
             records: report.records,
             dead_letters: report.dead_letters,
+            ddl_gaps: report.ddl_gaps,
             rate: Some(report.rate).filter(|rate| 0.0 < *rate),
             latency_ms: report.latency_ms,
             lag_bytes: report.retained_bytes,

@@ -146,7 +146,7 @@ impl Lane {
 
     /// Until the lane's life is over.
     async fn listen(&self, mut up: Streaming<v1::LaneUp>) -> Result<(), Failure> {
-        let (mut records, mut commits, mut dead_letters) = (0, 0, 0);
+        let (mut records, mut commits, mut dead_letters, mut ddl_gaps) = (0, 0, 0, 0);
         loop {
             let message = up.message().await.map_err(|status| self.broke(&status.into()))?;
             let Some(v1::LaneUp { message }) = message else {
@@ -166,7 +166,9 @@ impl Lane {
                     (records, commits) = (durable.records, durable.commits);
                     let new = durable.dead_letters.saturating_sub(dead_letters);
                     self.progress.dead_letters.fetch_add(new, Relaxed);
-                    dead_letters = durable.dead_letters;
+                    let new_gaps = durable.ddl_gaps.saturating_sub(ddl_gaps);
+                    self.progress.ddl_gaps.fetch_add(new_gaps, Relaxed);
+                    (dead_letters, ddl_gaps) = (durable.dead_letters, durable.ddl_gaps);
                     let newest = &self.progress.durable_commit_time_us;
                     newest.fetch_max(durable.commit_time_unix_us, Relaxed);
                     let v1::Durable { generation, seq, position, .. } = durable;

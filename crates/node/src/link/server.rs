@@ -343,6 +343,7 @@ fn up_message(event: Event, progress: &Progress) -> v1::LaneUp {
             commits: progress.commits.load(Relaxed),
             commit_time_unix_us: progress.durable_commit_time_us.load(Relaxed),
             dead_letters: progress.dead_letters.load(Relaxed),
+            ddl_gaps: progress.ddl_gaps.load(Relaxed),
         }),
         Event::Sealed => Up::Sealed(v1::Sealed {}),
         Event::Failed(failure) => Up::Failed(convert::failure_out(failure)),

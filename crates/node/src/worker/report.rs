@@ -24,11 +24,12 @@ pub(super) fn of_front(
     placement_rev: u64,
 ) -> v1::TaskReport {
     let (mut said, progress) = (runner.said(), &runner.progress);
-    // A task that runs may still need a person: its slot stands still, or will be lost.
-    if said.cause.is_empty()
-        && let Some(danger) = progress.slot_health().as_ref().and_then(pipeline::health::danger)
-    {
-        (said.cause, said.remedy) = danger;
+    // A task that runs may still need a person: its slot stands still, or will be lost; or a statement is missing.
+    if said.cause.is_empty() {
+        let danger = progress.slot_health().as_ref().and_then(pipeline::health::danger);
+        if let Some(told) = danger.or_else(|| progress.ddl_gap()) {
+            (said.cause, said.remedy) = told;
+        }
     }
     let snapshot = progress.snapshot_running.load(Relaxed);
     let newest_us = progress.durable_commit_time_us.load(Relaxed);
@@ -71,6 +72,7 @@ pub(super) fn of_front(
         latency_ms,
         records: progress.records.load(Relaxed),
         dead_letters: progress.dead_letters.load(Relaxed),
+        ddl_gaps: progress.ddl_gaps.load(Relaxed),
         rate: runner.rate(),
         retries: progress.trouble().map_or(0, |it| u64::from(it.retries)),
         lanes: (0..).zip(progress.lanes()).map(lane).collect(),

@@ -2,6 +2,7 @@
 //! neighbouring releases talk. Types name only types before them, so nothing here is recursive.
 
 use bincode::{Decode, Encode};
+use serde::{Deserialize, Serialize};
 
 pub(super) const VERSION: u8 = 2;
 /// As [`VERSION`], with a place in its transaction for each piece: only where the task asks for it.
@@ -110,7 +111,7 @@ pub(super) struct PlannedTable {
     pub table: Table,
 }
 
-#[derive(Clone, Debug, Decode, Encode, PartialEq)]
+#[derive(Clone, Debug, Decode, Deserialize, Encode, PartialEq, Serialize)]
 pub(super) struct Table {
     pub oid: u32,
     pub version: u32,
@@ -122,7 +123,7 @@ pub(super) struct Table {
     pub key: Vec<u32>,
 }
 
-#[derive(Clone, Copy, Debug, Decode, Encode, PartialEq)]
+#[derive(Clone, Copy, Debug, Decode, Deserialize, Encode, PartialEq, Serialize)]
 pub(super) enum Identity {
     Default,
     Nothing,
@@ -130,7 +131,7 @@ pub(super) enum Identity {
     Index,
 }
 
-#[derive(Clone, Debug, Decode, Encode, PartialEq)]
+#[derive(Clone, Debug, Decode, Deserialize, Encode, PartialEq, Serialize)]
 pub(super) struct Column {
     pub name: String,
     pub type_: u32,
@@ -140,7 +141,7 @@ pub(super) struct Column {
     pub in_identity: bool,
 }
 
-#[derive(Clone, Debug, Decode, Encode, PartialEq)]
+#[derive(Clone, Debug, Decode, Deserialize, Encode, PartialEq, Serialize)]
 pub(super) struct Type {
     pub oid: u32,
     pub schema: String,
@@ -148,7 +149,7 @@ pub(super) struct Type {
     pub kind: Kind,
 }
 
-#[derive(Clone, Debug, Decode, Encode, PartialEq)]
+#[derive(Clone, Debug, Decode, Deserialize, Encode, PartialEq, Serialize)]
 pub(super) enum Kind {
     Base,
     Array { element: u32, delimiter: u8 },
@@ -160,7 +161,7 @@ pub(super) enum Kind {
     Unknown,
 }
 
-#[derive(Clone, Debug, Decode, Encode, PartialEq)]
+#[derive(Clone, Debug, Decode, Deserialize, Encode, PartialEq, Serialize)]
 pub(super) struct Field {
     pub name: String,
     pub type_: u32,

@@ -73,6 +73,7 @@ impl Task {
         if self.options.until_caught_up && self.target.is_none() {
             self.target = Some(session.wal_end().await?);
         }
+        self.descriptions().recall(&session);
         let from = match self.decide(&session).await? {
             Start::Park { cause, remedy } => {
                 return Err(End::Outcome(super::Outcome::Parked { cause, remedy }));
@@ -270,6 +271,7 @@ impl Task {
             return Err(tables::taken(relation, &self.slot_name));
         }
         self.take_in(session, &capture, &publication.tables).await?;
+        self.descriptions().note_missing(session, &oids(&capture)).await?;
         // Topics of tables that are captured no more may go with them.
         pins.retain(|topic, _| topics.contains(topic));
         let admin = admin.await??;
@@ -303,6 +305,7 @@ impl Task {
     ) -> Result<Option<(u32, String, String)>, Failure> {
         let schema = &self.slot_name;
         let means = ddl::means(self.spec.source.ddl, session.server().version)?;
+        self.infers.set(false);
         let Some(means) = means.filter(|_| self.spec.sync.incremental) else {
             session.drop_ddl_capture(schema).await?;
             return Ok(None);
@@ -314,7 +317,9 @@ impl Task {
             via_root: crate::capture::via_root(session.server().version, names),
             full: self.spec.source.replica_identity == IdentityPolicy::Full,
         };
-        if !session.ensure_ddl_capture(schema, means, taking).await? || means == Means::Messages {
+        let captures = session.ensure_ddl_capture(schema, means, taking).await?;
+        self.infers.set(!captures);
+        if !captures || means == Means::Messages {
             return Ok(None);
         }
         let oid = session.ddl_table(schema).await?;
@@ -333,6 +338,7 @@ impl Task {
         // Before the slot exists: whoever finds a slot without a finished snapshot begins again.
         let id = snapshot_id(self.generation);
         self.drop_plans().await?;
+        self.descriptions().forget_all().await?;
         self.note_snapshot(SnapshotState { id: id.clone(), done: false, lsn: Lsn::ZERO }).await?;
         self.options.reseed = false;
         let mut replication = Replication::connect(&self.postgres).await?;
@@ -341,6 +347,7 @@ impl Task {
             replication.create_slot(&self.slot_name, failover, false).await?;
         info!(slot = self.slot_name, lsn = %consistent_point, "replication slot created");
         let mut plans = Vec::new();
+        let published = oids(&capture);
         if self.spec.sync.snapshot {
             let reading = self.reading(session, capture.read).await?;
             plans = planned(&reading.beside, &id)?;
@@ -350,6 +357,7 @@ impl Task {
         }
         // Only now may the connection end that exported the snapshot.
         drop(replication);
+        self.descriptions().note_missing(session, &published).await?;
         self.snapshot_done(session, id, consistent_point, plans).await?;
         if !self.spec.sync.incremental {
             self.drop_slot(session).await?;
@@ -445,6 +453,7 @@ impl Task {
     ) -> Result<Vec<snapshot::Source>, Failure> {
         let tables = tables(session, &readings).await?;
         let plans = self.planner.plan_all(&tables).await?;
+        self.descriptions().note(session, tables.iter().map(|it| &**it)).await?;
         let source = |((reading, table), plan): ((Reading, _), Option<_>)| {
             let Reading { relation, only, rows } = reading;
             let readable =
@@ -586,6 +595,10 @@ pub(super) async fn tables(
 ) -> Result<Vec<Arc<Table>>, Failure> {
     let oids: Vec<u32> = readings.iter().map(|reading| reading.relation.oid).collect();
     Ok(session.tables(&oids).await?.into_iter().map(Arc::new).collect())
+}
+
+fn oids(capture: &Capture) -> Vec<u32> {
+    capture.publish.iter().map(|relation| relation.oid).collect()
 }
 
 pub(super) fn line(session: &Session) -> Line {

@@ -9,6 +9,7 @@ use crate::chunk::asked::records;
 use crate::chunk::copy::Record;
 use crate::chunk::key::key_names;
 use crate::copying::written;
+use crate::descriptions::Descriptions;
 use crate::failure::Failure;
 use crate::guardian::Guardian;
 use crate::health;
@@ -22,11 +23,13 @@ use kafka::meta::{MetaRecord, MetaState};
 use kafka::topics::Admin;
 use postgres::{Error, Session};
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
+use wal::Lsn;
 
 /// Between two looks at the catalog.
 const LOOK: Duration = Duration::from_secs(5);
@@ -41,6 +44,7 @@ pub(super) struct Tables {
     planner: Rc<Planner>,
     meta: Meta,
     state: Rc<RefCell<MetaState>>,
+    descriptions: Descriptions,
     /// Published at the last look.
     known: Rc<RefCell<Option<Oids>>>,
     progress: Arc<Progress>,
@@ -67,6 +71,7 @@ impl Task {
             planner: Rc::clone(&self.planner),
             meta: self.meta.clone(),
             state: Rc::clone(&self.state),
+            descriptions: self.descriptions(),
             known: Rc::clone(&self.known),
             progress: Arc::clone(&self.progress),
             guardian: self.guardian.clone(),
@@ -87,6 +92,7 @@ impl Tables {
     /// Until the generation ends, or a person must decide.
     async fn look(&self, session: &Session) {
         let (mut seen, mut signed, mut danger) = (None, false, false);
+        let mut gone = BTreeMap::new();
         loop {
             tokio::time::sleep(LOOK).await;
             if !signed {
@@ -98,7 +104,10 @@ impl Tables {
             if let Err(failure) = self.look_at_slot(session, &mut danger).await {
                 info!(cause = %failure.cause, "the slot is looked at again later");
             }
-            match self.look_once(session, &mut seen).await {
+            if let Err(failure) = self.descriptions.forget(&mut gone).await {
+                info!(cause = %failure.cause, "dropped tables are forgotten later");
+            }
+            match self.look_once(session, &mut seen, &mut gone).await {
                 Ok(copies) => {
                     if copies {
                         let copies = TablesSeen { generation: self.generation, lost: None };
@@ -144,11 +153,13 @@ impl Tables {
         &self,
         session: &Session,
         seen: &mut Option<String>,
+        gone: &mut BTreeMap<u32, Lsn>,
     ) -> Result<bool, Failure> {
         let now = session.tables_fingerprint(&self.publication).await?;
         if seen.as_ref() == Some(&now) {
             return Ok(false);
         }
+        self.descriptions.look(session, gone).await?;
         // What waits for locks must not keep the stream from asking the catalog.
         let session = Session::connect(&self.postgres).await?;
         let before = self.published(&session).await?;
@@ -191,6 +202,8 @@ impl Tables {
             }
             copies |= taken == Taken::Copying;
         }
+        let published: Vec<u32> = known.iter().copied().collect();
+        self.descriptions.note_missing(&session, &published).await?;
         *self.known.borrow_mut() = Some(known);
         // What was refused is tried again when the catalog changes.
         *seen = (all_done && !is_changed).then_some(now);

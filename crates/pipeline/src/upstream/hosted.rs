@@ -211,7 +211,8 @@ impl Describe for Asking {
         self.outlet.do_send(Ask(relation));
         Box::pin(async move {
             let table = answer.await.map_err(|_| Failure::transient("a relation has no answer"))?;
-            Ok(Described { table, plans: Plans::default() })
+            // The router hears of an inference where it is made.
+            Ok(Described { table, plans: Plans::default(), inference: None })
         })
     }
 }

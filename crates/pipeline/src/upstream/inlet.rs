@@ -118,9 +118,10 @@ impl Inlet {
     }
 
     /// The router knows it first: changes of it come only after the decoder knows it, too.
-    fn learned(&self, Described { table, plans }: Described) {
+    fn learned(&self, Described { table, plans, inference }: Described) {
         if let Sink::Router { learned, .. } = &self.sink {
-            learned.do_send(TableLearned { table: Arc::clone(&table), plans });
+            let told = Arc::clone(&table);
+            learned.do_send(TableLearned { table: told, plans, inference });
             self.order(Order::Learned(table));
         }
     }

@@ -500,7 +500,7 @@ impl World {
         let unpinned = self.bug == Some(Bug::PinIgnored) && 1 < self.generations;
         let mixed = self.bug == Some(Bug::LanesMixed) && self.generations.is_multiple_of(2);
         let plans = self.process.plans(lanes - u8::from(mixed && 1 < lanes), unpinned);
-        routing.learn(TableLearned { table: bench::table(), plans });
+        routing.learn(TableLearned { table: bench::table(), plans, inference: None });
         self.front = Some(Front {
             generation: self.generations,
             timeline: self.server.timeline,

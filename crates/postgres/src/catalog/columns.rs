@@ -107,10 +107,20 @@ impl Session {
     /// # Errors
     /// As [`Self::table`], for any of them.
     pub async fn tables(&self, oids: &[u32]) -> Result<Vec<Table>, Error> {
-        let mut relations = self.relations(oids).await?;
-        if let Some(&gone) = oids.iter().find(|oid| !relations.contains_key(oid)) {
-            return Err(Error::table_gone(gone));
+        let tables = self.tables_present(oids).await?;
+        let is_there = |oid: &u32| tables.iter().any(|table| table.oid == *oid);
+        match oids.iter().find(|oid| tables.len() < oids.len() && !is_there(oid)) {
+            Some(&gone) => Err(Error::table_gone(gone)),
+            None => Ok(tables),
         }
+    }
+
+    /// Those of them that there are.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn tables_present(&self, oids: &[u32]) -> Result<Vec<Table>, Error> {
+        let mut relations = self.relations(oids).await?;
         let columns = || relations.values().flat_map(|relation| &relation.columns);
         let types: Vec<u32> = columns().map(|column| column.type_oid).collect();
         let types = self.types(&types).await?;

@@ -9,9 +9,10 @@ use super::columns::{Relation, typed};
 use crate::{Error, Session};
 use std::collections::HashMap;
 use std::sync::Arc;
+use tokio_postgres::types::{ToSql, Type as Sql};
 use tracing::warn;
 use wal::Table;
-use wal::relation::{ColumnDescription, RelationDescription};
+use wal::relation::{ColumnDescription, Difference, RelationDescription};
 use wal::table::{Column, ReplicaIdentity};
 use wal::types::{Kind, Type};
 
@@ -47,6 +48,56 @@ impl Session {
         let table = complete(description, &facts, &types);
         self.memory().remember_table(table.clone());
         Ok(table)
+    }
+
+    /// Takes over what an earlier session knew of a table. `by_root`: its name is that of its root.
+    pub fn recall(&self, table: Table, by_root: bool) {
+        if by_root {
+            self.memory()
+                .remember_root(table.oid, (table.schema.to_string(), table.name.to_string()));
+        }
+        self.memory().remember_table(table);
+    }
+
+    /// Whether a table goes by the name of its root, as far as this session has seen. One that was detached goes by its own
+    /// again.
+    #[must_use]
+    pub fn goes_by_root(&self, table: &Table) -> bool {
+        let root = self.memory().root(table.oid);
+        root.is_some_and(|(schema, name)| *schema == *table.schema && *name == *table.name)
+    }
+
+    /// The types of a table's columns as `format_type` prints them, in their order.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn type_names(&self, table: &Table) -> Result<Vec<String>, Error> {
+        let statement =
+            "SELECT format_type(o, m) FROM unnest($1, $2) WITH ORDINALITY t (o, m, n) ORDER BY n";
+        let columns = || table.columns.iter();
+        let oids: Vec<u32> = columns().map(|it| it.type_.oid).collect();
+        let modifiers: Vec<i32> = columns().map(|it| it.type_modifier).collect();
+        let parameters: [(&(dyn ToSql + Sync), Sql); 2] =
+            [(&oids, Sql::OID_ARRAY), (&modifiers, Sql::INT4_ARRAY)];
+        let rows = self.query("names of types", statement, &parameters).await?;
+        rows.iter()
+            .map(|row| row.try_get(0))
+            .collect::<Result<_, _>>()
+            .map_err(Error::reading("names of types"))
+    }
+
+    /// Those of the relations that are not there any more.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn relations_gone(&self, oids: &[u32]) -> Result<Vec<u32>, Error> {
+        let statement =
+            "SELECT o FROM unnest($1) o WHERE NOT EXISTS (SELECT FROM pg_class WHERE oid = o)";
+        let rows = self.query("dropped tables", statement, &[(&oids, Sql::OID_ARRAY)]).await?;
+        rows.iter()
+            .map(|row| row.try_get(0))
+            .collect::<Result<_, _>>()
+            .map_err(Error::reading("dropped tables"))
     }
 }
 
@@ -120,6 +171,23 @@ fn complete(
     }
 }
 
+/// Columns that have another name by now: what they were called, and what they are called in the stream.
+fn renamed(known: &Table, description: &RelationDescription) -> Vec<(Box<str>, Box<str>)> {
+    let before = RelationDescription::of(known);
+    let differences = description.differences_from(&before).into_iter();
+    differences
+        .filter_map(|it| match it {
+            Difference::ColumnRenamed { from, to } => Some((from, to)),
+            Difference::Renamed { .. }
+            | Difference::ColumnAdded { .. }
+            | Difference::ColumnDropped { .. }
+            | Difference::TypeChanged { .. }
+            | Difference::IdentityChanged
+            | Difference::ColumnsReordered => None,
+        })
+        .collect()
+}
+
 /// Indexes of the key's columns, in its order.
 fn key(description: &RelationDescription, facts: &Facts<'_>) -> Vec<usize> {
     let place = |name: &str| description.columns.iter().position(|it| *it.name == *name);
@@ -127,7 +195,12 @@ fn key(description: &RelationDescription, facts: &Facts<'_>) -> Vec<usize> {
         relation.key().iter().map(|name| place(name)).collect::<Option<Vec<_>>>()
     });
     let before = facts.known.and_then(|known| {
-        let name = |&index: &usize| known.columns.get(index).map(|column| &*column.name);
+        let renamed = renamed(known, description);
+        let name = |&index: &usize| {
+            let name = &*known.columns.get(index)?.name;
+            let later = renamed.iter().find(|(from, _)| **from == *name);
+            Some(later.map_or(name, |(_, to)| to))
+        };
         known.key.iter().map(|index| name(index).and_then(place)).collect::<Option<Vec<_>>>()
     });
     let flagged: Vec<usize> = description
@@ -257,6 +330,19 @@ mod tests {
         let now = relation(&[("c", INT4)], &["c"]);
         let facts = Facts { relation: Some(&now), known: Some(&known), root: None };
         assert_eq!(completed(&description, &facts).key, [0, 1]);
+    }
+
+    #[test]
+    fn a_key_outlives_the_table_under_another_name() {
+        let full = ReplicaIdentity::Full;
+        let mut known =
+            completed(&described(full, &[("id", INT4, true), ("n", TEXT, true)]), &NOTHING);
+        known.key = vec![0];
+        let description = described(full, &[("number", INT4, true), ("n", TEXT, true)]);
+        let facts = Facts { known: Some(&known), ..NOTHING };
+        assert_eq!(completed(&description, &facts).key, [0]);
+        let other = described(full, &[("number", TEXT, true), ("n", TEXT, true)]);
+        assert_eq!(completed(&other, &facts).key, [0; 0], "another type, another column");
     }
 
     #[test]

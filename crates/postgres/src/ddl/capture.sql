@@ -178,7 +178,9 @@ BEGIN
         INTO dropped, changed
       FROM (
         SELECT *, row_number() OVER () AS place FROM pg_event_trigger_dropped_objects()
-        WHERE NOT is_temporary AND (original OR normal OR object_type IN ('view', 'materialized view'))
+        WHERE NOT is_temporary AND (original OR normal
+            -- Partitions go with their root, views with what they show.
+            OR object_type IN ('table', 'foreign table', 'view', 'materialized view'))
           AND coalesce(schema_name, object_name, '') !~ '^distributary_'
           AND object_type NOT IN ('rule', 'default value', 'trigger', 'policy', 'sequence', 'toast table', 'extension')
           AND (TG_TAG NOT IN ('DROP EXTENSION', 'DROP OWNED') OR object_type IN ('table', 'foreign table'))

@@ -48,8 +48,10 @@ fn judge(wanted: DdlCapture, means: Means, rights: Rights) -> Item {
             Item::pass(NAME, format!("event triggers that write DDL as {by} are there"))
         }
         Rights::Missing => {
-            let seen = "the role may not create event triggers, so DDL statements are not captured, \
-                        and tables that are created later are taken in some seconds later: with what \
+            let seen = "the role may not create event triggers, so DDL statements are not captured: ALTER \
+                        TABLE that adds, drops, renames or retypes columns or renames the table is \
+                        inferred from the first row after it and marked so, other DDL is missing; \
+                        tables that are created later are taken in some seconds later: with what \
                         they hold then where they have a key, else with what comes from then on";
             let remedy = "run the task once as a superuser, who leaves them there (or as the role \
                           that the managed service has for it), or set source.ddl: off";
@@ -73,6 +75,8 @@ mod tests {
         assert_eq!(state(DdlCapture::Messages, Rights::Present), State::Pass);
         assert_eq!(state(DdlCapture::Auto, Rights::Missing), State::Warning);
         assert_eq!(state(DdlCapture::Tables, Rights::Missing), State::Fail);
+        let item = judge(DdlCapture::Auto, Means::Messages, Rights::Missing);
+        assert!(item.seen.contains("inferred"), "{}", item.seen);
     }
 
     #[test]

@@ -128,6 +128,8 @@ pub(crate) struct Event<'a> {
     pub(crate) order: Option<Order>,
 }
 
+/// Part of a change that comes before all that is of the change itself.
+const BEFORE_ALL: i32 = -1;
 /// Microseconds from 1970 to PostgreSQL's epoch, 2000-01-01.
 const EPOCH_US: i64 = 946_684_800_000_000;
 
@@ -155,6 +157,8 @@ impl<'a> Event<'a> {
             Old::Key(_) => Row::key(old, new),
         });
         let keyed = |row: Option<Row<'a>>| row.filter(|_| !plan.key().is_empty());
+        // It has no place of its own in the WAL, but stands before the change that it was told from.
+        let is_inferred = wal::statement::is_inferred(plan.table());
         let with = |action| Self {
             change,
             transaction,
@@ -164,8 +168,8 @@ impl<'a> Event<'a> {
             key: keyed(after),
             other_key: None,
             tombstone: false,
-            part: None,
-            ends_change: true,
+            part: is_inferred.then_some(BEFORE_ALL),
+            ends_change: !is_inferred,
             order: None,
         };
         let deleted = Self {

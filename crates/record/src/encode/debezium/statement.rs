@@ -218,6 +218,7 @@ pub(super) fn value_schema() -> Value {
             field("string", true, "gap"),
             {"type": "array", "items": object("distributary.Object", ""), "optional": false, "field": "objects"},
             {"type": "array", "items": object("distributary.Dropped", "cascaded"), "optional": false, "field": "dropped"},
+            field("boolean", true, "inferred"),
         ],
         "optional": false, "name": "distributary.Statement", "version": 1, "field": "statement",
     });

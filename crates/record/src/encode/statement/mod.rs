@@ -29,6 +29,8 @@ struct Captured {
     relations: Vec<Relation>,
     /// Why nothing else is known.
     gap: Option<String>,
+    /// Nothing was captured: this is told from the stream (`crate::inferred`).
+    inferred: Option<String>,
 }
 
 /// A row of `pg_event_trigger_ddl_commands()`.
@@ -99,6 +101,8 @@ pub(crate) struct Statement {
     pub(crate) text: String,
     /// The user's own words are not known.
     pub(crate) reconstructed: bool,
+    /// It was not captured, but told from how the stream describes the table.
+    pub(crate) inferred: bool,
     /// Why nothing is known but that something was done.
     pub(crate) gap: Option<String>,
     pub(crate) objects: Vec<Object>,
@@ -122,11 +126,12 @@ impl Statement {
     }
 
     fn new(captured: Captured) -> Self {
-        let found = captured.original();
+        let found = if captured.inferred.is_some() { None } else { captured.original() };
         let reconstructed = found.is_none();
         let text = found.unwrap_or_else(|| captured.rebuilt());
-        let Captured { tag, objects, dropped, relations, gap, .. } = captured;
-        Self { tag, text, reconstructed, gap, objects, dropped, relations }
+        let Captured { tag, objects, dropped, relations, gap, inferred, .. } = captured;
+        let inferred = inferred.is_some();
+        Self { tag, text, reconstructed, inferred, gap, objects, dropped, relations }
     }
 
     /// Schema and name of what it is about: what it names first, tables before all else.
@@ -188,6 +193,7 @@ impl Statement {
             "tag": self.tag,
             "reconstructed": self.reconstructed,
             "gap": self.gap,
+            "inferred": self.inferred,
             "objects": objects.collect::<Vec<_>>(),
             "dropped": dropped.collect::<Vec<_>>(),
         })

@@ -6,6 +6,10 @@ use crate::identifier;
 impl Captured {
     /// What the catalog says after the statement, as a statement.
     pub(super) fn rebuilt(&self) -> String {
+        if let Some(inferred) = &self.inferred {
+            // Not every format has a member that could say so.
+            return format!("{inferred} /* inferred */");
+        }
         let kind = self.tag.split_once(' ').map_or("", |(_, kind)| kind);
         let is_new_table = self.tag.starts_with("CREATE TABLE") || self.tag == "SELECT INTO";
         if let Some(relation) = self.relations.first().filter(|_| is_new_table) {
