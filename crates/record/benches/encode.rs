@@ -79,6 +79,7 @@ fn table(cells: &[Cell]) -> Table {
         identity: ReplicaIdentity::Default,
         columns: cells.iter().enumerate().map(column).collect(),
         key: vec![0],
+        unique: Vec::new(),
     }
 }
 

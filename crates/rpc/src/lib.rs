@@ -18,7 +18,9 @@ pub use error::{Code, Error};
 pub use identity::Identity;
 pub use listen::Listen;
 pub use principal::{Principal, Who};
-pub use protocol::{HAND_OVER, PLACES, PROTOCOL_MAX, PROTOCOL_MIN, Protocols, negotiate, speaks};
+pub use protocol::{
+    HAND_OVER, PLACES, PROTOCOL_MAX, PROTOCOL_MIN, Protocols, UNIQUE_INDEXES, negotiate, speaks,
+};
 pub use server::{Server, Services};
 pub use tls::{Expected, Tls};
 pub use tokens::Tokens;

@@ -4,7 +4,7 @@
 //! | Protocol | What came with it |
 //! |---|---|
 //! | 1 | lanes, stages, reports |
-//! | 2 | a front is handed over ([`HAND_OVER`]); places of records in their transactions ([`PLACES`]) |
+//! | 2 | a front is handed over ([`HAND_OVER`]); places of records in their transactions ([`PLACES`]); a lane learns its tables' unique indexes ([`UNIQUE_INDEXES`]) |
 
 use crate::{Code, Error};
 
@@ -16,6 +16,8 @@ pub const PROTOCOL_MAX: u32 = 2;
 pub const HAND_OVER: u32 = 2;
 /// From this protocol on a lane is told where a record stands in its transaction.
 pub const PLACES: u32 = 2;
+/// From this protocol on a lane is told of the unique indexes of its tables.
+pub const UNIQUE_INDEXES: u32 = 2;
 
 /// The protocols that a release speaks, both ends included.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

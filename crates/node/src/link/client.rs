@@ -66,12 +66,19 @@ fn least(spec: &config::Task) -> u32 {
     }
 }
 
+type Connected = (Sender, mpsc::Sender<v1::LaneDown>, Streaming<v1::LaneUp>);
+
+fn sender(protocol: u32) -> Sender {
+    let sender = Sender::default();
+    if protocol < rpc::UNIQUE_INDEXES { sender.without_unique() } else { sender }
+}
+
 impl Lane {
     async fn live(self, open: OpenLane, caller: Caller, queue: mpsc::UnboundedReceiver<Order>) {
         let ended = match self.connect(&open, caller).await {
-            Ok((down, up)) => tokio::select! {
+            Ok((sender, down, up)) => tokio::select! {
                 ended = self.listen(up) => ended,
-                failed = send(queue, down) => Err(failed),
+                failed = send(sender, queue, down) => Err(failed),
             },
             Err(failure) => Err(failure),
         };
@@ -81,11 +88,7 @@ impl Lane {
         });
     }
 
-    async fn connect(
-        &self,
-        open: &OpenLane,
-        caller: Caller,
-    ) -> Result<(mpsc::Sender<v1::LaneDown>, Streaming<v1::LaneUp>), Failure> {
+    async fn connect(&self, open: &OpenLane, caller: Caller) -> Result<Connected, Failure> {
         let Place { node, address } = &self.place;
         let channel =
             self.peers.channel(node, address).await.map_err(|error| self.unreachable(&error))?;
@@ -101,7 +104,7 @@ impl Lane {
             let _ = down.try_send(v1::LaneDown { message: Some(first) });
             let client = &mut rpc::client::link(channel.clone());
             let error = match client.lane(ReceiverStream::new(messages)).await {
-                Ok(up) => return Ok((down, up.into_inner())),
+                Ok(up) => return Ok((sender(protocol), down, up.into_inner())),
                 Err(status) => Error::from(status),
             };
             match (error.code, protocols.older(protocol, least)) {
@@ -190,10 +193,10 @@ impl Lane {
 
 /// Sends what is ordered. Ends only where something cannot be sent; the other end says how all else ends.
 async fn send(
+    mut sender: Sender,
     mut queue: mpsc::UnboundedReceiver<Order>,
     down: mpsc::Sender<v1::LaneDown>,
 ) -> Failure {
-    let mut sender = Sender::default();
     loop {
         let last = match queue.recv().await {
             Some(Order::Write(batch)) => {
