@@ -26,6 +26,7 @@ fn complete(description: &RelationDescription) -> Arc<Table> {
         identity: description.identity,
         columns: columns.collect(),
         key: Vec::new(),
+        unique: Vec::new(),
     })
 }
 

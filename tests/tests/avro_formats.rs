@@ -16,6 +16,7 @@ use tests::reader::{Record, Topics};
 use tests::registry::{self, set_compatibility};
 use tests::scene::{CATCH_UP_MAX, Scene};
 use tests::schema_change;
+use tests::seed::full;
 use tests::servers::Server;
 use tests::task::{STATE_PREFIX, Spec};
 
@@ -29,7 +30,11 @@ struct Ground {
 
 impl Ground {
     fn new(label: &str, registry: &str) -> Self {
-        Self { scene: Scene::new(label, "postgres-15"), registry: Server::start(registry) }
+        Self::on(label, "postgres-15", registry)
+    }
+
+    fn on(label: &str, postgres: &str, registry: &str) -> Self {
+        Self { scene: Scene::new(label, postgres), registry: Server::start(registry) }
     }
 
     fn url(&self) -> String {
@@ -109,7 +114,19 @@ const CHANGES: [&str; 5] = [
 
 #[test]
 fn debezium_avro_says_what_debezium_json_says() {
-    let ground = Ground::new("registry", "registry");
+    says_what_debezium_json_says("postgres-15");
+}
+
+#[test]
+fn debezium_avro_on_the_oldest_and_the_newest_version() {
+    says_what_debezium_json_says("postgres-18");
+    if full() {
+        says_what_debezium_json_says("postgres-11");
+    }
+}
+
+fn says_what_debezium_json_says(server: &str) {
+    let ground = Ground::on("registry", server, "registry");
     let mut sql = ground.scene.sql();
     sql.run(TABLE);
     // Two tasks over one database: their records may differ in their clocks and names only.
@@ -167,9 +184,32 @@ fn a_ddl_statement_is_the_schema_change_record_of_debezium_s_family() {
 
 #[test]
 fn dts_avro_is_read_by_the_published_schema() {
-    let scene = Scene::new("dts", "postgres-15");
+    is_read_by_the_published_schema("postgres-15");
+}
+
+#[test]
+fn dts_avro_on_the_oldest_and_the_newest_version() {
+    is_read_by_the_published_schema("postgres-11");
+    if full() {
+        is_read_by_the_published_schema("postgres-18");
+    }
+}
+
+/// A record of DTS by the schema that DTS has published.
+fn dts(record: &Record) -> Value {
+    let schema = include_str!("../../crates/record/src/encode/dts/record.avsc");
+    let schema = Schema::parse_str(schema).expect("an Avro schema");
+    let mut bytes = record.value.as_deref().expect("no tombstone");
+    let read = from_avro_datum(&schema, &mut bytes, None).expect("a record of the schema");
+    assert!(bytes.is_empty(), "{} bytes follow the record", bytes.len());
+    connect(read)
+}
+
+fn is_read_by_the_published_schema(server: &str) {
+    let scene = Scene::new("dts", server);
     let mut sql = scene.sql();
     sql.run(TABLE);
+    sql.run("ALTER TABLE shop.orders ADD UNIQUE (note)");
     let spec = scene.spec().sink("format: dts-avro").sink("partitions: 1");
     let spec = spec.sink("transaction_topic: on").sink("heartbeat_topic: on");
     scene.catch_up(&spec);
@@ -188,15 +228,7 @@ fn dts_avro_is_read_by_the_published_schema() {
     });
     run.kill();
 
-    let schema = include_str!("../../crates/record/src/encode/dts/record.avsc");
-    let schema = Schema::parse_str(schema).expect("an Avro schema");
-    let read = |record: &Record| {
-        let mut bytes = record.value.as_deref().expect("no tombstone");
-        let read = from_avro_datum(&schema, &mut bytes, None).expect("a record of the schema");
-        assert!(bytes.is_empty(), "{} bytes follow the record", bytes.len());
-        connect(read)
-    };
-    let records: Vec<Value> = scene.topics().records.iter().map(read).collect();
+    let records: Vec<Value> = scene.topics().records.iter().map(dts).collect();
     let said = |name: &str| records.iter().map(|it| it[name].clone()).collect::<Vec<_>>();
     let operations = ["INIT", "INSERT", "UPDATE", "UPDATE", "DELETE", "DDL"];
     assert_eq!(said("operation"), operations.map(Value::from));
@@ -208,7 +240,9 @@ fn dts_avro_is_read_by_the_published_schema() {
     assert!(said("source").iter().all(|found| *found == source), "{records:#?}");
     let ids: Vec<_> = said("id").iter().map(|id| id.as_i64().expect("a number")).collect();
     assert!(ids.is_sorted_by(|a, b| a < b), "{ids:?}");
-    assert_eq!(records[0]["tags"], json!({"pk_uk_info": "{\"PRIMARY\":[\"id\"]}"}));
+    let keys = r#"{"PRIMARY":["id"],"orders_note_key":["note"]}"#;
+    assert_eq!(records[0]["tags"], json!({"pk_uk_info": keys}));
+    assert_eq!(records[1]["tags"], records[0]["tags"], "the stream has what the snapshot has");
     let at = json!({"year": 2024, "month": 3, "day": 5, "hour": 2, "minute": 20, "second": 30,
         "millis": 123_456});
     assert_eq!(
@@ -226,10 +260,10 @@ fn dts_avro_is_read_by_the_published_schema() {
     assert_eq!(records[3]["afterImages"][0]["value"], "3");
     assert_eq!(records[5]["afterImages"], "TRUNCATE TABLE shop.orders");
 
-    let beat = read(told("heartbeat").first().expect("one"));
+    let beat = dts(told("heartbeat").first().expect("one"));
     assert_eq!(beat["operation"], "HEARTBEAT");
     assert_eq!((&beat["source"], &beat["tags"]), (&source, &json!({"heartbeat": "true"})));
-    let borders: Vec<Value> = told("transaction").iter().map(read).collect();
+    let borders: Vec<Value> = told("transaction").iter().map(dts).collect();
     check_borders(&borders, &records[1..], &source);
 }
 
@@ -246,6 +280,78 @@ fn check_borders(borders: &[Value], records: &[Value], source: &Value) {
             assert_eq!((&border["source"], &border["tags"]), (source, &json!({"records": "1"})));
         }
     }
+}
+
+/// Values of PostGIS and of orafce by id, in SQL that makes of them what Debezium has.
+const PLACES: &str = "SELECT id, jsonb_build_object('at', struct(at), 'area', struct(area::geometry), \
+     'many', (SELECT jsonb_agg(struct(it) ORDER BY n) FROM unnest(many) WITH ORDINALITY u (it, n)), \
+     'bounds', bounds::text, 'name', name::text, 'other', other::text, \
+     'day', (extract(epoch FROM day) * 1000)::bigint) FROM place ORDER BY id";
+
+#[test]
+fn types_of_postgis_and_orafce_arrive() {
+    let scene = Scene::new("places", "postgres-15");
+    scene.postgres.order("extend");
+    scene.superuser().run("CREATE EXTENSION postgis; CREATE EXTENSION orafce");
+    let mut sql = scene.sql();
+    // geometry is the type whose arrays have colons; oracle.date is a domain over timestamp(0).
+    sql.run(
+        "CREATE TABLE place (id int PRIMARY KEY, at geometry, area geography, many geometry[], \
+         bounds box2d, name oracle.varchar2(9), other oracle.nvarchar2(9), day oracle.date); \
+         CREATE FUNCTION struct(geometry) RETURNS jsonb STRICT LANGUAGE sql AS $$SELECT \
+         jsonb_build_object('wkb', replace(encode(ST_AsEWKB($1), 'base64'), E'\\n', ''), \
+         'srid', nullif(ST_SRID($1), 0))$$; \
+         INSERT INTO place VALUES (1, 'POINT(1 2.5)', 'POLYGON((0 0,1 0,1 1,0 0))', \
+         ARRAY['SRID=3857;POINT Z (1 2 3)'::geometry, NULL, 'LINESTRING EMPTY'], \
+         'BOX(0 0,1 2)', 'größe', 'b', '2024-03-05 10:20:30'); INSERT INTO place (id) VALUES (2)",
+    );
+    let object = ["{table: public.place}"];
+    let debezium = scene.spec().sink("partitions: 1").objects(&object);
+    let (label, server) = (format!("{}_dts", scene.name), (&scene.postgres, &scene.kafka));
+    let bare = Spec::new(&label, server.0, &scene.name, server.1);
+    let bare = bare.sink("partitions: 1").sink("format: dts-avro").objects(&object);
+    scene.catch_up(&debezium);
+    scene.catch_up(&bare);
+    sql.run("INSERT INTO place SELECT 3, at, area, many, bounds, name, other, day FROM place WHERE id = 1");
+    sql.run("UPDATE place SET day = day + interval '1 day'");
+    scene.catch_up(&debezium);
+    scene.catch_up(&bare);
+
+    let expected: Vec<_> = sql.rows(PLACES).into_iter().map(|row| row[1].clone()).collect();
+    let expected: Vec<Value> = expected
+        .into_iter()
+        .map(|text| serde_json::from_str(&text.expect("a row")).expect("JSON"))
+        .collect();
+    let records: Vec<Value> = scene.topics().records.iter().map(Record::json).collect();
+    assert_eq!(records.len(), 6, "two rows, one more, and three updates");
+    let mut day_before = expected[0].clone();
+    day_before["day"] = 1_709_634_030_000_i64.into();
+    let expected =
+        [&day_before, &expected[1], &day_before, &expected[0], &expected[1], &expected[0]];
+    for (record, expected) in records.iter().zip(expected) {
+        let after = record["after"].as_object().expect("a row");
+        assert_eq!(after.len(), 8);
+        for (name, value) in expected.as_object().expect("a row") {
+            assert_eq!(after[name], *value, "{name} in {record}");
+        }
+    }
+
+    let records = Topics::read(&scene.kafka, bare.task()).records;
+    let wkb = |value: &Value| json!({"type": "WKB", "value": value["wkb"]});
+    let text = |text: &str| json!({"type": "XTYPE", "value": text});
+    let many = sql.value("SELECT many FROM place WHERE id = 1");
+    let day = |day: u8| {
+        json!({"year": 2024, "month": 3, "day": day, "hour": 10, "minute": 20, "second": 30,
+            "millis": 0})
+    };
+    let image = |on: u8| {
+        json!([{"precision": 0, "value": "1"}, wkb(&day_before["at"]), wkb(&day_before["area"]),
+            text(&many), text("BOX(0 0,1 2)"), text("größe"), text("b"), day(on)])
+    };
+    let images: Vec<Value> = records.iter().map(|it| dts(it)["afterImages"].clone()).collect();
+    assert_eq!(images.len(), 6);
+    assert_eq!(images[0], image(5));
+    assert!(images.contains(&image(6)), "{images:#?}");
 }
 
 #[test]

@@ -85,6 +85,7 @@ fn table(sql: &mut Sql, schema: &str, name: &str) -> Table {
         identity: ReplicaIdentity::Full,
         columns,
         key: vec![0],
+        unique: Vec::new(),
     }
 }
 

@@ -218,3 +218,37 @@ fn masks_without_a_key_or_a_column_are_refused() {
     let object = "{table: public.customer, columns: {mask: {id: hmac-sha256}}}";
     refused(&scene.spec().objects(&[object]), 2, "mask_key");
 }
+
+#[test]
+fn names_that_would_meet_are_found_before_the_start() {
+    let scene = Scene::new("meet", "postgres-15");
+    scene.sql().run(
+        "CREATE SCHEMA a; CREATE SCHEMA \"a.b\"; CREATE TABLE \"a.b\".c (id int PRIMARY KEY); \
+         CREATE TABLE a.\"b.c\" (id int PRIMARY KEY); \
+         CREATE TABLE fields (\"a-b\" int PRIMARY KEY, \"a.b\" int)",
+    );
+    let checked = |mode: &str| {
+        let sink = format!("format_options: {{field_name_adjustment: {mode}}}");
+        let path = scene.spec().sink(&sink).write(scene.folder());
+        let path = path.to_str().expect("a path is text");
+        let words = ["check", path, "--output", "json"];
+        let ended = Distributary::start(scene.folder(), &words).wait(CATCH_UP_MAX);
+        ended.expect(3);
+        let verdict: Value = serde_json::from_str(&ended.stdout).expect("JSON");
+        let items = verdict["items"].as_array().expect("items");
+        let item = |name: &str| {
+            let found = items.iter().find(|item| item["name"] == name).expect("the item");
+            (found["state"].clone(), found["seen"].to_string())
+        };
+        [item("objects.topics"), item("objects.plan")]
+    };
+    let [topics, plan] = checked("avro");
+    assert!(topics.0 == "fail" && topics.1.contains(".a.b.c"), "{topics:?}");
+    assert!(
+        plan.0 == "fail" && plan.1.contains("`a.b` and `a-b` would both be called `a_b`"),
+        "{plan:?}"
+    );
+    // What can be read back meets nowhere; topics can be told apart in the objects only.
+    let [topics, plan] = checked("escape");
+    assert_eq!((topics.0, plan.0), ("fail".into(), "pass".into()));
+}

@@ -14,6 +14,7 @@ use tests::reader::{Record, Topics};
 use tests::registry::{self, set_compatibility};
 use tests::scene::{CATCH_UP_MAX, Scene};
 use tests::schema_change;
+use tests::seed::full;
 use tests::servers::Server;
 use tests::task::Spec;
 
@@ -27,7 +28,11 @@ struct Ground {
 
 impl Ground {
     fn new(label: &str) -> Self {
-        let scene = Scene::new(label, "postgres-15");
+        Self::on(label, "postgres-15")
+    }
+
+    fn on(label: &str, postgres: &str) -> Self {
+        let scene = Scene::new(label, postgres);
         Self { scene, registry: Server::start("registry"), messages: RefCell::default() }
     }
 
@@ -128,7 +133,19 @@ fn event(mut event: Value) -> Value {
 
 #[test]
 fn protobuf_says_what_debezium_json_says() {
-    let ground = Ground::new("protobuf");
+    says_what_debezium_json_says("postgres-15");
+}
+
+#[test]
+fn protobuf_on_the_oldest_and_the_newest_version() {
+    says_what_debezium_json_says("postgres-11");
+    if full() {
+        says_what_debezium_json_says("postgres-18");
+    }
+}
+
+fn says_what_debezium_json_says(server: &str) {
+    let ground = Ground::on("protobuf", server);
     let mut sql = ground.scene.sql();
     sql.run(TABLE);
     // Two tasks over one database: their records may differ in their clocks and names only.

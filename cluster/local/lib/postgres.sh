@@ -19,6 +19,12 @@ postgres_install() {
     [[ $number == 15 || -x $(postgres_bin)/postgres ]] || locked "$state/lib/postgres-$number.lock" postgres_unpack
 }
 
+# Extensions are built for one version of the server, and Debian has them for its own.
+postgres_extend() {
+    [[ $number == 15 ]] || die "$name: Debian has PostGIS and orafce for postgres-15 only"
+    apt_packages postgresql-15-postgis-3 postgresql-15-orafce
+}
+
 postgres_unpack() {
     [[ ! -x $(postgres_bin)/postgres ]] || return 0
     java_and_maven

@@ -252,7 +252,7 @@ const READERS: &[(&str, &[Format])] = &[
     ("hstore", CONNECT),
     ("compat", CONNECT),
     ("unavailable_value", DEBEZIUM),
-    ("numeric_scale", &[Format::DebeziumJson]),
+    ("numeric_scale", CONNECT),
     ("schema_name_adjustment", DEBEZIUM),
     ("field_name_adjustment", DEBEZIUM),
     ("database", &[Format::CanalJson, Format::MaxwellJson]),

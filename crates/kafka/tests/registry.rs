@@ -243,6 +243,7 @@ fn draft(columns: &[(&str, Type)]) -> Draft {
         identity: ReplicaIdentity::Full,
         columns: columns.iter().map(column).collect(),
         key: Vec::new(),
+        unique: Vec::new(),
     };
     let spec = "version: 1\ntask: shop\nsource: {hosts: [h], database: d, user: u}\n\
                 sink: {brokers: [b], format: protobuf, registry: {url: \"http://r\"}}\n\

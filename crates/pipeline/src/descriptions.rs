@@ -285,6 +285,7 @@ mod tests {
             identity: ReplicaIdentity::Full,
             columns: vec![column],
             key: Vec::new(),
+            unique: Vec::new(),
         }
     }
 

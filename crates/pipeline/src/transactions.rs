@@ -87,6 +87,7 @@ mod tests {
             identity: ReplicaIdentity::Default,
             columns: Vec::new(),
             key: Vec::new(),
+            unique: Vec::new(),
         }
     }
 

@@ -99,6 +99,7 @@ fn table() -> Arc<Table> {
         identity: ReplicaIdentity::Default,
         columns: vec![Column { name: "v".into(), in_identity: false, ..column.clone() }, column],
         key: vec![1],
+        unique: Vec::new(),
     })
 }
 

@@ -376,6 +376,7 @@ mod tests {
                 identity: wal::table::ReplicaIdentity::Full,
                 columns: Vec::new(),
                 key: Vec::new(),
+                unique: Vec::new(),
             }),
             shape: String::new(),
             key: key.collect(),

@@ -38,8 +38,10 @@ fn wide() -> Vec<Cell> {
     ORDER.into_iter().cycle().take(40).collect()
 }
 
-const FORMATS: [&str; 7] = [
+const WITH_SCHEMAS: &str = ", format_options: {schemas: true}";
+const FORMATS: [&str; 8] = [
     "debezium-json",
+    "debezium-json, format_options: {schemas: true}",
     "canal-json",
     "maxwell-json",
     "shareplex-json",
@@ -79,6 +81,7 @@ fn table(cells: &[Cell]) -> Table {
         identity: ReplicaIdentity::Default,
         columns: cells.iter().enumerate().map(column).collect(),
         key: vec![0],
+        unique: Vec::new(),
     }
 }
 
@@ -155,7 +158,8 @@ fn encode(criterion: &mut Criterion) {
                 Ok::<(), Infallible>(())
             };
             encoder.encode(&plan, &batch, &pieces[0], 0, sink).expect("a row");
-            group.bench_function(format!("{format}, {bytes} bytes"), |bencher| {
+            let name = format.replace(WITH_SCHEMAS, " with schemas");
+            group.bench_function(format!("{name}, {bytes} bytes"), |bencher| {
                 bencher.iter(|| {
                     let mut bytes = 0;
                     for piece in &pieces {

@@ -172,6 +172,7 @@ mod tests {
             identity: ReplicaIdentity::Full,
             columns: columns.iter().map(column).collect(),
             key: vec![0],
+            unique: Vec::new(),
         }
     }
 

@@ -579,6 +579,12 @@ impl TablePlan {
         self.projection.as_ref().map_or(&self.table, |it| &it.view)
     }
 
+    /// Whether records name the unique indexes of their table.
+    #[must_use]
+    pub fn names_unique_indexes(&self) -> bool {
+        self.template.names_unique_indexes()
+    }
+
     /// The schemas that a registry must have taken before the first row is encoded; `None`: the format
     /// has none.
     #[must_use]

@@ -170,8 +170,12 @@ impl Rules {
             return Err(ProjectionError::Names { name: pair[0].into() });
         }
         let key = key.iter().filter_map(place).collect();
-        let view =
-            Table { key: table.key.iter().filter_map(place).collect(), columns, ..renamed.clone() };
+        let view = Table {
+            key: table.key.iter().filter_map(place).collect(),
+            unique: table.unique_at(|index| place(&index)),
+            columns,
+            ..renamed.clone()
+        };
         let (view, renamed) = (view.into(), renamed.into());
         Ok(Some(Projection { view, renamed, key, values: values.into() }))
     }

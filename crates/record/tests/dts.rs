@@ -14,6 +14,7 @@ use scene::{Did, Null, Unchanged, Value, array_of, column, encode_binary, of_kin
 use std::sync::{Arc, LazyLock};
 use wal::change::Transaction;
 use wal::table::ReplicaIdentity::{Default, Full};
+use wal::table::UniqueIndex;
 use wal::types::{Kind, Type, oid};
 use wal::{Lsn, Table};
 
@@ -370,6 +371,30 @@ fn every_type_has_the_item_of_the_reference() {
         let (_, found, value) = item(type_.clone(), v(text));
         assert_eq!((found, texts(&value).as_str()), (branch, expected), "{}", type_.name);
     }
+}
+
+/// The example of the reference, section 5; what says nothing more than the key is left out.
+#[test]
+fn unique_indexes_are_named_beside_the_key() {
+    let index =
+        |name: &str, columns: &[usize]| UniqueIndex { name: name.into(), columns: columns.into() };
+    let info = |table: &Table| {
+        let transaction = transaction(7341, 1_709_605_230_500_000, 0x1A2_B3C8);
+        let sent = records(table, transaction, 0x1A2_B3C8, Did::Insert(&FIRST));
+        let Avro::Map(tags) = field(&read(&sent[0]), "tags") else { panic!("no map") };
+        let Avro::String(info) = &tags["pk_uk_info"] else { panic!("no text") };
+        info.clone()
+    };
+    let mut table = orders(Full);
+    table.unique = vec![index("orders_note_key", &[1]), index("orders_pkey", &[0])];
+    assert_eq!(info(&table), r#"{"PRIMARY":["id"],"orders_note_key":["note"]}"#);
+    table.unique.push(index("PRIMARY", &[2]));
+    table.unique.push(index("a \"b\"", &[3, 1]));
+    let expected = r#"{"PRIMARY":["id"],"orders_note_key":["note"],"a \"b\"":["at","note"]}"#;
+    assert_eq!(info(&table), expected);
+    table.key.clear();
+    table.unique.truncate(1);
+    assert_eq!(info(&table), r#"{"orders_note_key":["note"]}"#);
 }
 
 #[test]

@@ -113,7 +113,10 @@ fn nothing_of_a_masked_value_is_written_in_any_format() {
         let table = customers();
         let sink = format!("format: {format}");
         let (task, plan) = planned(&table, &sink, &["email", "born"], 8);
-        let all = written(&task, &plan, &masked(&table, &plan, &changes));
+        let mut all = written(&task, &plan, &masked(&table, &plan, &changes));
+        for draft in plan.schemas().iter().flat_map(|it| it.key.iter().chain([&it.value])) {
+            all.extend_from_slice(draft.after(&[]).text.as_bytes());
+        }
         for secret in ["s3cret", "0ther", "1999-12-31", "1970-01-01"] {
             assert!(!contains(&all, secret), "{format}: `{secret}` is written");
         }

@@ -314,6 +314,58 @@ fn values_are_what_the_reference_says() {
     check(of_kind("hstore", wal::types::Kind::Base), -1, "\"a\"=>NULL", json!("\"a\"=>NULL"));
 }
 
+/// What Debezium JSON writes of the same value under the same options.
+fn as_json(column: Column, options: &str, text: &str) -> Json {
+    let name = column.name.clone();
+    let id = scene::column("id", Type::builtin(oid::INT4, "int4"), -1);
+    let table = scene::table("t", vec![id, column], 1, Full);
+    let sent = scene::records(&table, options, &[Did::Insert(&[v("1"), v(text)])]);
+    sent[0].json()["after"][&*name].clone()
+}
+
+#[test]
+fn every_mode_of_times_and_numbers_is_what_debezium_json_writes() {
+    let moment = "2024-03-05 10:20:30.123";
+    let values = [
+        ("date", oid::DATE, -1, "2024-03-05"),
+        ("time", oid::TIME, 3, "10:20:30.123"),
+        ("time", oid::TIME, -1, "10:20:30.123456"),
+        ("timestamp", oid::TIMESTAMP, 3, moment),
+        ("timestamp", oid::TIMESTAMP, -1, moment),
+        ("timestamptz", oid::TIMESTAMPTZ, -1, "2024-03-05 02:20:30.123456+00"),
+        ("numeric", oid::NUMERIC, numeric_modifier(12, 2), "-49.90"),
+        ("float8", oid::FLOAT8, -1, "1.5"),
+    ];
+    let times = [
+        "adaptive",
+        "adaptive-time-microseconds",
+        "connect",
+        "isostring",
+        "microseconds",
+        "nanoseconds",
+    ];
+    for time in times {
+        for decimal in ["string", "double"] {
+            let options = format!("format_options: {{time: {time}, decimal: {decimal}}}");
+            for (name, oid, modifier, text) in values {
+                let column = || column("v", Type::builtin(oid, name), modifier);
+                let found = after(column(), &options, v(text));
+                assert_eq!(found, Ok(as_json(column(), &options, text)), "{name} under {options}");
+            }
+        }
+    }
+}
+
+#[test]
+fn tombstones_can_be_left_out() {
+    let changes = [Did::UpdateRow(&FIRST, &MOVED), Did::DeleteRow(&MOVED)];
+    for (sink, all, tombstones) in [("", 5, 2), ("format_options: {tombstones: false}", 3, 0)] {
+        let (_, sent) = sent(&orders(Full), sink, &changes);
+        let empty = sent.iter().filter(|record| record.value.is_none()).count();
+        assert_eq!((sent.len(), empty), (all, tombstones), "{sink}");
+    }
+}
+
 #[test]
 fn arrays_keep_nulls_dimensions_and_bounds() {
     let array = |oid: u32, name: &str| column("v", array_of(Type::builtin(oid, name)), -1);

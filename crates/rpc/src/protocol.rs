@@ -5,7 +5,7 @@
 //! |---|---|
 //! | 1 | lanes, stages, reports |
 //! | 2 | a front is handed over ([`HAND_OVER`]); places of records in their transactions ([`PLACES`]) |
-//! | 3 | rows planned by a spec that was changed while the task runs ([`MARKS`]) |
+//! | 3 | rows planned by a spec that was changed while the task runs ([`MARKS`]); a lane learns its tables' unique indexes ([`UNIQUE_INDEXES`]) |
 
 use crate::{Code, Error};
 
@@ -19,6 +19,8 @@ pub const HAND_OVER: u32 = 2;
 pub const PLACES: u32 = 2;
 /// From this protocol on a lane takes rows of revisions that came into force by a mark in the stream.
 pub const MARKS: u32 = 3;
+/// From this protocol on a lane is told of the unique indexes of its tables.
+pub const UNIQUE_INDEXES: u32 = 3;
 
 /// The protocols that a release speaks, both ends included.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

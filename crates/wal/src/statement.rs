@@ -60,6 +60,7 @@ pub fn table(description: &RelationDescription) -> Option<Table> {
         identity: ReplicaIdentity::Nothing,
         columns: COLUMNS.into_iter().map(column).collect(),
         key: Vec::new(),
+        unique: Vec::new(),
     })
 }
 

@@ -29,6 +29,31 @@ pub struct Table {
     /// Indexes into `columns`, in key order: the primary key, else the columns of the identity
     /// index. Empty: the table has neither.
     pub key: Vec<usize>,
+    /// Unique indexes of whole columns and all rows, also that of the primary key, by name.
+    pub unique: Vec<UniqueIndex>,
+}
+
+impl Table {
+    /// The unique indexes in a table where each column is at its `place`; `None`: it is not there, and
+    /// nor is its index.
+    #[must_use]
+    pub fn unique_at(&self, place: impl Fn(usize) -> Option<usize>) -> Vec<UniqueIndex> {
+        let at = |index: &UniqueIndex| {
+            let columns =
+                index.columns.iter().map(|&column| place(column)).collect::<Option<_>>()?;
+            Some(UniqueIndex { name: index.name.clone(), columns })
+        };
+        self.unique.iter().filter_map(at).collect()
+    }
+}
+
+/// An index that tells rows apart. The stream says nothing of it: it is as the catalog had it when the
+/// version was first read.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct UniqueIndex {
+    pub name: Box<str>,
+    /// Indexes into the table's columns, in the order of the index.
+    pub columns: Vec<usize>,
 }
 
 /// A column of a table version.

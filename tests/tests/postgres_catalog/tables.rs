@@ -164,6 +164,34 @@ fn keys_are_those_that_tell_rows_apart() {
 }
 
 #[test]
+fn unique_indexes_are_those_of_whole_columns_and_all_rows() {
+    for server in servers() {
+        let mut ground = Ground::new("unique", server);
+        ground.sql.run(
+            "CREATE TABLE t (id int PRIMARY KEY, a int, b text UNIQUE DEFERRABLE, c int); \
+             CREATE UNIQUE INDEX \"t \"\"x\"\"\" ON t (c, a) INCLUDE (b); \
+             CREATE UNIQUE INDEX t_part ON t (a) WHERE c > 0; \
+             CREATE UNIQUE INDEX t_expression ON t (lower(b), a); \
+             CREATE INDEX t_any ON t (a); INSERT INTO t VALUES (1, 1), (2, 1)",
+        );
+        // It stays behind, invalid.
+        assert!(ground.sql.attempt("CREATE UNIQUE INDEX CONCURRENTLY t_bad ON t (a)").is_err());
+        let oid = ground.oid("t");
+        let session = ground.session();
+        let table = ground.wait(session.table(oid)).unwrap();
+        let unique: Vec<(&str, &[usize])> =
+            table.unique.iter().map(|it| (&*it.name, &*it.columns)).collect();
+        let expected = [("t \"x\"", &[3, 1][..]), ("t_b_key", &[2]), ("t_pkey", &[0])];
+        assert_eq!(unique, expected, "{server}");
+        let completed = ground.wait(session.complete(&described(&table))).unwrap();
+        assert_eq!(completed, Table { version: 7, ..table.clone() }, "{server}");
+        ground.sql.run("DROP TABLE t");
+        let gone = ground.wait(session.complete(&described(&table))).unwrap();
+        assert_eq!(gone.unique, table.unique, "{server}");
+    }
+}
+
+#[test]
 fn columns_are_those_that_the_stream_has() {
     for server in servers() {
         let mut ground = Ground::new("columns", server);

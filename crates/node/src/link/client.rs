@@ -58,9 +58,9 @@ struct Lane {
     progress: Arc<Progress>,
 }
 
-/// An open stream, and what is spoken on it.
+/// An open stream, and who makes frames for it.
 struct Link {
-    protocol: u32,
+    sender: Sender,
     down: mpsc::Sender<v1::LaneDown>,
     up: Streaming<v1::LaneUp>,
 }
@@ -73,12 +73,19 @@ fn least(spec: &config::Task) -> u32 {
     }
 }
 
+/// Sends only what a node of this protocol can read.
+fn sender(protocol: u32) -> Sender {
+    let sender = Sender::default();
+    let sender = if protocol < rpc::UNIQUE_INDEXES { sender.without_unique() } else { sender };
+    if protocol < rpc::MARKS { sender.without_marks() } else { sender }
+}
+
 impl Lane {
     async fn live(self, open: OpenLane, caller: Caller, queue: mpsc::UnboundedReceiver<Order>) {
         let ended = match self.connect(&open, caller).await {
-            Ok(Link { protocol, down, up }) => tokio::select! {
+            Ok(Link { sender, down, up }) => tokio::select! {
                 ended = self.listen(up) => ended,
-                error = send(queue, down, protocol) => Err(self.unsent(&error)),
+                error = send(sender, queue, down) => Err(self.unsent(&error)),
             },
             Err(failure) => Err(failure),
         };
@@ -104,7 +111,7 @@ impl Lane {
             let _ = down.try_send(v1::LaneDown { message: Some(first) });
             let client = &mut rpc::client::link(channel.clone());
             let error = match client.lane(ReceiverStream::new(messages)).await {
-                Ok(up) => return Ok(Link { protocol, down, up: up.into_inner() }),
+                Ok(up) => return Ok(Link { sender: sender(protocol), down, up: up.into_inner() }),
                 Err(status) => Error::from(status),
             };
             match (error.code, protocols.older(protocol, least)) {
@@ -207,14 +214,10 @@ impl Lane {
 
 /// Sends what is ordered. Ends only where something cannot be sent; the other end says how all else ends.
 async fn send(
+    mut sender: Sender,
     mut queue: mpsc::UnboundedReceiver<Order>,
     down: mpsc::Sender<v1::LaneDown>,
-    protocol: u32,
 ) -> LinkError {
-    let mut sender = Sender::default();
-    if protocol < rpc::MARKS {
-        sender = sender.without_marks();
-    }
     loop {
         let last = match queue.recv().await {
             Some(Order::Write(batch)) => {

@@ -146,6 +146,7 @@ mod tests {
             identity,
             columns: ["a", "v", "b"].map(column).into(),
             key: key.into(),
+            unique: Vec::new(),
         }
     }
 

@@ -135,6 +135,7 @@ mod tests {
                 column("id", Type::builtin(23, "int4"), None),
             ],
             key: vec![1],
+            unique: Vec::new(),
         }
     }
 

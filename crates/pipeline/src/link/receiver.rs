@@ -9,11 +9,11 @@ use bytes::Bytes;
 use record::plan::{TablePlan, TaskPlan};
 use record::route::{Part, Piece};
 use record::transaction::Order;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use supervision::Credit;
 use wal::change::{Old, Span, Transaction};
-use wal::table::ReplicaIdentity;
+use wal::table::{ReplicaIdentity, UniqueIndex};
 use wal::types::{Field, Kind, Type};
 use wal::{Change, ChangeBatch, Chunk, Column, Lsn, Operation, Table, Tuple};
 
@@ -42,6 +42,8 @@ pub struct Receiver {
     generation: u64,
     /// By their numbers on this link.
     tables: Vec<Arc<TablePlan>>,
+    /// Of the tables that the next message describes.
+    unique: VecDeque<Vec<wire::UniqueIndex>>,
 }
 
 impl Receiver {
@@ -62,6 +64,7 @@ impl Receiver {
             marks: true,
             generation: 0,
             tables: Vec::new(),
+            unique: VecDeque::new(),
         }
     }
 
@@ -87,6 +90,15 @@ impl Receiver {
             Some(&wire::VERSION_ORDERED) if self.places => {
                 let (ordered, tuples) = message::read(wire::VERSION_ORDERED, &message)?;
                 self.ordered(ordered, None, tuples).map(Some)
+            }
+            Some(&wire::VERSION_UNIQUE) => {
+                let (unique, rest) = message::read(wire::VERSION_UNIQUE, &message)?;
+                let wire::Unique { tables } = unique;
+                if !rest.is_empty() || !self.unique.is_empty() {
+                    return Err(LinkError::Inconsistent("unique indexes are of no table"));
+                }
+                self.unique = tables.into();
+                Ok(None)
             }
             Some(&wire::VERSION_MARKED) if self.marks => {
                 let (marked, tuples) = message::read(wire::VERSION_MARKED, &message)?;
@@ -145,8 +157,12 @@ impl Receiver {
             self.tables.clear();
         }
         for table in head.new_tables {
-            let plan = self.planned(table, revision)?;
+            let unique = self.unique.pop_front().unwrap_or_default();
+            let plan = self.planned(table, unique, revision)?;
             self.tables.push(plan);
+        }
+        if !self.unique.is_empty() {
+            return Err(LinkError::Inconsistent("unique indexes are of no table"));
         }
         let plan = |&number: &u32| self.tables.get(number as usize).cloned();
         let plans: Option<Vec<_>> = head.tables.iter().map(plan).collect();
@@ -206,6 +222,7 @@ impl Receiver {
     fn planned(
         &self,
         new: wire::PlannedTable,
+        unique: Vec<wire::UniqueIndex>,
         revision: Option<u64>,
     ) -> Result<Arc<TablePlan>, LinkError> {
         let task = match revision {
@@ -216,7 +233,9 @@ impl Receiver {
                 .ok_or(LinkError::Inconsistent("a revision was never described"))?,
         };
         let wire::PlannedTable { partitions, table } = new;
-        let table = Arc::new(table_in(table)?);
+        let table = table_in(table)?;
+        let unique = unique_in(unique, table.columns.len())?;
+        let table = Arc::new(Table { unique, ..table });
         let refused = |cause: String| LinkError::Plan {
             schema: table.schema.clone(),
             table: table.name.clone(),
@@ -327,7 +346,22 @@ pub(super) fn table_in(table: wire::Table) -> Result<Table, LinkError> {
         identity: identity_in(table.identity),
         columns,
         key,
+        unique: Vec::new(),
     })
+}
+
+fn unique_in(
+    indexes: Vec<wire::UniqueIndex>,
+    columns: usize,
+) -> Result<Vec<UniqueIndex>, LinkError> {
+    let index = |index: wire::UniqueIndex| {
+        let of: Vec<_> = index.columns.iter().map(|&column| column as usize).collect();
+        if of.iter().any(|&column| columns <= column) {
+            return Err(LinkError::Inconsistent("a column of a unique index is no column"));
+        }
+        Ok(UniqueIndex { name: index.name.into(), columns: of })
+    };
+    indexes.into_iter().map(index).collect()
 }
 
 pub(super) fn identity_in(identity: wire::Identity) -> ReplicaIdentity {

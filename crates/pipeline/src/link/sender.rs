@@ -25,7 +25,10 @@ pub struct Sender {
     revisions: HashSet<u64>,
     /// The other end reads no batch of a later revision.
     unmarked: bool,
+    without_unique: bool,
 }
+
+type Headed = (wire::Head, Vec<Vec<wire::UniqueIndex>>, Vec<Span>);
 
 /// Numbers what is used of a list in the order of its first use.
 struct Renumbered<T> {
@@ -62,6 +65,12 @@ impl Sender {
         Self { unmarked: true, ..self }
     }
 
+    /// For a link whose protocol has no unique indexes.
+    #[must_use]
+    pub fn without_unique(self) -> Self {
+        Self { without_unique: true, ..self }
+    }
+
     /// The frames of a batch, in order. Only what the lane writes is in them.
     ///
     /// # Errors
@@ -70,7 +79,8 @@ impl Sender {
         if self.unmarked && batch.marked.is_some() {
             return Err(LinkError::Marked);
         }
-        let (head, tuples) = self.head(batch)?;
+        let (head, unique, tuples) = self.head(batch)?;
+        let unique = self.unique(unique)?;
         let tuple_bytes: usize = tuples.iter().map(|it| (it.end - it.start) as usize).sum();
         let bytes = tuple_bytes + 32 * head.changes.len() + 256;
         let parts = tuples.into_iter().map(|it| batch.batch.slice(it));
@@ -88,18 +98,27 @@ impl Sender {
             let ordered = wire::Ordered { head, orders };
             message::write(wire::VERSION_ORDERED, &ordered, bytes, parts)?
         };
-        Ok(self.splitter.split(&message))
+        let messages = unique.iter().chain([&message]);
+        Ok(messages.flat_map(|message| self.splitter.split(message)).collect())
     }
 
-    /// The head, and the tuples that follow it.
-    fn head(&mut self, part: &LaneBatch) -> Result<(wire::Head, Vec<Span>), LinkError> {
+    /// What the other end must know of new tables before it plans them.
+    fn unique(&self, tables: Vec<Vec<wire::UniqueIndex>>) -> Result<Option<Bytes>, LinkError> {
+        if self.without_unique || tables.iter().all(Vec::is_empty) {
+            return Ok(None);
+        }
+        message::write(wire::VERSION_UNIQUE, &wire::Unique { tables }, 0, []).map(Some)
+    }
+
+    /// The head, the unique indexes of its new tables, and the tuples that follow it.
+    fn head(&mut self, part: &LaneBatch) -> Result<Headed, LinkError> {
         if self.generation != part.generation {
             self.generation = part.generation;
             self.known.clear();
             self.tables_count = 0;
         }
         let batch = &part.batch;
-        let mut new_tables = Vec::new();
+        let (mut new_tables, mut unique) = (Vec::new(), Vec::new());
         let mut tables = Renumbered::of(batch.tables.len());
         let mut transactions = Renumbered::of(batch.transactions.len());
         let mut changes = Renumbered::of(batch.changes.len());
@@ -110,7 +129,14 @@ impl Sender {
                 let change = &batch.changes[piece.change as usize];
                 let plan = part.plans.get(change.table as usize).cloned().flatten();
                 let plan = plan.ok_or(LinkError::Inconsistent("a piece is of no planned table"))?;
-                let table = tables.number(change.table, || self.number(plan, &mut new_tables))?;
+                let table = tables.number(change.table, || {
+                    let known = new_tables.len();
+                    let number = self.number(Arc::clone(&plan), &mut new_tables)?;
+                    if known < new_tables.len() {
+                        unique.push(unique_out(&plan));
+                    }
+                    Ok(number)
+                })?;
                 let transaction = transactions.number(change.transaction, || {
                     Ok(transaction_out(&batch.transactions[change.transaction as usize]))
                 })?;
@@ -146,7 +172,7 @@ impl Sender {
             changes: changes.used,
             pieces,
         };
-        Ok((head, tuples))
+        Ok((head, unique, tuples))
     }
 
     /// The table version's number on this link; one that it has not carried yet joins `new`.
@@ -168,6 +194,16 @@ impl Sender {
             }
         }
     }
+}
+
+/// The indexes that the table's records name.
+fn unique_out(plan: &TablePlan) -> Vec<wire::UniqueIndex> {
+    let index = |index: &wal::table::UniqueIndex| wire::UniqueIndex {
+        name: index.name.to_string(),
+        columns: index.columns.iter().map(|&column| count(column)).collect(),
+    };
+    let named = plan.table().unique.iter().filter(|_| plan.names_unique_indexes());
+    named.map(index).collect()
 }
 
 pub(super) fn transaction_out(transaction: &Transaction) -> wire::Transaction {

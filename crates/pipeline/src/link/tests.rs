@@ -10,7 +10,7 @@ use record::transaction::Order;
 use std::sync::Arc;
 use supervision::Credit;
 use wal::change::{Old, Span, Transaction};
-use wal::table::ReplicaIdentity;
+use wal::table::{ReplicaIdentity, UniqueIndex};
 use wal::types::{Field, Kind, Type, oid};
 use wal::{Change, ChangeBatch, Column, Lsn, Operation, Table};
 
@@ -27,6 +27,10 @@ fn task_plan() -> TaskPlan {
 }
 
 fn receiver(lane: u8) -> Receiver {
+    receiver_of(lane, task_plan())
+}
+
+fn receiver_of(lane: u8, plan: TaskPlan) -> Receiver {
     let open = OpenLane {
         spec: Arc::new(spec()),
         lane,
@@ -38,7 +42,7 @@ fn receiver(lane: u8) -> Receiver {
         routed: LANES,
         pins: Pins::default(),
     };
-    Receiver::new(&open, task_plan())
+    Receiver::new(&open, plan)
 }
 
 fn column(name: &str, type_: &Arc<Type>) -> Column {
@@ -84,6 +88,7 @@ pub(super) fn table(name: &str, version: u32) -> Arc<Table> {
         identity: ReplicaIdentity::Full,
         columns: columns.map(|(name, type_)| column(name, type_)).collect(),
         key: vec![0],
+        unique: Vec::new(),
     })
 }
 
@@ -388,6 +393,58 @@ fn places_in_transactions_travel_with_their_pieces() {
     assert_eq!((count, &came.orders), (3, &sent.orders));
     let without = LaneBatch { orders: Arc::default(), ..sent };
     assert!(over(&mut sender, &mut receiver, &without).orders.is_empty());
+}
+
+/// A table with an index as the router has it, and the receiver of its lane.
+fn indexed(format: config::Format) -> ([Arc<TablePlan>; 2], Receiver) {
+    let sink = config::Sink { format, ..config::Sink::default() };
+    let spec = config::Task { sink, ..spec() };
+    let task = TaskPlan::new(&spec, "appdb").expect("a plan");
+    let unique = vec![UniqueIndex { name: "orders_key".into(), columns: vec![1, 0] }];
+    let plan = |table: Table| {
+        TablePlan::new(Arc::new(table), &task, 0, PARTITIONS, LANES).map(Arc::new).expect("a plan")
+    };
+    let orders = Table { unique, ..Table::clone(&table("orders", 1)) };
+    let items = Table { oid: 8, ..Table::clone(&table("items", 1)) };
+    let plans = [plan(orders), plan(items)];
+    (plans, receiver_of(0, task))
+}
+
+#[test]
+fn unique_indexes_travel_where_records_name_them() {
+    let rows = [(0, 1, None, Some(vec![])), (0, 2, None, Some(vec![]))];
+    let sent = |sender: &mut Sender, format| {
+        let (plans, mut receiver) = indexed(format);
+        let batch = batch(&plans, 0, 5, &rows);
+        let came = over(sender, &mut receiver, &batch);
+        // Once for a table version.
+        assert_eq!(sender.frames(&batch).expect("frames").len(), 1);
+        came.batch.tables.iter().flat_map(|table| table.unique.clone()).collect::<Vec<_>>()
+    };
+    let index = UniqueIndex { name: "orders_key".into(), columns: vec![1, 0] };
+    assert_eq!(sent(&mut Sender::default(), config::Format::DtsAvro), [index]);
+    assert_eq!(sent(&mut Sender::default().without_unique(), config::Format::DtsAvro), []);
+    assert_eq!(sent(&mut Sender::default(), config::Format::DebeziumJson), []);
+}
+
+#[test]
+fn unique_indexes_of_no_table_are_refused() {
+    let (plans, _) = indexed(config::Format::DtsAvro);
+    let index = |column| wire::UniqueIndex { name: "i".into(), columns: vec![column] };
+    let refused = |tables: Vec<Vec<wire::UniqueIndex>>| {
+        let (_, mut receiver) = indexed(config::Format::DtsAvro);
+        let unique = message::write(wire::VERSION_UNIQUE, &wire::Unique { tables }, 0, []);
+        let batch = batch(&plans, 0, 5, &[(0, 1, None, Some(vec![]))]);
+        let mut frames = Sender::default().frames(&batch).expect("frames");
+        assert_eq!(frames.len(), 2);
+        frames.splice(..1, frame::Splitter::default().split(&unique.expect("small")));
+        let taken: Result<Vec<_>, _> = frames.into_iter().map(|it| receiver.take(it)).collect();
+        taken.expect_err("refused").to_string()
+    };
+    let no_column = refused(vec![vec![index(99)]]);
+    assert!(no_column.contains("is no column"), "{no_column}");
+    let no_table = refused(vec![vec![], vec![], vec![index(0)]]);
+    assert!(no_table.contains("of no table"), "{no_table}");
 }
 
 /// A shape under which the tables go to other topics, and plans of them as the router has them.

@@ -11,6 +11,9 @@ pub(super) const VERSION_ORDERED: u8 = 3;
 /// As [`VERSION_ORDERED`], planned by a later revision than that with which the lane was opened.
 pub(super) const VERSION_MARKED: u8 = 4;
 
+/// Unique indexes of tables that the next message describes: only where the format's records name them.
+pub(super) const VERSION_UNIQUE: u8 = 5;
+
 #[derive(Clone, Debug, Decode, Encode, PartialEq)]
 pub(super) struct Head {
     pub generation: u64,
@@ -49,6 +52,18 @@ pub(super) struct Marked {
     pub shape: Option<String>,
     /// Without orders where nobody asks for them.
     pub ordered: Ordered,
+}
+
+#[derive(Clone, Debug, Decode, Encode, PartialEq)]
+pub(super) struct Unique {
+    /// Of the next new table, and those after it.
+    pub tables: Vec<Vec<UniqueIndex>>,
+}
+
+#[derive(Clone, Debug, Decode, Encode, PartialEq)]
+pub(super) struct UniqueIndex {
+    pub name: String,
+    pub columns: Vec<u32>,
 }
 
 #[derive(Clone, Debug, Decode, Encode, PartialEq)]

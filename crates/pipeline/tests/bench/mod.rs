@@ -32,6 +32,7 @@ pub(crate) fn table() -> Arc<Table> {
         identity: ReplicaIdentity::Full,
         columns: vec![column],
         key: vec![0],
+        unique: Vec::new(),
     })
 }
 

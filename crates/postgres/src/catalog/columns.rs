@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use tokio_postgres::types::Type as Sql;
 use wal::Table;
-use wal::table::{Column, ReplicaIdentity};
+use wal::table::{Column, ReplicaIdentity, UniqueIndex};
 use wal::types::Type;
 
 /// First version with generated columns.
@@ -32,6 +32,8 @@ pub(super) struct Relation {
     pub(super) primary_key_is_immediate: bool,
     /// The index of REPLICA IDENTITY USING INDEX.
     pub(super) identity_index: Option<Vec<String>>,
+    /// Unique indexes by name, each with its columns in its order.
+    pub(super) unique: Vec<(String, Vec<String>)>,
 }
 
 /// A column that the stream would have.
@@ -50,6 +52,15 @@ impl Relation {
         let index =
             self.identity_index.as_ref().filter(|_| self.identity == ReplicaIdentity::Index);
         index.or(self.primary_key.as_ref()).map_or(&[], Vec::as_slice)
+    }
+
+    /// The unique indexes whose columns all have a `place`.
+    pub(super) fn unique(&self, place: impl Fn(&str) -> Option<usize>) -> Vec<UniqueIndex> {
+        let index = |(name, columns): &(String, Vec<String>)| {
+            let columns = columns.iter().map(|column| place(column)).collect::<Option<_>>()?;
+            Some(UniqueIndex { name: name.as_str().into(), columns })
+        };
+        self.unique.iter().filter_map(index).collect()
     }
 
     fn in_identity(&self, column: &str) -> bool {
@@ -72,8 +83,8 @@ impl Relation {
             default: it.default.as_deref().map(Into::into),
             in_identity: self.in_identity(&it.name),
         };
-        let place = |name: &String| self.columns.iter().position(|it| it.name == *name);
-        let key: Option<Vec<usize>> = self.key().iter().map(place).collect();
+        let place = |name: &str| self.columns.iter().position(|it| it.name == *name);
+        let key: Option<Vec<usize>> = self.key().iter().map(|name| place(name)).collect();
         let (schema, name) = root.unwrap_or_else(|| (self.schema.clone(), self.name.clone()));
         Table {
             oid: self.oid,
@@ -83,6 +94,7 @@ impl Relation {
             identity: self.identity,
             columns: self.columns.iter().map(column).collect(),
             key: key.unwrap_or_default(),
+            unique: self.unique(place),
         }
     }
 }

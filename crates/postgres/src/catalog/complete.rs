@@ -13,7 +13,7 @@ use tokio_postgres::types::{ToSql, Type as Sql};
 use tracing::warn;
 use wal::Table;
 use wal::relation::{ColumnDescription, Difference, RelationDescription};
-use wal::table::{Column, ReplicaIdentity};
+use wal::table::{Column, ReplicaIdentity, UniqueIndex};
 use wal::types::{Kind, Type};
 
 impl Session {
@@ -168,6 +168,17 @@ fn complete(
         identity: description.identity,
         columns: description.columns.iter().map(column).collect(),
         key: key(description, facts),
+        unique: unique(description, facts),
+    }
+}
+
+/// The unique indexes whose columns the stream has: as they are now, else as they were known.
+fn unique(description: &RelationDescription, facts: &Facts<'_>) -> Vec<UniqueIndex> {
+    let place = |name: &str| description.columns.iter().position(|it| *it.name == *name);
+    match (facts.relation, facts.known) {
+        (Some(now), _) => now.unique(place),
+        (None, Some(known)) => known.unique_at(|index| place(&known.columns.get(index)?.name)),
+        (None, None) => Vec::new(),
     }
 }
 
@@ -269,6 +280,10 @@ mod tests {
             primary_key: Some(key.iter().map(|&name| name.into()).collect()),
             primary_key_is_immediate: true,
             identity_index: None,
+            unique: vec![
+                ("t_key".into(), key.iter().map(|&name| name.into()).collect()),
+                ("t_new".into(), vec!["new".into(), key[0].into()]),
+            ],
         }
     }
 
@@ -310,6 +325,8 @@ mod tests {
         assert_eq!(table.columns[0].default.as_deref(), Some("d"));
         assert_eq!(table.columns[1].default, None);
         assert_eq!(table.key, [0]);
+        // `t_new` has a column that the stream has not.
+        assert_eq!(table.unique, [UniqueIndex { name: "t_key".into(), columns: vec![0] }]);
     }
 
     #[test]
@@ -322,9 +339,11 @@ mod tests {
             ..Type::unknown(99_999)
         });
         known.key = vec![1, 0];
+        known.unique = vec![UniqueIndex { name: "t_ab".into(), columns: vec![0, 1] }];
         let description = described(full, &[columns[1], columns[0], columns[2]]);
         let table = completed(&description, &Facts { known: Some(&known), ..NOTHING });
         assert_eq!(table.key, [0, 1]);
+        assert_eq!(table.unique, [UniqueIndex { name: "t_ab".into(), columns: vec![1, 0] }]);
         assert!(matches!(table.columns[2].type_.kind, Kind::Enum { .. }));
         // A key of columns that are not in the stream yet is no key.
         let now = relation(&[("c", INT4)], &["c"]);

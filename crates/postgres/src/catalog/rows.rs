@@ -12,13 +12,18 @@ pub(super) const RELATIONS: &str = "\
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
     WHERE c.oid = ANY ($1) AND c.relkind IN ('r', 'p')";
 
+/// Keys, and what else tells rows apart by whole columns: neither expressions nor a part of the rows.
 pub(super) const KEYS: &str = "\
     SELECT i.indrelid, i.indisprimary, i.indisreplident, i.indimmediate AND i.indisvalid, \
       (SELECT array_agg(a.attname::text ORDER BY k.place) \
        FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k (number, place) \
        JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number \
-       WHERE k.place <= i.indnkeyatts) \
-    FROM pg_index i WHERE i.indrelid = ANY ($1) AND (i.indisprimary OR i.indisreplident)";
+       WHERE k.place <= i.indnkeyatts), \
+      c.relname::text, \
+      i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL \
+    FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
+    WHERE i.indrelid = ANY ($1) AND (i.indisunique OR i.indisreplident) \
+    ORDER BY c.relname";
 
 /// What pgoutput leaves out is left out: virtual generated columns, stored ones before they could
 /// be published.
@@ -59,6 +64,7 @@ pub(super) fn relation(row: &Row) -> Result<Relation, tokio_postgres::Error> {
         primary_key: None,
         primary_key_is_immediate: false,
         identity_index: None,
+        unique: Vec::new(),
     })
 }
 
@@ -69,6 +75,9 @@ pub(super) fn add_key(
     let Some(relation) = relations.get_mut(&row.try_get(0)?) else { return Ok(()) };
     let names: Option<Vec<String>> = row.try_get(4)?;
     let Some(names) = names.filter(|names| !names.is_empty()) else { return Ok(()) };
+    if row.try_get(6)? {
+        relation.unique.push((row.try_get(5)?, names.clone()));
+    }
     if row.try_get(2)? {
         relation.identity_index = Some(names.clone());
     }

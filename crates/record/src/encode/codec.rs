@@ -127,6 +127,20 @@ impl Template {
         }
     }
 
+    /// Whether records name the unique indexes of their table.
+    pub(crate) fn names_unique_indexes(&self) -> bool {
+        match self {
+            Self::DtsAvro(_) => true,
+            Self::DebeziumJson(_)
+            | Self::DebeziumAvro(_)
+            | Self::Canal(_)
+            | Self::Maxwell(_)
+            | Self::SharePlex(_)
+            | Self::Protobuf(_)
+            | Self::Statement(_) => false,
+        }
+    }
+
     /// What a registry must know before the first row.
     pub(crate) fn schemas(&self) -> Option<&Schemas> {
         match self {

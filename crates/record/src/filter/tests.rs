@@ -38,6 +38,7 @@ fn table() -> Table {
         identity: ReplicaIdentity::Full,
         columns: columns.into_iter().map(column).collect(),
         key: vec![0],
+        unique: Vec::new(),
     }
 }
 

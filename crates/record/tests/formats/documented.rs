@@ -102,13 +102,14 @@ fn of_dts(_: &TablePlan, record: &Binary) -> Option<String> {
 }
 
 /// The value of a sample as a format writes it; why not, where it does not.
-fn rendered((word, find): &Format, sample: &Sample) -> String {
+fn rendered((word, find): &Format, sample: &Sample, sink: &str) -> String {
     let columns = vec![
         column("id", Type::builtin(oid::INT4, "int4"), -1),
         column("v", sample.type_.clone(), sample.modifier),
     ];
     let table = table("t", columns, 1, Full);
-    let (task, plan) = plan(&table, &format!("format: {word}, {REGISTRY}"), "", 1).expect("a plan");
+    let (task, plan) =
+        plan(&table, &format!("format: {word}, {REGISTRY}, {sink}"), "", 1).expect("a plan");
     if let Some(schemas) = plan.schemas() {
         schemas.taken_first(IDS);
     }
@@ -144,7 +145,7 @@ fn types() -> String {
         format!("|---|---|{}", row(|_| "---|".into())),
     ];
     for sample in samples() {
-        let cells = row(|format| format!(" {} |", cell(&rendered(format, &sample))));
+        let cells = row(|format| format!(" {} |", cell(&rendered(format, &sample, ""))));
         lines.push(format!("| {} | {} |{cells}", sample.name, cell(sample.text)));
     }
     lines.join("\n")
@@ -152,6 +153,29 @@ fn types() -> String {
 
 fn row(cell: impl Fn(&Format) -> String) -> String {
     FORMATS.iter().map(cell).collect()
+}
+
+/// What a format has no room for is refused by default, and null where the task says so.
+#[test]
+fn no_value_is_null_unless_the_task_says_so() {
+    let mut refused = 0;
+    for sample in samples() {
+        for format in FORMATS {
+            let found = rendered(format, &sample, "");
+            let where_ = format!("{} in {}: {found}", sample.name, format.0);
+            // The JSON that is called so.
+            let is_lost = found.ends_with("null") && sample.text != "null";
+            assert!(!is_lost && !found.ends_with("left out"), "{where_}");
+            let allowed = rendered(format, &sample, "unrepresentable: null");
+            if found.starts_with("refused") {
+                refused += 1;
+                assert_eq!(allowed, "null", "{where_}");
+            } else {
+                assert_eq!(allowed, found, "{where_}");
+            }
+        }
+    }
+    assert!(0 < refused, "no sample is beyond any format");
 }
 
 const START: &str =

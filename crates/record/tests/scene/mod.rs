@@ -109,6 +109,7 @@ pub(crate) fn table(
         identity,
         columns,
         key: (0..key).collect(),
+        unique: Vec::new(),
     };
     for (index, column) in table.columns.iter_mut().enumerate() {
         column.not_null = index < key;

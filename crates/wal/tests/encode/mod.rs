@@ -145,6 +145,7 @@ pub fn complete(description: &RelationDescription) -> Arc<Table> {
         identity: description.identity,
         columns: columns.collect(),
         key: Vec::new(),
+        unique: Vec::new(),
     })
 }
 

@@ -34,6 +34,8 @@ struct ColumnTemplate {
 const SOURCE_TYPE: i64 = 3;
 /// The branch of the array, in the unions `fields`, `beforeImages` and `afterImages`.
 const ARRAY: i64 = 2;
+/// The key's name in `pk_uk_info`.
+const PRIMARY: &str = "PRIMARY";
 
 impl Template {
     pub(crate) fn new(table: &Table, key: &[usize], task: &TaskPlan) -> Self {
@@ -141,17 +143,26 @@ pub(super) fn joined(parts: &[&str]) -> String {
     parts.iter().map(|part| part.replace('.', "\\u002E")).collect::<Vec<_>>().join(".")
 }
 
-/// One tag: the key. A table without one gets another: readers take a record of up to 48 bytes for a
-/// filler, and a row of few short columns would be one.
+/// One tag: the key, and what else tells rows apart. A table without either gets another: readers take a
+/// record of up to 48 bytes for a filler, and a row of few short columns would be one.
 fn tags(table: &Table, key: &[usize]) -> Vec<u8> {
     let mut out = Vec::new();
     avro::long(1, &mut out);
-    if key.is_empty() {
+    // An index of the same columns says nothing more; one of this name would be taken for the key.
+    let others = table.unique.iter().filter(|it| it.columns != key && &*it.name != PRIMARY);
+    let others = others.map(|it| (&*it.name, &it.columns[..]));
+    let all = Some((PRIMARY, key)).filter(|_| !key.is_empty()).into_iter().chain(others);
+    let mut info = Vec::new();
+    for (name, columns) in all {
+        info.push(if info.is_empty() { b'{' } else { b',' });
+        json::str(name, &mut info);
+        info.push(b':');
+        json::strings(columns.iter().map(|&index| &*table.columns[index].name), &mut info);
+    }
+    if info.is_empty() {
         avro::string("keyless", &mut out);
         avro::string("true", &mut out);
     } else {
-        let mut info = b"{\"PRIMARY\":".to_vec();
-        json::strings(key.iter().map(|&index| &*table.columns[index].name), &mut info);
         info.push(b'}');
         avro::string("pk_uk_info", &mut out);
         avro::bytes(&info, &mut out);
