@@ -24,6 +24,7 @@ use postgres::ddl::{self, Means, Taking};
 use postgres::replication::{CreatedSlot, Line, Replication, wants_failover};
 use postgres::snapshot::{Readable, SnapshotReader};
 use record::selection::Selection;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -239,13 +240,14 @@ impl Task {
                 self.slot_name
             )));
         };
+        let published: Oids = publication.tables.iter().copied().collect();
         if let Some((oid, schema, name)) = self.ensure_ddl(session).await?
-            && !publication.tables.contains(&oid)
+            && !published.contains(&oid)
         {
             session.add_to_publication(&self.slot_name, &schema, &name).await?;
         }
         let capture = self.capture(session).await?;
-        let is_in = |relation: &Relation| publication.tables.contains(&relation.oid);
+        let is_in = |relation: &Relation| published.contains(&relation.oid);
         // Leaves under another name than their own have no topic here.
         let topic =
             |it: &Relation| Ok(self.planner.topic(&it.schema, &it.name)?.unwrap_or_default());
@@ -267,8 +269,9 @@ impl Task {
         if let Some(relation) = out {
             return Err(tables::taken(relation, &self.slot_name));
         }
-        self.take_in(session, &capture, &publication.tables).await?;
+        self.take_in(session, &capture, published).await?;
         // Topics of tables that are captured no more may go with them.
+        let topics: BTreeSet<String> = topics.into_iter().collect();
         pins.retain(|topic, _| topics.contains(topic));
         let kafka = self.kafka.clone();
         Ok(tokio::task::spawn_blocking(move || Admin::new(&kafka)?.verify_pins(&pins)).await??)
@@ -279,12 +282,12 @@ impl Task {
         &self,
         session: &Session,
         capture: &Capture,
-        published: &[u32],
+        published: Oids,
     ) -> Result<(), Failure> {
         let tables = self.tables();
-        let mut known: Oids = published.iter().copied().collect();
+        let (mut known, readings) = (published.clone(), capture.readings());
         for relation in capture.publish.iter().filter(|it| !published.contains(&it.oid)) {
-            let reading = capture.read.iter().find(|it| it.relation == *relation);
+            let reading = readings.get(&relation.oid).copied();
             match tables.take_in(session, relation, reading).await? {
                 Taken::Copying | Taken::Streaming => drop(known.insert(relation.oid)),
                 Taken::Busy | Taken::Refused => {}
@@ -364,9 +367,8 @@ impl Task {
         helper: Option<(u32, String, String)>,
     ) -> Result<(), Failure> {
         if self.spec.source.replica_identity == IdentityPolicy::Full {
-            for relation in &capture.identity {
-                session.set_identity_full(&relation.schema, &relation.name).await?;
-            }
+            let tables = capture.identity.iter().map(|it| (&*it.schema, &*it.name));
+            session.set_identities_full(&tables.collect::<Vec<_>>()).await?;
         }
         let tables = capture.publish.iter().map(|it| (it.oid, it.schema.clone(), it.name.clone()));
         let tables: Vec<_> = tables.chain(helper).collect();
