@@ -5,6 +5,7 @@ mod tables;
 pub use tables::{TableProgress, TableState, Tables};
 
 use crate::hosts::Host;
+use kafka::meta::Gap;
 use postgres::health::SlotHealth;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -72,6 +73,7 @@ pub struct Progress {
     lanes: Mutex<Vec<LaneProgress>>,
     budget: Mutex<Option<Budget>>,
     slot: Mutex<Option<SlotHealth>>,
+    gap: Mutex<Option<Gap>>,
     tables: Mutex<Tables>,
 }
 
@@ -124,6 +126,17 @@ impl Progress {
     #[must_use]
     pub fn slot_health(&self) -> Option<SlotHealth> {
         lock(&self.slot).clone()
+    }
+
+    /// A person let changes go (`--accept-gap`).
+    pub fn gap_accepted(&self, gap: Gap) {
+        *lock(&self.gap) = Some(gap);
+    }
+
+    /// What was let go in the life of this process.
+    #[must_use]
+    pub fn accepted_gap(&self) -> Option<Gap> {
+        *lock(&self.gap)
     }
 
     /// What pays for the task's bytes.

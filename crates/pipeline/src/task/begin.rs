@@ -17,7 +17,7 @@ use crate::start::{
 };
 use crate::tables::Oids;
 use config::{BesideStream, IdentityPolicy};
-use kafka::meta::{MetaRecord, Revision, SnapshotState, Switch, Watermark};
+use kafka::meta::{Gap, MetaRecord, Revision, SnapshotState, Switch, Watermark};
 use kafka::topics::Admin;
 use postgres::Session;
 use postgres::ddl::{self, Means, Taking};
@@ -29,7 +29,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
-use tracing::info;
+use tracing::{info, warn};
 use wal::{Lsn, Table, statement};
 
 /// Tables of at least so many bytes are copied beside the stream: what is smaller is read faster before it.
@@ -334,7 +334,9 @@ impl Task {
         // Before the slot exists: whoever finds a slot without a finished snapshot begins again.
         let id = snapshot_id(self.generation);
         self.drop_plans().await?;
-        self.note_snapshot(SnapshotState { id: id.clone(), done: false, lsn: Lsn::ZERO }).await?;
+        let before = self.state.borrow().watermark.clone();
+        let state = SnapshotState { id: id.clone(), done: false, lsn: Lsn::ZERO, gap: None };
+        self.note_snapshot(state).await?;
         self.options.reseed = false;
         let mut replication = Replication::connect(&self.postgres).await?;
         let failover = wants_failover(self.spec.source.slot_failover, session.server().version);
@@ -342,7 +344,8 @@ impl Task {
             replication.create_slot(&self.slot_name, failover, false).await?;
         info!(slot = self.slot_name, lsn = %consistent_point, "replication slot created");
         let mut plans = Vec::new();
-        if self.spec.sync.snapshot {
+        let gap = self.options.accept_gap.then(|| gap(session, before.as_ref(), consistent_point));
+        if self.spec.sync.snapshot && gap.is_none() {
             let reading = self.reading(session, capture.read).await?;
             plans = planned(&reading.beside, &id)?;
             if again || !reading.before.is_empty() {
@@ -351,7 +354,14 @@ impl Task {
         }
         // Only now may the connection end that exported the snapshot.
         drop(replication);
-        self.snapshot_done(session, id, consistent_point, plans).await?;
+        let state = SnapshotState { id, done: true, lsn: consistent_point, gap };
+        self.snapshot_done(session, state, plans).await?;
+        // Not before: what interrupts this begins it again, and still without a snapshot.
+        self.options.accept_gap = false;
+        if let Some(gap) = gap {
+            warn!("{gap}");
+            self.progress.gap_accepted(gap);
+        }
         if !self.spec.sync.incremental {
             self.drop_slot(session).await?;
             session.drop_publication(&self.slot_name).await?;
@@ -515,11 +525,10 @@ impl Task {
     async fn snapshot_done(
         &self,
         session: &Session,
-        id: String,
-        consistent_point: Lsn,
+        snapshot: SnapshotState,
         plans: Vec<(String, String)>,
     ) -> Result<(), Failure> {
-        let snapshot = SnapshotState { id, done: true, lsn: consistent_point };
+        let consistent_point = snapshot.lsn;
         let watermark = Watermark {
             lsn: consistent_point,
             system_id: session.server().system_id,
@@ -550,6 +559,12 @@ struct ToRead {
     before: Vec<snapshot::Source>,
     /// In chunks, while the stream runs.
     beside: Vec<snapshot::Source>,
+}
+
+/// What is not delivered where the stream begins at `begins` without a snapshot.
+fn gap(session: &Session, before: Option<&Watermark>, begins: Lsn) -> Gap {
+    let (after, timeline) = before.map_or((Lsn::ZERO, 0), |it| (it.lsn, it.timeline));
+    Gap { after, timeline, before: begins, timeline_now: session.server().timeline }
 }
 
 /// No other copy of the task has it.
