@@ -9,10 +9,30 @@ use std::fs;
 #[must_use]
 pub fn cpu_seconds(process: u32) -> Option<f64> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // The name may hold anything; what follows its last parenthesis is numbers.
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
+    let mut fields = fields(&stat).skip(11);
     let mut ticks = || fields.next()?.parse::<f64>().ok();
     Some((ticks()? + ticks()?) / ticks_per_second())
+}
+
+/// Seconds of CPU of a process and of its children, those that have ended included. `None`: it is gone.
+#[must_use]
+pub fn cpu_seconds_of_family(process: u32) -> Option<f64> {
+    let parent = process.to_string();
+    let stats = fs::read_dir("/proc").ok()?.flatten();
+    let stats = stats.filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok());
+    let children = stats.filter(|stat| fields(stat).nth(1) == Some(parent.as_str()));
+    // Of those that were waited for, the parent's own lines know.
+    let all = |stat: &str| {
+        let ticks = fields(stat).skip(11).take(4).filter_map(|it| it.parse::<f64>().ok());
+        ticks.sum::<f64>() / ticks_per_second()
+    };
+    let own = all(&fs::read_to_string(format!("/proc/{process}/stat")).ok()?);
+    Some(own + children.map(|stat| all(&stat)).sum::<f64>())
+}
+
+/// Fields of a `stat` behind the name, which may hold anything.
+fn fields(stat: &str) -> impl Iterator<Item = &str> {
+    stat.rsplit_once(')').map_or("", |it| it.1).split_ascii_whitespace()
 }
 
 /// Whether a process has ended, waited for or not.
@@ -81,6 +101,8 @@ mod tests {
         while cpu_seconds(own).unwrap() < begun + 0.02 {
             std::hint::black_box((0..10_000u64).sum::<u64>());
         }
+        assert!(cpu_seconds(own) <= cpu_seconds_of_family(own));
+        assert_eq!(cpu_seconds_of_family(u32::MAX - 1), None);
         let memory = memory(own).unwrap();
         assert!(1 << 20 < memory.anonymous_bytes && memory.anonymous_bytes <= memory.bytes);
         assert!(1 << 20 < memory_bytes_max(own).unwrap());

@@ -369,7 +369,8 @@ fn a_schema_that_is_refused_parks_the_task_and_loses_nothing() {
     sql.run("INSERT INTO shop.orders (id, raw) VALUES (3, 8)");
     let ended = ground.scene.run(&spec, &["--until-caught-up"]).wait(CATCH_UP_MAX);
     ended.expect(1);
-    for words in [subject.as_str(), "does not take", "set its compatibility to NONE"] {
+    let item = "sink.registry.compatibility";
+    for words in [item, subject.as_str(), "does not take", "set its compatibility to NONE"] {
         assert!(ended.stderr.contains(words), "`{words}` is not said:\n{}", ended.stderr);
     }
     let ids = |ground: &Ground| {

@@ -3,6 +3,9 @@
 //!
 //! The short form has fixed seeds; the long one (`DISTRIBUTARY_FULL=1`) fresh ones, more rows and more kills.
 
+#[path = "chunked_snapshot/shaped.rs"]
+mod shaped;
+
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use serde_json::Value;

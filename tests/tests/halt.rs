@@ -504,6 +504,38 @@ fn a_slot_that_is_not_where_the_task_left_it() {
     ground.reseed();
 }
 
+/// `--accept-gap`: no snapshot, everything from there on, and the range in between named.
+#[test]
+fn a_gap_that_is_accepted_is_named() {
+    let mut ground = Ground::new("halt_gap");
+    let slot = ground.scene.slot();
+    let records = |ground: &Ground| ground.left().records.len();
+    let drop = format!("SELECT pg_drop_replication_slot('{slot}')");
+    ground.scene.superuser().run(&drop);
+    ground.parks_once(&["is gone", &slot, "--accept-gap"]);
+    let before = records(&ground);
+    let accept = ["--until-caught-up", "--reseed", "--accept-gap"];
+    let ended = ground.scene.run(&ground.spec, &accept).wait(CATCH_UP_MAX);
+    ended.expect(0);
+    let said = format!("{}{}", ended.stdout, ended.stderr);
+    let named = said.lines().find(|line| line.contains("the gap was accepted"));
+    let named = named.unwrap_or_else(|| panic!("no gap is named:\n{said}"));
+    assert!(
+        named.contains("changes after") && named.contains("(timeline 1) and before"),
+        "{named}"
+    );
+    assert_eq!(records(&ground), before, "neither the gap nor a snapshot is written");
+    let snapshot = String::from_utf8(ground.newest(0, "snapshot")).expect("UTF-8");
+    let snapshot: Value = serde_json::from_str(&snapshot).expect("JSON");
+    assert_eq!(snapshot["gap"]["timeline"], 1, "{snapshot}");
+    assert_eq!(snapshot["gap"]["before"], snapshot["lsn"], "{snapshot}");
+    // All that follows arrives, once, and later runs know nothing of the gap any more.
+    ground.write();
+    ground.go_on();
+    assert_eq!(records(&ground), before + 2 * 60);
+    ground.reseed_and_go_on();
+}
+
 #[test]
 fn a_standby_that_lacks_what_was_delivered() {
     // It is not waited for.

@@ -418,7 +418,7 @@ fn the_meta_lane_keeps_what_was_written_last() {
     let bench = Bench::new();
     let (mut lane, state) = meta(&bench);
     assert_eq!(state, MetaState::default());
-    let snapshot = SnapshotState { id: "s".into(), done: true, lsn: Lsn(5) };
+    let snapshot = SnapshotState { id: "s".into(), done: true, lsn: Lsn(5), gap: None };
     let pin = MetaRecord::Pin { topic: "t".into(), partitions: 4 };
     let first = [MetaRecord::Watermark(watermark(10)), pin, MetaRecord::Snapshot(snapshot.clone())];
     lane.write(&first).expect("written");

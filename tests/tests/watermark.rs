@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tests::deadline::await_some;
+use tests::deadline::{await_some, await_true};
 use tests::event::{Id, lsn_of};
 use tests::reader::Topics;
 use tests::scene::{CATCH_UP_MAX, Scene};
 use tests::seed::seed;
+use tests::sql::{Sql, quoted};
 use tests::task::STATE_PREFIX;
 use tests::workload::{self, Pace, Workload};
 
@@ -91,4 +92,36 @@ fn heartbeats_tell_that_an_idle_task_lives() {
         assert_eq!(beat.key_json(), serde_json::json!({"serverName": scene.name.as_str()}));
         assert_eq!(beat.json().as_object().expect("an object").len(), 1);
     }
+}
+
+/// The WAL of other databases is not kept for a task whose tables nobody writes to.
+#[test]
+fn a_busy_neighbour_does_not_hold_the_slot_of_an_idle_task() {
+    let scene = Scene::new("neighbour", "postgres-15");
+    scene.sql().run("CREATE TABLE kept (id int PRIMARY KEY)");
+    let mut run = scene.run(&scene.spec(), &[]);
+    scene.await_streaming(&mut run);
+    let mut neighbour = Sql::superuser(&scene.postgres, "postgres");
+    let table = quoted(&scene.name);
+    neighbour.run(&format!("CREATE TABLE {table} (filler text)"));
+    let written = (0..20).map(|_| {
+        neighbour.run(&format!(
+            "INSERT INTO {table} SELECT repeat('x', 1000) FROM generate_series(1, 2000)"
+        ));
+        neighbour.value("SELECT pg_current_wal_lsn()")
+    });
+    let end = written.last().expect("written");
+    neighbour.run(&format!("DROP TABLE {table}"));
+    let passed = format!(
+        "SELECT '{end}'::pg_lsn <= confirmed_flush_lsn AND '{end}'::pg_lsn <= restart_lsn \
+         FROM pg_replication_slots WHERE slot_name = '{}'",
+        scene.slot()
+    );
+    await_true("a slot beyond what the neighbour wrote", CATCH_UP_MAX, || {
+        assert!(!run.has_ended(), "{}", run.log());
+        neighbour.value(&passed) == "t"
+    });
+    run.interrupt(CATCH_UP_MAX).expect(0);
+    let captured = scene.topics().records;
+    assert!(captured.is_empty(), "{captured:?}");
 }

@@ -143,6 +143,10 @@ pub(crate) struct Run {
     #[arg(long)]
     pub reseed: bool,
 
+    /// With --reseed: no snapshot; go on where the server is now, and name what lies between
+    #[arg(long, requires = "reseed")]
+    pub accept_gap: bool,
+
     /// Also print the items of the precheck that pass
     #[arg(short, long)]
     pub verbose: bool,

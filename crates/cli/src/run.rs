@@ -48,6 +48,7 @@ async fn live(arguments: &Run, spec: Spec, output: Output, console: &Console) ->
     let options = Options {
         until_caught_up: arguments.until_caught_up,
         reseed: arguments.reseed,
+        accept_gap: arguments.accept_gap,
         release: arguments.release,
         recover: false,
         hurried: false,

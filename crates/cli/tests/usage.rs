@@ -125,6 +125,9 @@ fn the_help_of_run_says_what_stays_behind() {
                   --reseed
                       Begin again with a new slot and a new snapshot, after a lost slot or a divergence
 
+                  --accept-gap
+                      With --reseed: no snapshot; go on where the server is now, and name what lies between
+
               -v, --verbose
                       Also print the items of the precheck that pass
 

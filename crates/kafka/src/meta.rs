@@ -59,6 +59,37 @@ pub struct SnapshotState {
     /// Where the stream begins; 0/0 while it is not done.
     #[serde(with = "lsn_text")]
     pub lsn: Lsn,
+    /// What a person let go in place of a snapshot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gap: Option<Gap>,
+}
+
+/// Changes that are not in Kafka by a person's decision.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Gap {
+    /// All that committed up to here is delivered; 0/0: that is not known.
+    #[serde(with = "lsn_text")]
+    pub after: Lsn,
+    /// The time line of that; 0: not known.
+    pub timeline: u32,
+    /// From here on everything is delivered again.
+    #[serde(with = "lsn_text")]
+    pub before: Lsn,
+    pub timeline_now: u32,
+}
+
+impl std::fmt::Display for Gap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { after, timeline, before, timeline_now } = self;
+        match timeline {
+            0 => write!(f, "changes before {before} (timeline {timeline_now})")?,
+            _ => write!(
+                f,
+                "changes after {after} (timeline {timeline}) and before {before} (timeline {timeline_now})"
+            )?,
+        }
+        write!(f, " may be missing in Kafka: the gap was accepted")
+    }
 }
 
 /// The revision in force: which record a change becomes and which lane carries it, from `start` on.

@@ -6,7 +6,7 @@
 use config::{IdentityPolicy, PartitionNames};
 use postgres::catalog::{Candidate, RelationKind};
 use record::selection::Selection;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use wal::Table;
 use wal::table::ReplicaIdentity;
 
@@ -39,6 +39,14 @@ pub struct Capture {
     pub read: Vec<Reading>,
     /// Relations whose replica identity is not FULL.
     pub identity: Vec<Relation>,
+}
+
+impl Capture {
+    /// How relations are read, by OID.
+    #[must_use]
+    pub fn readings(&self) -> HashMap<u32, &Reading> {
+        self.read.iter().map(|it| (it.relation.oid, it)).collect()
+    }
 }
 
 /// A table as it is once the task has set what `policy` asks.

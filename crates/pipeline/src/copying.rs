@@ -88,6 +88,8 @@ struct Shared {
     budget: Budget,
     throttle: RefCell<Throttle>,
     tables: RefCell<Vec<Table>>,
+    /// Tables at the beginning of these that are done.
+    over: Cell<usize>,
     /// By the number of their batch: table, epoch and number of chunks that are not known to be durable.
     emitted: RefCell<BTreeMap<u64, (usize, u64, u64)>>,
     ticket: Cell<Ticket>,
@@ -142,6 +144,18 @@ enum Job {
     Work(Work),
 }
 
+impl Saver {
+    fn note_open(&self, index: usize, numbers: Vec<u64>) {
+        let mut open = self.open.borrow_mut();
+        // Most tables have none, and every chunk names all that are open.
+        if numbers.is_empty() {
+            open.remove(&index);
+        } else {
+            open.insert(index, numbers);
+        }
+    }
+}
+
 impl Copying {
     /// Begins when it starts.
     ///
@@ -167,6 +181,7 @@ impl Copying {
             budget: Budget::new(u32::try_from(bytes_max).unwrap_or(u32::MAX)),
             throttle: RefCell::new(Throttle::new(throttle.into(), Instant::now())),
             tables: RefCell::default(),
+            over: Cell::new(0),
             emitted: RefCell::new(BTreeMap::new()),
             ticket: Cell::new(0),
             changed: Notify::new(),
@@ -297,7 +312,10 @@ impl Shared {
             return None;
         }
         let mut tables = self.tables.borrow_mut();
-        for (index, table) in tables.iter_mut().enumerate() {
+        // One of ten thousand tables is not looked for from the first one on.
+        let over = tables.iter().skip(self.over.get()).take_while(|it| it.copy.is_done()).count();
+        self.over.set(self.over.get() + over);
+        for (index, table) in tables.iter_mut().enumerate().skip(self.over.get()) {
             if table.copy.is_done() {
                 continue;
             }
@@ -324,7 +342,9 @@ impl Shared {
     }
 
     fn is_done(&self) -> bool {
-        self.looked.get() == self.wanted.get() && self.left() == 0
+        let tables = self.tables.borrow();
+        let is_over = tables.iter().skip(self.over.get()).all(|it| it.copy.is_done());
+        is_over && self.looked.get() == self.wanted.get()
     }
 
     /// Tables that are not done.
@@ -335,16 +355,17 @@ impl Shared {
     /// Takes in the plans that the meta lane holds and that are not here.
     fn take_in(&self) -> Result<(), Failure> {
         let mut tables = self.tables.borrow_mut();
+        let known: BTreeSet<String> = tables.iter().map(|it| it.name.clone()).collect();
         for (name, json) in &self.state.borrow().plans {
-            if tables.iter().any(|it| it.name == *name) {
+            if known.contains(name) {
                 continue;
             }
             let table = table(name, json)?;
-            self.saver.open.borrow_mut().insert(tables.len(), table.copy.open().collect());
+            self.saver.note_open(tables.len(), table.copy.open().collect());
             self.tell(&table);
             tables.push(table);
         }
-        let mine = || tables.iter().filter(|it| !it.copy.is_done()).map(|it| it.copy.record());
+        let mine = || tables.iter().map(|it| it.copy.progress()).filter(|it| !it.done);
         let Progress { snapshot_rows, snapshot_bytes, snapshot_rows_estimated, .. } =
             &*self.progress;
         snapshot_rows.store(mine().map(|it| it.rows).sum(), Relaxed);
@@ -354,7 +375,7 @@ impl Shared {
     }
 
     fn tell(&self, table: &Table) {
-        let told = TableProgress::of(&table.copy.record(), &table.snapshot);
+        let told = TableProgress::of(table.copy.progress(), &table.snapshot);
         self.progress.tables(|it| it.note(&table.name, told, Instant::now()));
     }
 
@@ -396,6 +417,7 @@ impl Shared {
             self.tell(table);
             changed
         };
+        self.over.set(self.over.get().min(index));
         let version = self.saver.version.get() + 1;
         self.saver.version.set(version);
         self.saver.dirty.borrow_mut().insert(index);
@@ -432,7 +454,7 @@ impl Shared {
             if !records.is_empty() {
                 self.meta.write(records.iter().map(record).collect()).await?;
             }
-            self.saver.open.borrow_mut().extend(open);
+            open.into_iter().for_each(|(index, open)| self.saver.note_open(index, open));
             self.state.borrow_mut().plans.extend(records);
             self.saver.saved.send_replace(version);
         }

@@ -251,7 +251,7 @@ mod tests {
     }
 
     fn snapshot() -> MetaRecord {
-        MetaRecord::Snapshot(SnapshotState { id: "s".into(), done: true, lsn: Lsn(10) })
+        MetaRecord::Snapshot(SnapshotState { id: "s".into(), done: true, lsn: Lsn(10), gap: None })
     }
 
     /// What becomes of `asked` after `newest`.

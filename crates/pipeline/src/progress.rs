@@ -5,6 +5,7 @@ mod tables;
 pub use tables::{TableProgress, TableState, Tables};
 
 use crate::hosts::Host;
+use kafka::meta::Gap;
 use postgres::health::SlotHealth;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -80,6 +81,7 @@ pub struct Progress {
     lanes: Mutex<Vec<LaneProgress>>,
     budget: Mutex<Option<Budget>>,
     slot: Mutex<Option<SlotHealth>>,
+    gap: Mutex<Option<Gap>>,
     tables: Mutex<Tables>,
 }
 
@@ -158,6 +160,17 @@ impl Progress {
     #[must_use]
     pub fn slot_health(&self) -> Option<SlotHealth> {
         lock(&self.slot).clone()
+    }
+
+    /// A person let changes go (`--accept-gap`).
+    pub fn gap_accepted(&self, gap: Gap) {
+        *lock(&self.gap) = Some(gap);
+    }
+
+    /// What was let go in the life of this process.
+    #[must_use]
+    pub fn accepted_gap(&self) -> Option<Gap> {
+        *lock(&self.gap)
     }
 
     /// What pays for the task's bytes.

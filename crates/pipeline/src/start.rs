@@ -286,7 +286,8 @@ fn park(facts: &Facts<'_>, cause: &str) -> Start {
     Start::Park {
         cause: format!("task `{}` cannot go on without a gap: {cause}", facts.task),
         remedy: "find out what happened; then `distributary run TASK.yaml --reseed` (in a cluster \
-                 `distributary task reseed`) takes a new slot and a new snapshot"
+                 `distributary task reseed`) takes a new slot and a new snapshot, or with --accept-gap goes on without the \
+                 changes in between"
             .into(),
     }
 }

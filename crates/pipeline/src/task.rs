@@ -61,6 +61,8 @@ pub struct Options {
     pub until_caught_up: bool,
     /// Begin again: new slot, new snapshot.
     pub reseed: bool,
+    /// With `reseed`: no snapshot, what lies between is left out and named.
+    pub accept_gap: bool,
     /// At the end remove slot, publication and internal topics; data topics stay.
     pub release: bool,
     /// A task that has been given up is begun again, for `retry.recover_for` (P68).

@@ -6,13 +6,71 @@ use crate::lock::Locking;
 use crate::quote::{identifier, qualified, readable};
 use crate::{Error, Session};
 use tokio_postgres::types::Type;
-use tracing::info;
+use tracing::{debug, info};
 use wal::table::ReplicaIdentity;
 
 /// First version with generated columns that are not stored, which FULL does not bear.
 const VIRTUAL_SINCE: u32 = 180_000;
 
+/// Tables that are altered in one transaction, and how long it may wait: who comes after waits with it.
+const ALTERED_AT_ONCE_MAX: usize = 32;
+const WAIT: &str = "50ms";
+
 impl Session {
+    /// Sets REPLICA IDENTITY FULL of tables (schema, name) that have another: several at once, and one by one
+    /// where some of them are busy, or cannot be altered.
+    ///
+    /// # Errors
+    /// As [`Self::set_identity_full`].
+    pub async fn set_identities_full(&self, tables: &[(&str, &str)]) -> Result<(), Error> {
+        for chunk in tables.chunks(ALTERED_AT_ONCE_MAX) {
+            if !self.set_together(chunk).await? {
+                for (schema, table) in chunk {
+                    self.set_identity_full(schema, table).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// `false`: nothing was altered.
+    async fn set_together(&self, tables: &[(&str, &str)]) -> Result<bool, Error> {
+        if tables.len() < 2 || self.have_virtual_columns(tables).await? {
+            return Ok(false);
+        }
+        let statements = tables.iter().map(|(schema, table)| full(schema, table));
+        let statements = statements.collect::<Result<Vec<_>, _>>()?.join("; ");
+        let statements = format!("SET LOCAL lock_timeout = '{WAIT}'; {statements}");
+        let doing = "setting REPLICA IDENTITY FULL";
+        let what = Locking { doing, tables: "several tables", remedy: "" };
+        match self.with_short_locks_once(what, &statements).await {
+            Ok(()) => {
+                info!(tables = tables.len(), "REPLICA IDENTITY FULL set");
+                Ok(true)
+            }
+            Err(error) if error.is_connection() => Err(error),
+            Err(error) => {
+                debug!(%error, "tables are altered one by one");
+                Ok(false)
+            }
+        }
+    }
+
+    /// Whether any of them has generated columns that are not stored.
+    async fn have_virtual_columns(&self, tables: &[(&str, &str)]) -> Result<bool, Error> {
+        if self.server().version < VIRTUAL_SINCE {
+            return Ok(false);
+        }
+        let doing = "looking for virtual generated columns";
+        let statement = "SELECT EXISTS (SELECT FROM unnest($1::text[], $2::text[]) t (schema, name)               JOIN pg_namespace n ON n.nspname = t.schema               JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.name               JOIN pg_attribute a ON a.attrelid = c.oid               WHERE a.attgenerated = 'v' AND NOT a.attisdropped)";
+        let (schemas, names): (Vec<&str>, Vec<&str>) = tables.iter().copied().unzip();
+        let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 2] =
+            [(&schemas, Type::TEXT_ARRAY), (&names, Type::TEXT_ARRAY)];
+        let rows = self.query(doing, statement, &parameters).await?;
+        let found = rows.first().map(|row| row.try_get(0)).transpose();
+        Ok(found.map_err(Error::reading(doing))?.unwrap_or_default())
+    }
+
     /// Sets REPLICA IDENTITY FULL; false: it was set already. Each partition has an identity of its
     /// own.
     ///

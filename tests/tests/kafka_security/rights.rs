@@ -2,15 +2,17 @@
 
 use crate::{PASSWORD, USER};
 use config::precheck::{Item, State};
-use kafka::names::Names;
+use kafka::names::{LaneId, Names};
 use kafka::precheck::{WantedTopic, check};
 use kafka::settings::Settings;
+use kafka::sink::CommitPoint;
 use kafka::topics::{Admin, NewTopic};
 use std::collections::BTreeMap;
 use std::path::Path;
 use tests::seed::unique;
 use tests::servers::Server;
 use tests::topics;
+use wal::{Lsn, Position};
 
 const PORT: u16 = 29_830;
 const SASL_PLAINTEXT: &str = "127.0.0.1:29834";
@@ -109,4 +111,43 @@ fn missing_rights_are_named_without_writing_anything() {
     let made = topics::list(&broker, |topic| topic == new);
     assert!(made.is_empty(), "a topic was made: {made:?}");
     admin.delete(&[there]).expect("deleted");
+}
+
+fn point(commit_lsn: u64) -> CommitPoint {
+    CommitPoint {
+        position: Position { commit_lsn: Lsn(commit_lsn), ordinal: 0 },
+        end_lsn: Lsn(commit_lsn + 8),
+        complete: true,
+        sealed: false,
+    }
+}
+
+/// Where no request for long transactions is refused, a precheck beside a running task must not take its place.
+#[test]
+fn nobody_is_fenced_where_transactions_may_last_for_weeks() {
+    let settings = [
+        "secure=yes",
+        "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users=User:ANONYMOUS",
+        "transaction.max.timeout.ms=2147483647",
+    ];
+    let broker = Server::start_at("kafka:weeks", PORT + 10, &settings);
+    let name = format!("weeks_{}", unique());
+    let superuser = task(&name, &broker.address);
+    let names = Names::new(PREFIX, &name).expect("names");
+    let admin = Admin::new(&self::settings(&superuser)).expect("a client");
+    admin.ensure_internal(&names).expect("the checkpoint topic");
+    let lane = LaneId::Lane(0);
+    let (mut running, _) =
+        kafka::open(&self::settings(&superuser), &names, lane, 1, &[]).expect("the lane opens");
+    expect(&checked(&superuser, &[]), "sink.authorization", State::Pass, &["permits"]);
+    running.commit(&point(50)).expect("it owns its lane still");
+
+    let mut limited = with_password(&name);
+    limited.sink.brokers = vec![format!("127.0.0.1:{}", PORT + 14)];
+    let words = [&format!("{PREFIX}.{name}.lane.0"), "prefixed", USER];
+    expect(&checked(&limited, &[]), "sink.authorization", State::Fail, &words);
+    broker.permit(&format!("TRANSACTIONAL_ID:{PREFIX}.{name}.:WRITE"));
+    expect(&checked(&limited, &[]), "sink.authorization", State::Pass, &["permits"]);
+    running.commit(&point(60)).expect("it owns its lane still");
 }

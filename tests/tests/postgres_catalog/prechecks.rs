@@ -7,6 +7,7 @@ use postgres::precheck::{check, connectivity, long_transactions};
 use postgres::replication::Replication;
 use record::selection::Selection;
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::time::Duration;
 use tests::seed::unique;
 use tests::servers::Server;
@@ -667,4 +668,86 @@ fn a_load_balancer_in_front_is_noticed() {
     expect(&item, State::Fail, &["different servers", "load balancer", "source.hosts"]);
     let direct = ground.spec();
     expect(&one(&ground, &direct, "source.replication"), State::Pass, &["directly"]);
+}
+
+/// The items of a whole precheck, with the servers that the spec names.
+fn whole(ground: &Ground, spec: &Spec) -> Vec<Item> {
+    let folder = Path::new("/nowhere");
+    ground.wait(pipeline::precheck::precheck(&ground.task(spec), folder, false))
+}
+
+/// What the spec asks for, against the tables that are there: each item passes or is left out, and fails.
+#[test]
+fn what_the_spec_asks_for() {
+    let mut ground = Ground::new("pre_spec", "postgres-15");
+    ground.sql.run(
+        "CREATE SCHEMA \"a.b\"; CREATE SCHEMA a; \
+         CREATE TABLE \"a.b\".c (id int PRIMARY KEY, note text); \
+         CREATE TABLE a.\"b.c\" (id int PRIMARY KEY)",
+    );
+    let brokers = Server::start("kafka").address;
+    let key = "mask_key: 0123456789abcdef";
+    let one = |ground: &Ground, object: &str| {
+        ground.spec().brokers(&brokers).topic("{task}.{schema}.{table}").objects(&[object])
+    };
+    let table = |more: &str| format!("{{table: '\"a.b\".c'{more}}}");
+    let good = one(&ground, &table(", where: \"id > 1\"")).line(key);
+    let items = whole(&ground, &good);
+    for name in ["spec", "objects.plan", "objects.topics"] {
+        let item = items.iter().find(|it| it.name == name);
+        expect(item.unwrap_or_else(|| panic!("no {name}: {items:#?}")), State::Pass, &[]);
+    }
+    for name in ["mask-key", "format.key", "format.unchanged-values", "sink.oversize"] {
+        assert!(items.iter().all(|it| it.name != name), "{items:#?}");
+    }
+    let compacted = |spec: Spec| spec.sink("topic_config: {cleanup.policy: compact}");
+    let mask = ", columns: {mask: {note: hmac-sha256}}";
+    let kept = good.clone().source("replica_identity: keep").sink("format: maxwell-json");
+    let cases: [(&str, State, Spec, &[&str]); 9] = [
+        ("spec", State::Fail, one(&ground, &table(", where: \"id >\"")), &["where"]),
+        (
+            "objects.plan",
+            State::Fail,
+            one(&ground, &table(", where: \"no = 1\"")),
+            &["a.b.c", "no"],
+        ),
+        (
+            "objects.plan",
+            State::Fail,
+            one(&ground, &table(", columns: {exclude: [gone]}")),
+            &["gone"],
+        ),
+        // Two names that are one in Kafka.
+        ("objects.topics", State::Fail, one(&ground, "{table: \"*.*\"}"), &["a.b.c", "topic"]),
+        ("mask-key", State::Fail, one(&ground, &table(mask)).line("mask_key: short"), &["16"]),
+        ("mask-key", State::Pass, one(&ground, &table(mask)).line(key), &[]),
+        ("format.unchanged-values", State::Warning, kept, &["maxwell-json", "full"]),
+        (
+            "format.key",
+            State::Fail,
+            compacted(good.clone().sink("format: shareplex-json")),
+            &["message_key"],
+        ),
+        (
+            "sink.oversize",
+            State::Fail,
+            compacted(good.clone().sink("oversize: chunk")),
+            &["cleanup.policy"],
+        ),
+    ];
+    for (name, state, spec, words) in cases {
+        let items = whole(&ground, &spec);
+        let item = items.iter().find(|it| it.name == name);
+        expect(item.unwrap_or_else(|| panic!("no {name}: {items:#?}")), state, words);
+    }
+    // Settings of a connection that cannot even be tried.
+    let files = [
+        ("source.settings", good.clone().source("tls: {mode: verify-full, ca: gone.pem}")),
+        ("sink.settings", good.sink("security: {protocol: SSL, ca: gone.pem}")),
+    ];
+    for (name, spec) in files {
+        let items = whole(&ground, &spec);
+        let item = items.iter().find(|it| it.name == name);
+        expect(item.unwrap_or_else(|| panic!("no {name}: {items:#?}")), State::Fail, &["gone.pem"]);
+    }
 }

@@ -209,6 +209,21 @@ fn identities_are_set_once_and_on_each_partition() {
         );
         let error = ground.wait(session.set_identity_full("public", "no_such")).unwrap_err();
         assert!(matches!(error, Error::TableMissing { .. }), "{error}");
+        // Many at once, as one by one: what cannot be altered is named, and hinders no other.
+        ground.sql.run(
+            "DO $$ BEGIN FOR n IN 1..70 LOOP \
+               EXECUTE format('CREATE TABLE many_%s (id int PRIMARY KEY)', n); END LOOP; END $$",
+        );
+        let names: Vec<String> = (1..=70).map(|n| format!("many_{n}")).collect();
+        let mut many: Vec<(&str, &str)> = names.iter().map(|it| ("public", &**it)).collect();
+        many.push(("public", "theirs"));
+        let error = ground.wait(session.set_identities_full(&many)).unwrap_err();
+        assert!(error.to_string().contains("\"public\".\"theirs\""), "{error}");
+        let set =
+            "SELECT count(*) FROM pg_class WHERE relreplident = 'f' AND relname ~ '^many_[0-9]+$'";
+        assert_eq!(ground.admin.value(set), "70", "{server}");
+        many.pop();
+        ground.wait(session.set_identities_full(&many)).unwrap();
         if 18 <= ground.version {
             ground.sql.run(
                 "CREATE TABLE v (n int PRIMARY KEY, twice int GENERATED ALWAYS AS (n * 2) VIRTUAL)",

@@ -11,7 +11,7 @@ fn records() -> [MetaRecord; 4] {
             history: vec![Switch { timeline: 1, lsn: Lsn(0x16_0000_0148) }],
         }),
         MetaRecord::Pin { topic: "public.orders".into(), partitions: 12 },
-        MetaRecord::Snapshot(SnapshotState { id: "s1".into(), done: true, lsn: Lsn(9) }),
+        MetaRecord::Snapshot(SnapshotState { id: "s1".into(), done: true, lsn: Lsn(9), gap: None }),
         MetaRecord::Revision(Box::new(Revision {
             number: 2,
             start: Lsn(9),

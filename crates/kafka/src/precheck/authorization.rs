@@ -2,7 +2,8 @@
 //!
 //! Brokers look at rights first, and at the request then. So a request that is refused for another reason has
 //! passed the authorizer: transactions for longer than any broker allows, and a record larger than its topic
-//! takes. Neither fences an owner nor leaves a record.
+//! takes. Neither fences an owner nor leaves a record. Where the brokers allow such transactions the request is
+//! carried out; so it is made under an id that no lane has, and those of lanes are not tried then.
 
 use super::topics::Topics;
 use super::{Brokers, listed};
@@ -26,6 +27,8 @@ const RECORD_BYTES_MAX: u64 = 4 << 20;
 /// 24 days, about the longest that the protocol has (the client adds a little to it);
 /// `transaction.max.timeout.ms` is 15 minutes by default.
 const TRANSACTION_MAX: i32 = i32::MAX - 1_000;
+/// Last part of a transactional id that no lane has.
+const OF_NOBODY: &str = "precheck";
 
 /// A right that is missing.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -46,14 +49,9 @@ pub(super) fn authorization(
     }
     let mut missing = Vec::new();
     if task.sink.delivery == Delivery::ExactlyOnce {
-        // Every lane has one of its own; rights by prefix hold for all of them.
-        for lane in [LaneId::Meta, LaneId::Lane(0), LaneId::Lane(task.lanes.0.saturating_sub(1))] {
-            let id = names.seat(lane).transactional_id;
-            match may_open(settings, &id) {
-                Ok(true) => {}
-                Ok(false) => missing.push(Missing::TransactionalId(id)),
-                Err(error) => return super::failed(NAME, &error),
-            }
+        match transactional_ids(settings, brokers, task, names) {
+            Ok(found) => missing.extend(found.into_iter().map(Missing::TransactionalId)),
+            Err(error) => return super::failed(NAME, &error),
         }
     }
     let tried = topics
@@ -114,15 +112,54 @@ impl Missing {
     }
 }
 
-/// Asks for transactions that are too long for any broker.
-fn may_open(settings: &Settings, id: &str) -> Result<bool, Error> {
+/// What is said to a request for transactions that are too long.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Said {
+    TooLong,
+    /// Carried out: whoever had the id is fenced.
+    Opened,
+    NotPermitted,
+}
+
+/// Those of the lanes that are not permitted.
+fn transactional_ids(
+    settings: &Settings,
+    brokers: &Brokers<'_>,
+    task: &config::Task,
+    names: &Names,
+) -> Result<Vec<String>, Error> {
+    // Every lane has one of its own; rights by prefix hold for all of them.
+    let lanes = [LaneId::Meta, LaneId::Lane(0), LaneId::Lane(task.lanes.0.saturating_sub(1))];
+    let ids = lanes.into_iter().map(|lane| names.seat(lane).transactional_id);
+    let of_nobody = format!("{}.{}.{OF_NOBODY}", task.sink.state_prefix, names.task());
+    let longest = brokers.transaction_max();
+    let are_refused = longest.is_some_and(|it| it < u128::from(TRANSACTION_MAX.unsigned_abs()));
+    match asked(settings, &of_nobody)? {
+        Said::Opened => Ok(Vec::new()),
+        // Rights may be given id by id; but nobody knows whether asking for those would fence their owners.
+        Said::NotPermitted if !are_refused => Ok(ids.collect()),
+        Said::TooLong | Said::NotPermitted => {
+            let mut missing = Vec::new();
+            for id in ids {
+                if asked(settings, &id)? == Said::NotPermitted {
+                    missing.push(id);
+                }
+            }
+            Ok(missing)
+        }
+    }
+}
+
+/// Asks for transactions that are too long for most brokers.
+fn asked(settings: &Settings, id: &str) -> Result<Said, Error> {
     let mut config = settings.transactional(id);
     config.set("transaction.timeout.ms", TRANSACTION_MAX.to_string());
     let doing = format!("asking whether transactions may be opened as `{id}`");
     let producer: BaseProducer =
         config.create().map_err(|error| Error::from_kafka(&doing, &error))?;
-    let Err(error) = producer.init_transactions(CALL_MAX) else { return Ok(true) };
-    permitted(&doing, &error, RDKafkaErrorCode::InvalidTransactionTimeout)
+    let Err(error) = producer.init_transactions(CALL_MAX) else { return Ok(Said::Opened) };
+    let is_permitted = permitted(&doing, &error, RDKafkaErrorCode::InvalidTransactionTimeout)?;
+    Ok(if is_permitted { Said::TooLong } else { Said::NotPermitted })
 }
 
 /// Sends a record that the topic does not take.

@@ -62,6 +62,13 @@ impl<'a> Brokers<'a> {
         transaction_item(self.task.sink.delivery, found)
     }
 
+    /// The longest transactions that any broker allows, in milliseconds. `None`: that cannot be seen.
+    pub(super) fn transaction_max(&self) -> Option<u128> {
+        let of = |config: &Option<Config>| config.as_ref()?.get(TRANSACTION_MAX)?.parse().ok();
+        let found: Option<Vec<u128>> = self.configs.iter().map(|(_, config)| of(config)).collect();
+        found?.into_iter().max()
+    }
+
     /// Whether anybody is asked for rights. `None`: that cannot be seen, for want of rights.
     pub(super) fn authorizer(&self) -> Option<bool> {
         let of =

@@ -246,15 +246,13 @@ impl Situation<'_> {
                 task.restarts += 1;
                 self.renew_placement(name, records);
             }
-            O::Reseed if accept_gap => {
-                let cause = "this release cannot go on with a gap";
-                let remedy = "reseed with a new snapshot: leave out --accept-gap";
-                return Err(Error::new(Code::Unsupported, cause, remedy));
-            }
             O::Reseed => {
                 task.desired = Desired::Running;
                 task.reseeds += 1;
-                task.accept_gap = false;
+                task.accept_gap = accept_gap;
+                if accept_gap {
+                    notes.push("`task status` names the changes that are left out".into());
+                }
             }
             O::Release if state.state == TaskState::NotConfigured => {
                 records.remove_task(name, self.cluster);

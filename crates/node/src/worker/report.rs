@@ -31,6 +31,12 @@ pub(super) fn of_front(
             (said.cause, said.remedy) = told;
         }
     }
+    if said.cause.is_empty()
+        && let Some(gap) = progress.accepted_gap()
+    {
+        said.cause = gap.to_string();
+        said.remedy = "`task snapshot NAME --table TABLE` reads tables again".into();
+    }
     let snapshot = progress.snapshot_running.load(Relaxed);
     let newest_us = progress.durable_commit_time_us.load(Relaxed);
     let now_us = micros(SystemTime::now());

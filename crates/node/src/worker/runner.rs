@@ -59,6 +59,8 @@ pub(super) struct Beginning {
     pub(super) spec: config::Task,
     pub(super) wanted: Wanted,
     pub(super) reseed: bool,
+    /// With `reseed`: no snapshot.
+    pub(super) accept_gap: bool,
     /// It streams by this spec, until now on another node: what is taken over at once needs no precheck, which
     /// would cost longer than all else. What must hold at each begin is looked at all the same.
     pub(super) proven: bool,
@@ -66,7 +68,7 @@ pub(super) struct Beginning {
 
 impl Runner {
     pub(super) fn start(context: Context, runtime: Handle, beginning: Beginning) -> Self {
-        let Beginning { spec, wanted, reseed, proven } = beginning;
+        let Beginning { spec, wanted, reseed, accept_gap, proven } = beginning;
         let progress = Arc::new(Progress::default());
         let state = match (wanted.release, proven) {
             (true, _) => TaskState::Releasing,
@@ -86,6 +88,7 @@ impl Runner {
         let options = Options {
             until_caught_up: false,
             reseed,
+            accept_gap: reseed && accept_gap,
             release: runner.wanted.release,
             recover: true,
             hurried: true,

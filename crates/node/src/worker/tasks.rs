@@ -134,6 +134,7 @@ impl Tasks {
             };
             // The leader notes it as done once the front has begun anew, so that no later start repeats it.
             let reseed = task.reseeded < task.reseeds;
+            let accept_gap = task.accept_gap;
             let state = state.states.get(name).map(|it| it.state);
             let streams = matches!(state, Some(TaskState::Synchronizing | TaskState::CatchingUp));
             let mut ran = self.ran.lock().unwrap_or_else(PoisonError::into_inner);
@@ -141,7 +142,7 @@ impl Tasks {
             // A changed spec is modifying until the front that is to carry it out says otherwise; the one before it may
             // still have said so meanwhile, and ran here.
             let proven = streams && last.is_none_or(|it| it == wanted);
-            let beginning = Beginning { spec, wanted, reseed, proven };
+            let beginning = Beginning { spec, wanted, reseed, accept_gap, proven };
             let runner = Runner::start(self.context.clone(), Handle::current(), beginning);
             let front = Front { runner, placement_rev, stopping: None, moving: None };
             fronts.insert(name.clone(), front);

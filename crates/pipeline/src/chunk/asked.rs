@@ -23,9 +23,13 @@ pub struct CopyOrder {
 }
 
 /// Plans of the meta lane, by name, as far as they can be read: who goes on with them says what cannot.
-pub fn records(plans: &BTreeMap<String, String>) -> impl Iterator<Item = (&str, Record)> {
-    let read = |(name, json): (_, &String)| Some((name, serde_json::from_str(json).ok()?));
-    plans.iter().filter_map(move |(name, json)| read((name.as_str(), json)))
+pub fn records<'a>(
+    plans: impl IntoIterator<Item = (&'a String, &'a String)>,
+) -> impl Iterator<Item = (&'a str, Record)> {
+    let read = |(name, json): (&'a String, &String)| {
+        Some((name.as_str(), serde_json::from_str(json).ok()?))
+    };
+    plans.into_iter().filter_map(read)
 }
 
 /// Whether anything is left to copy.

@@ -136,6 +136,12 @@ impl Copy {
         record
     }
 
+    /// How far it is: as [`Self::record`], without a copy and without what is taken by connections.
+    #[must_use]
+    pub fn progress(&self) -> &Record {
+        &self.record
+    }
+
     /// Something to do for a connection that has nothing. `None`: nothing now; others may be busy.
     pub fn take(&mut self) -> Option<Work> {
         if let Some(number) = self.redo.pop_front() {

@@ -17,18 +17,19 @@ use crate::start::{
 };
 use crate::tables::Oids;
 use config::{BesideStream, IdentityPolicy};
-use kafka::meta::{MetaRecord, Revision, SnapshotState, Switch, Watermark};
+use kafka::meta::{Gap, MetaRecord, Revision, SnapshotState, Switch, Watermark};
 use kafka::topics::Admin;
 use postgres::Session;
 use postgres::ddl::{self, Means, Taking};
 use postgres::replication::{CreatedSlot, Line, Replication, wants_failover};
 use postgres::snapshot::{Readable, SnapshotReader};
 use record::selection::Selection;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
-use tracing::info;
+use tracing::{info, warn};
 use wal::{Lsn, Table, statement};
 
 /// Tables of at least so many bytes are copied beside the stream: what is smaller is read faster before it.
@@ -242,13 +243,14 @@ impl Task {
                 self.slot_name
             )));
         };
+        let published: Oids = publication.tables.iter().copied().collect();
         if let Some((oid, schema, name)) = self.ensure_ddl(session).await?
-            && !publication.tables.contains(&oid)
+            && !published.contains(&oid)
         {
             session.add_to_publication(&self.slot_name, &schema, &name).await?;
         }
         let capture = self.capture(session).await?;
-        let is_in = |relation: &Relation| publication.tables.contains(&relation.oid);
+        let is_in = |relation: &Relation| published.contains(&relation.oid);
         // Leaves under another name than their own have no topic here.
         let topic =
             |it: &Relation| Ok(self.planner.topic(&it.schema, &it.name)?.unwrap_or_default());
@@ -270,9 +272,10 @@ impl Task {
         if let Some(relation) = out {
             return Err(tables::taken(relation, &self.slot_name));
         }
-        self.take_in(session, &capture, &publication.tables).await?;
+        self.take_in(session, &capture, published).await?;
         self.descriptions().note_missing(session, &oids(&capture)).await?;
         // Topics of tables that are captured no more may go with them.
+        let topics: BTreeSet<String> = topics.into_iter().collect();
         pins.retain(|topic, _| topics.contains(topic));
         let admin = admin.await??;
         Ok(tokio::task::spawn_blocking(move || admin.verify_pins(&pins)).await??)
@@ -283,12 +286,12 @@ impl Task {
         &self,
         session: &Session,
         capture: &Capture,
-        published: &[u32],
+        published: Oids,
     ) -> Result<(), Failure> {
         let tables = self.tables();
-        let mut known: Oids = published.iter().copied().collect();
+        let (mut known, readings) = (published.clone(), capture.readings());
         for relation in capture.publish.iter().filter(|it| !published.contains(&it.oid)) {
-            let reading = capture.read.iter().find(|it| it.relation == *relation);
+            let reading = readings.get(&relation.oid).copied();
             match tables.take_in(session, relation, reading).await? {
                 Taken::Copying | Taken::Streaming => drop(known.insert(relation.oid)),
                 Taken::Busy | Taken::Refused => {}
@@ -339,7 +342,9 @@ impl Task {
         let id = snapshot_id(self.generation);
         self.drop_plans().await?;
         self.descriptions().forget_all().await?;
-        self.note_snapshot(SnapshotState { id: id.clone(), done: false, lsn: Lsn::ZERO }).await?;
+        let before = self.state.borrow().watermark.clone();
+        let state = SnapshotState { id: id.clone(), done: false, lsn: Lsn::ZERO, gap: None };
+        self.note_snapshot(state).await?;
         self.options.reseed = false;
         let mut replication = Replication::connect(&self.postgres).await?;
         let failover = wants_failover(self.spec.source.slot_failover, session.server().version);
@@ -348,7 +353,8 @@ impl Task {
         info!(slot = self.slot_name, lsn = %consistent_point, "replication slot created");
         let mut plans = Vec::new();
         let published = oids(&capture);
-        if self.spec.sync.snapshot {
+        let gap = self.options.accept_gap.then(|| gap(session, before.as_ref(), consistent_point));
+        if self.spec.sync.snapshot && gap.is_none() {
             let reading = self.reading(session, capture.read).await?;
             plans = planned(&reading.beside, &id)?;
             if again || !reading.before.is_empty() {
@@ -358,7 +364,14 @@ impl Task {
         // Only now may the connection end that exported the snapshot.
         drop(replication);
         self.descriptions().note_missing(session, &published).await?;
-        self.snapshot_done(session, id, consistent_point, plans).await?;
+        let state = SnapshotState { id, done: true, lsn: consistent_point, gap };
+        self.snapshot_done(session, state, plans).await?;
+        // Not before: what interrupts this begins it again, and still without a snapshot.
+        self.options.accept_gap = false;
+        if let Some(gap) = gap {
+            warn!("{gap}");
+            self.progress.gap_accepted(gap);
+        }
         if !self.spec.sync.incremental {
             self.drop_slot(session).await?;
             session.drop_publication(&self.slot_name).await?;
@@ -374,9 +387,8 @@ impl Task {
         helper: Option<(u32, String, String)>,
     ) -> Result<(), Failure> {
         if self.spec.source.replica_identity == IdentityPolicy::Full {
-            for relation in &capture.identity {
-                session.set_identity_full(&relation.schema, &relation.name).await?;
-            }
+            let tables = capture.identity.iter().map(|it| (&*it.schema, &*it.name));
+            session.set_identities_full(&tables.collect::<Vec<_>>()).await?;
         }
         let tables = capture.publish.iter().map(|it| (it.oid, it.schema.clone(), it.name.clone()));
         let tables: Vec<_> = tables.chain(helper).collect();
@@ -524,11 +536,10 @@ impl Task {
     async fn snapshot_done(
         &self,
         session: &Session,
-        id: String,
-        consistent_point: Lsn,
+        snapshot: SnapshotState,
         plans: Vec<(String, String)>,
     ) -> Result<(), Failure> {
-        let snapshot = SnapshotState { id, done: true, lsn: consistent_point };
+        let consistent_point = snapshot.lsn;
         let watermark = Watermark {
             lsn: consistent_point,
             system_id: session.server().system_id,
@@ -559,6 +570,12 @@ struct ToRead {
     before: Vec<snapshot::Source>,
     /// In chunks, while the stream runs.
     beside: Vec<snapshot::Source>,
+}
+
+/// What is not delivered where the stream begins at `begins` without a snapshot.
+fn gap(session: &Session, before: Option<&Watermark>, begins: Lsn) -> Gap {
+    let (after, timeline) = before.map_or((Lsn::ZERO, 0), |it| (it.lsn, it.timeline));
+    Gap { after, timeline, before: begins, timeline_now: session.server().timeline }
 }
 
 /// No other copy of the task has it.

@@ -165,7 +165,7 @@ mod tests {
 
     fn state(done: bool, start: u64, lanes: u8) -> MetaState {
         MetaState {
-            snapshot: Some(SnapshotState { id: "s".into(), done, lsn: Lsn(5) }),
+            snapshot: Some(SnapshotState { id: "s".into(), done, lsn: Lsn(5), gap: None }),
             revision: Some(Revision {
                 number: 4,
                 start: Lsn(start),

@@ -186,11 +186,12 @@ impl Tables {
             return Err(taken(&relation, &self.publication));
         }
         let mut all_done = self.restore_identities(&session, &capture.identity).await?;
-        let reading = |relation: &Relation| capture.read.iter().find(|it| it.relation == *relation);
+        let readings = capture.readings();
         let (mut copies, mut known) = (false, after);
         let mut is_changed = false;
         for relation in &added {
-            let taken = self.take_in(&session, relation, reading(relation)).await?;
+            let reading = readings.get(&relation.oid).copied();
+            let taken = self.take_in(&session, relation, reading).await?;
             match taken {
                 Taken::Copying | Taken::Streaming => {
                     // Should it be taken out at once, the next look misses it.
@@ -252,8 +253,12 @@ impl Tables {
         let Relation { oid, schema, name } = relation;
         let suffix = format!("/{oid}");
         // What was asked for is kept once it is done, and says nothing of a table that is taken in now.
-        let waits = records(&self.state.borrow().plans)
-            .any(|(plan, record)| !record.done && plan.ends_with(&suffix));
+        let waits = {
+            let state = self.state.borrow();
+            // Most plans are of others, and need not be read.
+            let own = state.plans.iter().filter(|(plan, _)| plan.ends_with(&suffix));
+            records(own).any(|(_, record)| !record.done)
+        };
         let mut plan = None;
         if let Some(reading) = reading.filter(|_| self.spec.sync.snapshot && !waits) {
             plan = self.plan_copy(session, reading).await?;
