@@ -6,7 +6,6 @@ use super::{End, Task, events::Noted};
 use crate::capture::{Capture, Reading, Relation, capture};
 use crate::chunk::copy::Record;
 use crate::chunk::key::key_names;
-use crate::chunk::throttle::Throttle;
 use crate::copying::written;
 use crate::failure::Failure;
 use crate::lineage;
@@ -27,7 +26,7 @@ use record::selection::Selection;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 use tracing::info;
 use wal::{Lsn, Table, statement};
 
@@ -398,7 +397,7 @@ impl Task {
             beside: if again { beside } else { Vec::new() },
             again,
             parallel: usize::from(self.spec.snapshot.parallel),
-            throttle: Throttle::new(self.spec.throttle.snapshot.into(), Instant::now()),
+            turns: Rc::clone(&self.turns),
             budget: self.budget.clone(),
             router,
             guardian,

@@ -12,6 +12,7 @@ use crate::capture::{Capture, Reading, Relation};
 use crate::chunk::key::key_names;
 use crate::failure::Failure;
 use crate::front::Front;
+use crate::upstream::limits;
 use crate::{planner, snapshot};
 use config::Shape;
 use kafka::meta::MetaRecord;
@@ -45,6 +46,23 @@ impl Task {
         self.spec = Arc::new(spec.shaped(&self.spec.shape()));
         self.wanted = spec;
         true
+    }
+
+    /// What no record depends on holds at once, whatever the task does now: how fast it reads, and how long it tries.
+    pub(super) fn heed(&mut self, front: Option<&Front>) {
+        let Some(newest) = self.hosts.spec() else { return };
+        if newest.throttle == self.spec.throttle && newest.retry == self.spec.retry {
+            return;
+        }
+        let (throttle, retry) = (newest.throttle, newest.retry);
+        info!(?throttle, ?retry, "other limits and retry windows hold");
+        self.spec = Arc::new(config::Task { throttle, retry, ..config::Task::clone(&self.spec) });
+        self.turns.set(throttle.snapshot.into());
+        self.retries.follow(&retry);
+        self.lanes.follow(self.retries.policy);
+        if let Some(front) = front {
+            front.limit(limits(&throttle));
+        }
     }
 
     /// Puts in force what was changed while `front` streams.
