@@ -151,7 +151,7 @@ impl Runner {
                 }
             }
         }
-        let name = spec.task.clone();
+        let (name, begun) = (spec.task.clone(), Arc::new(spec));
         let hosts = Rc::new(Placed::new(&name, context, runtime, Arc::clone(&self.specs)));
         let spec = self.specs.newest();
         let folder = folder.clone();
@@ -164,7 +164,7 @@ impl Runner {
         info!(task = name, "front starts");
         let outcome = tokio::select! {
             outcome = pipeline::run_on(spec, options, progress, stop, hosts) => outcome,
-            never = self.check_specs(&folder, &alerts) => match never {},
+            never = self.check_specs(begun, &folder, &alerts) => match never {},
         };
         info!(task = name, ?outcome, "front ended");
         alerts.finish(&outcome).await;
@@ -173,16 +173,22 @@ impl Runner {
 
     /// What is applied while the task runs passes the precheck first, as at a start, unless no record depends on it.
     /// What does not ends the run.
-    async fn check_specs(&self, folder: &Path, alerts: &Alerts) -> Infallible {
+    async fn check_specs(
+        &self,
+        begun: Arc<config::Task>,
+        folder: &Path,
+        alerts: &Alerts,
+    ) -> Infallible {
         let mut applied = self.specs.applied();
         applied.mark_changed();
-        let mut last = self.specs.newest();
+        let mut last = begun;
         loop {
             if applied.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
             let spec = Arc::clone(&applied.borrow_and_update());
-            if Arc::ptr_eq(&spec, &last) {
+            // What is the same in other words has to pass, too.
+            if !self.specs.is_modifying() && *spec == *last {
                 continue;
             }
             let unconfined = spec.unconfined(folder);

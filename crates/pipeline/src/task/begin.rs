@@ -60,7 +60,7 @@ impl Task {
             (0..self.lanes.count()).filter(is_open).for_each(|lane| self.lanes.reopen(lane));
             self.lanes_open().await?;
         }
-        self.take_spec();
+        self.take_spec(None);
         if let Some(Next::Seal(next)) = &self.present.next
             && self.end.is_none()
             && !self.has_open_chunks()

@@ -32,7 +32,9 @@ struct Widened {
 
 impl Task {
     /// Takes up a spec that was changed while the task runs.
-    pub(super) fn take_spec(&mut self) -> bool {
+    pub(super) fn take_spec(&mut self, front: Option<&Front>) -> bool {
+        // It may have come after the last news of the hosts.
+        self.heed(front);
         let Some(spec) = self.hosts.spec().filter(|it| !Arc::ptr_eq(it, &self.wanted)) else {
             return false;
         };
@@ -67,7 +69,7 @@ impl Task {
 
     /// Puts in force what was changed while `front` streams.
     pub(super) async fn modify(&mut self, session: &Session, front: &Front) -> Result<(), Failure> {
-        let is_new = self.take_spec();
+        let is_new = self.take_spec(Some(front));
         let is_due = matches!(self.present.next, Some(Next::Mark(_))) && !self.has_to_copy();
         if is_new || is_due { self.mark(session, Some(front)).await } else { Ok(()) }
     }
