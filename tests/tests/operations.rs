@@ -83,6 +83,7 @@ fn servers_that_are_away_are_waited_for_and_what_is_wrong_is_not() {
     });
     cluster.await_status("rest", CATCH_UP_MAX, |it| it.number("records_per_second") == Some(0.0));
 
+    the_history_says_what_has_happened(&scene, &cluster);
     a_release_that_fails_is_said_and_tried_again(&scene, &cluster, &database);
 
     // Its precheck has an item that nobody mends by waiting.
@@ -92,6 +93,24 @@ fn servers_that_are_away_are_waited_for_and_what_is_wrong_is_not() {
     let started = cluster.call(&["task", "start", wrong.task(), "--wait"]);
     let said = &started.expect(3).stderr;
     assert!(said.contains("precheck-failed") && said.contains("no_such"), "{said}");
+}
+
+fn the_history_says_what_has_happened(scene: &Scene, cluster: &Cluster<'_>) {
+    let asked = cluster.call(&["task", "history", &scene.name, "-o", "json"]);
+    let history: serde_json::Value = serde_json::from_str(&asked.expect(0).stdout).expect("JSON");
+    let states: Vec<_> =
+        history.as_array().expect("a list").iter().map(|it| (&it["state"], it)).collect();
+    let mut rest = states.iter();
+    for expected in ["not-configured", "prechecking", "retrying", "synchronizing"] {
+        assert!(rest.any(|it| it.0 == expected), "{expected} in its turn: {history}");
+    }
+    assert!(states[0].1["by"].is_string(), "somebody has applied it: {history}");
+    let retrying = states.iter().find(|it| it.0 == "retrying").expect("one").1;
+    let cause = retrying["cause"].as_str().expect("a cause");
+    assert!(cause.contains("connection"), "{history}");
+    for pair in states.windows(2) {
+        assert_eq!(pair[0].1["until_unix_ms"], pair[1].1["since_unix_ms"], "{history}");
+    }
 }
 
 fn a_release_that_fails_is_said_and_tried_again(
