@@ -13,7 +13,7 @@ use tests::deadline::await_true;
 use tests::network::{Link, Weather};
 use tests::reader::Record;
 use tests::scene::{CATCH_UP_MAX, Scene};
-use tests::seed::say;
+use tests::seed::{full, say};
 use tests::status::Status;
 use tests::task::Spec;
 
@@ -251,4 +251,35 @@ fn changed_limits_hold_while_the_task_runs() {
     live.cluster.await_status("its end", CATCH_UP_MAX, |it| it.text("state") == "suspended");
     assert_eq!(receiver.events().len(), 2, "nobody is told any more: {:?}", receiver.texts());
     scene.check(Promises { beside_stream: true, ..Promises::default() });
+}
+
+#[test]
+fn a_window_that_passes_ends_the_run_and_that_is_told() {
+    // The shortest window that a spec may have is a minute.
+    if !full() {
+        return;
+    }
+    let (scene, receiver) = (Scene::new("windowed", "postgres-15"), Receiver::start());
+    let role = format!("role_{}", scene.name);
+    let group = tests::sql::ROLE;
+    let mut admin = scene.superuser();
+    admin.run(&format!("CREATE ROLE {role} LOGIN REPLICATION PASSWORD 'one' IN ROLE {group}"));
+    scene.sql().run("CREATE TABLE t (id int PRIMARY KEY)");
+    let spec = scene.spec().user(&role, Some("one")).line(&line(&receiver, ""));
+    let spec = spec.line("retry: {connection: 10m, other: 1m}");
+    let mut run = scene.run(&spec, &[]);
+    scene.await_streaming(&mut run);
+    admin.run(&format!(
+        "ALTER ROLE {role} PASSWORD 'two'; \
+         SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{role}'"
+    ));
+    let began = Instant::now();
+    let ended = run.wait(CATCH_UP_MAX);
+    ended.expect(1);
+    assert!(Duration::from_secs(60) <= began.elapsed(), "{}", ended.stderr);
+    assert!(ended.stderr.contains("tried again for"), "{}", ended.stderr);
+    receiver.await_events(&[("failure", "retrying"), ("failure", "failed")]);
+    let right = spec.user(&role, Some("two"));
+    scene.run(&right, &["--until-caught-up", "--release"]).wait(CATCH_UP_MAX).expect(0);
+    admin.run(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
 }
