@@ -1,5 +1,5 @@
-//! Alerts and the throttle of a running task: a webhook that counts hears of what lasts, once, and of its end; and
-//! nothing that is secret.
+//! Alerts and throttles of a running task: a webhook that counts hears of what lasts, once, and of its end, and nothing
+//! that is secret; changed limits, retry windows and receivers hold while the task goes on.
 
 use serde_json::Value;
 use std::io::{Read as _, Write as _};
@@ -8,11 +8,15 @@ use std::sync::{Arc, Mutex};
 use std::thread::spawn;
 use std::time::{Duration, Instant};
 use tests::checker::Promises;
+use tests::cluster::Cluster;
 use tests::deadline::await_true;
 use tests::network::{Link, Weather};
+use tests::reader::Record;
 use tests::scene::{CATCH_UP_MAX, Scene};
-use tests::seed::say;
+use tests::seed::{full, say};
 use tests::sql::{PASSWORD, quoted};
+use tests::status::Status;
+use tests::task::Spec;
 
 /// Takes what is posted.
 struct Receiver {
@@ -164,4 +168,148 @@ fn a_statement_that_could_not_be_captured_is_told() {
         "REASSIGN OWNED BY {0} TO postgres; DROP OWNED BY {0}; DROP ROLE {0}",
         quoted(&role)
     ));
+}
+
+/// A task of a cluster whose limits are changed while it runs.
+struct Live<'a> {
+    scene: &'a Scene,
+    cluster: Cluster<'a>,
+    spec: Spec,
+    changes: usize,
+}
+
+impl Live<'_> {
+    /// Applies the spec with these lines, and waits until its worker goes by them.
+    fn change(&mut self, lines: &[&str]) {
+        let spec = lines.iter().fold(self.spec.clone(), |spec, line| spec.line(line));
+        let path = spec.write(self.scene.folder());
+        let path = path.to_str().expect("UTF-8");
+        let plan = self.cluster.call(&["task", "apply", path, "-o", "json"]);
+        let plan: Value = serde_json::from_str(&plan.expect(0).stdout).expect("JSON");
+        for item in plan["plan"]["items"].as_array().expect("a plan") {
+            assert_eq!(item["effect"], "at-once", "{item}");
+        }
+        self.changes += 1;
+        await_true("the changed limits", CATCH_UP_MAX, || {
+            let log = self.cluster.log("w1");
+            log.matches("other limits and retry windows hold").count() == self.changes
+        });
+    }
+
+    /// Records of table `t`, of its copy or of the stream.
+    fn records(&self, is_copied: bool) -> usize {
+        let is = |it: &&Record| it.header("distributary.snapshot").is_some() == is_copied;
+        self.scene.topics().records.iter().filter(is).count()
+    }
+
+    /// So many records come in ten seconds and at most one in twenty more, however late this looks.
+    fn assert_rate(&self, what: &str, is_copied: bool, per_second: u32, began: Instant) {
+        let before = self.records(is_copied);
+        let (since, ten) = (Instant::now(), Duration::from_secs(10));
+        await_true("ten seconds", CATCH_UP_MAX, || ten < since.elapsed());
+        let count = self.records(is_copied);
+        let rate = f64::from(per_second);
+        // From before the first could pass until after the last was counted; the first slice passes at once.
+        let most = 1.05 * rate * began.elapsed().as_secs_f64() + rate / 4.0;
+        assert!(count as f64 <= most, "{what}: {count} passed, not {most}");
+        // A busy machine may be slower.
+        let least = rate * ten.as_secs_f64() / 3.0;
+        assert!(least <= (count - before) as f64, "{what}: {count} after {before}, not {least}");
+        say(&format!("{what}: {count} at {per_second}/s in {:?}", began.elapsed()));
+    }
+}
+
+#[test]
+fn changed_limits_hold_while_the_task_runs() {
+    let (scene, receiver) = (Scene::new("relimited", "postgres-15"), Receiver::start());
+    let mut sql = scene.sql();
+    sql.run(
+        "CREATE TABLE t (id int PRIMARY KEY, note text); \
+         INSERT INTO t SELECT n, 'x' FROM generate_series(1, 6000) n",
+    );
+    std::fs::write(scene.folder().join("hook"), &receiver.url).expect("written");
+    let link = Link::to(&scene.postgres.address);
+    let cluster = Cluster::start(&scene, 1, 1);
+    let spec = cluster.spec().hosts(&link.address).line("lanes: 2");
+    let spec = spec.line("snapshot: {beside_stream: always}");
+    cluster.apply(&spec.clone().line("throttle: {snapshot: {paused: true}}"));
+    let mut live = Live { scene: &scene, cluster, spec, changes: 0 };
+
+    // The copy waits, the stream does not.
+    live.cluster.await_status("the stream", CATCH_UP_MAX, Status::streams);
+    sql.run("INSERT INTO t VALUES (10001, 'streamed')");
+    await_true("the stream", CATCH_UP_MAX, || live.records(false) == 1);
+    assert_eq!(live.records(true), 0, "a copy that is paused");
+    let began = Instant::now();
+    live.change(&["throttle: {snapshot: {rows: 300}}"]);
+    await_true("the copy", CATCH_UP_MAX, || live.records(true) != 0);
+    live.assert_rate("copied", true, 300, began);
+    live.change(&[]);
+    await_true("the whole copy", CATCH_UP_MAX, || 6000 <= live.records(true));
+
+    let alerts = "alerts: {webhook: \"${file:hook}\", latency: 2s}";
+    live.change(&["throttle: {incremental: {rows: 100}}", alerts]);
+    let began = Instant::now();
+    let insert = |id: u32| format!("INSERT INTO t VALUES ({}, 'y');", 20_000 + id);
+    sql.run(&(0..4000).map(insert).collect::<Vec<_>>().join("COMMIT;"));
+    live.assert_rate("streamed", false, 100, began);
+    receiver.await_events(&[("latency", "running")]);
+    live.change(&[alerts]);
+    await_true("the whole stream", CATCH_UP_MAX, || live.records(false) == 4001);
+    receiver.await_events(&[("latency", "running"), ("latency-recovered", "running")]);
+
+    // Windows that are changed hold for what is tried again already.
+    live.change(&["retry: {connection: 700m}"]);
+    link.set(Weather::Cut);
+    let minutes = |it: &Status| {
+        let (_, left) = it.text("cause").rsplit_once("given up in ")?;
+        left.split_once(" min").and_then(|it| it.0.parse::<u32>().ok())
+    };
+    let is_tried = |it: &Status| it.text("state") == "retrying" && Some(600) <= minutes(it);
+    live.cluster.await_status("that it is tried again", CATCH_UP_MAX, is_tried);
+    live.change(&["retry: {connection: 20m}"]);
+    let is_shorter = |it: &Status| minutes(it).is_some_and(|left| left <= 20);
+    live.cluster.await_status("the shorter window", CATCH_UP_MAX, is_shorter);
+    link.set(Weather::Clear);
+    live.cluster.await_status("the stream", CATCH_UP_MAX, Status::streams);
+
+    let log = live.cluster.log("w1");
+    assert_eq!(log.matches("front starts").count(), 1, "the front goes on: {log}");
+    assert_eq!(log.matches("lane opened").count(), 2, "so do its lanes: {log}");
+    assert!(!log.contains("hunter2"), "a secret: {log}");
+    live.cluster.call(&["task", "suspend", &scene.name]).expect(0);
+    live.cluster.await_status("its end", CATCH_UP_MAX, |it| it.text("state") == "suspended");
+    assert_eq!(receiver.events().len(), 2, "nobody is told any more: {:?}", receiver.texts());
+    scene.check(Promises { beside_stream: true, ..Promises::default() });
+}
+
+#[test]
+fn a_window_that_passes_ends_the_run_and_that_is_told() {
+    // The shortest window that a spec may have is a minute.
+    if !full() {
+        return;
+    }
+    let (scene, receiver) = (Scene::new("windowed", "postgres-15"), Receiver::start());
+    let role = format!("role_{}", scene.name);
+    let group = tests::sql::ROLE;
+    let mut admin = scene.superuser();
+    admin.run(&format!("CREATE ROLE {role} LOGIN REPLICATION PASSWORD 'one' IN ROLE {group}"));
+    scene.sql().run("CREATE TABLE t (id int PRIMARY KEY)");
+    let spec = scene.spec().user(&role, Some("one")).line(&line(&receiver, ""));
+    let spec = spec.line("retry: {connection: 10m, other: 1m}");
+    let mut run = scene.run(&spec, &[]);
+    scene.await_streaming(&mut run);
+    admin.run(&format!(
+        "ALTER ROLE {role} PASSWORD 'two'; \
+         SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{role}'"
+    ));
+    let began = Instant::now();
+    let ended = run.wait(CATCH_UP_MAX);
+    ended.expect(1);
+    assert!(Duration::from_secs(60) <= began.elapsed(), "{}", ended.stderr);
+    assert!(ended.stderr.contains("tried again for"), "{}", ended.stderr);
+    receiver.await_events(&[("failure", "retrying"), ("failure", "failed")]);
+    let right = spec.user(&role, Some("two"));
+    scene.run(&right, &["--until-caught-up", "--release"]).wait(CATCH_UP_MAX).expect(0);
+    admin.run(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
 }

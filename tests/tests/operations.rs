@@ -83,6 +83,7 @@ fn servers_that_are_away_are_waited_for_and_what_is_wrong_is_not() {
     });
     cluster.await_status("rest", CATCH_UP_MAX, |it| it.number("records_per_second") == Some(0.0));
 
+    the_history_says_what_has_happened(&scene, &cluster);
     a_release_that_fails_is_said_and_tried_again(&scene, &cluster, &database);
 
     // Its precheck has an item that nobody mends by waiting.
@@ -92,6 +93,24 @@ fn servers_that_are_away_are_waited_for_and_what_is_wrong_is_not() {
     let started = cluster.call(&["task", "start", wrong.task(), "--wait"]);
     let said = &started.expect(3).stderr;
     assert!(said.contains("precheck-failed") && said.contains("no_such"), "{said}");
+}
+
+fn the_history_says_what_has_happened(scene: &Scene, cluster: &Cluster<'_>) {
+    let asked = cluster.call(&["task", "history", &scene.name, "-o", "json"]);
+    let history: serde_json::Value = serde_json::from_str(&asked.expect(0).stdout).expect("JSON");
+    let states: Vec<_> =
+        history.as_array().expect("a list").iter().map(|it| (&it["state"], it)).collect();
+    let mut rest = states.iter();
+    for expected in ["not-configured", "prechecking", "retrying", "synchronizing"] {
+        assert!(rest.any(|it| it.0 == expected), "{expected} in its turn: {history}");
+    }
+    assert!(states[0].1["by"].is_string(), "somebody has applied it: {history}");
+    let retrying = states.iter().find(|it| it.0 == "retrying").expect("one").1;
+    let cause = retrying["cause"].as_str().expect("a cause");
+    assert!(cause.contains("connection"), "{history}");
+    for pair in states.windows(2) {
+        assert_eq!(pair[0].1["until_unix_ms"], pair[1].1["since_unix_ms"], "{history}");
+    }
 }
 
 fn a_release_that_fails_is_said_and_tried_again(
@@ -115,6 +134,56 @@ fn a_release_that_fails_is_said_and_tried_again(
         asked.code == Some(1) && asked.stderr.contains("there is no task")
     });
     assert!(scene.slots().is_empty(), "{:?}", scene.slots());
+}
+
+/// The role's sessions end, as they do where a firewall or an administrator ends them.
+fn end_sessions(scene: &Scene, role: &str) {
+    scene.superuser().run(&format!(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{role}'"
+    ));
+}
+
+#[test]
+fn a_password_that_is_replaced_is_read_at_the_next_connection() {
+    let scene = Scene::new("rotated", "postgres-15");
+    let role = format!("role_{}", scene.name);
+    let (one, two) = ("first hunter2", "second hunter2");
+    scene.superuser().run(&format!(
+        "CREATE ROLE {role} LOGIN REPLICATION PASSWORD '{one}' IN ROLE {}",
+        tests::sql::ROLE
+    ));
+    scene.sql().run("CREATE TABLE orders (id int PRIMARY KEY)");
+    let (password, next) = (scene.folder().join("password"), scene.folder().join("next"));
+    fs::write(&password, format!("{one}\n")).expect("written");
+    let spec = scene.spec().user(&role, Some("${file:password}"));
+    let mut run = scene.run(&spec, &[]);
+    scene.await_streaming(&mut run);
+    let is_there = |count| scene.topics().records.len() == count;
+    scene.sql().run("INSERT INTO orders VALUES (1)");
+    await_true("the first row", CATCH_UP_MAX, || is_there(1));
+
+    // At the server first: the old one is refused until the file has the new one.
+    scene.superuser().run(&format!("ALTER ROLE {role} PASSWORD '{two}'"));
+    end_sessions(&scene, &role);
+    run.await_log("PostgreSQL refuses the login", CATCH_UP_MAX);
+    scene.sql().run("INSERT INTO orders VALUES (2)");
+    fs::write(&next, format!("{two}\n")).expect("written");
+    fs::rename(&next, &password).expect("replaced");
+    await_true("the second row", CATCH_UP_MAX, || is_there(2));
+    assert!(!run.has_ended(), "{}", run.log());
+
+    // Also while nobody can read the file: what is open goes on, and the last one still holds.
+    fs::remove_file(&password).expect("removed");
+    end_sessions(&scene, &role);
+    scene.sql().run("INSERT INTO orders VALUES (3)");
+    await_true("the third row", CATCH_UP_MAX, || is_there(3));
+    let ended = run.interrupt(CATCH_UP_MAX);
+    assert!(!ended.expect(0).stderr.contains("hunter2"), "a secret: {}", ended.stderr);
+    scene.check(tests::checker::Promises::default());
+    fs::write(&password, two).expect("written");
+    let released = scene.run(&spec, &["--until-caught-up", "--release"]).wait(CATCH_UP_MAX);
+    released.expect(0);
+    scene.superuser().run(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
 }
 
 /// Asks one coordinator, once.

@@ -3,6 +3,7 @@
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use std::collections::BTreeMap;
 use std::thread::sleep;
 use std::time::Duration;
 use tests::checker::Promises;
@@ -229,6 +230,178 @@ fn a_running_task_takes_up_a_changed_spec_while_it_streams() {
     assert_eq!(mappings(&scene, &topics), expected, "each mapping from one position on");
     assert_left_alone(&scene, &topics);
     say(&format!("live: {} records, {} rows", report.records, report.rows));
+}
+
+/// What one spec makes of the rows of `extra.probe`, whose topics lie apart from those of the task.
+#[derive(Clone, Debug)]
+struct Wish {
+    /// In the topic's name.
+    word: u32,
+    /// Rows of kind `b` are left out.
+    is_filtered: bool,
+    /// Inserted rows are left out.
+    is_deaf: bool,
+    is_renamed: bool,
+    is_masked: bool,
+    is_short: bool,
+    /// What no record depends on: a throttle, and who is told.
+    rows_max: u32,
+}
+
+/// A row as it was found: the word of its topic, and whether columns were renamed, masked, left out.
+type Shown = (u32, bool, bool, bool);
+
+impl Wish {
+    fn first() -> Self {
+        let (is_filtered, is_deaf, is_renamed) = (false, false, false);
+        let (is_masked, is_short, rows_max) = (false, false, 0);
+        Self { word: 0, is_filtered, is_deaf, is_renamed, is_masked, is_short, rows_max }
+    }
+
+    /// One thing is another one.
+    fn changed(&self, rng: &mut SmallRng, word: u32) -> Self {
+        let mut next = self.clone();
+        match rng.random_range(0..7) {
+            0 => next.word = word,
+            1 => next.is_filtered = !next.is_filtered,
+            2 => next.is_deaf = !next.is_deaf,
+            3 => next.is_renamed = !next.is_renamed,
+            4 => next.is_masked = !next.is_masked,
+            5 => next.is_short = !next.is_short,
+            _ => next.rows_max = rng.random_range(5_000..50_000),
+        }
+        next
+    }
+
+    fn spec(&self, scene: &Scene, cluster: &Cluster<'_>) -> Spec {
+        let filter = if self.is_filtered { "kind <> 'b'" } else { "kind <> 'c'" };
+        let operations = if self.is_deaf { "update, delete" } else { "insert, update, delete" };
+        let exclude = if self.is_short { "[more]" } else { "[]" };
+        let rename = if self.is_renamed { "{kind: sort}" } else { "{}" };
+        let mask = if self.is_masked { "{note: hmac-sha256}" } else { "{}" };
+        let object = format!(
+            "{{table: extra.probe, topic: {}_probe.w{}, where: \"{filter}\", operations: [{operations}], \
+             columns: {{exclude: {exclude}, rename: {rename}, mask: {mask}}}}}",
+            scene.name, self.word
+        );
+        let spec = cluster.spec().objects(&[&object, "{table: \"*.*\"}"]).line("lanes: 4");
+        let spec = spec.line("mask_key: ${file:mask.key}");
+        spec.line(&format!("throttle: {{incremental: {{rows: {}}}}}", self.rows_max))
+    }
+
+    /// What becomes of a row.
+    fn of(&self, id: u32) -> Option<Shown> {
+        let is_out = self.is_deaf || (self.is_filtered && kind(id) == "b");
+        (!is_out).then_some((self.word, self.is_renamed, self.is_masked, self.is_short))
+    }
+}
+
+fn kind(id: u32) -> &'static str {
+    if id.is_multiple_of(3) { "b" } else { "a" }
+}
+
+/// Rows of the probe, as they were found.
+fn shown(topics: &Topics) -> BTreeMap<u32, Shown> {
+    let mut found = BTreeMap::new();
+    for record in &topics.records {
+        let (_, word) = record.topic.rsplit_once(".w").expect("a topic of the probe");
+        let after = &record.json()["after"];
+        let id = after["id"].as_u64().and_then(|id| u32::try_from(id).ok()).expect("a row");
+        let is_masked = after["note"] != "plain";
+        let shown = (
+            word.parse().expect("a number"),
+            after.get("sort").is_some(),
+            is_masked,
+            after.get("more").is_none(),
+        );
+        assert_eq!(found.insert(id, shown), None, "row {id} came twice");
+    }
+    found
+}
+
+/// Each row is as one of the wishes wants it, and none is by an older wish than a row before it.
+fn assert_in_turn(wishes: &[Wish], rows: u32, found: &BTreeMap<u32, Shown>) {
+    let mut present = 0;
+    for id in 1..=rows {
+        let row = found.get(&id).copied();
+        let next = (present..wishes.len()).find(|&it| wishes[it].of(id) == row);
+        present = next.unwrap_or_else(|| {
+            panic!("row {id} is {row:?}, after wish {present} of {wishes:#?}");
+        });
+    }
+    let last = wishes.last().expect("one");
+    assert_eq!(wishes[present].of(1), last.of(1), "the last one is in force");
+}
+
+#[test]
+fn random_changes_hold_each_from_one_position_on() {
+    let seed = seed("changes", 83);
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let scene = Scene::new("changes", "postgres-15");
+    workload::create(&mut scene.sql());
+    scene.sql().run(
+        "CREATE SCHEMA extra; \
+         CREATE TABLE extra.probe (id int PRIMARY KEY, kind text, note text, more int)",
+    );
+    std::fs::write(scene.folder().join("mask.key"), "0123456789abcdef").expect("written");
+    let workload = Workload::start(&scene, seed, Pace::default());
+    let mut cluster = Cluster::start(&scene, 1, 2);
+    let mut wishes = vec![Wish::first()];
+    cluster.apply(&wishes[0].spec(&scene, &cluster));
+    cluster.await_status("the stream", CATCH_UP_MAX, Status::flows);
+    let (mut sql, mut rows) = (scene.sql(), 0);
+    let mut insert = |count: u32| {
+        for _ in 0..count {
+            rows += 1;
+            let kind = kind(rows);
+            sql.run(&format!("INSERT INTO extra.probe VALUES ({rows}, '{kind}', 'plain', 1)"));
+        }
+        rows
+    };
+    insert(10);
+    let rounds = if full() { 30 } else { 6 };
+    for round in 1..=rounds {
+        // Another word at last, which nothing else looks like.
+        let before = wishes.last().expect("one");
+        let wish = match round == rounds {
+            true => Wish { word: round, is_deaf: false, ..before.clone() },
+            false => before.changed(&mut rng, round),
+        };
+        let path = wish.spec(&scene, &cluster).write(scene.folder());
+        cluster.call(&["task", "apply", path.to_str().expect("UTF-8")]).expect(0);
+        wishes.push(wish);
+        insert(rng.random_range(5..25));
+        if round % 3 == 0 {
+            let worker = format!("w{}", rng.random_range(1..3));
+            cluster.kill(&worker);
+            insert(5);
+            cluster.begin(&worker);
+        }
+        cluster.await_status("the stream", CATCH_UP_MAX, Status::flows);
+        insert(10);
+    }
+    let prefix = format!("{}_probe.", scene.name);
+    let last = wishes.last().expect("one").clone();
+    await_true("rows by the last spec", CATCH_UP_MAX, || {
+        insert(3);
+        shown(&Topics::read(&scene.kafka, &prefix)).values().any(|it| it.0 == last.word)
+    });
+    let rows = insert(0);
+    workload.stop();
+    let state = |it: &Status| it.text("state") == "synchronizing" && it.flows();
+    cluster.await_status("the stream", CATCH_UP_MAX, state);
+    cluster.call(&["task", "suspend", &scene.name]).expect(0);
+    let catch_up = last.spec(&scene, &cluster);
+    drop(cluster);
+    let password = tests::sql::PASSWORD;
+    scene.catch_up(&catch_up.user(tests::sql::ROLE, Some(password)));
+    // Of the probe the topics have something else on purpose.
+    scene.sql().run("DROP SCHEMA extra CASCADE");
+    let report = scene.check(Promises { everything: false, ..Promises::default() });
+    let found = shown(&Topics::read(&scene.kafka, &prefix));
+    assert_in_turn(&wishes, rows, &found);
+    tests::topics::delete(&scene.kafka, |topic| topic.starts_with(&prefix));
+    say(&format!("changes: {rounds} changes, {rows} rows, {} records", report.records));
 }
 
 #[test]

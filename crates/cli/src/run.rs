@@ -65,9 +65,7 @@ async fn live(arguments: &Run, spec: Spec, output: Output, console: &Console) ->
         }
     };
     let outcome = pipeline::run(Arc::clone(&task), options, Arc::clone(&progress), stop).await;
-    if let Some(alerts) = alerts {
-        alerts.finish(&outcome).await;
-    }
+    alerts.finish(&outcome).await;
     watching.abort();
     // The bar goes with it before the last words.
     drop(watching.await);

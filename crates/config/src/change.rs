@@ -21,6 +21,9 @@ pub enum Means {
 /// Settings by their first keys. What is not named here takes a restart.
 const MEANS: &[(&str, Means)] = &[
     ("labels", Means::AtOnce),
+    ("throttle", Means::AtOnce),
+    ("retry", Means::AtOnce),
+    ("alerts", Means::AtOnce),
     ("placement.producers", Means::AtOnce),
     ("sink.topic", Means::Mark),
     ("objects", Means::Mark),
@@ -89,6 +92,8 @@ impl Task {
         let shape = self.shape().means_to(&next.shape());
         let mut rest = self.shaped(&next.shape());
         rest.labels.clone_from(&next.labels);
+        (rest.throttle, rest.retry) = (next.throttle, next.retry);
+        rest.alerts.clone_from(&next.alerts);
         rest.placement.producers.clone_from(&next.placement.producers);
         let rest = if rest == *next { Means::AtOnce } else { Means::Restart };
         Some(shape.map_or(rest, |shape| shape.max(rest)))
@@ -164,6 +169,10 @@ mod tests {
         let before = task(vec![]);
         let mut next = before.clone();
         next.labels.insert("env".into(), "test".into());
+        next.throttle.incremental.rows = 7;
+        next.throttle.snapshot.paused = true;
+        next.retry.other = crate::units::Span(std::time::Duration::from_secs(60));
+        next.alerts = Some(crate::Alerts::default());
         assert_eq!(before.means_to(&next), Some(Means::AtOnce));
         next.source.hosts = vec!["other:1".into()];
         assert_eq!(before.means_to(&next), Some(Means::Restart));

@@ -29,7 +29,7 @@ pub use load::LoadError;
 pub use node::{Node, Role};
 pub use problem::{Problem, Problems};
 pub use registry::*;
-pub use secret::Secret;
+pub use secret::{LiveSecret, Secret};
 pub use shape::Shape;
 pub use task::*;
 pub use text::Places;

@@ -5,7 +5,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
 use std::fmt;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 /// A password or the like: `${env:NAME}`, `${file:PATH}`, or a literal. Shown as `***`.
 #[derive(Clone)]
@@ -86,6 +87,41 @@ impl Secret {
             }
             Written::Literal(value) => Ok(value.clone()),
         }
+    }
+}
+
+/// A secret as it is now: whoever opens a connection reads it again, so that it may be replaced while a task runs.
+pub struct LiveSecret {
+    secret: Secret,
+    folder: PathBuf,
+    last: Mutex<SecretString>,
+}
+
+impl LiveSecret {
+    /// Files are relative to `folder`.
+    ///
+    /// # Errors
+    /// As [`Secret::resolve`].
+    pub fn new(secret: &Secret, folder: &Path) -> Result<Self, SecretError> {
+        let last = Mutex::new(secret.resolve(folder)?);
+        Ok(Self { secret: secret.clone(), folder: folder.to_owned(), last })
+    }
+
+    /// The present value. While its file is missing, as when it is being replaced, the last one: the other side then
+    /// says whether that is still right.
+    #[must_use]
+    pub fn read(&self) -> SecretString {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Ok(present) = self.secret.resolve(&self.folder) {
+            *last = present;
+        }
+        last.clone()
+    }
+}
+
+impl fmt::Debug for LiveSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.secret)
     }
 }
 
@@ -175,6 +211,22 @@ mod tests {
         assert_eq!(format!("{secret} {secret:?}"), "*** ***");
         assert_eq!(serde_json::to_string(&secret).unwrap(), "\"***\"");
         assert!(secret.is_literal());
+    }
+
+    #[test]
+    fn a_secret_that_is_replaced_is_read_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("password");
+        let secret = Secret::parse("${file:password}".into());
+        assert!(LiveSecret::new(&secret, folder.path()).is_err(), "it is missing");
+        std::fs::write(&path, "old\n").expect("written");
+        let live = LiveSecret::new(&secret, folder.path()).expect("there");
+        assert_eq!(live.read().expose_secret(), "old");
+        std::fs::write(&path, "new\n").expect("written");
+        assert_eq!(live.read().expose_secret(), "new");
+        std::fs::remove_file(&path).expect("removed");
+        assert_eq!(live.read().expose_secret(), "new", "while it is being replaced");
+        assert_eq!(format!("{live:?}"), "${file:password}");
     }
 
     #[test]

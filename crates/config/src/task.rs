@@ -444,6 +444,8 @@ pub struct Throttles {
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SnapshotThrottle {
+    /// Read nothing for now; the stream goes on.
+    pub paused: bool,
     pub qps: u64,
     pub rows: u64,
     pub bytes: Bytes,

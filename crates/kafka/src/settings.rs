@@ -6,9 +6,11 @@ use crate::properties;
 use crate::queues::{QUEUES_BYTES_MAX, Queues, RECORD_BYTES};
 use crate::registry::Registry;
 use config::pem::Pem;
-use config::{Acks, Compression, Delivery, Format, Mechanism, Protocol, Secret, Switch};
+use config::{
+    Acks, Compression, Delivery, Format, LiveSecret, Mechanism, Protocol, Secret, Switch,
+};
 use rdkafka::ClientConfig;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
@@ -44,8 +46,8 @@ struct Inner {
     brokers: String,
     /// Connection and properties of the allow-list.
     connection: BTreeMap<String, String>,
-    password: Option<SecretString>,
-    key_password: Option<SecretString>,
+    password: Option<Arc<LiveSecret>>,
+    key_password: Option<Arc<LiveSecret>>,
     delivery: Delivery,
     acks: &'static str,
     compression: &'static str,
@@ -121,7 +123,8 @@ impl Settings {
         let mut connection = sink.properties.clone();
         security(part, &sink.security, folder, &mut connection)?;
         let resolve = |name: &str, secret: &Option<Secret>| {
-            let resolved = secret.as_ref().map(|secret| secret.resolve(folder)).transpose();
+            let live = |it: &Secret| LiveSecret::new(it, folder).map(Arc::new);
+            let resolved = secret.as_ref().map(live).transpose();
             resolved.map_err(|error| Error::Config(format!("{part}.security.{name}: {error}")))
         };
         let record_bytes_max = sink
@@ -222,7 +225,7 @@ impl Settings {
         is_sasl(self.protocol())
     }
 
-    /// What every client shares.
+    /// What every client shares. Passwords and certificates are those that are there now.
     fn base(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.0.brokers);
@@ -230,10 +233,10 @@ impl Settings {
             config.set(name, value);
         }
         if let Some(password) = &self.0.password {
-            config.set("sasl.password", password.expose_secret());
+            config.set("sasl.password", password.read().expose_secret());
         }
         if let Some(password) = &self.0.key_password {
-            config.set("ssl.key.password", password.expose_secret());
+            config.set("ssl.key.password", password.read().expose_secret());
         }
         millis(&mut config, "socket.timeout.ms", SOCKET_TIMEOUT);
         let chosen = |name: &str| self.0.connection.contains_key(name);
@@ -527,6 +530,28 @@ mod tests {
         });
         let config = config.expect("valid").admin();
         assert_eq!((config.get("ssl.ca.pem"), config.get("ssl.ca.location")), (Some(text), None));
+    }
+
+    #[test]
+    fn a_password_that_was_replaced_is_read_by_the_next_client() {
+        let path =
+            std::env::temp_dir().join(format!("distributary-rotated-{}", std::process::id()));
+        let reference = format!("\"${{file:{}}}\"", path.display());
+        std::fs::write(&path, "old").expect("written");
+        let settings = settings(|sink| {
+            sink.security = config::Security {
+                protocol: Protocol::SaslPlaintext,
+                mechanism: Some(Mechanism::ScramSha256),
+                user: Some("u".into()),
+                password: serde_json::from_str(&reference).ok(),
+                ..config::Security::default()
+            };
+        })
+        .expect("settings");
+        assert_eq!(settings.admin().get("sasl.password"), Some("old"));
+        std::fs::write(&path, "new").expect("written");
+        assert_eq!(settings.transactional("t").get("sasl.password"), Some("new"));
+        std::fs::remove_file(&path).expect("removed");
     }
 
     #[test]

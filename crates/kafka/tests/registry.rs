@@ -152,6 +152,21 @@ fn an_incompatible_schema_is_told_from_other_refusals() {
 }
 
 #[test]
+fn a_password_that_was_replaced_is_read_again() {
+    let path = std::env::temp_dir().join(format!("distributary-registry-{}", std::process::id()));
+    std::fs::write(&path, "old").expect("written");
+    let unknown = json("401 Unauthorized", r#"{"error_code":401,"message":"who are you"}"#);
+    let (settings, asked) = server(&[&unknown, &json("200 OK", r#"{"id":7}"#)]);
+    let (user, password) = (Some("u".into()), secret(&format!("${{file:{}}}", path.display())));
+    let client = client(&Settings { user, password, ..settings });
+    std::fs::write(&path, "new").expect("written");
+    assert_eq!(client.register(&schema()), Ok(7));
+    std::fs::remove_file(&path).expect("removed");
+    let said: Vec<_> = asked.iter().filter_map(|it| it.authorization).collect();
+    assert_eq!(said, ["Basic dTpvbGQ=", "Basic dTpuZXc="]);
+}
+
+#[test]
 fn a_conflict_over_what_is_compatible_passes() {
     let conflict = json("409 Conflict", r#"{"error_code":409,"message":"it exists already"}"#);
     let absent = json("404 Not Found", r#"{"error_code":40401,"message":"no subject"}"#);

@@ -6,6 +6,7 @@ use crate::health::danger;
 use crate::progress::{LaneState, Progress};
 use config::Secret;
 use serde::Serialize;
+use std::cell::RefCell;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -100,6 +101,11 @@ impl Watch {
         Self { latency_max, failing, late, endangered, gaps: Gaps::default() }
     }
 
+    /// Another limit holds from now on.
+    pub fn limit(&mut self, latency_max: Option<Duration>) {
+        self.latency_max = latency_max;
+    }
+
     /// What is to be said after a look.
     pub fn look(&mut self, now: Instant, seen: &Seen) -> Vec<Event> {
         let failing = self.failing.look(now, seen.trouble.is_some());
@@ -155,10 +161,11 @@ struct Message<'a> {
 
 /// Looks at a task while it runs, and posts what is to be known.
 pub struct Alerts {
-    poster: Rc<Poster>,
+    poster: Rc<RefCell<Option<Poster>>>,
     looking: tokio::task::JoinHandle<()>,
 }
 
+/// By `alerts` of the spec.
 struct Poster {
     task: String,
     latency_max: Option<Duration>,
@@ -166,8 +173,8 @@ struct Poster {
 }
 
 impl Alerts {
-    /// Begins to look; `None`: the spec asks for no alerts. `folder`: what paths of secrets are relative to.
-    /// Needs an actix system on this thread.
+    /// Begins to look; nobody is told where the spec asks for no alerts. `folder`: what paths of secrets are relative
+    /// to. Needs an actix system on this thread.
     ///
     /// # Errors
     /// When the webhook's secret cannot be had, or is no address. Says nothing of its value.
@@ -175,14 +182,21 @@ impl Alerts {
         spec: &config::Task,
         folder: &Path,
         progress: &Arc<Progress>,
-    ) -> Result<Option<Self>, String> {
-        let Some(alerts) = &spec.alerts else { return Ok(None) };
-        let Some(webhook) = &alerts.webhook else { return Ok(None) };
-        let webhook = begin(webhook, folder).map_err(|error| format!("alerts.webhook: {error}"))?;
-        let latency_max = alerts.latency.map(|span| span.0);
-        let poster = Rc::new(Poster { task: spec.task.clone(), latency_max, webhook });
+    ) -> Result<Self, String> {
+        let poster = Rc::new(RefCell::new(Poster::new(spec, folder)?));
         let looking = actix_rt::spawn(look(Rc::clone(&poster), Arc::clone(progress)));
-        Ok(Some(Self { poster, looking }))
+        Ok(Self { poster, looking })
+    }
+
+    /// Goes by a changed spec from now on. What was told stays told: its end is told to the new receiver.
+    ///
+    /// # Errors
+    /// As [`Self::start`]; nothing has changed then.
+    pub fn change(&self, spec: &config::Task, folder: &Path) -> Result<(), String> {
+        let poster = Poster::new(spec, folder)?;
+        // What waits for the former receiver is still posted.
+        drop(self.poster.replace(poster));
+        Ok(())
     }
 
     /// The task has ended. Waits a little until what is to be known has been posted.
@@ -190,6 +204,7 @@ impl Alerts {
         let Self { poster, looking } = self;
         looking.abort();
         drop(looking.await);
+        let Some(poster) = poster.take() else { return };
         match outcome {
             Outcome::Parked { cause, remedy } => {
                 poster.post(Event::Failure, "parked", cause, remedy, Duration::ZERO);
@@ -204,10 +219,9 @@ impl Alerts {
             | Outcome::Released
             | Outcome::Overtaken { .. } => {}
         }
-        if let Some(Poster { webhook, .. }) = Rc::into_inner(poster) {
-            // It ends by itself within its patience.
-            drop(tokio::task::spawn_blocking(move || webhook.finish(FINISH_MAX)).await);
-        }
+        let Poster { webhook, .. } = poster;
+        // It ends by itself within its patience.
+        drop(tokio::task::spawn_blocking(move || webhook.finish(FINISH_MAX)).await);
     }
 }
 
@@ -216,8 +230,8 @@ fn begin(webhook: &Secret, folder: &Path) -> Result<Webhook, String> {
     Webhook::start(url).map_err(|error| error.to_string())
 }
 
-async fn look(poster: Rc<Poster>, progress: Arc<Progress>) {
-    let (mut watch, mut caught_up) = (Watch::new(poster.latency_max), Instant::now());
+async fn look(poster: Rc<RefCell<Option<Poster>>>, progress: Arc<Progress>) {
+    let (mut watch, mut caught_up) = (Watch::new(None), Instant::now());
     let mut due = tokio::time::interval(LOOK);
     due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -230,6 +244,13 @@ async fn look(poster: Rc<Poster>, progress: Arc<Progress>) {
             ddl_gaps: progress.ddl_gaps.load(Relaxed),
         };
         let gap = progress.ddl_gap().unwrap_or_default();
+        let poster = poster.borrow();
+        let Some(poster) = &*poster else {
+            // Nobody is told, so there is nothing whose end is to be told.
+            watch = Watch::new(None);
+            continue;
+        };
+        watch.limit(poster.latency_max);
         for event in watch.look(now, &seen) {
             let trouble = seen.trouble.as_deref().unwrap_or_default();
             let (state, cause, remedy) = match event {
@@ -281,6 +302,15 @@ fn since_1970() -> Duration {
 }
 
 impl Poster {
+    /// `None`: the spec asks for no alerts.
+    fn new(spec: &config::Task, folder: &Path) -> Result<Option<Self>, String> {
+        let Some(alerts) = &spec.alerts else { return Ok(None) };
+        let Some(webhook) = &alerts.webhook else { return Ok(None) };
+        let webhook = begin(webhook, folder).map_err(|error| format!("alerts.webhook: {error}"))?;
+        let latency_max = alerts.latency.map(|span| span.0);
+        Ok(Some(Self { task: spec.task.clone(), latency_max, webhook }))
+    }
+
     fn post(&self, event: Event, state: &str, cause: &str, remedy: &str, latency: Duration) {
         let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let message = Message {

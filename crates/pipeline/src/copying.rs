@@ -13,12 +13,12 @@ use crate::batch::{ChunkRouted, Copied, CopyMore, Retire, RoutedBefore, Settled}
 use crate::chunk::asked::CopyOrder;
 use crate::chunk::copy::{Copy, Record, VERSION, Work};
 use crate::chunk::merge::Ticket;
-use crate::chunk::throttle::Throttle;
 use crate::failure::Failure;
 use crate::meta::Meta;
 use crate::planner::Planner;
 use crate::progress::{Progress, TableProgress};
 use crate::router::Router;
+use crate::turns::Turns;
 use actix::{
     Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Recipient,
     WrapFuture,
@@ -58,7 +58,7 @@ pub struct Parts {
     /// What was asked for and may not be begun.
     pub orders: Vec<CopyOrder>,
     pub snapshot: config::Snapshot,
-    pub throttle: config::SnapshotThrottle,
+    pub turns: Rc<Turns>,
     pub router: Addr<Router>,
     pub guardian: Recipient<Copied>,
     pub progress: Arc<Progress>,
@@ -86,7 +86,7 @@ struct Shared {
     guardian: Recipient<Copied>,
     progress: Arc<Progress>,
     budget: Budget,
-    throttle: RefCell<Throttle>,
+    turns: Rc<Turns>,
     tables: RefCell<Vec<Table>>,
     /// Tables at the beginning of these that are done.
     over: Cell<usize>,
@@ -162,7 +162,7 @@ impl Copying {
     /// # Errors
     /// When what was written down cannot be read.
     pub fn new(parts: Parts) -> Result<Self, Failure> {
-        let Parts { generation, settings, state, meta, planner, snapshot, throttle, .. } = parts;
+        let Parts { generation, settings, state, meta, planner, snapshot, turns, .. } = parts;
         let Parts { router, guardian, progress, lifeline, source, orders, .. } = parts;
         let bytes_max = u64::from(snapshot.parallel).max(1) * 2 * snapshot.chunk_bytes.0;
         let bytes_max = bytes_max.clamp(1 << 20, BUDGET_BYTES_MAX);
@@ -179,7 +179,7 @@ impl Copying {
             guardian,
             progress,
             budget: Budget::new(u32::try_from(bytes_max).unwrap_or(u32::MAX)),
-            throttle: RefCell::new(Throttle::new(throttle.into(), Instant::now())),
+            turns,
             tables: RefCell::default(),
             over: Cell::new(0),
             emitted: RefCell::new(BTreeMap::new()),

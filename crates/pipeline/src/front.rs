@@ -19,14 +19,14 @@ use crate::router::Router;
 use crate::snapshot::{self, Snapshot};
 use crate::upstream::decoding;
 use crate::upstream::{
-    Inlet, OpenStage, ReadFrom, Sink, Source, SourceParts, UpstreamStage, failing,
+    Inlet, OpenStage, ReadFrom, Sink, Source, SourceParts, Told, UpstreamStage, failing,
 };
 use actix::{Actor, Addr, Recipient};
 use postgres::settings::Settings;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use supervision::{Budget, Lifeline, Stage, StageFailed};
+use supervision::{Budget, Lifeline, Limits, Stage, StageFailed};
 use tokio::sync::{oneshot, watch};
 use wal::Lsn;
 
@@ -63,6 +63,8 @@ enum Feed {
     Stream {
         source: Source,
         decoder: Option<Addr<Decoder>>,
+        /// How much may be read in a second.
+        limits: watch::Sender<Limits>,
     },
     Snapshot(Addr<Snapshot>),
 }
@@ -85,6 +87,7 @@ impl Context<'_> {
     pub fn stream(&self, feed: StreamFeed) -> Front {
         let StreamFeed { open, settings, describe, write, places, hosts } = feed;
         let (confirmed, watched) = watch::channel(open.confirmed);
+        let (limits, limited) = watch::channel(open.limits());
         let (router, acknowledger) = self.middle(write, confirmed);
         let start = |stage, host: &Host| match host {
             Host::Here => None,
@@ -102,27 +105,30 @@ impl Context<'_> {
         if let Some(start) = start(UpstreamStage::Decoder, &places.decoder) {
             let sink = Sink::Router { learned, decoded, describe };
             let line = self.line(Stage::Decoder);
-            let source = Inlet::new(start, sink, watched, progress, line).start();
-            let source = Source::Elsewhere(source);
-            return self.begin(router, acknowledger, Feed::Stream { source, decoder: None });
+            let told = Told { confirmed: watched, limits: limited };
+            let source = Source::Elsewhere(Inlet::new(start, sink, told, progress, line).start());
+            let feed = Feed::Stream { source, decoder: None, limits };
+            return self.begin(router, acknowledger, feed);
         }
         let line = self.line(Stage::Decoder);
         let core = wal::decoder::Decoder::new(decoding(&open.spec));
         let spools = open.spec.sink.wants_lengths();
         let decoder = Decoder::new(core, describe, decoded, learned, spools, line).start();
         let from = match start(UpstreamStage::Reader, &places.reader) {
-            None => ReadFrom::Here(open.stream(settings), self.budget.clone(), open.limits()),
+            None => ReadFrom::Here(open.stream(settings), self.budget.clone()),
             Some(start) => ReadFrom::Elsewhere(start),
         };
         let parts = SourceParts {
             confirmed: watched,
+            limits: limited,
             decoder: decoder.clone().recipient(),
             eager: self.eager,
             progress,
             lifeline: self.line(Stage::Reader),
         };
         let source = Source::begin(from, parts);
-        self.begin(router, acknowledger, Feed::Stream { source, decoder: Some(decoder) })
+        let feed = Feed::Stream { source, decoder: Some(decoder), limits };
+        self.begin(router, acknowledger, feed)
     }
 
     /// A front over the initial snapshot. `make` gets the router and the snapshot's lifeline.
@@ -226,6 +232,13 @@ impl Front {
         self.router.do_send(reached);
     }
 
+    /// What may be read in a second from now on.
+    pub fn limit(&self, to: Limits) {
+        if let Feed::Stream { limits, .. } = &self.feed {
+            limits.send_if_modified(|limits| std::mem::replace(limits, to) != to);
+        }
+    }
+
     /// Takes nothing more in.
     pub fn pause(&self) {
         if let Feed::Stream { source, .. } = &self.feed {
@@ -241,7 +254,7 @@ impl Front {
     /// Ends this life. Waits up to `patience` for the reader to take leave of the server.
     pub async fn retire(self, patience: Duration) {
         match &self.feed {
-            Feed::Stream { source, decoder } => {
+            Feed::Stream { source, decoder, .. } => {
                 if let Some(decoder) = decoder {
                     decoder.do_send(Retire);
                 }

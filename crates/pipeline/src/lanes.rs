@@ -228,6 +228,11 @@ impl Lanes {
         self.lanes.iter().map(open).collect()
     }
 
+    /// Other windows hold, also for lanes that are tried again now.
+    pub fn follow(&mut self, policy: RestartPolicy) {
+        self.factory.policy = policy;
+    }
+
     /// Lets one lane, or all, report to a front.
     pub fn attach(&self, only: Option<u8>, listeners: &[Recipient<Durable>]) {
         for (number, lane) in (0..).zip(&self.lanes) {

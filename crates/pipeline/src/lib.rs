@@ -50,6 +50,7 @@ pub mod tables;
 pub mod tail;
 pub mod task;
 mod transactions;
+pub mod turns;
 pub mod upstream;
 
 pub use failure::Failure;

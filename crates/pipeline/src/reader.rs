@@ -70,8 +70,8 @@ pub struct Obey(pub Order);
 pub struct Parts {
     pub open: OpenStream,
     pub budget: Budget,
-    /// Of what is read in a second: rows, and bytes of the stream.
-    pub limits: Limits,
+    /// Of what is read in a second: rows, and bytes of the stream. They may change at any time.
+    pub limits: watch::Receiver<Limits>,
     pub confirmed: watch::Receiver<Lsn>,
     pub decoder: Recipient<WalBatch>,
     /// Ask for keepalives often: somebody waits for the position.
@@ -122,6 +122,8 @@ impl Handler<Obey> for Reader {
 enum Wake {
     Ordered,
     StatusDue,
+    /// Other limits hold.
+    Limited,
     Received(Received),
     Paid(Bytes, Credit),
 }
@@ -132,7 +134,7 @@ async fn run(parts: &mut Parts, mut orders: watch::Receiver<Order>) -> Result<()
     let mut status_due = ticks(stream.status_interval(), parts.eager);
     let mut received = Lsn::ZERO;
     let mut unpaid: Option<Bytes> = None;
-    let mut throttle = Throttle::new(parts.limits);
+    let mut throttle = Throttle::new(*parts.limits.borrow_and_update());
     loop {
         let order = *orders.borrow_and_update();
         if order == Order::Close {
@@ -144,10 +146,12 @@ async fn run(parts: &mut Parts, mut orders: watch::Receiver<Order>) -> Result<()
             changed = orders.changed() => changed.map_or(Wake::StatusDue, |()| Wake::Ordered),
             _ = status_due.tick() => Wake::StatusDue,
             Ok(()) = parts.confirmed.changed() => Wake::StatusDue,
+            Ok(()) = parts.limits.changed() => Wake::Limited,
             wake = read_or_pay(stream.as_mut(), &parts.budget, &mut throttle, &mut unpaid), if order == Order::Read => wake?,
         };
         match wake {
             Wake::Ordered => {}
+            Wake::Limited => throttle.set(*parts.limits.borrow_and_update()),
             Wake::StatusDue => {
                 let confirmed = (*parts.confirmed.borrow()).min(received);
                 stream.report(received, confirmed, parts.eager).await?;

@@ -6,10 +6,11 @@
 //! Never: renders a value; sends two batches with the same ordinals.
 
 use crate::batch::{Decoded, Retire, SnapshotRead, TableLearned};
-use crate::chunk::throttle::Throttle;
+use crate::chunk::throttle::Amount;
 use crate::failure::Failure;
 use crate::progress::{Progress, TableProgress};
 use crate::router::Router;
+use crate::turns::Turns;
 use actix::{
     Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, Recipient,
     WrapFuture,
@@ -64,7 +65,7 @@ pub struct Parts {
     /// Connections that read at the same time.
     pub parallel: usize,
     /// How fast it may go.
-    pub throttle: Throttle,
+    pub turns: Rc<Turns>,
     pub budget: Budget,
     pub router: Addr<Router>,
     pub guardian: Recipient<SnapshotRead>,
@@ -83,7 +84,6 @@ struct Shared {
     waiting: RefCell<VecDeque<Source>>,
     ordinal_next: Cell<u64>,
     batches: Cell<u64>,
-    throttle: RefCell<Throttle>,
 }
 
 impl Snapshot {
@@ -115,10 +115,8 @@ impl Handler<Retire> for Snapshot {
 async fn run(mut parts: Parts) {
     let sources = std::mem::take(&mut parts.sources);
     let parallel = parts.parallel.min(sources.len()).max(1);
-    let throttle = RefCell::new(parts.throttle.clone());
     let shared = Rc::new(Shared {
         parts,
-        throttle,
         waiting: RefCell::new(sources.into()),
         ordinal_next: Cell::new(0),
         batches: Cell::new(0),
@@ -176,18 +174,23 @@ async fn read_table(
     let name = shared.name(readable);
     debug!(schema = %table.schema, table = %table.name, "reading table");
     let mut batch = SnapshotBatch::new(Arc::clone(table), *lsn, *time, 0);
-    let (mut rows, mut told, mut bytes) = (0u64, 0, 0);
+    let (mut rows, mut told, mut bytes, mut sent) = (0u64, 0, 0, 0);
     let mut lines = pin!(reader.read(table, readable, source.plan.condition()).await?);
     while let Some(data) = lines.next().await {
         for line in data?.split_inclusive(|&byte| byte == b'\n') {
             batch.push(line)?;
             rows += 1;
             bytes += line.len() as u64;
+            let part = shared.parts.turns.part();
+            if part.rows <= rows - sent || part.bytes <= batch.bytes_len() as u64 {
+                sent = rows;
+                shared.send(batch.take()).await;
+            }
         }
         if BATCH_BYTES <= batch.bytes_len() {
             progress.snapshot_bytes.fetch_add(bytes, Relaxed);
             progress.tables(|it| it.add(&name, rows - told, bytes, Instant::now()));
-            (told, bytes) = (rows, 0);
+            (told, bytes, sent) = (rows, 0, rows);
             shared.send(batch.take()).await;
         }
     }
@@ -229,16 +232,13 @@ impl Shared {
 
     /// Pays for the batch, numbers its changes and hands it on.
     async fn send(&self, mut batch: ChangeBatch) {
-        let wait = self.throttle.borrow().wait(Instant::now());
-        tokio::time::sleep(wait).await;
         let (rows, bytes) = (batch.changes.len() as u64, batch.bytes.len() as u64);
-        self.throttle.borrow_mut().paid(rows, bytes, Instant::now());
+        self.parts.turns.take(Amount { rows, bytes }).await;
         let credit = self.parts.budget.take(batch.bytes.len()).await;
         let first = self.ordinal_next.get();
         for (ordinal, change) in (first..).zip(&mut batch.changes) {
             change.ordinal = ordinal;
         }
-        let rows = batch.changes.len() as u64;
         self.ordinal_next.set(first + rows);
         self.batches.set(self.batches.get() + 1);
         batch.snapshot = Some(Arc::clone(&self.parts.id));

@@ -26,6 +26,7 @@ use crate::meta::Meta;
 use crate::planner::{self, Planner};
 use crate::progress::{Progress, Trouble};
 use crate::tables::Oids;
+use crate::turns::Turns;
 use crate::upstream::{OpenStage, UpstreamStage, slot_name};
 use actix::{Actor, Addr};
 use kafka::meta::{MetaState, Switch, Watermark};
@@ -135,11 +136,14 @@ pub async fn run_on(
         };
         opening.prepare().await;
         let outcome = opening.live().await;
+        // It may have been changed meanwhile.
+        let retry = opening.newest().retry;
+        recovery.follow(&retry);
         let Outcome::Failed { cause } = &outcome else { return outcome };
         if options.release {
             return outcome;
         }
-        if spec.retry.on_expiry == config::OnExpiry::DropSlot {
+        if retry.on_expiry == config::OnExpiry::DropSlot {
             return opening.expire(cause).await;
         }
         let began = Instant::now();
@@ -174,6 +178,12 @@ impl Recovery {
     fn new(retry: &config::Retry) -> Self {
         let window = retry.connection.0.max(retry.other.0);
         Self { recover_for: retry.recover_for.0, first: None, last: None, count: 0, window }
+    }
+
+    /// Other windows hold.
+    fn follow(&mut self, retry: &config::Retry) {
+        let Self { recover_for, window, .. } = Self::new(retry);
+        (self.recover_for, self.window) = (recover_for, window);
     }
 
     /// When it is over.
@@ -222,6 +232,15 @@ fn first(positions: &Positions, lanes: config::Lanes) -> Vec<Position> {
     positions.borrow().iter().take(usize::from(lanes.0)).copied().collect()
 }
 
+fn policy(retry: &config::Retry) -> RestartPolicy {
+    RestartPolicy {
+        delay_min: Duration::from_millis(200),
+        delay_max: Duration::from_secs(15),
+        connection_window: retry.connection.0,
+        other_window: retry.other.0,
+    }
+}
+
 /// Failures of the front or of its precheck, and what follows them.
 pub(crate) struct Retries {
     log: FailureLog,
@@ -230,13 +249,12 @@ pub(crate) struct Retries {
 
 impl Retries {
     pub(crate) fn new(retry: &config::Retry) -> Self {
-        let policy = RestartPolicy {
-            delay_min: Duration::from_millis(200),
-            delay_max: Duration::from_secs(15),
-            connection_window: retry.connection.0,
-            other_window: retry.other.0,
-        };
-        Self { log: FailureLog::default(), policy }
+        Self { log: FailureLog::default(), policy: policy(retry) }
+    }
+
+    /// Other windows hold, also for what is tried again now.
+    fn follow(&mut self, retry: &config::Retry) {
+        self.policy = policy(retry);
     }
 
     /// How long to wait before the next attempt, or how the run ends.
@@ -352,6 +370,22 @@ impl Opening {
         let _ = tokio::task::spawn_blocking(wait).await;
     }
 
+    /// The spec as it was last changed.
+    fn newest(&self) -> Arc<config::Task> {
+        self.hosts.spec().unwrap_or_else(|| Arc::clone(&self.spec))
+    }
+
+    fn take_newest(&mut self) {
+        self.spec = self.newest();
+        self.retries.follow(&self.spec.retry);
+    }
+
+    fn budget(&self) -> Budget {
+        let budget = crate::upstream::budget();
+        self.progress.paid_from(&budget);
+        budget
+    }
+
     async fn ensure_topics(&self) -> Result<(), Failure> {
         let (kafka, names) = (self.kafka.clone(), self.names.clone());
         let made = move || Admin::new(&kafka)?.ensure_internal(&names);
@@ -400,6 +434,7 @@ impl Opening {
                 Ok(task) => return Ok(task),
                 Err(failure) => failure,
             };
+            self.retries.follow(&self.newest().retry);
             let delay = self.retries.after(failure, &self.progress)?;
             tokio::select! {
                 () = self.stop.cancelled() => return Err(Outcome::Stopped { retained_bytes: None }),
@@ -460,7 +495,7 @@ impl Opening {
 
     /// Opens the meta lane, which fences an older process, and starts the lanes.
     async fn attempt(&mut self) -> Result<Task, Failure> {
-        self.spec = self.hosts.spec().unwrap_or_else(|| Arc::clone(&self.spec));
+        self.take_newest();
         self.make_ready().await?;
         let anew = self.options.reseed;
         let (meta, state) = Meta::open(self.kafka.clone(), self.names.clone(), anew).await?;
@@ -490,8 +525,6 @@ impl Opening {
             policy: self.retries.policy,
         };
         let lanes = Lanes::start(factory, present.lanes);
-        let budget = crate::upstream::budget();
-        self.progress.paid_from(&budget);
         Ok(Task {
             slot_name: slot_name(spec),
             spec: Arc::clone(spec),
@@ -511,7 +544,8 @@ impl Opening {
             state: Rc::new(RefCell::new(state)),
             lanes,
             positions: Positions::default(),
-            budget,
+            budget: self.budget(),
+            turns: Rc::new(Turns::new(self.spec.throttle.snapshot.into())),
             guardian,
             news,
             generation: 0,
@@ -556,6 +590,8 @@ struct Task {
     lanes: Lanes,
     positions: Positions,
     budget: Budget,
+    /// Of whatever reads tables.
+    turns: Rc<Turns>,
     guardian: Addr<Guardian>,
     news: UnboundedReceiver<News>,
     generation: u64,

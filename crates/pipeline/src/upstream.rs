@@ -10,7 +10,7 @@ mod hosted;
 mod inlet;
 
 pub use hosted::{ReaderHost, host};
-pub use inlet::{Inlet, Sink};
+pub use inlet::{Inlet, Sink, Told};
 pub use postgres::replication::Line;
 
 use crate::batch::{Decoded, WalBatch};
@@ -23,8 +23,9 @@ use postgres::replication::StreamOptions;
 use postgres::settings::Settings;
 use std::fmt;
 use std::sync::Arc;
-pub use supervision::Budget;
+pub use supervision::{Budget, Limits};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
 use wal::relation::RelationDescription;
 use wal::{Lsn, Table};
 
@@ -54,6 +55,8 @@ pub enum Order {
     Confirmed(Lsn),
     /// The table that was asked for by [`Event::Describe`].
     Learned(Arc<Table>),
+    /// How much its reader may read in a second from now on.
+    Limits(Limits),
     /// Take in nothing more.
     Pause,
     /// Take leave of the server, and say [`Event::Closed`].
@@ -108,9 +111,8 @@ pub struct OpenStage {
 impl OpenStage {
     /// How much its reader may read in a second.
     #[must_use]
-    pub fn limits(&self) -> supervision::Limits {
-        let throttle = &self.spec.throttle.incremental;
-        supervision::Limits { rows: throttle.rows, bytes: throttle.bytes.0 }
+    pub fn limits(&self) -> Limits {
+        limits(&self.spec.throttle)
     }
 
     /// The stream that its reader reads.
@@ -128,6 +130,13 @@ impl OpenStage {
         };
         open_stream(settings, options)
     }
+}
+
+/// How much of the stream may be read in a second.
+#[must_use]
+pub fn limits(throttle: &config::Throttles) -> Limits {
+    let config::StreamThrottle { rows, bytes } = throttle.incremental;
+    Limits { rows, bytes: bytes.0 }
 }
 
 /// Whether DDL statements are looked for in the stream.
@@ -166,13 +175,15 @@ pub(crate) enum Source {
 
 /// How to begin a [`Source`] of WAL.
 pub(crate) enum ReadFrom {
-    Here(OpenStream, Budget, supervision::Limits),
+    Here(OpenStream, Budget),
     Elsewhere(Start),
 }
 
 /// What a source of WAL needs wherever it runs.
 pub(crate) struct SourceParts {
-    pub confirmed: tokio::sync::watch::Receiver<Lsn>,
+    pub confirmed: watch::Receiver<Lsn>,
+    /// How much may be read in a second.
+    pub limits: watch::Receiver<Limits>,
     pub decoder: actix::Recipient<WalBatch>,
     pub eager: bool,
     pub progress: Arc<crate::Progress>,
@@ -181,9 +192,9 @@ pub(crate) struct SourceParts {
 
 impl Source {
     pub(crate) fn begin(from: ReadFrom, parts: SourceParts) -> Self {
-        let SourceParts { confirmed, decoder, eager, progress, lifeline } = parts;
+        let SourceParts { confirmed, limits, decoder, eager, progress, lifeline } = parts;
         match from {
-            ReadFrom::Here(open, budget, limits) => {
+            ReadFrom::Here(open, budget) => {
                 let parts = reader::Parts {
                     open,
                     budget,
@@ -198,7 +209,8 @@ impl Source {
             }
             ReadFrom::Elsewhere(start) => {
                 let sink = Sink::Decoder(decoder);
-                Self::Elsewhere(Inlet::new(start, sink, confirmed, progress, lifeline).start())
+                let told = inlet::Told { confirmed, limits };
+                Self::Elsewhere(Inlet::new(start, sink, told, progress, lifeline).start())
             }
         }
     }

@@ -58,6 +58,7 @@ struct Bench {
     batches: UnboundedReceiver<WalBatch>,
     failed: UnboundedReceiver<StageFailed>,
     confirmed: watch::Sender<Lsn>,
+    limits: watch::Sender<Limits>,
 }
 
 fn bench(credit_bytes: u32) -> Bench {
@@ -72,6 +73,7 @@ fn throttled(credit_bytes: u32, limits: Limits) -> Bench {
     let (decoder, batches) = Probe::start_probe();
     let (guardian, failed) = Probe::start_probe();
     let (confirmed, watched) = watch::channel(Lsn::ZERO);
+    let (limits, limited) = watch::channel(limits);
     let open = move || {
         let stream: Box<dyn WalStream> = Box::new(fake);
         let answer: Answer<'static, Box<dyn WalStream>> = Box::pin(std::future::ready(Ok(stream)));
@@ -80,7 +82,7 @@ fn throttled(credit_bytes: u32, limits: Limits) -> Bench {
     let reader = Reader::new(Parts {
         open: Box::new(open),
         budget: Budget::new(credit_bytes),
-        limits,
+        limits: limited,
         confirmed: watched,
         decoder,
         eager: false,
@@ -88,7 +90,7 @@ fn throttled(credit_bytes: u32, limits: Limits) -> Bench {
         lifeline: Lifeline::new(guardian, 3, Stage::Reader),
     })
     .start();
-    Bench { reader, server, reports, closed, batches, failed, confirmed }
+    Bench { reader, server, reports, closed, batches, failed, confirmed, limits }
 }
 
 impl Bench {
@@ -179,6 +181,34 @@ async fn rows_in_ten_seconds(limits: Limits) -> usize {
     }
     assert!(bench.reports.try_recv().is_ok(), "the server was not answered");
     rows
+}
+
+/// Rows that come until `end`.
+async fn rows_until(bench: &mut Bench, end: tokio::time::Instant) -> usize {
+    let mut rows = 0;
+    while let Ok(batch) = tokio::time::timeout_at(end, bench.batches.recv()).await {
+        rows += batch.expect("a batch").bytes.len() / row().len();
+    }
+    rows
+}
+
+#[actix_rt::test]
+async fn other_limits_hold_from_the_moment_on_at_which_they_come() {
+    tokio::time::pause();
+    let mut bench = throttled(1 << 30, Limits { rows: 1, bytes: 0 });
+    let bytes = Bytes::from(row().repeat(200_000));
+    let received = Received { bytes, server_end: Lsn(10), reply_requested: false };
+    bench.server.send(Ok(received)).expect("read");
+    let (mut end, mut left) = (tokio::time::Instant::now(), 200_000);
+    for (rows, expected) in [(1, 10), (5000, 50_000), (20, 200), (400, 4000)] {
+        bench.limits.send_replace(Limits { rows, bytes: 0 });
+        end += Duration::from_secs(10);
+        let rows = rows_until(&mut bench, end).await;
+        left -= rows;
+        assert!(20 * rows.abs_diff(expected) <= expected.max(20), "{rows} rows, not {expected}");
+    }
+    bench.limits.send_replace(Limits::default());
+    assert_eq!(rows_until(&mut bench, end + Duration::from_secs(1)).await, left);
 }
 
 #[actix_rt::test]

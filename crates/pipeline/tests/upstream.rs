@@ -12,8 +12,8 @@ use pipeline::describe::{Describe, Described, Describing};
 use pipeline::failure::Failure;
 use pipeline::reader::{self, Obey};
 use pipeline::upstream::{
-    Event, Inlet, Line, OpenStage, Order, ReaderHost, Report, Seen, Sink, Start, UpstreamStage,
-    budget, failing, host,
+    Event, Inlet, Limits, Line, OpenStage, Order, ReaderHost, Report, Seen, Sink, Start, Told,
+    UpstreamStage, budget, failing, host,
 };
 use std::rc::Rc;
 use std::sync::Arc;
@@ -54,17 +54,20 @@ impl Describe for Fixed {
 struct Bench {
     inlet: Addr<Inlet>,
     confirmed: watch::Sender<Lsn>,
+    limits: watch::Sender<Limits>,
     progress: Arc<Progress>,
     failed: UnboundedReceiver<StageFailed>,
 }
 
 fn inlet(start: Start, sink: Sink) -> Bench {
     let (confirmed, watched) = watch::channel(Lsn(5));
+    let (limits, limited) = watch::channel(Limits::default());
     let (guardian, failed) = Probe::start_probe();
     let progress = Arc::new(Progress::default());
     let line = Lifeline::new(guardian, 3, Stage::Decoder);
-    let inlet = Inlet::new(start, sink, watched, Arc::clone(&progress), line).start();
-    Bench { inlet, confirmed, progress, failed }
+    let told = Told { confirmed: watched, limits: limited };
+    let inlet = Inlet::new(start, sink, told, Arc::clone(&progress), line).start();
+    Bench { inlet, confirmed, limits, progress, failed }
 }
 
 fn wal(server_end: u64, wal_bytes: u64) -> Event {
@@ -133,6 +136,8 @@ async fn an_inlet_passes_on_what_comes_and_what_is_confirmed() {
     assert_eq!((bench.progress.server_end(), received), (Lsn(30), 150));
     bench.confirmed.send_replace(Lsn(12));
     assert!(matches!(orders.recv().await, Some(Order::Confirmed(Lsn(12)))));
+    bench.limits.send_replace(Limits { rows: 7, bytes: 0 });
+    assert!(matches!(orders.recv().await, Some(Order::Limits(Limits { rows: 7, bytes: 0 }))));
     bench.inlet.do_send(Obey(reader::Order::Pause));
     assert!(matches!(orders.recv().await, Some(Order::Pause)));
     bench.inlet.do_send(Obey(reader::Order::Close));
@@ -216,12 +221,17 @@ async fn a_decoder_elsewhere_asks_the_routers_node_for_tables() {
 
     bench.confirmed.send_replace(Lsn(108));
     assert!(matches!(orders.recv().await, Some(Order::Confirmed(Lsn(108)))));
+    let limits = Limits { rows: 9, bytes: 1 };
+    bench.limits.send_replace(limits);
+    assert!(matches!(orders.recv().await, Some(Order::Limits(it)) if it == limits));
     bench.inlet.do_send(Obey(reader::Order::Close));
     loop {
         match orders.recv().await.expect("told to close") {
             Order::Close => break,
             Order::Confirmed(lsn) => assert_eq!(lsn, Lsn(108)),
-            Order::Pause | Order::Learned(_) => panic!("of a reader that is to close"),
+            Order::Pause | Order::Learned(_) | Order::Limits(_) => {
+                panic!("of a reader that is to close")
+            }
         }
     }
     report(Event::Closed);

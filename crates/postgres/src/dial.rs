@@ -52,7 +52,7 @@ where
     L: Future<Output = Result<T, Error>>,
 {
     let attempt = async {
-        let (first, second) = match settings.0.connector.mode() {
+        let (first, second) = match settings.tls_mode() {
             TlsMode::Disable => (Wish::Plain, None),
             TlsMode::Prefer => (Wish::Offered, Some(Wish::Plain)),
             TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => (Wish::Secured, None),
@@ -114,7 +114,7 @@ async fn dial(settings: &Settings, host: &Host, wish: Wish) -> Result<Transport,
     let tls = |reason: String| Error::Tls { host: host.to_string(), reason };
     match answer {
         b'S' => {
-            let secured = settings.0.connector.secure(tcp, &host.name).await;
+            let secured = settings.connector().secure(tcp, &host.name).await;
             secured.map(Transport::Secured).map_err(|error| tls(error.to_string()))
         }
         b'N' if wish == Wish::Offered => Ok(Transport::Plain(tcp)),

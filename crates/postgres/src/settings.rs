@@ -3,10 +3,12 @@
 use crate::Error;
 use crate::catalog::Naming;
 use crate::tls::Connector;
+use config::{LiveSecret, TlsMode};
 use secrecy::SecretString;
 use std::fmt;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use tracing::warn;
 
 /// The server cuts longer names off, and then two of them would not compare (NAMEDATALEN).
 const APPLICATION_NAME_BYTES_MAX: usize = 63;
@@ -23,8 +25,11 @@ pub(crate) struct Inner {
     pub(crate) hosts: Vec<Host>,
     pub(crate) database: String,
     pub(crate) user: String,
-    pub(crate) password: Option<SecretString>,
-    pub(crate) connector: Connector,
+    password: Option<Arc<LiveSecret>>,
+    /// What the connector is made of, again for each connection.
+    tls: config::Tls,
+    folder: PathBuf,
+    connector: Arc<Mutex<Connector>>,
     pub(crate) application_name: String,
     pub(crate) naming: Naming,
     /// An encoding that `source.sql_ascii` names.
@@ -79,14 +84,14 @@ impl fmt::Debug for Settings {
 }
 
 impl Settings {
-    /// Resolves the password and reads the certificates; paths are relative to `folder`.
+    /// Resolves the password and reads the certificates, as each new connection does again; paths are relative to `folder`.
     ///
     /// # Errors
     /// A secret that is not there, a file that cannot be read or is no certificate.
     pub fn new(task: &config::Task, folder: &Path) -> Result<Self, Error> {
         let source = &task.source;
         let hosts = source.hosts.iter().map(|host| Host::parse(host)).collect::<Result<_, _>>()?;
-        let password = source.password.as_ref().map(|secret| secret.resolve(folder)).transpose();
+        let password = source.password.as_ref().map(|it| LiveSecret::new(it, folder)).transpose();
         let password =
             password.map_err(|error| Error::Config(format!("source.password: {error}")))?;
         let mut application_name = format!("distributary/{}/{}", task.sink.state_prefix, task.task);
@@ -96,8 +101,10 @@ impl Settings {
             hosts,
             database: source.database.clone(),
             user: source.user.clone(),
-            password,
-            connector: Connector::new(&source.tls, folder)?,
+            password: password.map(Arc::new),
+            tls: source.tls.clone(),
+            folder: folder.to_owned(),
+            connector: Arc::new(Mutex::new(Connector::new(&source.tls, folder)?)),
             application_name,
             naming,
             decoded_here: match config::SqlAscii::parse(&source.sql_ascii) {
@@ -105,6 +112,26 @@ impl Settings {
                 Some(_) | None => None,
             },
         })))
+    }
+
+    /// For a new connection: it may have been replaced since the last one.
+    pub(crate) fn password(&self) -> Option<SecretString> {
+        self.0.password.as_ref().map(|it| it.read())
+    }
+
+    /// Whether to ask for TLS, and whether to go on without it where the server has none.
+    pub(crate) fn tls_mode(&self) -> TlsMode {
+        self.0.tls.mode
+    }
+
+    /// For a new connection, by the certificates that are there now; while these are being replaced, by the last ones.
+    pub(crate) fn connector(&self) -> Connector {
+        let mut last = self.0.connector.lock().unwrap_or_else(PoisonError::into_inner);
+        match Connector::new(&self.0.tls, &self.0.folder) {
+            Ok(present) => *last = present,
+            Err(error) => warn!(%error, "certificates cannot be read now, the last ones are used"),
+        }
+        last.clone()
     }
 
     /// Whether texts of a database in `encoding` shall come as their bytes. From SQL_ASCII the server

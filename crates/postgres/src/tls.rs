@@ -55,11 +55,6 @@ impl Connector {
         Ok(Self { mode: tls.mode, config: Some(Arc::new(config)) })
     }
 
-    /// Whether to ask for TLS, and whether to go on without it where the server has none.
-    pub(crate) fn mode(&self) -> TlsMode {
-        self.mode
-    }
-
     /// Secures a connection whose server has agreed to TLS.
     pub(crate) async fn secure(&self, tcp: TcpStream, host: &str) -> Result<Secured, io::Error> {
         let config = self.config.clone().ok_or_else(|| io::Error::other("TLS is switched off"))?;

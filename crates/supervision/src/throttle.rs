@@ -36,9 +36,9 @@ impl Throttle {
         Self { limits, ..Self::default() }
     }
 
-    /// Other limits from now on. What has passed counts by the old ones.
+    /// Other limits from now on. What was waited for under the old ones is over.
     pub fn set(&mut self, limits: Limits) {
-        self.limits = limits;
+        *self = Self::new(limits);
     }
 
     /// Whether anything is limited.
@@ -142,6 +142,17 @@ mod tests {
         let later = start + Duration::from_secs(60);
         throttle.passed(later, 100, 0);
         assert_eq!(throttle.ready_at(), Some(later - SLACK + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn other_limits_hold_at_once() {
+        let start = Instant::now();
+        let mut throttle = Throttle::new(Limits { rows: 1, bytes: 0 });
+        throttle.passed(start, 3600, 0);
+        throttle.set(Limits { rows: 100, bytes: 0 });
+        assert_eq!(throttle.ready_at(), None);
+        throttle.passed(start, 100, 0);
+        assert_eq!(throttle.ready_at(), Some(start + Duration::from_secs(1)));
     }
 
     #[test]

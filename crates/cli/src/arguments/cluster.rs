@@ -74,6 +74,9 @@ pub(crate) enum TaskVerb {
     #[command(after_help = EXIT_CODES)]
     List,
     Status(TaskStatus),
+    /// Show the states that a task was in, since when, why, and who ordered them: the last 50
+    #[command(after_help = EXIT_CODES)]
+    History(Named),
     /// Print the spec in force: certificates inline, secrets as references
     #[command(after_help = EXIT_CODES)]
     Show(Named),

@@ -1,7 +1,9 @@
 //! What a cluster says of itself, for people. Pure: the caller says what time it is.
 
 use super::figures::{self, NONE, or_none};
-use super::view::{Cluster, Connection, Lane, Node, Placement, Plan, PlanItem, Table, Task};
+use super::view::{
+    Cluster, Connection, Lane, Node, Placement, Plan, PlanItem, StateChange, Table, Task,
+};
 use crate::{report, table};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -117,6 +119,21 @@ pub(super) fn task(task: &Task, now_unix_ms: u64) -> String {
     format!("{lines}\n{table}")
 }
 
+/// States, oldest first.
+pub(super) fn history(changes: &[StateChange], now_unix_ms: u64) -> String {
+    let cells = |it: &StateChange| {
+        [
+            figures::moment(it.since_unix_ms),
+            it.state.clone(),
+            figures::age(it.since_unix_ms, it.until_unix_ms.unwrap_or(now_unix_ms)),
+            or_none(it.by.as_deref().unwrap_or_default()),
+            or_none(it.cause.as_deref().unwrap_or_default()),
+        ]
+    };
+    let rows: Vec<_> = changes.iter().map(cells).collect();
+    table::aligned(["SINCE (UTC)", "STATE", "FOR", "BY", "CAUSE"], &[], &rows)
+}
+
 /// What is read or waits, and what somebody asked for.
 fn tables(tables: &[Table]) -> String {
     let shown: Vec<&Table> = tables.iter().filter(|it| it.asked || it.state != "done").collect();
@@ -133,14 +150,23 @@ fn tables(tables: &[Table]) -> String {
             figures::bytes(it.bytes),
             figures::rate(it.rows_per_second),
             self::shown(it.left_ms, figures::span),
+            done(it),
         ]
     };
     let rows: Vec<_> = shown.iter().map(cells).collect();
-    let heading = ["TABLE", "SNAPSHOT", "STATE", "ROWS", "OF ABOUT", "BYTES", "RATE", "LEFT"];
+    let heading =
+        ["TABLE", "SNAPSHOT", "STATE", "ROWS", "OF ABOUT", "BYTES", "RATE", "LEFT", "DONE"];
     let table = table::aligned(heading, &[3, 4, 5, 6, 7], &rows);
     let cause = |it: &&Table| it.cause.as_ref().map(|cause| format!("{}: {cause}\n", it.table));
     let causes: String = shown.iter().filter_map(cause).collect();
     format!("\n{table}{causes}")
+}
+
+fn done(table: &Table) -> String {
+    match table.state.as_str() {
+        "done" => figures::bar(1, 1),
+        _ => table.rows_estimated.map_or_else(|| NONE.into(), |it| figures::bar(table.rows, it)),
+    }
 }
 
 fn shown_estimate(table: &Table) -> String {

@@ -1,7 +1,7 @@
 //! `distributary task`, but for `apply` and the waiting after a start.
 
 use super::reach::Reach;
-use super::view::{Task, TaskChanged};
+use super::view::{self, Task, TaskChanged};
 use super::watch::{Ended, Next, Screen, now_unix_ms, watch};
 use super::{apply, begin, people, refusal, settings};
 use crate::arguments::{Release, Reseed, Snapshot, TaskStatus, TaskVerb, Tasks};
@@ -25,6 +25,7 @@ async fn carry_out(verb: &TaskVerb, reach: &Reach, output: Output) -> io::Result
         TaskVerb::Apply(arguments) => apply::apply(arguments, reach, output).await,
         TaskVerb::List => list(reach, output).await,
         TaskVerb::Status(arguments) => status(arguments, reach, output).await,
+        TaskVerb::History(named) => history(&named.name, reach, output).await,
         TaskVerb::Show(named) => show(&named.name, reach, output).await,
         TaskVerb::Start(arguments) => begin::start(arguments, reach, output).await,
         TaskVerb::Resume(arguments) => begin::resume(arguments, reach, output).await,
@@ -61,9 +62,26 @@ async fn status(arguments: &TaskStatus, reach: &Reach, output: Output) -> io::Re
     let request = v1::GetTaskRequest { task: arguments.name.clone() };
     let reach = reach.toward_leader().await;
     let answer = reach.read(async |admin| admin.get_task(request.clone()).await).await;
-    match answer.and_then(|answer| present(answer.task)) {
+    let present = |answer: v1::GetTaskResponse| {
+        let task = present(answer.task)?;
+        Ok(Task { history: view::history(answer.history), ..task })
+    };
+    match answer.and_then(present) {
         Ok(task) => {
             output.document(&task, || people::task(&task, now_unix_ms()))?;
+            Ok(Exit::Done)
+        }
+        Err(error) => Ok(refusal::say(output, &error)),
+    }
+}
+
+async fn history(name: &str, reach: &Reach, output: Output) -> io::Result<Exit> {
+    let request = v1::GetTaskRequest { task: name.to_owned() };
+    let reach = reach.toward_leader().await;
+    match reach.read(async |admin| admin.get_task(request.clone()).await).await {
+        Ok(answer) => {
+            let history = view::history(answer.history);
+            output.document(&history, || people::history(&history, now_unix_ms()))?;
             Ok(Exit::Done)
         }
         Err(error) => Ok(refusal::say(output, &error)),

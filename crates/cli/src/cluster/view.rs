@@ -41,6 +41,34 @@ pub(super) struct Task {
     /// Of all snapshots together; null where there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) snapshot_rows_per_second: Option<f64>,
+    /// Its states, oldest first; only where one task was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) history: Vec<StateChange>,
+}
+
+/// A state that a task was in.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct StateChange {
+    pub(super) state: String,
+    pub(super) since_unix_ms: u64,
+    /// When the next one began; null: it is the present one.
+    pub(super) until_unix_ms: Option<u64>,
+    pub(super) cause: Option<String>,
+    /// Who has ordered it; null: nobody.
+    pub(super) by: Option<String>,
+}
+
+pub(super) fn history(changes: Vec<v1::StateChange>) -> Vec<StateChange> {
+    let next: Vec<_> = changes.iter().skip(1).map(|it| it.since_unix_ms).collect();
+    let until = next.into_iter().map(Some).chain([None]);
+    let change = |(it, until_unix_ms): (v1::StateChange, Option<u64>)| StateChange {
+        state: it.state,
+        since_unix_ms: it.since_unix_ms,
+        until_unix_ms,
+        cause: some(it.cause),
+        by: some(it.by),
+    };
+    changes.into_iter().zip(until).map(change).collect()
 }
 
 /// A table of a snapshot.
@@ -124,6 +152,7 @@ impl From<v1::Task> for Task {
             cause: report.as_ref().and_then(|it| some(it.cause.clone())),
             remedy: report.as_ref().and_then(|it| some(it.remedy.clone())),
             phase: report.and_then(|it| some(it.phase)),
+            history: Vec::new(),
         }
     }
 }

@@ -294,7 +294,19 @@ impl Admin for Fake {
             return Err(Error::not_found("task", name).into());
         }
         let task = task("synchronizing");
-        Ok(Response::new(GetTaskResponse { task: Some(task), yaml: APPLIED.into() }))
+        let change = |state: &str, since_unix_ms, cause: &str, by: &str| StateChange {
+            state: state.into(),
+            since_unix_ms,
+            cause: cause.into(),
+            by: by.into(),
+        };
+        let history = vec![
+            change("not-configured", 1_700_000_000_000, "", "bob"),
+            change("prechecking", 1_700_000_005_000, "", "bob"),
+            change("retrying", 1_700_000_006_500, "connection refused", ""),
+            change("synchronizing", 1_700_000_186_500, "", ""),
+        ];
+        Ok(Response::new(GetTaskResponse { task: Some(task), yaml: APPLIED.into(), history }))
     }
 
     async fn watch_task(

@@ -95,15 +95,34 @@ fn a_task_is_shown_with_its_lanes_and_where_they_go() {
         front      w1
         snapshot   1 of 3 tables are read, 30,000/s
 
-        TABLE          SNAPSHOT  STATE         ROWS   OF ABOUT       BYTES      RATE  LEFT
-        public.orders  1-77      reading  1,500,000  3,000,000  143.05 MiB  30,000/s   50s
-        public.items   1-77      waiting          0          -         0 B       0/s     -
+        TABLE          SNAPSHOT  STATE         ROWS   OF ABOUT       BYTES      RATE  LEFT  DONE
+        public.orders  1-77      reading  1,500,000  3,000,000  143.05 MiB  30,000/s   50s  █████░░░░░  50%
+        public.items   1-77      waiting          0          -         0 B       0/s     -  -
 
         LANE  NODE      STATE    POSITION     RECORDS
            0  w1        running  0/16B3748:4    1,200
            1  w2 -> w3  running  -              1,200
     "#]]
     .assert_eq(&stdout(&shown));
+}
+
+#[test]
+fn the_states_of_a_task_are_listed_with_their_causes() {
+    let cluster = Running::start(None);
+    let shown = stdout(&cluster.run(&["task", "history", "shop"]));
+    // How long the present one lasts depends on the day.
+    let shown: Vec<_> = shown.lines().take(4).map(str::trim_end).collect();
+    assert_eq!(
+        shown,
+        [
+            "SINCE (UTC)          STATE           FOR        BY   CAUSE",
+            "2023-11-14 22:13:20  not-configured  5s         bob  -",
+            "2023-11-14 22:13:25  prechecking     1s         bob  -",
+            "2023-11-14 22:13:26  retrying        3m 0s      -    connection refused",
+        ]
+    );
+    let unknown = cluster.run(&["task", "history", "shpo"]);
+    ends(&unknown, 1, &["error: there is no task `shpo`\n"]);
 }
 
 #[test]
@@ -117,7 +136,13 @@ fn programs_read_the_same() {
     let moving = &shown["lanes"][1];
     assert_eq!((&moving["node"], &moving["placed"]), (&"w2".into(), &"w3".into()));
     let listed = json(&cluster.run(&["task", "list", "-o", "json"]));
-    assert_eq!(listed, Value::Array(vec![shown]));
+    let mut short = shown.clone();
+    let history = short.as_object_mut().and_then(|it| it.remove("history")).expect("a history");
+    assert_eq!(listed, Value::Array(vec![short]));
+    assert_eq!(json(&cluster.run(&["task", "history", "shop", "-o", "json"])), history);
+    assert_eq!(history[2]["cause"], "connection refused");
+    assert_eq!(history[2]["until_unix_ms"], history[3]["since_unix_ms"]);
+    assert_eq!((&history[3]["until_unix_ms"], &history[3]["by"]), (&Value::Null, &Value::Null));
     let nodes = json(&cluster.run(&["cluster", "status", "-o", "json"]));
     assert_eq!((&nodes["leader"], &nodes["term"]), (&"c1".into(), &12.into()));
     assert_eq!(nodes["nodes"][1]["lanes"], 2);

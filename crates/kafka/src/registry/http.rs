@@ -7,8 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use config::Secret;
 use config::pem::Pem;
 use secrecy::{ExposeSecret, SecretString};
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use ureq::Agent;
 use ureq::http::{Response, header};
@@ -26,8 +26,16 @@ const CONTENT_TYPE: &str = "application/vnd.schemaregistry.v1+json";
 
 /// An address, and how we say who we are.
 pub(super) struct Http {
-    agent: Agent,
     url: Box<str>,
+    registry: config::Registry,
+    folder: PathBuf,
+    caller: Mutex<Caller>,
+}
+
+/// What secrets and certificates make of us, as they were read last.
+#[derive(Clone)]
+struct Caller {
+    agent: Agent,
     /// Value of the header `Authorization`.
     authorization: Option<SecretString>,
 }
@@ -40,44 +48,63 @@ pub(super) struct Answer {
 
 impl Http {
     pub(super) fn new(registry: &config::Registry, folder: &Path) -> Result<Self, Error> {
-        let agent = Agent::config_builder()
-            .http_status_as_error(false)
-            // Elsewhere our password has no business.
-            .max_redirects(0)
-            .proxy(None)
-            .timeout_global(Some(CALL_MAX))
-            .timeout_connect(Some(CONNECT_MAX))
-            .tls_config(tls(&registry.tls, folder)?)
-            .user_agent(concat!("distributary/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .new_agent();
+        let caller = Mutex::new(Caller::new(registry, folder)?);
         let url = registry.url.trim_end_matches('/').into();
-        Ok(Self { agent, url, authorization: authorization(registry, folder)? })
+        Ok(Self { url, registry: registry.clone(), folder: folder.to_owned(), caller })
     }
 
     pub(super) fn url(&self) -> &str {
         &self.url
     }
 
-    /// Gets `path`, or posts `body` to it.
+    fn caller(&self) -> Caller {
+        self.caller.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Gets `path`, or posts `body` to it. Who is turned away reads its secrets and certificates again: they may have
+    /// been replaced.
     pub(super) fn ask(
         &self,
         doing: &str,
         path: &str,
         body: Option<&[u8]>,
     ) -> Result<Answer, RegistryError> {
+        let before = self.caller();
+        let answered = self.call(&before, doing, path, body);
+        let is_unknown = answered.as_ref().is_ok_and(|it| matches!(it.status, 401 | 403));
+        let is_untrusted = matches!(answered, Err(RegistryError::Tls { .. }));
+        if !is_unknown && !is_untrusted {
+            return answered;
+        }
+        // What cannot be read now is read at the next call; this one's answer says what is wrong.
+        let Ok(caller) = Caller::new(&self.registry, &self.folder) else { return answered };
+        if is_unknown && caller.says() == before.says() {
+            return answered;
+        }
+        *self.caller.lock().unwrap_or_else(PoisonError::into_inner) = caller.clone();
+        self.call(&caller, doing, path, body)
+    }
+
+    fn call(
+        &self,
+        caller: &Caller,
+        doing: &str,
+        path: &str,
+        body: Option<&[u8]>,
+    ) -> Result<Answer, RegistryError> {
+        let Caller { agent, authorization } = caller;
         let url = format!("{}{path}", self.url);
         let answered = match body {
             None => {
-                let mut get = self.agent.get(&url).header(header::ACCEPT, CONTENT_TYPE);
-                if let Some(authorization) = &self.authorization {
+                let mut get = agent.get(&url).header(header::ACCEPT, CONTENT_TYPE);
+                if let Some(authorization) = authorization {
                     get = get.header(header::AUTHORIZATION, authorization.expose_secret());
                 }
                 get.call()
             }
             Some(body) => {
-                let mut post = self.agent.post(&url).header(header::ACCEPT, CONTENT_TYPE);
-                if let Some(authorization) = &self.authorization {
+                let mut post = agent.post(&url).header(header::ACCEPT, CONTENT_TYPE);
+                if let Some(authorization) = authorization {
                     post = post.header(header::AUTHORIZATION, authorization.expose_secret());
                 }
                 post.content_type(CONTENT_TYPE).send(body)
@@ -113,6 +140,27 @@ impl Http {
             }
             error => RegistryError::Unreachable { registry, doing, reason: error.to_string() },
         }
+    }
+}
+
+impl Caller {
+    fn new(registry: &config::Registry, folder: &Path) -> Result<Self, Error> {
+        let agent = Agent::config_builder()
+            .http_status_as_error(false)
+            // Elsewhere our password has no business.
+            .max_redirects(0)
+            .proxy(None)
+            .timeout_global(Some(CALL_MAX))
+            .timeout_connect(Some(CONNECT_MAX))
+            .tls_config(tls(&registry.tls, folder)?)
+            .user_agent(concat!("distributary/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .new_agent();
+        Ok(Self { agent, authorization: authorization(registry, folder)? })
+    }
+
+    fn says(&self) -> Option<&str> {
+        self.authorization.as_ref().map(ExposeSecret::expose_secret)
     }
 }
 

@@ -109,7 +109,9 @@ impl Admin for Service {
         let look = move |desk: &Desk| {
             let task = desk.view().task(&name)?;
             let yaml = desk.cluster().tasks.get(&name).map(|it| it.spec.clone());
-            Ok::<_, Error>(GetTaskResponse { task: Some(task), yaml: yaml.unwrap_or_default() })
+            let history = desk.view().history(&name);
+            let (task, yaml) = (Some(task), yaml.unwrap_or_default());
+            Ok::<_, Error>(GetTaskResponse { task, yaml, history })
         };
         Ok(Response::new(self.handle.ask(look).await??))
     }

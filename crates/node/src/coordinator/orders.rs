@@ -186,8 +186,9 @@ impl Situation<'_> {
                     ..known.clone()
                 };
                 // What keeps it from running is still so.
-                let state =
-                    (next != state.state).then(|| state.followed_by(next, None, None, self.now_ms));
+                let followed =
+                    || state.followed_by(next, None, None, self.now_ms).ordered_by(self.by);
+                let state = (next != state.state).then(followed);
                 (task, state)
             }
             None if TASKS_MAX <= self.cluster.tasks.len() => return Err(full("tasks")),
@@ -203,7 +204,8 @@ impl Situation<'_> {
                     created_ms: self.now_ms,
                     changed_by: self.by.to_owned(),
                 };
-                (task, Some(State::new(TaskState::NotConfigured, self.now_ms)))
+                let state = State::new(TaskState::NotConfigured, self.now_ms);
+                (task, Some(state.ordered_by(self.by)))
             }
         };
         records.put(&Key::Task(name.clone()), &task);
@@ -229,6 +231,7 @@ impl Situation<'_> {
             self.renew_placement(name, records);
             records.put(&Key::Task(name.into()), &task);
             let state = state.followed_by(TaskState::Releasing, None, None, self.now_ms);
+            let state = state.ordered_by(self.by);
             records.put(&Key::State(name.into()), &state);
             let notes = vec!["it was being released already, and is tried again".into()];
             return Ok(Done { notes, ..Done::default() });
@@ -272,7 +275,7 @@ impl Situation<'_> {
             }
         }
         records.put(&Key::Task(name.into()), &task);
-        let state = state.followed_by(next, None, None, self.now_ms);
+        let state = state.followed_by(next, None, None, self.now_ms).ordered_by(self.by);
         records.put(&Key::State(name.into()), &state);
         Ok(Done { notes, ..Done::default() })
     }

@@ -66,6 +66,18 @@ impl View<'_> {
         })
     }
 
+    /// States of a task, oldest first, with the present one.
+    pub(super) fn history(&self, name: &str) -> Vec<v1::StateChange> {
+        let state = self.cluster.states.get(name);
+        let change = |it: crate::state::Change| v1::StateChange {
+            state: it.state.word().to_owned(),
+            since_unix_ms: millis(it.since_ms),
+            cause: it.cause.unwrap_or_default(),
+            by: it.by.unwrap_or_default(),
+        };
+        state.into_iter().flat_map(crate::state::State::changes).map(change).collect()
+    }
+
     /// What workers say, with the state that the control topic holds.
     fn report(&self, name: &str, placement: Option<&Placement>) -> v1::TaskReport {
         let folded = placement.and_then(|it| self.reports.folded(name, it));

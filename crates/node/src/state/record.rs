@@ -11,7 +11,9 @@ use std::fmt;
 /// Version of the layout. Readers refuse newer ones.
 pub const VERSION: u32 = 1;
 /// Changes that a task's state record remembers.
-pub const HISTORY_MAX: usize = 20;
+pub const HISTORY_MAX: usize = 50;
+/// Longer causes are cut in the history.
+const PAST_CAUSE_BYTES_MAX: usize = 500;
 
 /// Offset of a leader's fence record.
 pub type Term = i64;
@@ -221,6 +223,9 @@ pub struct Change {
     pub state: TaskState,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
+    /// Who has ordered it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
     pub since_ms: i64,
 }
 
@@ -230,6 +235,9 @@ pub struct State {
     pub state: TaskState,
     pub cause: Option<String>,
     pub remedy: Option<String>,
+    /// Who has ordered it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
     pub since_ms: i64,
     /// What was before, oldest first.
     pub history: Vec<Change>,
@@ -238,7 +246,24 @@ pub struct State {
 impl State {
     #[must_use]
     pub fn new(state: TaskState, now_ms: i64) -> Self {
-        Self { state, cause: None, remedy: None, since_ms: now_ms, history: Vec::new() }
+        let (cause, remedy, by) = (None, None, None);
+        Self { state, cause, remedy, by, since_ms: now_ms, history: Vec::new() }
+    }
+
+    /// Notes who has ordered this state.
+    #[must_use]
+    pub fn ordered_by(self, person: &str) -> Self {
+        Self { by: Some(person.to_owned()), ..self }
+    }
+
+    /// All that is known of the task's states, oldest first; the last one is the present one.
+    pub fn changes(&self) -> impl Iterator<Item = Change> {
+        self.history.iter().cloned().chain([self.change()])
+    }
+
+    fn change(&self) -> Change {
+        let Self { state, cause, by, since_ms, .. } = self.clone();
+        Change { state, cause, by, since_ms }
     }
 
     /// The state after this one, which joins the history. The same state with another cause keeps its
@@ -251,15 +276,16 @@ impl State {
         remedy: Option<String>,
         now_ms: i64,
     ) -> Self {
-        let Self { state: last, cause: why, remedy: _, since_ms, history } = self;
-        if *last == state {
-            let history = history.clone();
-            return Self { state, cause, remedy, since_ms: *since_ms, history };
+        if self.state == state {
+            return Self { state, cause, remedy, ..self.clone() };
         }
-        let change = Change { state: *last, cause: why.clone(), since_ms: *since_ms };
-        let kept = history.len().saturating_sub(HISTORY_MAX - 1);
-        let history = history[kept..].iter().cloned().chain([change]).collect();
-        Self { state, cause, remedy, since_ms: now_ms, history }
+        let mut change = self.change();
+        if let Some(cause) = &mut change.cause {
+            cause.truncate(cause.floor_char_boundary(PAST_CAUSE_BYTES_MAX));
+        }
+        let kept = self.history.len().saturating_sub(HISTORY_MAX - 1);
+        let history = self.history[kept..].iter().cloned().chain([change]).collect();
+        Self { state, cause, remedy, by: None, since_ms: now_ms, history }
     }
 }
 

@@ -227,6 +227,8 @@ fn the_history_is_bounded_and_retries_do_not_fill_it() {
         state = state.followed_by(next, None, None, at);
     }
     assert_eq!(state.history.len(), HISTORY_MAX);
+    assert_eq!(state.changes().count(), HISTORY_MAX + 1);
+    assert_eq!(state.changes().last().map(|it| it.since_ms), Some(state.since_ms));
     assert_eq!(state.history.last().map(|it| it.since_ms), Some(198));
 }
 

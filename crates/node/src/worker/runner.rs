@@ -50,6 +50,7 @@ const BEHIND_BYTES: u64 = 64 << 20;
 
 /// What a person can do about what is tried again.
 const RETRYING: &str = "mend the cause; it is tried again by itself";
+const ALERTS_REMEDY: &str = "correct the setting, or leave `alerts` out";
 
 /// Over which the rate of a task is counted, as the contract has it.
 const RATE_WINDOW: Duration = Duration::from_secs(10);
@@ -134,16 +135,12 @@ impl Runner {
                 files, "secret files can be read by everybody on this machine; chmod 600 them"
             );
         }
-        let alerts = if release {
-            None
-        } else {
-            match Alerts::start(&spec, folder, &self.progress) {
-                Ok(alerts) => alerts,
-                Err(error) => {
-                    let remedy = "correct the setting, or leave `alerts` out";
-                    return self.say(TaskState::PrecheckFailed, error, remedy);
-                }
-            }
+        let silent = config::Task { alerts: None, ..spec.clone() };
+        // Nobody needs to be told of what is removed.
+        let alerts = Alerts::start(if release { &silent } else { &spec }, folder, &self.progress);
+        let alerts = match alerts {
+            Ok(alerts) => alerts,
+            Err(error) => return self.say(TaskState::PrecheckFailed, error, ALERTS_REMEDY),
         };
         if !release && !proven {
             let passed = tokio::select! {
@@ -154,14 +151,12 @@ impl Runner {
                 Ok(()) => self.say(TaskState::Initializing, String::new(), ""),
                 Err(Unfit::Items(failed)) => return self.unfit(&failed),
                 Err(Unfit::GaveUp(outcome)) => {
-                    if let Some(alerts) = alerts {
-                        alerts.finish(&outcome).await;
-                    }
+                    alerts.finish(&outcome).await;
                     return self.ended_with(outcome);
                 }
             }
         }
-        let name = spec.task.clone();
+        let (name, begun) = (spec.task.clone(), Arc::new(spec));
         let hosts = Rc::new(Placed::new(&name, context, runtime, Arc::clone(&self.specs)));
         let spec = self.specs.newest();
         let folder = folder.clone();
@@ -174,26 +169,31 @@ impl Runner {
         info!(task = name, "front starts");
         let outcome = tokio::select! {
             outcome = pipeline::run_on(spec, options, progress, stop, hosts) => outcome,
-            never = self.check_specs(&folder) => match never {},
+            never = self.check_specs(begun, &folder, &alerts) => match never {},
         };
         info!(task = name, ?outcome, "front ended");
-        if let Some(alerts) = alerts {
-            alerts.finish(&outcome).await;
-        }
+        alerts.finish(&outcome).await;
         if release { self.released_with(outcome) } else { self.ended_with(outcome) }
     }
 
-    /// What is applied while the task runs passes the precheck first, as at a start. What does not ends the run.
-    async fn check_specs(&self, folder: &Path) -> Infallible {
+    /// What is applied while the task runs passes the precheck first, as at a start, unless no record depends on it.
+    /// What does not ends the run.
+    async fn check_specs(
+        &self,
+        begun: Arc<config::Task>,
+        folder: &Path,
+        alerts: &Alerts,
+    ) -> Infallible {
         let mut applied = self.specs.applied();
         applied.mark_changed();
-        let mut last = self.specs.newest();
+        let mut last = begun;
         loop {
             if applied.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
             let spec = Arc::clone(&applied.borrow_and_update());
-            if Arc::ptr_eq(&spec, &last) {
+            // What is the same in other words has to pass, too.
+            if !self.specs.is_modifying() && *spec == *last {
                 continue;
             }
             let unconfined = spec.unconfined(folder);
@@ -203,9 +203,22 @@ impl Runner {
                 self.stop();
                 continue;
             }
+            if last.alerts != spec.alerts
+                && let Err(error) = alerts.change(&spec, folder)
+            {
+                self.say(TaskState::PrecheckFailed, error, ALERTS_REMEDY);
+                self.stop();
+                continue;
+            }
+            let takes = last.means_to(&spec);
+            last = Arc::clone(&spec);
+            if matches!(takes, None | Some(Means::AtOnce)) {
+                self.specs.pass(spec);
+                continue;
+            }
             // What is in trouble now is told by the run itself.
             match pipeline::precheck::pass(&spec, folder, &Progress::default()).await {
-                Ok(()) => self.specs.pass(Arc::clone(&spec)),
+                Ok(()) => self.specs.pass(spec),
                 Err(Unfit::Items(failed)) => {
                     self.unfit(&failed);
                     self.stop();
@@ -215,7 +228,6 @@ impl Runner {
                     self.stop();
                 }
             }
-            last = spec;
         }
     }
 
@@ -226,15 +238,15 @@ impl Runner {
         self.say(TaskState::PrecheckFailed, cause, &remedies.join("; "));
     }
 
-    /// Takes up a changed spec while the task streams; `false`: it takes a seal or another run.
+    /// Takes up a changed spec while the task runs; `false`: it takes a seal or another run.
     pub(super) fn modify(&self, spec: config::Task) -> bool {
-        let Progress { streaming, snapshot_running, .. } = &*self.progress;
-        let streams = streaming.load(Relaxed) && !snapshot_running.load(Relaxed);
-        if !streams || self.has_ended() || !self.said().state.runs() {
+        if self.has_ended() || !self.said().state.runs() {
             return false;
         }
+        let Progress { streaming, snapshot_running, .. } = &*self.progress;
         let in_place = match self.specs.newest().means_to(&spec) {
-            None | Some(Means::AtOnce | Means::Mark) => true,
+            None | Some(Means::AtOnce) => true,
+            Some(Means::Mark) => streaming.load(Relaxed) && !snapshot_running.load(Relaxed),
             Some(Means::Seal | Means::Restart | Means::Never) => false,
         };
         if in_place {

@@ -5,6 +5,7 @@ use crate::batch::{ChunkRead, CloseWindow, MarkWindow, OpenWindow};
 use crate::chunk::copy::{Key, Range, Work};
 use crate::chunk::key::{key_columns, key_names, key_text};
 use crate::chunk::merge::{Marked, Ticket};
+use crate::chunk::throttle::Amount;
 use crate::failure::Failure;
 use crate::router::Router;
 use crate::task::microseconds_now;
@@ -12,12 +13,13 @@ use actix::Addr;
 use futures_util::StreamExt;
 use postgres::Error;
 use postgres::chunk::{Begun, Between, ChunkReader};
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::oneshot;
 use tracing::{debug, info};
 use wal::copy::SnapshotBatch;
@@ -87,6 +89,8 @@ struct At<'a> {
     reader: &'a ChunkReader,
     index: usize,
     epoch: u64,
+    /// What it has paid for, until it has read something else.
+    paid: Cell<Option<Amount>>,
 }
 
 /// Reads whatever is to be read.
@@ -100,10 +104,12 @@ pub(super) async fn read(shared: &Rc<Shared>) -> Result<Infallible, Failure> {
             changed.await;
             continue;
         };
-        let wait = shared.throttle.borrow().wait(Instant::now());
-        tokio::time::sleep(wait).await;
-        let at = At { shared, reader: &reader, index, epoch };
-        let outcome = match at.work(&job).await {
+        let expected = shared.expected(index, &job);
+        shared.turns.take(expected).await;
+        let at = At { shared, reader: &reader, index, epoch, paid: Cell::new(Some(expected)) };
+        let worked = at.work(&job).await;
+        at.has_read(Amount::default());
+        let outcome = match worked {
             Ok(outcome) => outcome,
             // Somebody alters the table, or has just done so.
             Err(Failed::Source(Error::LockTimeout { .. })) => Outcome::Later,
@@ -134,6 +140,13 @@ pub(super) async fn read(shared: &Rc<Shared>) -> Result<Infallible, Failure> {
 }
 
 impl At<'_> {
+    /// The first one counts.
+    fn has_read(&self, read: Amount) {
+        if let Some(expected) = self.paid.take() {
+            self.shared.turns.settle(expected, read);
+        }
+    }
+
     async fn work(&self, job: &Job) -> Result<Outcome, Failed> {
         let described = match self.describe().await? {
             Ok(described) => described,
@@ -235,7 +248,7 @@ impl At<'_> {
     }
 
     async fn cut(&self, described: &Described, range: &Range) -> Result<Outcome, Failed> {
-        let rows = self.shared.rows_max(self.index) * SEGMENT_CHUNKS;
+        let rows = self.shared.chunk_rows(self.index) * SEGMENT_CHUNKS;
         // One connection has nobody to share with. A condition may leave so little that a whole table is read for
         // one chunk: its snapshot must not grow old.
         let at = if self.shared.snapshot.parallel <= 1 && described.condition.is_none() {
@@ -272,7 +285,7 @@ impl At<'_> {
         }
         let rows = self.collect(described, range, rows_max).await?;
         self.reader.end().await?;
-        self.shared.throttle.borrow_mut().paid(rows.count, rows.bytes, Instant::now());
+        self.has_read(Amount { rows: rows.count, bytes: rows.bytes });
         Ok(Some(rows))
     }
 
@@ -286,7 +299,7 @@ impl At<'_> {
         let mut batch = SnapshotBatch::new(Arc::clone(table), Lsn::ZERO, microseconds_now(), 0);
         let (mut count, mut bytes, mut is_cut) = (0, 0, false);
         // A range that was read before is read whole.
-        let bytes_max = OVERSIZE * self.shared.snapshot.chunk_bytes.0;
+        let bytes_max = OVERSIZE * self.shared.bytes_max();
         let bytes_max = rows_max.map_or(u64::MAX, |_| bytes_max);
         let condition = described.condition.as_deref();
         let lines = self.reader.rows(&described.table, between(range), condition, rows_max).await?;
@@ -386,10 +399,36 @@ impl Shared {
         self.tables.borrow()[index].copy.asked().is_some()
     }
 
+    /// Rows of a chunk of a table, by the spec.
+    fn chunk_rows(&self, index: usize) -> u64 {
+        self.rows_within(index, u64::from(self.snapshot.chunk_rows), self.snapshot.chunk_bytes.0)
+    }
+
     /// Rows of the next chunk of a table.
     fn rows_max(&self, index: usize) -> u64 {
-        let rows = u64::from(self.snapshot.chunk_rows).max(1);
+        let rows = u64::from(self.snapshot.chunk_rows).min(self.turns.part().rows);
+        self.rows_within(index, rows, self.bytes_max())
+    }
+
+    fn rows_within(&self, index: usize, rows: u64, bytes: u64) -> u64 {
         let row_bytes = self.tables.borrow()[index].row_bytes;
-        row_bytes.map_or(rows, |bytes| rows.min(self.snapshot.chunk_bytes.0 / bytes).max(1))
+        row_bytes.map_or(rows, |row_bytes| rows.min(bytes / row_bytes)).max(1)
+    }
+
+    /// Bytes of the next chunk.
+    fn bytes_max(&self) -> u64 {
+        self.snapshot.chunk_bytes.0.min(self.turns.part().bytes)
+    }
+
+    /// What a job will read, as far as that is known before.
+    fn expected(&self, index: usize, job: &Job) -> Amount {
+        match job {
+            Job::Begin | Job::Work(Work::Cut(_)) => Amount::default(),
+            Job::Work(Work::Read(_) | Work::Redo(..)) => {
+                let rows = self.rows_max(index);
+                let row_bytes = self.tables.borrow()[index].row_bytes.unwrap_or_default();
+                Amount { rows, bytes: rows.saturating_mul(row_bytes) }
+            }
+        }
     }
 }

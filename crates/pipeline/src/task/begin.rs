@@ -6,7 +6,6 @@ use super::{End, Task, events::Noted};
 use crate::capture::{Capture, Reading, Relation, capture};
 use crate::chunk::copy::Record;
 use crate::chunk::key::key_names;
-use crate::chunk::throttle::Throttle;
 use crate::copying::written;
 use crate::failure::Failure;
 use crate::lineage;
@@ -28,7 +27,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 use tracing::{info, warn};
 use wal::{Lsn, Table, statement};
 
@@ -62,7 +61,7 @@ impl Task {
             (0..self.lanes.count()).filter(is_open).for_each(|lane| self.lanes.reopen(lane));
             self.lanes_open().await?;
         }
-        self.take_spec();
+        self.take_spec(None);
         if let Some(Next::Seal(next)) = &self.present.next
             && self.end.is_none()
             && !self.has_open_chunks()
@@ -420,7 +419,7 @@ impl Task {
             beside: if again { beside } else { Vec::new() },
             again,
             parallel: usize::from(self.spec.snapshot.parallel),
-            throttle: Throttle::new(self.spec.throttle.snapshot.into(), Instant::now()),
+            turns: Rc::clone(&self.turns),
             budget: self.budget.clone(),
             router,
             guardian,

@@ -59,7 +59,7 @@ impl Task {
             },
             orders: self.hosts.copies(),
             snapshot: self.spec.snapshot,
-            throttle: self.spec.throttle.snapshot,
+            turns: Rc::clone(&self.turns),
             router,
             guardian,
             progress: Arc::clone(&self.progress),

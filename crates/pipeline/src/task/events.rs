@@ -80,6 +80,7 @@ impl Task {
             }
             News::Stopped(stopped) => self.lanes.stopped(&stopped),
             News::Hosts => {
+                self.heed(front);
                 self.lanes.relocate();
                 if front.is_some() && self.has_moved() {
                     info!(generation, "the stages before the router are to run elsewhere");

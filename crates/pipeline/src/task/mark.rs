@@ -12,6 +12,7 @@ use crate::capture::{Capture, Reading, Relation};
 use crate::chunk::key::key_names;
 use crate::failure::Failure;
 use crate::front::Front;
+use crate::upstream::limits;
 use crate::{planner, snapshot};
 use config::Shape;
 use kafka::meta::MetaRecord;
@@ -31,7 +32,9 @@ struct Widened {
 
 impl Task {
     /// Takes up a spec that was changed while the task runs.
-    pub(super) fn take_spec(&mut self) -> bool {
+    pub(super) fn take_spec(&mut self, front: Option<&Front>) -> bool {
+        // It may have come after the last news of the hosts.
+        self.heed(front);
         let Some(spec) = self.hosts.spec().filter(|it| !Arc::ptr_eq(it, &self.wanted)) else {
             return false;
         };
@@ -47,9 +50,26 @@ impl Task {
         true
     }
 
+    /// What no record depends on holds at once, whatever the task does now: how fast it reads, and how long it tries.
+    pub(super) fn heed(&mut self, front: Option<&Front>) {
+        let Some(newest) = self.hosts.spec() else { return };
+        if newest.throttle == self.spec.throttle && newest.retry == self.spec.retry {
+            return;
+        }
+        let (throttle, retry) = (newest.throttle, newest.retry);
+        info!(?throttle, ?retry, "other limits and retry windows hold");
+        self.spec = Arc::new(config::Task { throttle, retry, ..config::Task::clone(&self.spec) });
+        self.turns.set(throttle.snapshot.into());
+        self.retries.follow(&retry);
+        self.lanes.follow(self.retries.policy);
+        if let Some(front) = front {
+            front.limit(limits(&throttle));
+        }
+    }
+
     /// Puts in force what was changed while `front` streams.
     pub(super) async fn modify(&mut self, session: &Session, front: &Front) -> Result<(), Failure> {
-        let is_new = self.take_spec();
+        let is_new = self.take_spec(Some(front));
         let is_due = matches!(self.present.next, Some(Next::Mark(_))) && !self.has_to_copy();
         if is_new || is_due { self.mark(session, Some(front)).await } else { Ok(()) }
     }

@@ -50,7 +50,7 @@ pub fn host(
     let from = match reader {
         ReaderHost::Here(budget) => {
             let stream = open.stream(Settings::new(&open.spec, folder)?);
-            ReadFrom::Here(stream, budget, open.limits())
+            ReadFrom::Here(stream, budget)
         }
         ReaderHost::Elsewhere(start) => ReadFrom::Elsewhere(start),
     };
@@ -93,10 +93,12 @@ async fn live(
         .start()
     });
     let (confirm, confirmed) = watch::channel(confirmed);
+    let (limit, limits) = watch::channel(open.limits());
     let reader = Source::begin(
         from,
         SourceParts {
             confirmed,
+            limits,
             decoder: match &decoder {
                 Some(decoder) => decoder.clone().recipient(),
                 None => outlet.clone().recipient(),
@@ -110,6 +112,9 @@ async fn live(
         match orders.recv().await {
             Some(Order::Confirmed(position)) => {
                 confirm.send_replace(position);
+            }
+            Some(Order::Limits(limits)) => {
+                limit.send_replace(limits);
             }
             Some(Order::Learned(table)) => asking.answer(table),
             Some(Order::Pause) => reader.obey(reader::Order::Pause),

@@ -1,6 +1,6 @@
 //! Inlet: stands for a stage on another node, beside the stage that it feeds.
 //!
-//! In:    what the stage reports; the confirmed position; orders for the reader.
+//! In:    what the stage reports; the confirmed position; limits and orders for the reader.
 //! Out:   [`WalBatch`] to the decoder, or [`TableLearned`] and [`Decoded`] to the router; [`Order`] to the stage.
 //! Holds: the line to the stage.
 //! Never: answers for the stage: a line that breaks ends the generation.
@@ -17,7 +17,7 @@ use actix::{
 };
 use std::rc::Rc;
 use std::sync::Arc;
-use supervision::{FailureClass, Lifeline};
+use supervision::{FailureClass, Lifeline, Limits};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 use wal::Lsn;
@@ -34,10 +34,18 @@ pub enum Sink {
     },
 }
 
+/// What the stage is told whenever it changes.
+#[derive(Clone)]
+pub struct Told {
+    pub confirmed: watch::Receiver<Lsn>,
+    /// How much may be read in a second.
+    pub limits: watch::Receiver<Limits>,
+}
+
 /// A stage on another node. Lives as long as its generation.
 pub struct Inlet {
     start: Option<Start>,
-    confirmed: watch::Receiver<Lsn>,
+    told: Told,
     orders: Option<UnboundedSender<Order>>,
     sink: Sink,
     progress: Arc<Progress>,
@@ -58,21 +66,12 @@ impl Inlet {
     pub fn new(
         start: Start,
         sink: Sink,
-        confirmed: watch::Receiver<Lsn>,
+        told: Told,
         progress: Arc<Progress>,
         lifeline: Lifeline,
     ) -> Self {
         let start = Some(start);
-        Self {
-            start,
-            confirmed,
-            orders: None,
-            sink,
-            progress,
-            wal_bytes: 0,
-            closing: false,
-            lifeline,
-        }
+        Self { start, told, orders: None, sink, progress, wal_bytes: 0, closing: false, lifeline }
     }
 
     /// A stage that has ended has reported why.
@@ -132,15 +131,20 @@ impl Actor for Inlet {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         let Some(start) = self.start.take() else { return };
-        let mut confirmed = self.confirmed.clone();
+        let Told { mut confirmed, mut limits } = self.told.clone();
         let reports: Recipient<Reported> = ctx.address().recipient();
         let report: Report = Arc::new(move |event| reports.do_send(Reported(event)));
         let orders = start(report);
         self.orders = Some(orders.clone());
         let tell = async move {
-            while confirmed.changed().await.is_ok() {
-                let position = *confirmed.borrow_and_update();
-                if orders.send(Order::Confirmed(position)).is_err() {
+            loop {
+                let order = tokio::select! {
+                    Ok(()) = confirmed.changed() => Order::Confirmed(*confirmed.borrow_and_update()),
+                    // The stage has those that hold now: they are in what opens it.
+                    Ok(()) = limits.changed() => Order::Limits(*limits.borrow_and_update()),
+                    else => return,
+                };
+                if orders.send(order).is_err() {
                     return;
                 }
             }
@@ -192,7 +196,7 @@ impl Handler<Obey> for Inlet {
             reader::Order::Pause => self.order(Order::Pause),
             reader::Order::Close => {
                 // The last one, which nobody may have told yet.
-                self.order(Order::Confirmed(*self.confirmed.borrow()));
+                self.order(Order::Confirmed(*self.told.confirmed.borrow()));
                 self.order(Order::Close);
                 self.closing = true;
             }

@@ -85,7 +85,7 @@ impl Connection {
 
     /// SCRAM-SHA-256, bound to the TLS channel where the server offers it (RFC 5802, RFC 7677).
     async fn scram(&mut self, settings: &Settings, Scram { plus }: Scram) -> Result<(), Error> {
-        let Some(password) = &settings.0.password else {
+        let Some(password) = settings.password() else {
             let reason = "the server asks for a password, and none is given".into();
             return Err(Error::Authentication { reason });
         };

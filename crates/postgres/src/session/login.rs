@@ -47,7 +47,7 @@ pub(super) async fn login(
 }
 
 fn client_config(settings: &Settings, limits: &[(&str, &str)]) -> Config {
-    let settings::Inner { database, user, password, application_name, .. } = &*settings.0;
+    let settings::Inner { database, user, application_name, .. } = &*settings.0;
     let mut config = Config::new();
     config
         .user(user)
@@ -57,7 +57,7 @@ fn client_config(settings: &Settings, limits: &[(&str, &str)]) -> Config {
         // TLS is there already, see `Handover`.
         .ssl_mode(SslMode::Require)
         .ssl_negotiation(SslNegotiation::Direct);
-    if let Some(password) = password {
+    if let Some(password) = settings.password() {
         config.password(password.expose_secret());
     }
     config

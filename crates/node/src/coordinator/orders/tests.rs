@@ -94,6 +94,12 @@ fn a_task_is_applied_started_and_changed() {
     let plan = done.plan.expect("a plan");
     assert!(!plan.creates && plan.items.len() == 1, "{plan:?}");
     assert_eq!(office.bench.cluster.tasks["shop"].changed_by, "admin `ann`");
+    let changes: Vec<_> = office.bench.cluster.states["shop"].changes().collect();
+    assert_eq!(
+        changes.iter().map(|it| it.state).collect::<Vec<_>>(),
+        [TaskState::NotConfigured, TaskState::Prechecking,]
+    );
+    assert!(changes.iter().all(|it| it.by.as_deref() == Some("admin `ann`")), "{changes:?}");
 }
 
 #[test]

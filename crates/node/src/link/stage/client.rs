@@ -15,7 +15,7 @@ use rpc::v1::stage_down::Message as Down;
 use rpc::v1::stage_up::Message as Said;
 use rpc::{Code, Error, v1};
 use std::sync::Arc;
-use supervision::{Budget, Credit, FailureClass, TellLender};
+use supervision::{Budget, Credit, FailureClass, Limits, TellLender};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -212,6 +212,7 @@ async fn send(
                 }
                 continue;
             }
+            Order::Limits(Limits { rows, bytes }) => Down::Limits(v1::Limits { rows, bytes }),
             Order::Pause => Down::Pause(v1::Pause {}),
             Order::Close => Down::Stop(v1::Stop {}),
         };

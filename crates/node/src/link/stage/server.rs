@@ -18,7 +18,7 @@ use rpc::v1::stage_up::Message as Said;
 use rpc::{Code, Error, Principal, v1};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use supervision::{Credit, Lent};
+use supervision::{Credit, Lent, Limits};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -200,6 +200,9 @@ async fn listen(
             Some(Down::Table(frame)) => {
                 let table = tables.take(frame.payload);
                 table.map(|table| table.map(Order::Learned)).map_err(|error| error.to_string())
+            }
+            Some(Down::Limits(v1::Limits { rows, bytes })) => {
+                Ok(Some(Order::Limits(Limits { rows, bytes })))
             }
             Some(Down::Pause(v1::Pause {})) => Ok(Some(Order::Pause)),
             Some(Down::Stop(v1::Stop {})) => Ok(Some(Order::Close)),
