@@ -192,7 +192,8 @@ async fn protocols_that_do_not_meet_are_refused_with_both_ranges() {
     };
     join(Protocols::OURS).await.expect("our own protocol").expect("an answer");
     let newer = Protocols { min: rpc::PROTOCOL_MAX + 1, max: rpc::PROTOCOL_MAX + 2 };
-    let refusal = ["this node speaks protocols", "the other 3 to 4", "renew this node"];
+    let other = format!("the other {} to {}", newer.min, newer.max);
+    let refusal = ["this node speaks protocols", &other, "renew this node"];
     refused(join(newer).await, Code::Protocol, &refusal);
     let older = Protocols { min: 0, max: rpc::PROTOCOL_MIN - 1 };
     refused(join(older).await, Code::Protocol, &["the other 0 to 0", "renew the other node"]);
