@@ -236,6 +236,8 @@ fn a_task_writes_through_tls_with_a_certificate_and_a_password_or_a_token() {
         .topics()
         .records
         .iter()
+        // The task's role makes no event trigger: the statement is told where it is inferred.
+        .filter(|record| !record.topic.ends_with(".ddl"))
         .map(|record| {
             let value = record.value.as_deref().expect("no tombstone");
             let (head, mut rest) = value.split_first_chunk::<5>().expect("a frame");
