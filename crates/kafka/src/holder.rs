@@ -5,7 +5,6 @@
 
 use crate::Error;
 use crate::checkpoint::FENCE_KEY;
-use crate::lookup::Looks;
 use crate::names::Seat;
 use crate::read::{Entry, Reader};
 use crate::ready::{Clients, discard};
@@ -46,10 +45,7 @@ impl Holder {
         seat: Seat,
         fence: Vec<u8>,
     ) -> Result<(Self, Vec<Entry>), Error> {
-        let Clients { producer, reader, looks } = Clients::of(settings, &seat)?;
-        let (transactional, term) = sit(settings, &seat, &fence, producer, &looks)?;
-        let entries = reader.up_to(term)?;
-        discard(reader, looks);
+        let (transactional, term, entries) = sit(settings, &seat, &fence)?;
         let (settings, transactional) = (settings.clone(), Some(transactional));
         let committed = term;
         let holder = Self { settings, seat, fence, transactional, term, committed, taken: false };
@@ -135,11 +131,7 @@ impl Holder {
     /// when the look is a proof. Then both give up, and neither goes on without knowing.
     fn open_again(&mut self) -> Result<(Transactional, Vec<Entry>), Error> {
         self.look_for_newer_owner()?;
-        let Clients { producer, reader, looks } = Clients::of(&self.settings, &self.seat)?;
-        let (transactional, fence) =
-            sit(&self.settings, &self.seat, &self.fence, producer, &looks)?;
-        let entries = reader.up_to(fence)?;
-        discard(reader, looks);
+        let (transactional, fence, entries) = sit(&self.settings, &self.seat, &self.fence)?;
         let is_newer = |entry: &Entry| self.term < entry.offset && entry.is_fence_but(&self.fence);
         if entries.iter().any(is_newer) {
             self.give_up();
@@ -181,18 +173,20 @@ pub(crate) fn new_owner(settings: &Settings) -> String {
     format!("{}/{}", settings.node(), OWNERS.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Fences on a seat without checkpoints; the offset of the fence.
+/// Fences on a seat without checkpoints; the offset of the fence, and what was written up to it.
 fn sit(
     settings: &Settings,
     seat: &Seat,
     fence: &[u8],
-    producer: Connected,
-    looks: &Looks,
-) -> Result<(Transactional, i64), Error> {
-    fence_seat(settings, seat, fence, producer, |_| {
-        unsettled::tell_open(looks, seat)?;
+) -> Result<(Transactional, i64, Vec<Entry>), Error> {
+    let Clients { producer, reader, looks } = Clients::of(settings, seat)?;
+    let (transactional, term) = fence_seat(settings, seat, fence, producer, |_| {
+        unsettled::tell_open(&looks, seat)?;
         Ok(false)
-    })
+    })?;
+    let entries = reader.up_to(term)?;
+    discard(reader, looks);
+    Ok((transactional, term, entries))
 }
 
 /// An instance whose fence is committed clean, and the fence's offset; the first is `producer`. `prepare` is asked
