@@ -59,9 +59,7 @@ async fn status(arguments: &TaskStatus, reach: &Reach, output: Output) -> io::Re
     if arguments.watch {
         return watched(&arguments.name, reach, output).await;
     }
-    let request = v1::GetTaskRequest { task: arguments.name.clone() };
-    let reach = reach.toward_leader().await;
-    let answer = reach.read(async |admin| admin.get_task(request.clone()).await).await;
+    let answer = asked(&arguments.name, &reach.toward_leader().await).await;
     let present = |answer: v1::GetTaskResponse| {
         let task = present(answer.task)?;
         Ok(Task { history: view::history(answer.history), ..task })
@@ -75,10 +73,13 @@ async fn status(arguments: &TaskStatus, reach: &Reach, output: Output) -> io::Re
     }
 }
 
-async fn history(name: &str, reach: &Reach, output: Output) -> io::Result<Exit> {
+async fn asked(name: &str, reach: &Reach) -> Result<v1::GetTaskResponse, Error> {
     let request = v1::GetTaskRequest { task: name.to_owned() };
-    let reach = reach.toward_leader().await;
-    match reach.read(async |admin| admin.get_task(request.clone()).await).await {
+    reach.read(async |admin| admin.get_task(request.clone()).await).await
+}
+
+async fn history(name: &str, reach: &Reach, output: Output) -> io::Result<Exit> {
+    match asked(name, &reach.toward_leader().await).await {
         Ok(answer) => {
             let history = view::history(answer.history);
             output.document(&history, || people::history(&history, now_unix_ms()))?;
@@ -90,9 +91,7 @@ async fn history(name: &str, reach: &Reach, output: Output) -> io::Result<Exit> 
 
 /// The spec as it was applied; as JSON, what is not there by default.
 async fn show(name: &str, reach: &Reach, output: Output) -> io::Result<Exit> {
-    let request = v1::GetTaskRequest { task: name.to_owned() };
-    let answer = reach.read(async |admin| admin.get_task(request.clone()).await).await;
-    let yaml = match answer {
+    let yaml = match asked(name, reach).await {
         Ok(answer) => answer.yaml,
         Err(error) => return Ok(refusal::say(output, &error)),
     };
