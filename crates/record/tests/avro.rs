@@ -300,17 +300,7 @@ const OPTIONS: [&str; 4] = [
 /// Every mode that the options of Debezium's formats have.
 const MODES: [(&str, &[&str]); 8] = [
     ("decimal", &["precise", "double", "string"]),
-    (
-        "time",
-        &[
-            "adaptive",
-            "adaptive-time-microseconds",
-            "connect",
-            "isostring",
-            "microseconds",
-            "nanoseconds",
-        ],
-    ),
+    ("time", &scene::TIMES),
     ("interval", &["numeric", "string"]),
     ("binary", &["bytes", "base64", "base64-url-safe", "hex"]),
     ("hstore", &["json", "map"]),

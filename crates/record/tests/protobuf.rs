@@ -336,15 +336,7 @@ fn every_mode_of_times_and_numbers_is_what_debezium_json_writes() {
         ("numeric", oid::NUMERIC, numeric_modifier(12, 2), "-49.90"),
         ("float8", oid::FLOAT8, -1, "1.5"),
     ];
-    let times = [
-        "adaptive",
-        "adaptive-time-microseconds",
-        "connect",
-        "isostring",
-        "microseconds",
-        "nanoseconds",
-    ];
-    for time in times {
+    for time in scene::TIMES {
         for decimal in ["string", "double"] {
             let options = format!("format_options: {{time: {time}, decimal: {decimal}}}");
             for (name, oid, modifier, text) in values {

@@ -15,6 +15,16 @@ use wal::table::ReplicaIdentity;
 use wal::types::{Kind, Type, oid};
 use wal::{Change, ChangeBatch, Column, Lsn, Table};
 
+/// Every mode of Debezium's dates and times.
+pub(crate) const TIMES: [&str; 6] = [
+    "adaptive",
+    "adaptive-time-microseconds",
+    "connect",
+    "isostring",
+    "microseconds",
+    "nanoseconds",
+];
+
 /// A value of a row, as the server sends it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Value<'a> {
