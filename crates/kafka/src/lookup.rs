@@ -6,7 +6,7 @@ use crate::checkpoint::Ends;
 use crate::client::Watch;
 use crate::error::is_missing_topic;
 use crate::names::Seat;
-use crate::settings::Settings;
+use crate::settings::{CONNECT_MAX, Settings};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
@@ -16,8 +16,6 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 const CALL_MAX: Duration = Duration::from_secs(15);
-/// How long a new client waits for its first connection.
-const CONNECT_MAX: Duration = Duration::from_secs(1);
 /// How long one try for metadata may take before it is asked why.
 const TRY_MAX: Duration = Duration::from_secs(1);
 /// A try that fails at once is not repeated at once.

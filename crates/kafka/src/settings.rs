@@ -21,6 +21,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub const TRANSACTION_TIMEOUT: Duration = Duration::from_millis(30_000);
 /// How long a record may wait for its delivery.
 pub const MESSAGE_TIMEOUT: Duration = Duration::from_millis(20_000);
+/// How long a new client waits for its first connection before it begins without one.
+pub(crate) const CONNECT_MAX: Duration = Duration::from_secs(1);
 const SOCKET_TIMEOUT: Duration = Duration::from_millis(10_000);
 const STATISTICS_INTERVAL: Duration = Duration::from_millis(500);
 /// Longest pause before a broker that is away is tried again; the library's own, 10 s, would outlast

@@ -6,7 +6,7 @@ use crate::error::is_missing_topic;
 use crate::lookup::Lookup;
 use crate::names::{CHECKPOINT_PARTITIONS, Names};
 use crate::precheck::{IN_SYNC_MIN, REPLICAS_MIN, is_weak};
-use crate::settings::Settings;
+use crate::settings::{CONNECT_MAX, Settings};
 use futures_executor::block_on;
 use rdkafka::admin::{
     AdminClient, AdminOptions, ConfigResourceResult, NewPartitions, NewTopic as Wanted,
@@ -19,8 +19,6 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 const CALL_MAX: Duration = Duration::from_secs(15);
-/// How long a new client waits for its first connection.
-const CONNECT_MAX: Duration = Duration::from_secs(1);
 /// How long a created topic may take to show in the metadata.
 const VISIBLE_MAX: Duration = Duration::from_secs(30);
 /// Topics of one request: brokers refuse larger ones.

@@ -6,7 +6,7 @@ use crate::checkpoint::{CHECKPOINT_KEY, Checkpoint, Ends, bounded_ends, verify_n
 use crate::clean_commit::{Snapshot, Verdict, judge_duration, judge_statistics};
 use crate::client::Statistics;
 use crate::names::{LaneId, Names, Seat};
-use crate::settings::{MESSAGE_TIMEOUT, Settings};
+use crate::settings::{CONNECT_MAX, MESSAGE_TIMEOUT, Settings};
 use crate::sink::{CommitPoint, Committed, LaneSink};
 use crate::writer::Writer;
 use rdkafka::producer::Producer;
@@ -16,8 +16,6 @@ use tracing::info;
 
 /// Longest wait for a transactional call: the coordinator may be moving.
 const CALL_MAX: Duration = Duration::from_secs(25);
-/// How long a new instance waits for its first connection before it begins without one.
-const CONNECT_MAX: Duration = Duration::from_secs(1);
 /// Longest wait for the next statistics after a slow commit; without them it counts as dirty.
 const STATISTICS_MAX: Duration = Duration::from_secs(3);
 
