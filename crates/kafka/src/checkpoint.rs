@@ -223,11 +223,6 @@ pub(crate) mod position_text {
     use serde::{Deserialize, Deserializer, Serializer};
     use wal::Position;
 
-    pub(crate) fn parse(text: &str) -> Option<Position> {
-        let (lsn, ordinal) = text.split_once(':')?;
-        Some(Position { commit_lsn: lsn.parse().ok()?, ordinal: ordinal.parse().ok()? })
-    }
-
     pub(crate) fn serialize<S: Serializer>(
         position: &Position,
         serializer: S,
@@ -236,10 +231,7 @@ pub(crate) mod position_text {
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Position, D::Error> {
-        let text = String::deserialize(from)?;
-        parse(&text).ok_or_else(|| {
-            serde::de::Error::custom(format!("`{text}` is not a position of the form 0/16B3748:0"))
-        })
+        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
     }
 }
 

@@ -2,7 +2,7 @@
 //! and 7). Whoever holds it owns the task.
 
 use crate::Error;
-use crate::checkpoint::{lsn_text, position_text};
+use crate::checkpoint::lsn_text;
 use crate::holder::{Holder, new_owner};
 use crate::names::{LaneId, Names};
 use crate::open::fence_json;
@@ -487,7 +487,6 @@ enum Unusable {
 
 /// A list of `0/16B3748:3`.
 mod positions {
-    use super::position_text;
     use serde::ser::SerializeSeq;
     use serde::{Deserialize, Deserializer, Serializer};
     use wal::Position;
@@ -504,11 +503,8 @@ mod positions {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         from: D,
     ) -> Result<Vec<Position>, D::Error> {
-        let wrong = |text: &str| {
-            serde::de::Error::custom(format!("`{text}` is not a position of the form 0/16B3748:0"))
-        };
         let texts = Vec::<String>::deserialize(from)?;
-        texts.iter().map(|text| position_text::parse(text).ok_or_else(|| wrong(text))).collect()
+        texts.iter().map(|text| text.parse().map_err(serde::de::Error::custom)).collect()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::Lsn;
 use std::fmt;
+use std::str::FromStr;
 
 /// Identity and order of a change: `(commit LSN, ordinal in the transaction)`.
 ///
@@ -29,5 +30,22 @@ impl Position {
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.commit_lsn, self.ordinal)
+    }
+}
+
+/// The text is not an LSN, a colon and a number.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("`{0}` is not a position of the form 0/16B3748:0")]
+pub struct InvalidPosition(pub String);
+
+impl FromStr for Position {
+    type Err = InvalidPosition;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPosition> {
+        text.split_once(':')
+            .and_then(|(lsn, ordinal)| {
+                Some(Self { commit_lsn: lsn.parse().ok()?, ordinal: ordinal.parse().ok()? })
+            })
+            .ok_or_else(|| InvalidPosition(text.to_owned()))
     }
 }

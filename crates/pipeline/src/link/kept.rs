@@ -93,16 +93,11 @@ fn version_in(version: Version) -> Result<Kept, LinkError> {
     let Version { number, change, catalog, by_root, table } = version;
     let wrong = LinkError::Inconsistent("no position in the WAL where a description has one");
     let since = match (change, catalog) {
-        (Some(text), _) => position(&text).map(Since::Change).ok_or(wrong)?,
+        (Some(text), _) => Since::Change(text.parse().map_err(|_| wrong)?),
         (None, Some(text)) => Since::Catalog(text.parse().map_err(|_| wrong)?),
         (None, None) => Since::Unmet,
     };
     Ok(Kept { number, table: table_in(table)?, by_root, since })
-}
-
-fn position(text: &str) -> Option<Position> {
-    let (lsn, ordinal) = text.split_once(':')?;
-    Some(Position { commit_lsn: lsn.parse().ok()?, ordinal: ordinal.parse().ok()? })
 }
 
 #[cfg(test)]
