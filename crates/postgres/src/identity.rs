@@ -62,7 +62,11 @@ impl Session {
             return Ok(false);
         }
         let doing = "looking for virtual generated columns";
-        let statement = "SELECT EXISTS (SELECT FROM unnest($1::text[], $2::text[]) t (schema, name)               JOIN pg_namespace n ON n.nspname = t.schema               JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.name               JOIN pg_attribute a ON a.attrelid = c.oid               WHERE a.attgenerated = 'v' AND NOT a.attisdropped)";
+        let statement = "SELECT EXISTS (SELECT FROM unnest($1::text[], $2::text[]) t (schema, name) \
+             JOIN pg_namespace n ON n.nspname = t.schema \
+             JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.name \
+             JOIN pg_attribute a ON a.attrelid = c.oid \
+             WHERE a.attgenerated = 'v' AND NOT a.attisdropped)";
         let (schemas, names): (Vec<&str>, Vec<&str>) = tables.iter().copied().unzip();
         let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 2] =
             [(&schemas, Type::TEXT_ARRAY), (&names, Type::TEXT_ARRAY)];
