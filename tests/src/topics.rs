@@ -84,6 +84,18 @@ pub fn delete(kafka: &Server, doomed: impl Fn(&str) -> bool) {
     }
 }
 
+/// Deletes the topics whose names pass, until no broker shows them: one shows a topic for a moment longer, and whoever
+/// reads it then sees it whole.
+///
+/// # Panics
+/// When the broker refuses, or shows them still.
+pub fn remove(kafka: &Server, doomed: impl Fn(&str) -> bool) {
+    delete(kafka, &doomed);
+    crate::deadline::await_true("the topics gone from the metadata", LONGEST, || {
+        list(kafka, &doomed).is_empty()
+    });
+}
+
 /// What every client here begins with.
 #[must_use]
 pub fn client(kafka: &Server) -> ClientConfig {

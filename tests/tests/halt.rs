@@ -499,7 +499,7 @@ fn a_slot_that_is_not_where_the_task_left_it() {
     ground.go_on();
     ground.sql.run("DROP TABLE new");
     // Nor is anything known of a slot when only the internal topics are gone, with the data topics.
-    topics::delete(&ground.scene.kafka, |topic| topic.contains(&ground.scene.name));
+    topics::remove(&ground.scene.kafka, |topic| topic.contains(&ground.scene.name));
     ground.parks(&["checkpoints of task", &slot, "--reseed"]);
     ground.reseed();
 }

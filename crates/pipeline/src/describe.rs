@@ -69,7 +69,11 @@ impl Inner {
     async fn describe(&self, relation: RelationDescription) -> Result<Described, Failure> {
         let table = match statement::table(&relation) {
             Some(table) => table,
-            None => self.session.complete(&relation).await?,
+            None => {
+                // Whoever looks after tables may have seen it, and this session never.
+                self.descriptions.remind(&self.session, relation.oid);
+                self.session.complete(&relation).await?
+            }
         };
         let table = Arc::new(table);
         let plans = self.planner.plan(&table).await?;

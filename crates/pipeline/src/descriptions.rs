@@ -46,17 +46,21 @@ impl Descriptions {
         Self { meta, state }
     }
 
-    /// Tells a session what earlier ones knew. What cannot be read is left out: then the catalog alone counts.
-    pub fn recall(&self, session: &Session) {
-        for (oid, json) in &self.state.borrow().tables {
-            match read(json) {
-                Ok(versions) => {
-                    if let Some(Kept { table, by_root, .. }) = versions.into_iter().next_back() {
-                        session.recall(table, by_root);
-                    }
+    /// Tells a session what others knew of a table, unless it knows the table itself. What cannot be read is left out:
+    /// then the catalog alone counts.
+    pub fn remind(&self, session: &Session, oid: u32) {
+        if session.knows(oid) {
+            return;
+        }
+        let state = self.state.borrow();
+        let Some(json) = state.tables.get(&oid) else { return };
+        match read(json) {
+            Ok(versions) => {
+                if let Some(Kept { table, by_root, .. }) = versions.into_iter().next_back() {
+                    session.recall(table, by_root);
                 }
-                Err(error) => warn!(oid, %error, "the description of a table is left out"),
             }
+            Err(error) => warn!(oid, %error, "the description of a table is left out"),
         }
     }
 

@@ -73,7 +73,6 @@ impl Task {
         if self.options.until_caught_up && self.target.is_none() {
             self.target = Some(session.wal_end().await?);
         }
-        self.descriptions().recall(&session);
         let from = match self.decide(&session).await? {
             Start::Park { cause, remedy } => {
                 return Err(End::Outcome(super::Outcome::Parked { cause, remedy }));
@@ -289,7 +288,10 @@ impl Task {
     ) -> Result<(), Failure> {
         let tables = self.tables();
         let (mut known, readings) = (published.clone(), capture.readings());
-        for relation in capture.publish.iter().filter(|it| !published.contains(&it.oid)) {
+        let is_new = |it: &&Relation| !published.contains(&it.oid);
+        let added: Vec<Relation> = capture.publish.iter().filter(is_new).cloned().collect();
+        tables.describe_beforehand(session, &added).await?;
+        for relation in &added {
             let reading = readings.get(&relation.oid).copied();
             match tables.take_in(session, relation, reading).await? {
                 Taken::Copying | Taken::Streaming => drop(known.insert(relation.oid)),

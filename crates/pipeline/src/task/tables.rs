@@ -189,6 +189,7 @@ impl Tables {
         let readings = capture.readings();
         let (mut copies, mut known) = (false, after);
         let mut is_changed = false;
+        self.describe_beforehand(&session, &added).await?;
         for relation in &added {
             let reading = readings.get(&relation.oid).copied();
             let taken = self.take_in(&session, relation, reading).await?;
@@ -240,6 +241,16 @@ impl Tables {
             }
         }
         Ok(all_done)
+    }
+
+    /// Before they are published: what is dropped right after has changes in the stream, which need its key.
+    pub(super) async fn describe_beforehand(
+        &self,
+        session: &Session,
+        relations: &[Relation],
+    ) -> Result<(), Failure> {
+        let oids: Vec<u32> = relations.iter().map(|it| it.oid).collect();
+        self.descriptions.note_missing(session, &oids).await
     }
 
     /// Publishes a table, and has what it holds already copied. What is to be copied is written down before:

@@ -50,7 +50,13 @@ impl Session {
         Ok(table)
     }
 
-    /// Takes over what an earlier session knew of a table. `by_root`: its name is that of its root.
+    /// Whether this session has read or was told what a table is.
+    #[must_use]
+    pub fn knows(&self, oid: u32) -> bool {
+        self.memory().table(oid).is_some()
+    }
+
+    /// Takes over what another session knew of a table. `by_root`: its name is that of its root.
     pub fn recall(&self, table: Table, by_root: bool) {
         if by_root {
             self.memory()
