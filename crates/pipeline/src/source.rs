@@ -8,14 +8,14 @@ use std::time::Duration;
 use supervision::FailureClass;
 use wal::Lsn;
 
-/// Opens a connection and starts the stream on it.
+/// Opens a connection and starts the stream on it, on a thread that has nothing else to do.
 #[must_use]
 pub fn open_stream(settings: Settings, options: StreamOptions) -> OpenStream {
     Box::new(move || {
         Box::pin(async move {
             let connection = Replication::connect(&settings).await?;
             let stream = connection.start(&options).await?;
-            Ok(Box::new(Stream(stream)) as Box<dyn WalStream>)
+            Ok(Box::new(Stream(stream.on_own_thread())) as Box<dyn WalStream>)
         })
     })
 }

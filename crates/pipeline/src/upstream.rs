@@ -8,6 +8,7 @@
 
 mod hosted;
 mod inlet;
+mod threaded;
 
 pub use hosted::{ReaderHost, host};
 pub use inlet::{Inlet, Sink, Told};
@@ -15,7 +16,7 @@ pub use postgres::replication::Line;
 
 use crate::batch::{Decoded, WalBatch};
 use crate::failure::Failure;
-use crate::reader::{self, Obey, OpenStream, Reader};
+use crate::reader::{self, Obey, OpenStream};
 use crate::source::open_stream;
 use actix::{Actor, Addr};
 use config::DdlCapture;
@@ -24,6 +25,7 @@ use postgres::settings::Settings;
 use std::fmt;
 use std::sync::Arc;
 pub use supervision::{Budget, Limits};
+use threaded::ThreadedReader;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 use wal::relation::RelationDescription;
@@ -167,9 +169,8 @@ pub fn failing(failure: Failure) -> Start {
 }
 
 /// What reads, or stands for what reads.
-#[derive(Clone)]
 pub(crate) enum Source {
-    Here(Addr<Reader>),
+    Here(ThreadedReader),
     Elsewhere(Addr<Inlet>),
 }
 
@@ -205,7 +206,7 @@ impl Source {
                     progress,
                     lifeline,
                 };
-                Self::Here(Reader::new(parts).start())
+                Self::Here(ThreadedReader::start(parts))
             }
             ReadFrom::Elsewhere(start) => {
                 let sink = Sink::Decoder(decoder);
@@ -217,7 +218,7 @@ impl Source {
 
     pub(crate) fn obey(&self, order: reader::Order) {
         match self {
-            Self::Here(reader) => reader.do_send(Obey(order)),
+            Self::Here(reader) => reader.obey(order),
             Self::Elsewhere(inlet) => inlet.do_send(Obey(order)),
         }
     }
@@ -225,7 +226,7 @@ impl Source {
     /// Whether it has not ended yet.
     pub(crate) fn connected(&self) -> bool {
         match self {
-            Self::Here(reader) => reader.connected(),
+            Self::Here(reader) => reader.is_there(),
             Self::Elsewhere(inlet) => inlet.connected(),
         }
     }

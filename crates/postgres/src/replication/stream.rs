@@ -20,8 +20,8 @@ use wal::frame::{OtherKind, scan};
 const BATCH_BYTES: usize = 256 << 10;
 /// With so much in hand no more is waited for.
 const GATHER_BYTES: usize = 64 << 10;
-/// The longest wait for more, while rows come fast. The runtime's timers add up to as much again.
-const GATHER_MAX: Duration = Duration::from_millis(1);
+/// The longest wait for more, while rows come fast. The runtime's timers add up to 1 ms.
+const GATHER_MAX: Duration = Duration::from_millis(2);
 /// With less room than that a read is not worth a system call.
 const READ_BYTES_MIN: usize = 16 << 10;
 /// How long the server may take to end the connection.
@@ -38,6 +38,7 @@ pub struct WalStream {
     server_end: Lsn,
     pace: Pace,
     pending: Pending,
+    has_own_thread: bool,
 }
 
 /// What of the buffer is looked through and not yet handed over.
@@ -63,7 +64,14 @@ pub struct Received {
 impl WalStream {
     pub(super) fn new(connection: Connection, interval: Duration, from: Lsn) -> Self {
         let (pace, pending) = (Pace::default(), Pending::default());
-        Self { connection, interval, server_end: from, pace, pending }
+        Self { connection, interval, server_end: from, pace, pending, has_own_thread: false }
+    }
+
+    /// Nothing else runs on this thread: while it waits for more it sleeps outside the runtime, where no message wakes it.
+    /// Each would cost both sides a change of threads, and the server writes every row on its own.
+    #[must_use]
+    pub fn on_own_thread(self) -> Self {
+        Self { has_own_thread: true, ..self }
     }
 
     /// Waits for the next messages; takes along what has come with them, and while they come fast what comes
@@ -109,7 +117,11 @@ impl WalStream {
         if until <= now {
             return false;
         }
-        sleep_until(until).await;
+        if self.has_own_thread {
+            std::thread::sleep(until - now);
+        } else {
+            sleep_until(until).await;
+        }
         true
     }
 
@@ -329,6 +341,18 @@ mod tests {
         assert!(GATHER_MAX <= held_back(&mut stream, &mut server, 19).await);
         tokio::time::advance(Duration::from_millis(50)).await;
         assert_eq!(held_back(&mut stream, &mut server, 20).await, Duration::ZERO);
+    }
+
+    #[tokio::test]
+    async fn on_its_own_thread_it_sleeps_as_long() {
+        let (stream, mut server) = stream().await;
+        let mut stream = stream.on_own_thread();
+        server.write_all(&[row(1, 1000), row(2, 32 << 10)].concat()).await.unwrap();
+        let begun = std::time::Instant::now();
+        while stream.read().await.unwrap().server_end < Lsn(2) {}
+        assert!(GATHER_MAX <= begun.elapsed());
+        stream.pace = Pace::default();
+        assert!(!stream.gather().await, "a lone row is not held back");
     }
 
     #[tokio::test]
