@@ -48,8 +48,13 @@ fn servers_that_are_away_are_waited_for_and_what_is_wrong_is_not() {
     let folder = PathBuf::from(ask("tls", &scene.postgres.name));
     let ca = fs::read_to_string(folder.join("ca.pem")).expect("an authority");
     let tls = "tls: {mode: verify-full, ca: ca.pem}";
-    let spec = cluster.spec().hosts(&database.address).brokers(&broker.address).source(tls);
+    let spec = cluster.spec().connection("main-db").brokers(&broker.address).source(tls);
 
+    let unknown = apply(&cluster, &spec, &[("ca.pem", &ca)]);
+    let said = &unknown.expect(2).stderr;
+    assert!(said.contains("line 4: `source.connection`: there is no connection"), "{said}");
+    let created = set_connection(&cluster, &database);
+    assert_eq!(created, "connection `main-db` created\n");
     let missing = apply(&cluster, &spec, &[]);
     assert!(missing.expect(2).stderr.contains("ca.pem` cannot be read"), "{}", missing.stderr);
     apply(&cluster, &spec, &[("ca.pem", &ca)]).expect(0);
@@ -62,7 +67,7 @@ fn servers_that_are_away_are_waited_for_and_what_is_wrong_is_not() {
     let waiting = cluster.await_status("the wait for both", CATCH_UP_MAX, |it| {
         it.text("state") == "retrying" && 2 <= number(it.text("cause"), "tried ", " times")
     });
-    for part in ["source.connection: ", "sink.connection: ", "s ago, given up in "] {
+    for part in ["source.connection: connection `main-db`: ", "sink.connection: ", "given up in "] {
         assert!(waiting.text("cause").contains(part), "`{part}` in {waiting}");
     }
     // 12 hours, less what has passed.
@@ -84,7 +89,9 @@ fn servers_that_are_away_are_waited_for_and_what_is_wrong_is_not() {
     cluster.await_status("rest", CATCH_UP_MAX, |it| it.number("records_per_second") == Some(0.0));
 
     the_history_says_what_has_happened(&scene, &cluster);
-    a_release_that_fails_is_said_and_tried_again(&scene, &cluster, &database);
+    let other = a_changed_connection_reaches_its_tasks(&scene, &cluster, &database);
+    a_release_that_fails_is_said_and_tried_again(&scene, &cluster, &other);
+    cluster.call(&["connection", "remove", "main-db"]).expect(0);
 
     // Its precheck has an item that nobody mends by waiting.
     let wrong = Spec::new(&format!("{}_x", scene.name), &scene.postgres, "no_such", &scene.kafka);
@@ -93,6 +100,38 @@ fn servers_that_are_away_are_waited_for_and_what_is_wrong_is_not() {
     let started = cluster.call(&["task", "start", wrong.task(), "--wait"]);
     let said = &started.expect(3).stderr;
     assert!(said.contains("precheck-failed") && said.contains("no_such"), "{said}");
+}
+
+/// Has the connection lead over a link.
+fn set_connection(cluster: &Cluster<'_>, database: &Link) -> String {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("main-db.yaml");
+    fs::write(&file, format!("hosts: [\"{}\"]\n", database.address)).expect("written");
+    let path = file.to_str().expect("UTF-8");
+    cluster.call(&["connection", "set", "main-db", "--source", path]).expect(0).stdout.clone()
+}
+
+/// What was reached over one way is reached over another one: rows still come once the first is cut.
+fn a_changed_connection_reaches_its_tasks(
+    scene: &Scene,
+    cluster: &Cluster<'_>,
+    database: &Link,
+) -> Link {
+    let refused = cluster.call(&["connection", "remove", "main-db"]);
+    let said = &refused.expect(1).stderr;
+    assert!(said.contains(&format!("connection `main-db` is used by {}", scene.name)), "{said}");
+    let other = Link::to(&scene.postgres.address);
+    let changed = set_connection(cluster, &other);
+    let expected = format!("connection `main-db` changed; go on by it: {}\n", scene.name);
+    assert_eq!(changed, expected);
+    database.set(Weather::Cut);
+    scene.sql().run("INSERT INTO orders VALUES (0, 'by the other way')");
+    await_true("the row", CATCH_UP_MAX, || scene.topics().records.len() == 20_001);
+    cluster.await_status("the second revision", CATCH_UP_MAX, |it| {
+        it.streams() && it.number("revision") == Some(2.0)
+    });
+    scene.check(tests::checker::Promises::default());
+    other
 }
 
 fn the_history_says_what_has_happened(scene: &Scene, cluster: &Cluster<'_>) {

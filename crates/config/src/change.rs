@@ -20,6 +20,9 @@ pub enum Means {
 
 /// Settings by their first keys. What is not named here takes a restart.
 const MEANS: &[(&str, Means)] = &[
+    // Its name; what it says has its own lines.
+    ("source.connection", Means::AtOnce),
+    ("sink.connection", Means::AtOnce),
     ("labels", Means::AtOnce),
     ("throttle", Means::AtOnce),
     ("retry", Means::AtOnce),
@@ -91,6 +94,7 @@ impl Task {
         }
         let shape = self.shape().means_to(&next.shape());
         let mut rest = self.shaped(&next.shape());
+        rest = rest.named_as(next);
         rest.labels.clone_from(&next.labels);
         (rest.throttle, rest.retry) = (next.throttle, next.retry);
         rest.alerts.clone_from(&next.alerts);

@@ -6,6 +6,7 @@
 mod change;
 mod check;
 pub mod confine;
+pub mod connection;
 pub mod encoding;
 pub mod format;
 pub mod load;

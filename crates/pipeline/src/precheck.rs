@@ -100,7 +100,25 @@ pub async fn precheck(task: &config::Task, folder: &Path, connectivity: bool) ->
     items.extend(format(task));
     let letters = crate::planner::letters(task, &plan);
     items.extend(sink(task, folder, connectivity, topics, wanted, letters).await);
+    name_connections(task, &mut items);
     items
+}
+
+/// Says of which connection of the cluster the settings are that an item looked at.
+fn name_connections(task: &config::Task, items: &mut [Item]) {
+    for (part, connection) in task.connections() {
+        let rests = ["connectivity", "settings", "connection"];
+        let is_its = |name: &str| {
+            let rest = name.strip_prefix(part.word()).and_then(|it| it.strip_prefix('.'));
+            rest.is_some_and(|it| rests.contains(&it))
+        };
+        for item in items.iter_mut().filter(|it| is_its(&it.name)) {
+            item.seen = format!("connection `{connection}`: {}", item.seen);
+            if !item.remedy.is_empty() {
+                item.remedy += "; `distributary connection set` corrects it for all its tasks";
+            }
+        }
+    }
 }
 
 /// What the readers of a format would take amiss.

@@ -94,7 +94,7 @@ impl Tasks {
                 Step::HandOver { since } => front.moving = Some(since),
                 Step::GoOn { .. } => {}
                 Step::Modify { wanted, placement_rev } => {
-                    let spec = state.tasks.get(name).map(|task| config::Task::parse(&task.spec));
+                    let spec = state.tasks.get(name).map(crate::state::Task::read);
                     let taken =
                         spec.and_then(Result::ok).is_some_and(|spec| front.modify(spec, &wanted));
                     if taken {
@@ -125,7 +125,7 @@ impl Tasks {
                 continue;
             }
             // Unreadable specs are not applied; a later release may have written this one.
-            let spec = match config::Task::parse(&task.spec) {
+            let spec = match task.read() {
                 Ok(spec) => spec,
                 Err(problems) => {
                     warn!(task = name, %problems, "the task's spec cannot be read here");
