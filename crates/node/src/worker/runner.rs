@@ -245,7 +245,7 @@ impl Runner {
         }
         let Progress { streaming, snapshot_running, .. } = &*self.progress;
         let in_place = match self.specs.newest().means_to(&spec) {
-            None | Some(Means::AtOnce) => true,
+            None | Some(Means::AtOnce | Means::Lanes) => true,
             Some(Means::Mark) => streaming.load(Relaxed) && !snapshot_running.load(Relaxed),
             Some(Means::Seal | Means::Restart | Means::Never) => false,
         };
