@@ -63,9 +63,13 @@ fn servers_that_are_away_are_waited_for_and_what_is_wrong_is_not() {
 
     database.set(Weather::Cut);
     broker.set(Weather::Cut);
+    let hurried = start_hurried(&scene, &cluster, &broker);
     cluster.call(&["task", "start", &scene.name]).expect(0);
+    the_window_of_another_task_holds_while_that_runs(&cluster, &hurried);
     let waiting = cluster.await_status("the wait for both", CATCH_UP_MAX, |it| {
-        it.text("state") == "retrying" && 2 <= number(it.text("cause"), "tried ", " times")
+        it.text("state") == "retrying"
+            && 2 <= number(it.text("cause"), "tried ", " times")
+            && it.text("cause").contains("(`retry` of the spec)")
     });
     for part in ["source.connection: connection `main-db`: ", "sink.connection: ", "given up in "] {
         assert!(waiting.text("cause").contains(part), "`{part}` in {waiting}");
@@ -100,6 +104,28 @@ fn servers_that_are_away_are_waited_for_and_what_is_wrong_is_not() {
     let started = cluster.call(&["task", "start", wrong.task(), "--wait"]);
     let said = &started.expect(3).stderr;
     assert!(said.contains("precheck-failed") && said.contains("no_such"), "{said}");
+}
+
+/// A task over the same broker that is content with less, and cannot be begun.
+fn start_hurried(scene: &Scene, cluster: &Cluster<'_>, broker: &Link) -> String {
+    let hurried = Spec::new(&format!("{}_y", scene.name), &scene.postgres, "other", &scene.kafka)
+        .user(tests::sql::ROLE, Some("${env:DISTRIBUTARY_SECRET_SOURCE}"))
+        .hosts("127.0.0.1:1")
+        .brokers(&broker.address)
+        .line("retry: {connection: 30m}");
+    apply(cluster, &hurried, &[]).expect(0);
+    cluster.call(&["task", "start", hurried.task()]).expect(0);
+    hurried.task().to_owned()
+}
+
+/// The shortest window of those with the same servers holds, for as long as who has it runs.
+fn the_window_of_another_task_holds_while_that_runs(cluster: &Cluster<'_>, other: &str) {
+    let whose = format!("(`retry` of task `{other}`, which has the same servers)");
+    cluster.await_status("the shorter window", CATCH_UP_MAX, |it| {
+        let cause = it.text("cause");
+        cause.contains(&whose) && (1..=30).contains(&number(cause, "given up in ", " min"))
+    });
+    cluster.call(&["task", "suspend", other]).expect(0);
 }
 
 /// Has the connection lead over a link.

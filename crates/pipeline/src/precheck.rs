@@ -27,12 +27,17 @@ pub enum Unfit {
     GaveUp(Outcome),
 }
 
-/// Until the task may start. Servers that do not answer are asked again within `retry.connection`, with
-/// the trouble in `progress`.
+/// Until the task may start. Servers that do not answer are asked again within `retry.connection`, which `retry` tells
+/// as it is now, with the trouble in `progress`.
 ///
 /// # Errors
 /// What else has failed, at once; or what has not answered in time.
-pub async fn pass(task: &config::Task, folder: &Path, progress: &Progress) -> Result<(), Unfit> {
+pub async fn pass(
+    task: &config::Task,
+    folder: &Path,
+    progress: &Progress,
+    retry: impl Fn() -> config::Retry,
+) -> Result<(), Unfit> {
     let mut retries = Retries::new(&task.retry);
     let result = loop {
         let mut failed = precheck(task, folder, false).await;
@@ -45,6 +50,7 @@ pub async fn pass(task: &config::Task, folder: &Path, progress: &Progress) -> Re
         }
         let texts: Vec<_> = failed.iter().map(|it| format!("{}: {}", it.name, it.seen)).collect();
         let failure = Failure { class: FailureClass::Connection, cause: texts.join("; ") };
+        retries.follow(&retry());
         match retries.after(failure, progress) {
             Ok(delay) => tokio::time::sleep(delay).await,
             Err(outcome) => break Err(Unfit::GaveUp(outcome)),

@@ -253,7 +253,7 @@ impl Retries {
     }
 
     /// Other windows hold, also for what is tried again now.
-    fn follow(&mut self, retry: &config::Retry) {
+    pub(crate) fn follow(&mut self, retry: &config::Retry) {
         self.policy = policy(retry);
     }
 
