@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 use tests::cluster::Cluster;
 use tests::deadline::{await_some, await_true};
@@ -208,8 +209,50 @@ fn end_sessions(scene: &Scene, role: &str) {
     ));
 }
 
+/// Puts another certificate of the same authority, with its key, in the place of the one before.
+fn replace_certificate(scene: &Scene, serial: u32) {
+    let authority = PathBuf::from(ask("tls", &scene.postgres.name));
+    let folder = scene.folder();
+    let openssl = |words: &[&str]| {
+        let made = Command::new("openssl").args(words).current_dir(folder).output();
+        let made = made.expect("openssl is there");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    };
+    let subject = format!("/CN=rotated-{serial}");
+    openssl(
+        &[
+            &["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"][..],
+            &["-keyout", "next.key", "-out", "next.csr", "-subj", &subject],
+        ]
+        .concat(),
+    );
+    // Without any it would be one of version 1, which rustls refuses.
+    fs::write(folder.join("extensions"), "extendedKeyUsage = clientAuth\n").expect("written");
+    let (ca, ca_key) = (authority.join("ca.pem"), authority.join("ca.key"));
+    let (ca, ca_key) = (ca.to_str().expect("UTF-8"), ca_key.to_str().expect("UTF-8"));
+    openssl(
+        &[
+            &["x509", "-req", "-in", "next.csr", "-out", "next.pem", "-days", "2"][..],
+            &["-CA", ca, "-CAkey", ca_key, "-set_serial", &serial.to_string()],
+            &["-extfile", "extensions"],
+        ]
+        .concat(),
+    );
+    for (next, present) in [("next.key", "key.pem"), ("next.pem", "cert.pem")] {
+        fs::rename(folder.join(next), folder.join(present)).expect("replaced");
+    }
+}
+
+/// Serial numbers of the certificates that the role's sessions have shown.
+fn certificates(scene: &Scene, role: &str) -> String {
+    scene.superuser().value(&format!(
+        "SELECT string_agg(DISTINCT client_serial::text, ',') FROM pg_stat_ssl \
+         JOIN pg_stat_activity USING (pid) WHERE usename = '{role}'"
+    ))
+}
+
 #[test]
-fn a_password_that_is_replaced_is_read_at_the_next_connection() {
+fn a_password_or_certificate_that_is_replaced_is_read_at_the_next_connection() {
     let scene = Scene::new("rotated", "postgres-15");
     let role = format!("role_{}", scene.name);
     let (one, two) = ("first hunter2", "second hunter2");
@@ -220,9 +263,15 @@ fn a_password_that_is_replaced_is_read_at_the_next_connection() {
     scene.sql().run("CREATE TABLE orders (id int PRIMARY KEY)");
     let (password, next) = (scene.folder().join("password"), scene.folder().join("next"));
     fs::write(&password, format!("{one}\n")).expect("written");
-    let spec = scene.spec().user(&role, Some("${file:password}"));
+    replace_certificate(&scene, 1);
+    let ca = PathBuf::from(ask("tls", &scene.postgres.name)).join("ca.pem");
+    let spec = scene.spec().user(&role, Some("${file:password}")).source(&format!(
+        "tls: {{mode: verify-ca, ca: {}, cert: cert.pem, key: key.pem}}",
+        ca.display()
+    ));
     let mut run = scene.run(&spec, &[]);
     scene.await_streaming(&mut run);
+    assert_eq!(certificates(&scene, &role), "1");
     let is_there = |count| scene.topics().records.len() == count;
     scene.sql().run("INSERT INTO orders VALUES (1)");
     await_true("the first row", CATCH_UP_MAX, || is_there(1));
@@ -237,11 +286,19 @@ fn a_password_that_is_replaced_is_read_at_the_next_connection() {
     await_true("the second row", CATCH_UP_MAX, || is_there(2));
     assert!(!run.has_ended(), "{}", run.log());
 
+    // What is open goes on with the certificate that it has; what is opened then shows the new one.
+    replace_certificate(&scene, 2);
+    assert_eq!(certificates(&scene, &role), "1");
+    end_sessions(&scene, &role);
+    scene.sql().run("INSERT INTO orders VALUES (20)");
+    await_true("the row by the other certificate", CATCH_UP_MAX, || is_there(3));
+    assert_eq!(certificates(&scene, &role), "2");
+
     // Also while nobody can read the file: what is open goes on, and the last one still holds.
     fs::remove_file(&password).expect("removed");
     end_sessions(&scene, &role);
     scene.sql().run("INSERT INTO orders VALUES (3)");
-    await_true("the third row", CATCH_UP_MAX, || is_there(3));
+    await_true("the third row", CATCH_UP_MAX, || is_there(4));
     let ended = run.interrupt(CATCH_UP_MAX);
     assert!(!ended.expect(0).stderr.contains("hunter2"), "a secret: {}", ended.stderr);
     scene.check(tests::checker::Promises::default());
