@@ -25,6 +25,7 @@ pub mod registry;
 pub mod scene;
 pub mod schema_change;
 pub mod seed;
+pub mod segments;
 pub mod servers;
 pub mod site;
 pub mod sql;

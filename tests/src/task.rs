@@ -12,6 +12,7 @@ pub const STATE_PREFIX: &str = "it";
 #[derive(Clone, Debug)]
 pub struct Spec {
     task: String,
+    /// `hosts`, or the connection that has them.
     hosts: String,
     database: String,
     user: String,
@@ -30,7 +31,7 @@ impl Spec {
     pub fn new(task: &str, postgres: &Server, database: &str, kafka: &Server) -> Self {
         Self {
             task: task.into(),
-            hosts: postgres.address.clone(),
+            hosts: format!("hosts: [{}]", postgres.address),
             database: database.into(),
             user: ROLE.into(),
             password: Some(PASSWORD.into()),
@@ -51,7 +52,13 @@ impl Spec {
     /// Connects to other hosts.
     #[must_use]
     pub fn hosts(self, hosts: &str) -> Self {
-        Self { hosts: hosts.into(), ..self }
+        Self { hosts: format!("hosts: [{hosts}]"), ..self }
+    }
+
+    /// Connects to the hosts of a named connection.
+    #[must_use]
+    pub fn connection(self, name: &str) -> Self {
+        Self { hosts: format!("connection: {name}"), ..self }
     }
 
     #[must_use]
@@ -106,7 +113,7 @@ impl Spec {
     pub fn yaml(&self) -> String {
         let mut lines = vec!["version: 1".into(), format!("task: {}", self.task)];
         lines.push("source:".into());
-        lines.push(format!("  hosts: [{}]", self.hosts));
+        lines.push(format!("  {}", self.hosts));
         lines.push(format!("  database: \"{}\"", self.database));
         lines.push(format!("  user: {}", self.user));
         lines.extend(self.password.iter().map(|word| format!("  password: {word}")));

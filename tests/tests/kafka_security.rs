@@ -6,7 +6,6 @@ mod rights;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::thread;
@@ -15,6 +14,7 @@ use tests::checker::Promises;
 use tests::process::{Distributary, Ended};
 use tests::reader::Record;
 use tests::scene::{CATCH_UP_MAX, Scene};
+use tests::segments::batches;
 use tests::servers::{Server, ask};
 use tests::task::Spec;
 use tests::topics;
@@ -312,48 +312,9 @@ fn assert_compressed(name: &str, codec: usize) {
     scene.catch_up(&scene.spec().sink(&format!("compression: {name}")).line("lanes: 3"));
     scene.check(Promises::default());
     let topic = format!("{}.public.t", scene.name);
-    let data = Path::new(&ask("log", NAME)).with_file_name("data");
-    let partitions = topics::list(&scene.kafka, |it| it == topic)[&topic];
-    let folders = (0..partitions).map(|partition| data.join(format!("{topic}-{partition}")));
-    let found: Vec<Batch> = folders.flat_map(|folder| batches(&folder)).collect();
+    let found = batches(&scene.kafka, &topic);
     let records: u32 = found.iter().map(|batch| batch.records).sum();
     assert_eq!(records, 2000, "{name}: the segments do not hold the topic");
     let codecs: BTreeSet<usize> = found.iter().map(|batch| batch.codec).collect();
     assert_eq!(codecs, BTreeSet::from([codec]), "{name}: {} batches", found.len());
-}
-
-/// A batch of records as it lies in a segment (Kafka, message format version 2).
-struct Batch {
-    codec: usize,
-    records: u32,
-}
-
-/// The batches of a partition that a client has written: control batches are the broker's own.
-fn batches(partition: &Path) -> Vec<Batch> {
-    const LENGTH: usize = 8;
-    const ATTRIBUTES: usize = 21;
-    const COUNT: usize = 57;
-    const HEADER: usize = 61;
-    const CODEC: u16 = 7;
-    const CONTROL: u16 = 1 << 5;
-    let folder = fs::read_dir(partition).expect("the broker's folder");
-    let paths = folder.map(|entry| entry.expect("an entry").path());
-    let mut segments: Vec<PathBuf> =
-        paths.filter(|path| path.extension().is_some_and(|it| it == "log")).collect();
-    segments.sort();
-    let mut found = Vec::new();
-    for bytes in segments.iter().map(|path| fs::read(path).expect("a segment")) {
-        let number = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().expect("four"));
-        let mut at = 0;
-        while at + HEADER <= bytes.len() {
-            let attributes =
-                u16::from_be_bytes([bytes[at + ATTRIBUTES], bytes[at + ATTRIBUTES + 1]]);
-            if attributes & CONTROL == 0 {
-                let codec = usize::from(attributes & CODEC);
-                found.push(Batch { codec, records: number(at + COUNT) });
-            }
-            at += LENGTH + 4 + usize::try_from(number(at + LENGTH)).expect("a length");
-        }
-    }
-    found
 }

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 use tests::cluster::Cluster;
 use tests::deadline::{await_some, await_true};
@@ -48,8 +49,13 @@ fn servers_that_are_away_are_waited_for_and_what_is_wrong_is_not() {
     let folder = PathBuf::from(ask("tls", &scene.postgres.name));
     let ca = fs::read_to_string(folder.join("ca.pem")).expect("an authority");
     let tls = "tls: {mode: verify-full, ca: ca.pem}";
-    let spec = cluster.spec().hosts(&database.address).brokers(&broker.address).source(tls);
+    let spec = cluster.spec().connection("main-db").brokers(&broker.address).source(tls);
 
+    let unknown = apply(&cluster, &spec, &[("ca.pem", &ca)]);
+    let said = &unknown.expect(2).stderr;
+    assert!(said.contains("line 4: `source.connection`: there is no connection"), "{said}");
+    let created = set_connection(&cluster, &database);
+    assert_eq!(created, "connection `main-db` created\n");
     let missing = apply(&cluster, &spec, &[]);
     assert!(missing.expect(2).stderr.contains("ca.pem` cannot be read"), "{}", missing.stderr);
     apply(&cluster, &spec, &[("ca.pem", &ca)]).expect(0);
@@ -58,11 +64,15 @@ fn servers_that_are_away_are_waited_for_and_what_is_wrong_is_not() {
 
     database.set(Weather::Cut);
     broker.set(Weather::Cut);
+    let hurried = start_hurried(&scene, &cluster, &broker);
     cluster.call(&["task", "start", &scene.name]).expect(0);
+    the_window_of_another_task_holds_while_that_runs(&cluster, &hurried);
     let waiting = cluster.await_status("the wait for both", CATCH_UP_MAX, |it| {
-        it.text("state") == "retrying" && 2 <= number(it.text("cause"), "tried ", " times")
+        it.text("state") == "retrying"
+            && 2 <= number(it.text("cause"), "tried ", " times")
+            && it.text("cause").contains("(`retry` of the spec)")
     });
-    for part in ["source.connection: ", "sink.connection: ", "s ago, given up in "] {
+    for part in ["source.connection: connection `main-db`: ", "sink.connection: ", "given up in "] {
         assert!(waiting.text("cause").contains(part), "`{part}` in {waiting}");
     }
     // 12 hours, less what has passed.
@@ -84,7 +94,9 @@ fn servers_that_are_away_are_waited_for_and_what_is_wrong_is_not() {
     cluster.await_status("rest", CATCH_UP_MAX, |it| it.number("records_per_second") == Some(0.0));
 
     the_history_says_what_has_happened(&scene, &cluster);
-    a_release_that_fails_is_said_and_tried_again(&scene, &cluster, &database);
+    let other = a_changed_connection_reaches_its_tasks(&scene, &cluster, &database);
+    a_release_that_fails_is_said_and_tried_again(&scene, &cluster, &other);
+    cluster.call(&["connection", "remove", "main-db"]).expect(0);
 
     // Its precheck has an item that nobody mends by waiting.
     let wrong = Spec::new(&format!("{}_x", scene.name), &scene.postgres, "no_such", &scene.kafka);
@@ -93,6 +105,60 @@ fn servers_that_are_away_are_waited_for_and_what_is_wrong_is_not() {
     let started = cluster.call(&["task", "start", wrong.task(), "--wait"]);
     let said = &started.expect(3).stderr;
     assert!(said.contains("precheck-failed") && said.contains("no_such"), "{said}");
+}
+
+/// A task over the same broker that is content with less, and cannot be begun.
+fn start_hurried(scene: &Scene, cluster: &Cluster<'_>, broker: &Link) -> String {
+    let hurried = Spec::new(&format!("{}_y", scene.name), &scene.postgres, "other", &scene.kafka)
+        .user(tests::sql::ROLE, Some("${env:DISTRIBUTARY_SECRET_SOURCE}"))
+        .hosts("127.0.0.1:1")
+        .brokers(&broker.address)
+        .line("retry: {connection: 30m}");
+    apply(cluster, &hurried, &[]).expect(0);
+    cluster.call(&["task", "start", hurried.task()]).expect(0);
+    hurried.task().to_owned()
+}
+
+/// The shortest window of those with the same servers holds, for as long as who has it runs.
+fn the_window_of_another_task_holds_while_that_runs(cluster: &Cluster<'_>, other: &str) {
+    let whose = format!("(`retry` of task `{other}`, which has the same servers)");
+    cluster.await_status("the shorter window", CATCH_UP_MAX, |it| {
+        let cause = it.text("cause");
+        cause.contains(&whose) && (1..=30).contains(&number(cause, "given up in ", " min"))
+    });
+    cluster.call(&["task", "suspend", other]).expect(0);
+}
+
+/// Has the connection lead over a link.
+fn set_connection(cluster: &Cluster<'_>, database: &Link) -> String {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("main-db.yaml");
+    fs::write(&file, format!("hosts: [\"{}\"]\n", database.address)).expect("written");
+    let path = file.to_str().expect("UTF-8");
+    cluster.call(&["connection", "set", "main-db", "--source", path]).expect(0).stdout.clone()
+}
+
+/// What was reached over one way is reached over another one: rows still come once the first is cut.
+fn a_changed_connection_reaches_its_tasks(
+    scene: &Scene,
+    cluster: &Cluster<'_>,
+    database: &Link,
+) -> Link {
+    let refused = cluster.call(&["connection", "remove", "main-db"]);
+    let said = &refused.expect(1).stderr;
+    assert!(said.contains(&format!("connection `main-db` is used by {}", scene.name)), "{said}");
+    let other = Link::to(&scene.postgres.address);
+    let changed = set_connection(cluster, &other);
+    let expected = format!("connection `main-db` changed; go on by it: {}\n", scene.name);
+    assert_eq!(changed, expected);
+    database.set(Weather::Cut);
+    scene.sql().run("INSERT INTO orders VALUES (0, 'by the other way')");
+    await_true("the row", CATCH_UP_MAX, || scene.topics().records.len() == 20_001);
+    cluster.await_status("the second revision", CATCH_UP_MAX, |it| {
+        it.streams() && it.number("revision") == Some(2.0)
+    });
+    scene.check(tests::checker::Promises::default());
+    other
 }
 
 fn the_history_says_what_has_happened(scene: &Scene, cluster: &Cluster<'_>) {
@@ -143,8 +209,50 @@ fn end_sessions(scene: &Scene, role: &str) {
     ));
 }
 
+/// Puts another certificate of the same authority, with its key, in the place of the one before.
+fn replace_certificate(scene: &Scene, serial: u32) {
+    let authority = PathBuf::from(ask("tls", &scene.postgres.name));
+    let folder = scene.folder();
+    let openssl = |words: &[&str]| {
+        let made = Command::new("openssl").args(words).current_dir(folder).output();
+        let made = made.expect("openssl is there");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    };
+    let subject = format!("/CN=rotated-{serial}");
+    openssl(
+        &[
+            &["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"][..],
+            &["-keyout", "next.key", "-out", "next.csr", "-subj", &subject],
+        ]
+        .concat(),
+    );
+    // Without any it would be one of version 1, which rustls refuses.
+    fs::write(folder.join("extensions"), "extendedKeyUsage = clientAuth\n").expect("written");
+    let (ca, ca_key) = (authority.join("ca.pem"), authority.join("ca.key"));
+    let (ca, ca_key) = (ca.to_str().expect("UTF-8"), ca_key.to_str().expect("UTF-8"));
+    openssl(
+        &[
+            &["x509", "-req", "-in", "next.csr", "-out", "next.pem", "-days", "2"][..],
+            &["-CA", ca, "-CAkey", ca_key, "-set_serial", &serial.to_string()],
+            &["-extfile", "extensions"],
+        ]
+        .concat(),
+    );
+    for (next, present) in [("next.key", "key.pem"), ("next.pem", "cert.pem")] {
+        fs::rename(folder.join(next), folder.join(present)).expect("replaced");
+    }
+}
+
+/// Serial numbers of the certificates that the role's sessions have shown.
+fn certificates(scene: &Scene, role: &str) -> String {
+    scene.superuser().value(&format!(
+        "SELECT string_agg(DISTINCT client_serial::text, ',') FROM pg_stat_ssl \
+         JOIN pg_stat_activity USING (pid) WHERE usename = '{role}'"
+    ))
+}
+
 #[test]
-fn a_password_that_is_replaced_is_read_at_the_next_connection() {
+fn a_password_or_certificate_that_is_replaced_is_read_at_the_next_connection() {
     let scene = Scene::new("rotated", "postgres-15");
     let role = format!("role_{}", scene.name);
     let (one, two) = ("first hunter2", "second hunter2");
@@ -155,9 +263,15 @@ fn a_password_that_is_replaced_is_read_at_the_next_connection() {
     scene.sql().run("CREATE TABLE orders (id int PRIMARY KEY)");
     let (password, next) = (scene.folder().join("password"), scene.folder().join("next"));
     fs::write(&password, format!("{one}\n")).expect("written");
-    let spec = scene.spec().user(&role, Some("${file:password}"));
+    replace_certificate(&scene, 1);
+    let ca = PathBuf::from(ask("tls", &scene.postgres.name)).join("ca.pem");
+    let spec = scene.spec().user(&role, Some("${file:password}")).source(&format!(
+        "tls: {{mode: verify-ca, ca: {}, cert: cert.pem, key: key.pem}}",
+        ca.display()
+    ));
     let mut run = scene.run(&spec, &[]);
     scene.await_streaming(&mut run);
+    assert_eq!(certificates(&scene, &role), "1");
     let is_there = |count| scene.topics().records.len() == count;
     scene.sql().run("INSERT INTO orders VALUES (1)");
     await_true("the first row", CATCH_UP_MAX, || is_there(1));
@@ -172,11 +286,19 @@ fn a_password_that_is_replaced_is_read_at_the_next_connection() {
     await_true("the second row", CATCH_UP_MAX, || is_there(2));
     assert!(!run.has_ended(), "{}", run.log());
 
+    // What is open goes on with the certificate that it has; what is opened then shows the new one.
+    replace_certificate(&scene, 2);
+    assert_eq!(certificates(&scene, &role), "1");
+    end_sessions(&scene, &role);
+    scene.sql().run("INSERT INTO orders VALUES (20)");
+    await_true("the row by the other certificate", CATCH_UP_MAX, || is_there(3));
+    assert_eq!(certificates(&scene, &role), "2");
+
     // Also while nobody can read the file: what is open goes on, and the last one still holds.
     fs::remove_file(&password).expect("removed");
     end_sessions(&scene, &role);
     scene.sql().run("INSERT INTO orders VALUES (3)");
-    await_true("the third row", CATCH_UP_MAX, || is_there(3));
+    await_true("the third row", CATCH_UP_MAX, || is_there(4));
     let ended = run.interrupt(CATCH_UP_MAX);
     assert!(!ended.expect(0).stderr.contains("hunter2"), "a secret: {}", ended.stderr);
     scene.check(tests::checker::Promises::default());

@@ -13,8 +13,10 @@ use tests::event::Event;
 use tests::reader::{Record, Topics};
 use tests::scene::{CATCH_UP_MAX, Scene};
 use tests::seed::{full, say, seed};
+use tests::segments::batches;
 use tests::status::Status;
 use tests::task::Spec;
+use tests::topics;
 use tests::workload::{self, Pace, Workload};
 
 /// What users change: lanes and the partition map, together and alone.
@@ -164,6 +166,33 @@ fn assert_left_alone(scene: &Scene, topics: &Topics) {
     assert_eq!(published, "t", "the publication follows");
 }
 
+/// Each lane begins to write as a changed spec says, here and on another node, while the front and the others go on.
+fn assert_lanes_write_anew(scene: &Scene, cluster: &mut Cluster<'_>, prefix: &str) {
+    const ZSTD: usize = 4;
+    let is_new = |topic: &str| batches(&scene.kafka, topic).iter().any(|it| it.codec == ZSTD);
+    await_true("batches with the other compression", CATCH_UP_MAX, || {
+        topics::list(&scene.kafka, |it| it.starts_with(prefix)).keys().any(|it| is_new(it))
+    });
+    cluster.await_status("the spec in force", CATCH_UP_MAX, Status::flows);
+    let logs = format!("{}{}", cluster.log("w1"), cluster.log("w2"));
+    for (words, times) in [
+        ("front starts", 1),
+        ("mark recorded", 1),
+        ("lanes sealed", 0),
+        ("lane opens its producer anew", 4),
+    ] {
+        assert_eq!(logs.matches(words).count(), times, "{words}: {logs}");
+    }
+    // Two lanes are never away at the same time.
+    let renewed = |line: &&str| line.contains("lane opens its producer anew");
+    let opened = |line: &&str| line.contains("lane opened");
+    let lines: Vec<_> = logs.lines().filter(|it| renewed(it) || opened(it)).collect();
+    let first = lines.iter().position(renewed).expect("one");
+    for pair in lines[first..].chunks(2) {
+        assert!(renewed(&pair[0]) && pair.get(1).is_some_and(opened), "{lines:#?}");
+    }
+}
+
 #[test]
 fn a_running_task_takes_up_a_changed_spec_while_it_streams() {
     let seed = seed("live", 71);
@@ -206,6 +235,9 @@ fn a_running_task_takes_up_a_changed_spec_while_it_streams() {
             assert_eq!(logs.matches("front starts").count(), 1, "the front goes on: {logs}");
             assert_eq!(logs.matches("mark recorded").count(), 1, "{logs}");
             assert!(!logs.contains("lanes sealed"), "{logs}");
+            let other = without(by(cluster.spec(), &word), excluded).sink("compression: zstd");
+            apply(&cluster, other.sink("commit_interval: 100ms"));
+            assert_lanes_write_anew(&scene, &mut cluster, &prefix);
         }
         expected.push(word);
         scene.sql().run(&format!("UPDATE extra.t SET n = {round} WHERE id % 7 = {round}"));

@@ -5,6 +5,7 @@ mod check;
 mod cluster;
 mod console;
 mod exit;
+mod frame;
 mod node;
 mod objects;
 mod output;

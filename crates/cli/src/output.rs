@@ -1,5 +1,7 @@
 //! Results on stdout: for people, as JSON, or as YAML.
 
+use crate::frame::{Size, frame};
+use ::console::Term;
 use clap::ValueEnum;
 use serde::Serialize;
 use std::io::{self, IsTerminal, Write};
@@ -74,10 +76,9 @@ impl Output {
     /// # Errors
     /// When stdout cannot be written.
     pub(crate) fn redraw(self, text: &str, first: bool) -> io::Result<()> {
-        // Line by line over the old ones: an empty screen in between would flicker.
-        let begin = if first { "\u{1b}[2J\u{1b}[H" } else { "\u{1b}[H" };
-        let lines: String = text.lines().map(|line| format!("{line}\u{1b}[K\n")).collect();
-        self.write(&format!("{begin}{lines}\u{1b}[J"))
+        let (rows, columns) = Term::stdout().size();
+        let size = Size { rows: rows.into(), columns: columns.into() };
+        self.write(&frame(text, size, first))
     }
 
     fn write(self, text: &str) -> io::Result<()> {

@@ -32,6 +32,7 @@ pub(crate) fn load(path: &Path, output: Output) -> Result<Spec, Exit> {
     let task = Task::parse(&text).map_err(|Problems(problems)| refuse(&problems))?;
     let folder = folder(path);
     let mut problems = task.unsupported();
+    problems.extend(task.needs_cluster());
     problems.extend(refused_properties(&task));
     problems.extend(missing_secrets(&task, &folder));
     if problems.is_empty() {

@@ -8,6 +8,8 @@ use crate::{Object, Task};
 pub enum Means {
     /// No record depends on it: it holds at once.
     AtOnce,
+    /// Each lane commits and opens its producer anew, one after the other. The others go on.
+    Lanes,
     /// In force from one position of the stream on, which the meta lane holds before. Nothing pauses.
     Mark,
     /// Every lane commits and is closed at one position, and the next revision begins there.
@@ -20,11 +22,21 @@ pub enum Means {
 
 /// Settings by their first keys. What is not named here takes a restart.
 const MEANS: &[(&str, Means)] = &[
+    // Its name; what it says has its own lines.
+    ("source.connection", Means::AtOnce),
+    ("sink.connection", Means::AtOnce),
     ("labels", Means::AtOnce),
     ("throttle", Means::AtOnce),
     ("retry", Means::AtOnce),
     ("alerts", Means::AtOnce),
     ("placement.producers", Means::AtOnce),
+    ("sink.compression", Means::Lanes),
+    ("sink.acks", Means::Lanes),
+    ("sink.commit_interval", Means::Lanes),
+    ("sink.properties.batch.num.messages", Means::Lanes),
+    ("sink.properties.batch.size", Means::Lanes),
+    ("sink.properties.compression.level", Means::Lanes),
+    ("sink.properties.linger.ms", Means::Lanes),
     ("sink.topic", Means::Mark),
     ("objects", Means::Mark),
     ("lanes", Means::Seal),
@@ -40,6 +52,10 @@ const MEANS: &[(&str, Means)] = &[
     ("sink.unrepresentable", Means::Seal),
     ("sink.headers", Means::Seal),
 ];
+
+/// Properties of the client that concern nothing but how a lane's producer writes.
+pub const PRODUCER_PROPERTIES: [&str; 4] =
+    ["batch.num.messages", "batch.size", "compression.level", "linger.ms"];
 
 /// What a change of the setting at `path` takes, as far as the path alone says.
 #[must_use]
@@ -91,12 +107,33 @@ impl Task {
         }
         let shape = self.shape().means_to(&next.shape());
         let mut rest = self.shaped(&next.shape());
+        rest = rest.named_as(next);
         rest.labels.clone_from(&next.labels);
         (rest.throttle, rest.retry) = (next.throttle, next.retry);
         rest.alerts.clone_from(&next.alerts);
         rest.placement.producers.clone_from(&next.placement.producers);
-        let rest = if rest == *next { Means::AtOnce } else { Means::Restart };
+        let rest = match rest {
+            rest if rest == *next => Means::AtOnce,
+            rest if rest.producing_as(next) == *next => Means::Lanes,
+            _ => Means::Restart,
+        };
         Some(shape.map_or(rest, |shape| shape.max(rest)))
+    }
+
+    /// This spec, whose lanes write as those of `other` do: what takes [`Means::Lanes`] is as there.
+    #[must_use]
+    pub fn producing_as(&self, other: &Self) -> Self {
+        let mut task = self.clone();
+        let (own, other) = (&mut task.sink, &other.sink);
+        (own.compression, own.acks) = (other.compression, other.acks);
+        own.commit_interval = other.commit_interval;
+        for name in PRODUCER_PROPERTIES {
+            match other.properties.get(name) {
+                Some(value) => own.properties.insert(name.into(), value.clone()),
+                None => own.properties.remove(name),
+            };
+        }
+        task
     }
 }
 
@@ -138,6 +175,27 @@ mod tests {
         let mut next = task(vec![object("a.b")]);
         next.sink.topic = "x.{table}".into();
         assert_eq!(task(vec![object("a.b")]).means_to(&next), Some(Means::Mark));
+    }
+
+    #[test]
+    fn how_lanes_write_changes_lane_by_lane() {
+        let before = task(vec![object("a.b")]);
+        let mut next = before.clone();
+        next.sink.compression = crate::Compression::Zstd;
+        next.sink.acks = crate::Acks::One;
+        next.sink.properties.insert("linger.ms".into(), "9".into());
+        assert_eq!(before.means_to(&next), Some(Means::Lanes));
+        assert_eq!(next.means_to(&before), Some(Means::Lanes));
+        assert_eq!(before.producing_as(&next), next);
+        for name in PRODUCER_PROPERTIES {
+            assert_eq!(means(&format!("sink.properties.{name}")), Means::Lanes);
+        }
+        next.throttle.incremental.rows = 7;
+        assert_eq!(before.means_to(&next), Some(Means::Lanes));
+        next.objects[0].topic = Some("t".into());
+        assert_eq!(before.means_to(&next), Some(Means::Mark));
+        next.sink.properties.insert("socket.nagle.disable".into(), "true".into());
+        assert_eq!(before.means_to(&next), Some(Means::Restart));
     }
 
     #[test]

@@ -95,6 +95,10 @@ impl Task {
             found.push(problem("source.hosts", text));
         }
         check_addresses("source.hosts", &source.hosts, found);
+        // What is missing, or does not go together, may be the connection's.
+        if source.connection.is_some() {
+            return;
+        }
         for (path, value) in [("source.database", &source.database), ("source.user", &source.user)]
         {
             if value.is_empty() {
@@ -153,6 +157,9 @@ impl Task {
             found.push(problem("sink.brokers", text));
         }
         check_addresses("sink.brokers", &sink.brokers, found);
+        if sink.connection.is_some() {
+            return;
+        }
         check_template("sink.topic", &sink.topic, found);
         check_template("sink.dead_letter_topic", &sink.dead_letter_topic, found);
         if let Some(topic) = &sink.ddl_topic {
@@ -218,11 +225,9 @@ impl Task {
     pub fn unsupported(&self) -> Vec<Problem> {
         let (source, sink) = (&self.source, &self.sink);
         let mut settings = vec![
-            ("source.connection", source.connection.is_some()),
             ("source.streaming", source.streaming == Switch::On),
             ("source.wire", source.wire == Wire::Binary),
             ("source.on_divergence", source.on_divergence != OnDivergence::Park),
-            ("sink.connection", sink.connection.is_some()),
             ("sink.registry", sink.registry.is_some() && !sink.format.needs_registry()),
             ("sink.new_partitions", sink.new_partitions != NewPartitions::Pin),
             ("compat.dts_ddl", self.compat.dts_ddl),

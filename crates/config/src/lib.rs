@@ -6,6 +6,7 @@
 mod change;
 mod check;
 pub mod confine;
+pub mod connection;
 pub mod encoding;
 pub mod format;
 pub mod load;
@@ -22,7 +23,7 @@ mod text;
 pub mod tokens;
 pub mod units;
 
-pub use change::{Means, means};
+pub use change::{Means, PRODUCER_PROPERTIES, means};
 pub use encoding::SqlAscii;
 pub use format::*;
 pub use load::LoadError;

@@ -23,6 +23,12 @@ impl Places {
         load(text).map(|(_, places)| places).unwrap_or_default()
     }
 
+    /// Whether the text has a value there.
+    #[must_use]
+    pub fn has(&self, path: &str) -> bool {
+        self.0.contains_key(path)
+    }
+
     /// Line of a path, or of the nearest one around it; 0 where there is none.
     #[must_use]
     pub fn line(&self, path: &str) -> usize {
@@ -75,8 +81,17 @@ pub(crate) fn parse<T: DeserializeOwned>(
     check: impl FnOnce(&T) -> Vec<Problem>,
 ) -> Result<T, Problems> {
     let (value, places) = load(text).map_err(|problem| Problems(vec![problem]))?;
+    self::check(value, &places, check)
+}
+
+/// The values of a spec as a spec, which `check` looks at.
+pub(crate) fn check<T: DeserializeOwned>(
+    value: Value,
+    places: &Places,
+    check: impl FnOnce(&T) -> Vec<Problem>,
+) -> Result<T, Problems> {
     let mut problems = Vec::new();
-    let spec = deserialize(value, &places, &mut problems);
+    let spec = deserialize(value, places, &mut problems);
     if let Some(spec) = &spec {
         let known: Vec<String> = problems.iter().map(|known| known.path.clone()).collect();
         let mut found = check(spec);
@@ -218,7 +233,8 @@ fn remove(value: &mut Value, path: &str) -> bool {
     }
 }
 
-fn load(text: &str) -> Result<(Value, Places), Problem> {
+/// The values of a text, and where they stand.
+pub(crate) fn load(text: &str) -> Result<(Value, Places), Problem> {
     let whole = |line, text: String| Problem { line, path: String::new(), text };
     if TEXT_BYTES_MAX < text.len() {
         return Err(whole(0, format!("the spec is larger than {TEXT_BYTES_MAX} bytes")));

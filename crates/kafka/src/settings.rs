@@ -134,24 +134,15 @@ impl Settings {
             .get("message.max.bytes")
             .and_then(|text| text.parse().ok())
             .unwrap_or(RECORD_BYTES_MAX);
+        let (acks, compression) = (acks_word(sink.acks), compression_word(sink.compression));
         Ok(Self(Arc::new(Inner {
             brokers: sink.brokers.join(","),
             connection,
             password: resolve("password", &sink.security.password)?,
             key_password: resolve("key_password", &sink.security.key_password)?,
             delivery: sink.delivery,
-            acks: match sink.acks {
-                Acks::Zero => "0",
-                Acks::One => "1",
-                Acks::All => "all",
-            },
-            compression: match sink.compression {
-                Compression::None => "none",
-                Compression::Lz4 => "lz4",
-                Compression::Gzip => "gzip",
-                Compression::Snappy => "snappy",
-                Compression::Zstd => "zstd",
-            },
+            acks,
+            compression,
             queues: Queues::of_task(task),
             record_bytes_max,
             tells_watermarks: sink.watermark_topic == Switch::On,
@@ -159,6 +150,21 @@ impl Settings {
             heartbeats: Heartbeats::of(sink, task),
             registry: sink.registry.as_ref().map(|it| Registry::new(it, folder)).transpose()?,
         })))
+    }
+
+    /// The same brokers, written to as `sink` says ([`config::Means::Lanes`]).
+    #[must_use]
+    pub fn producing_as(&self, sink: &config::Sink) -> Self {
+        let mut inner = Inner::clone(&self.0);
+        (inner.acks, inner.compression) =
+            (acks_word(sink.acks), compression_word(sink.compression));
+        for name in config::PRODUCER_PROPERTIES {
+            match sink.properties.get(name) {
+                Some(value) => inner.connection.insert(name.into(), value.clone()),
+                None => inner.connection.remove(name),
+            };
+        }
+        Self(Arc::new(inner))
     }
 
     /// `sink.delivery`.
@@ -357,6 +363,26 @@ impl Settings {
     /// One record always fits.
     fn queue_bytes_max(&self) -> u64 {
         QUEUES_BYTES_MAX.max(self.0.record_bytes_max + (1 << 20))
+    }
+}
+
+/// librdkafka's word.
+fn acks_word(acks: Acks) -> &'static str {
+    match acks {
+        Acks::Zero => "0",
+        Acks::One => "1",
+        Acks::All => "all",
+    }
+}
+
+/// librdkafka's word.
+fn compression_word(compression: Compression) -> &'static str {
+    match compression {
+        Compression::None => "none",
+        Compression::Lz4 => "lz4",
+        Compression::Gzip => "gzip",
+        Compression::Snappy => "snappy",
+        Compression::Zstd => "zstd",
     }
 }
 

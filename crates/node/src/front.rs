@@ -137,6 +137,7 @@ mod tests {
             .insert("shop".into(), Placement { rev: 8, front, from, ..Placement::default() });
         let task = Task {
             spec: String::new(),
+            applied: None,
             spec_rev: 3,
             desired,
             restarts: 0,

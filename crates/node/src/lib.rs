@@ -11,4 +11,5 @@ pub mod membership;
 pub mod placement;
 pub mod state;
 pub mod task_state;
+pub mod windows;
 pub mod worker;

@@ -22,6 +22,9 @@ use wal::{Lsn, Position};
 /// How long a lane that moves may take to commit what it holds; then the next owner fences it.
 const MOVE_MAX: Duration = Duration::from_secs(5);
 
+/// How long a lane that opens its producer anew may take to commit what it holds: more than a full queue takes.
+const RENEW_MAX: Duration = Duration::from_secs(20);
+
 /// What every lane of a task is made of.
 pub struct Factory {
     pub kafka: Settings,
@@ -50,6 +53,8 @@ pub struct Lanes {
     lanes: Vec<Lane>,
     /// Threads that have not ended yet.
     running: Arc<AtomicUsize>,
+    /// Which settings of producers are the newest; they only grow.
+    settings: u64,
 }
 
 struct Lane {
@@ -57,6 +62,10 @@ struct Lane {
     host: Host,
     /// Told to end, to begin elsewhere.
     moving: bool,
+    /// The settings that its producer was opened with.
+    settings: u64,
+    /// Told to open its producer anew, and not open again yet.
+    renewing: bool,
     /// Until the lane was once open: what it has written since does count.
     anew: bool,
     producer: Option<Addr<Producer>>,
@@ -82,13 +91,15 @@ impl Lanes {
             life: 0,
             host: Host::Nowhere,
             moving: false,
+            settings: 0,
+            renewing: false,
             anew,
             producer: None,
             opened: None,
             failures: FailureLog::default(),
         };
         let lanes = (0..count).map(lane).collect();
-        let mut lanes = Self { factory, lanes, running: Arc::default() };
+        let mut lanes = Self { factory, lanes, running: Arc::default(), settings: 0 };
         (0..count).for_each(|lane| lanes.start_one(lane));
         lanes
     }
@@ -100,6 +111,7 @@ impl Lanes {
         lane.opened = None;
         lane.producer = None;
         lane.moving = false;
+        lane.settings = self.settings;
         lane.host = host;
         let (life, anew, host) = (lane.life, lane.anew, lane.host.clone());
         let state = if host == Host::Nowhere { LaneState::Waiting } else { LaneState::Opening };
@@ -164,20 +176,58 @@ impl Lanes {
                 continue;
             }
             info!(lane = number, from = %lane.host, to = %host, "lane moves");
-            lane.moving = true;
-            self.factory.progress.lane(number, &lane.host, LaneState::Draining, None);
-            let life = lane.life;
-            if let Some(producer) = &lane.producer {
-                producer.do_send(Stop);
-            }
             // One that is not open has nothing to commit; its node may be why it is not. The dead say nothing, and a link
             // to them may break only later.
             let is_gone =
                 matches!(&lane.host, Host::Node(node) if self.factory.hosts.is_gone(node));
             let waits = lane.opened.is_some() && !is_gone;
-            let patience = if waits { MOVE_MAX } else { Duration::ZERO };
-            self.due_after(patience, number, life);
+            self.begin_again(number, if waits { MOVE_MAX } else { Duration::ZERO });
         }
+    }
+
+    /// Lets a lane commit what it holds and end; its next life begins then, or after `patience`, and fences it.
+    fn begin_again(&mut self, number: u8, patience: Duration) {
+        let Some(lane) = self.lanes.get_mut(usize::from(number)) else { return };
+        lane.moving = true;
+        self.factory.progress.lane(number, &lane.host, LaneState::Draining, None);
+        if let Some(producer) = &lane.producer {
+            producer.do_send(Stop);
+        }
+        let life = lane.life;
+        self.due_after(patience, number, life);
+    }
+
+    /// Producers are opened with other settings from now on (`config::Means::Lanes`). The lanes that are open open theirs
+    /// anew, one after the other, so that all others go on.
+    pub fn renew(&mut self, kafka: Settings, spec: &config::Task) {
+        self.factory.kafka = kafka;
+        self.factory.spec = Arc::new(self.factory.spec.producing_as(spec));
+        self.settings += 1;
+        self.renew_next();
+    }
+
+    /// Whether every producer was opened with the newest settings.
+    #[must_use]
+    pub fn are_renewed(&self) -> bool {
+        self.lanes.iter().all(|it| it.settings == self.settings && !it.renewing)
+    }
+
+    /// The lanes end anyway: none opens its producer anew for that.
+    pub fn keep_producers(&mut self) {
+        let newest = self.settings;
+        self.lanes.iter_mut().for_each(|it| it.settings = newest);
+    }
+
+    fn renew_next(&mut self) {
+        if self.lanes.iter().any(|it| it.renewing) {
+            return;
+        }
+        let is_due = |it: &Lane| it.settings != self.settings && it.opened.is_some() && !it.moving;
+        let due = (0..).zip(&mut self.lanes).find(|(_, it)| is_due(it));
+        let Some((number, lane)) = due else { return };
+        lane.renewing = true;
+        info!(lane = number, "lane opens its producer anew");
+        self.begin_again(number, RENEW_MAX);
     }
 
     /// A lane has ended as it was told to: one that moves can begin at its next place.
@@ -200,6 +250,8 @@ impl Lanes {
                 let position = Some(opened.position);
                 let progress = &self.factory.progress;
                 progress.lane(opened.lane, &lane.host, LaneState::Running, position);
+                lane.renewing = false;
+                self.renew_next();
                 true
             }
             Some(_) | None => false,

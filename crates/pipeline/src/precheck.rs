@@ -27,12 +27,17 @@ pub enum Unfit {
     GaveUp(Outcome),
 }
 
-/// Until the task may start. Servers that do not answer are asked again within `retry.connection`, with
-/// the trouble in `progress`.
+/// Until the task may start. Servers that do not answer are asked again within `retry.connection`, which `retry` tells
+/// as it is now, with the trouble in `progress`.
 ///
 /// # Errors
 /// What else has failed, at once; or what has not answered in time.
-pub async fn pass(task: &config::Task, folder: &Path, progress: &Progress) -> Result<(), Unfit> {
+pub async fn pass(
+    task: &config::Task,
+    folder: &Path,
+    progress: &Progress,
+    retry: impl Fn() -> config::Retry,
+) -> Result<(), Unfit> {
     let mut retries = Retries::new(&task.retry);
     let result = loop {
         let mut failed = precheck(task, folder, false).await;
@@ -45,6 +50,7 @@ pub async fn pass(task: &config::Task, folder: &Path, progress: &Progress) -> Re
         }
         let texts: Vec<_> = failed.iter().map(|it| format!("{}: {}", it.name, it.seen)).collect();
         let failure = Failure { class: FailureClass::Connection, cause: texts.join("; ") };
+        retries.follow(&retry());
         match retries.after(failure, progress) {
             Ok(delay) => tokio::time::sleep(delay).await,
             Err(outcome) => break Err(Unfit::GaveUp(outcome)),
@@ -100,7 +106,25 @@ pub async fn precheck(task: &config::Task, folder: &Path, connectivity: bool) ->
     items.extend(format(task));
     let letters = crate::planner::letters(task, &plan);
     items.extend(sink(task, folder, connectivity, topics, wanted, letters).await);
+    name_connections(task, &mut items);
     items
+}
+
+/// Says of which connection of the cluster the settings are that an item looked at.
+fn name_connections(task: &config::Task, items: &mut [Item]) {
+    for (part, connection) in task.connections() {
+        let rests = ["connectivity", "settings", "connection"];
+        let is_its = |name: &str| {
+            let rest = name.strip_prefix(part.word()).and_then(|it| it.strip_prefix('.'));
+            rest.is_some_and(|it| rests.contains(&it))
+        };
+        for item in items.iter_mut().filter(|it| is_its(&it.name)) {
+            item.seen = format!("connection `{connection}`: {}", item.seen);
+            if !item.remedy.is_empty() {
+                item.remedy += "; `distributary connection set` corrects it for all its tasks";
+            }
+        }
+    }
 }
 
 /// What the readers of a format would take amiss.

@@ -253,7 +253,7 @@ impl Retries {
     }
 
     /// Other windows hold, also for what is tried again now.
-    fn follow(&mut self, retry: &config::Retry) {
+    pub(crate) fn follow(&mut self, retry: &config::Retry) {
         self.policy = policy(retry);
     }
 
@@ -377,6 +377,7 @@ impl Opening {
 
     fn take_newest(&mut self) {
         self.spec = self.newest();
+        self.kafka = self.kafka.producing_as(&self.spec.sink);
         self.retries.follow(&self.spec.retry);
     }
 
@@ -727,6 +728,8 @@ impl Task {
         };
         info!(generation = self.generation, lsn = %from, "streaming");
         self.progress.streaming.store(true, Relaxed);
+        // What came while the tables were read, and no record depends on, holds since then.
+        self.tell_in_force();
         let front = self.front().stream(feed);
         self.tell_plans();
         let _pulse = self.pulse();
@@ -774,9 +777,11 @@ impl Task {
                     }
                     continue;
                 }
-                events::Noted::SnapshotRead(_)
-                | events::Noted::LaneOpened(_)
-                | events::Noted::LaneSealed(_) => continue,
+                events::Noted::LaneOpened(_) => {
+                    self.tell_in_force();
+                    continue;
+                }
+                events::Noted::SnapshotRead(_) | events::Noted::LaneSealed(_) => continue,
             };
             self.retries.log.progressed();
             self.progress.troubled(None);

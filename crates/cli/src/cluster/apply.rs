@@ -35,7 +35,7 @@ pub(super) async fn apply(apply: &Apply, reach: &Reach, output: Output) -> io::R
         Ok(loaded) => loaded,
         Err(exit) => return Ok(exit),
     };
-    let yaml = match sent(&task) {
+    let yaml = match sent(&task, &text) {
         Ok(yaml) => yaml,
         Err(error) => return Ok(refusal::say(output, &error)),
     };
@@ -112,12 +112,12 @@ fn load(path: &Path, output: Output) -> Result<(String, Task), Exit> {
 }
 
 /// The spec as it is sent.
-fn sent(task: &Task) -> Result<String, Error> {
+fn sent(task: &Task, text: &str) -> Result<String, Error> {
     let broken = |reason: &str| {
         let cause = format!("the spec cannot be written for sending: {reason}");
         Error::new(Code::Internal, cause, "report this as a fault of distributary, with the spec")
     };
-    let yaml = settings::yaml(task).map_err(|reason| broken(&reason))?;
+    let yaml = settings::yaml_of_task(task, text).map_err(|reason| broken(&reason))?;
     match Task::parse(&yaml) {
         Ok(again) if again == *task => Ok(yaml),
         Ok(_) => Err(broken("it would mean something else")),

@@ -18,6 +18,8 @@ use std::path::Path;
 struct Changed<'a> {
     name: &'a str,
     change: &'static str,
+    /// Tasks that go on by it.
+    tasks: &'a [String],
 }
 
 pub(crate) fn connections(arguments: &Connections, output: Output) -> io::Result<Exit> {
@@ -56,7 +58,10 @@ async fn set(
         v1::Connection { name: name.to_owned(), kind: kind.to_owned(), yaml, tasks: Vec::new() };
     let request = v1::SetConnectionRequest { connection: Some(connection) };
     match reach.change(async |admin| admin.set_connection(request.clone()).await).await {
-        Ok(answer) => changed(name, if answer.created { "created" } else { "changed" }, output),
+        Ok(answer) => {
+            let change = if answer.created { "created" } else { "changed" };
+            changed(&Changed { name, change, tasks: &answer.tasks }, output)
+        }
         Err(error) => Ok(refusal::say_of_spec(output, file, &error)),
     }
 }
@@ -75,11 +80,13 @@ fn load(kind: &str, file: &Path, output: Output) -> Result<String, Exit> {
     let (problems, yaml) = if kind == "source" {
         let mut source = Source::parse(&text).map_err(|Problems(problems)| refuse(&problems))?;
         let mut problems = settings::refused_in_source(&source, &text);
+        problems.extend(config::connection::refused(Some(&source), None));
         problems.extend(settings::inline(source.certificates_mut(), &folder, &text));
         (problems, settings::yaml(&source))
     } else {
         let mut sink = Sink::parse(&text).map_err(|Problems(problems)| refuse(&problems))?;
         let mut problems = settings::refused_in_sink(&sink, &text);
+        problems.extend(config::connection::refused(None, Some(&sink)));
         problems.extend(settings::inline(sink.certificates_mut(), &folder, &text));
         (problems, settings::yaml(&sink))
     };
@@ -108,12 +115,19 @@ async fn list(reach: &Reach, output: Output) -> io::Result<Exit> {
 async fn remove(name: &str, reach: &Reach, output: Output) -> io::Result<Exit> {
     let request = v1::RemoveConnectionRequest { name: name.to_owned() };
     match reach.change(async |admin| admin.remove_connection(request.clone()).await).await {
-        Ok(v1::RemoveConnectionResponse {}) => changed(name, "removed", output),
+        Ok(v1::RemoveConnectionResponse {}) => {
+            changed(&Changed { name, change: "removed", tasks: &[] }, output)
+        }
         Err(error) => Ok(refusal::say(output, &error)),
     }
 }
 
-fn changed(name: &str, change: &'static str, output: Output) -> io::Result<Exit> {
-    output.document(&Changed { name, change }, || format!("connection `{name}` {change}\n"))?;
+fn changed(changed: &Changed<'_>, output: Output) -> io::Result<Exit> {
+    let Changed { name, change, tasks } = changed;
+    let by_it = match tasks {
+        [] => String::new(),
+        tasks => format!("; go on by it: {}", tasks.join(", ")),
+    };
+    output.document(changed, || format!("connection `{name}` {change}{by_it}\n"))?;
     Ok(Exit::Done)
 }

@@ -21,6 +21,30 @@ pub(super) fn yaml<T: Default + Serialize>(settings: &T) -> Result<String, Strin
     serde_saphyr::to_string(&given(settings)?).map_err(|error| error.to_string())
 }
 
+/// A task as YAML. Where a part names a connection, what is given there by default is kept: it takes the place of what
+/// the connection says.
+///
+/// # Errors
+/// When it cannot be written.
+pub(super) fn yaml_of_task(task: &Task, text: &str) -> Result<String, String> {
+    let mut given = given(task)?;
+    let whole = serde_json::to_value(task).map_err(|error| error.to_string())?;
+    let places = Places::of(text);
+    for (part, _) in task.connections() {
+        let part = part.word();
+        let (Some(given), Some(whole)) = (given[part].as_object_mut(), whole[part].as_object())
+        else {
+            continue;
+        };
+        for (key, value) in whole {
+            if places.has(&format!("{part}.{key}")) {
+                given.entry(key).or_insert_with(|| value.clone());
+            }
+        }
+    }
+    serde_saphyr::to_string(&given).map_err(|error| error.to_string())
+}
+
 /// Settings without what is there by default.
 ///
 /// # Errors
@@ -184,6 +208,17 @@ objects:
         let task = Task::parse(&spec).expect("a task");
         let sent = yaml(&task).expect("written");
         assert_eq!(Task::parse(&sent).as_ref(), Ok(&task), "{sent}");
+    }
+
+    #[test]
+    fn what_a_connection_could_say_otherwise_is_sent_though_it_is_the_default() {
+        let spec =
+            SPEC.replace("hosts: [db1:5432]", "connection: main, ddl: auto, tls: {mode: prefer}");
+        let task = Task::parse(&spec).expect("a task");
+        let sent = yaml_of_task(&task, &spec).expect("written");
+        assert_eq!(Task::parse(&sent).as_ref(), Ok(&task));
+        assert!(sent.contains("  ddl: auto\n") && sent.contains("    mode: prefer\n"), "{sent}");
+        assert!(!sent.contains("acks"), "{sent}");
     }
 
     #[test]

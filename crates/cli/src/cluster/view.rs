@@ -290,6 +290,7 @@ impl From<v1::PlanItem> for PlanItem {
             Effect::Seal => "seal",
             Effect::Snapshot => "snapshot",
             Effect::Mark => "mark",
+            Effect::Lanes => "lanes",
         };
         let json = |text: String| match text.as_str() {
             "" => Value::Null,

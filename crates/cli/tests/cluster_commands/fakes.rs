@@ -417,7 +417,7 @@ impl Admin for Fake {
         request: Request<SetConnectionRequest>,
     ) -> Result<Response<SetConnectionResponse>, Status> {
         self.change("SetConnection", &request)?;
-        Ok(Response::new(SetConnectionResponse { created: true }))
+        Ok(Response::new(SetConnectionResponse { created: true, tasks: vec![] }))
     }
 
     async fn list_connections(

@@ -108,7 +108,7 @@ impl Admin for Service {
         let GetTaskRequest { task: name } = request.into_inner();
         let look = move |desk: &Desk| {
             let task = desk.view().task(&name)?;
-            let yaml = desk.cluster().tasks.get(&name).map(|it| it.spec.clone());
+            let yaml = desk.cluster().tasks.get(&name).map(|it| it.as_applied().to_owned());
             let history = desk.view().history(&name);
             let (task, yaml) = (Some(task), yaml.unwrap_or_default());
             Ok::<_, Error>(GetTaskResponse { task, yaml, history })
@@ -224,8 +224,9 @@ impl Admin for Service {
         let Connection { name, kind, yaml, .. } =
             request.get_ref().connection.clone().unwrap_or_default();
         let order = Order::SetConnection { name: name.clone(), kind, yaml };
-        let Done { created, .. } = self.change("SetConnection", &name, &request, order).await?;
-        Ok(Response::new(SetConnectionResponse { created }))
+        let Done { created, users: tasks, .. } =
+            self.change("SetConnection", &name, &request, order).await?;
+        Ok(Response::new(SetConnectionResponse { created, tasks }))
     }
 
     async fn list_connections(

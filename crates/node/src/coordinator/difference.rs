@@ -6,9 +6,6 @@ use rpc::v1::plan_item::Effect;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-const RESTARTED: &str =
-    "the front and all lanes end and begin again where they stand: some seconds without records";
-
 /// What a person should know before agreeing.
 const NOTES: &[(&str, &str)] = &[
     (
@@ -30,8 +27,6 @@ const NOTES: &[(&str, &str)] = &[
         "from one position of the stream on; tables that it adds are copied beside the stream where they have a key and \
          `sync.snapshot` is on, tables that it removes are not published any more",
     ),
-    ("sink.acks", RESTARTED),
-    ("sink.compression", RESTARTED),
     ("sink.topic", "records go to other topics from one position of the stream on"),
 ];
 
@@ -65,6 +60,7 @@ fn moves_rows(before: &config::Task, after: &config::Task) -> bool {
 fn effect(path: &str) -> Effect {
     match config::means(path) {
         Means::AtOnce => Effect::AtOnce,
+        Means::Lanes => Effect::Lanes,
         Means::Mark => Effect::Mark,
         Means::Seal => Effect::Seal,
         Means::Restart | Means::Never => Effect::Restart,

@@ -66,6 +66,8 @@ pub(super) struct Done {
     pub(super) revision: u64,
     /// Whether a connection is new.
     pub(super) created: bool,
+    /// Tasks that go on by a connection that was changed.
+    pub(super) users: Vec<String>,
     /// Id of a snapshot that was asked for.
     pub(super) snapshot: String,
     pub(super) notes: Vec<String>,
@@ -116,9 +118,12 @@ impl Records {
 
 /// What a spec would do to its task.
 pub(super) fn preview(cluster: &ClusterState, yaml: &str) -> Result<v1::Plan, Error> {
-    let after = spec::accept(yaml)?;
+    plan_of(cluster, spec::accept(yaml, spec::among(cluster, None))?.task)
+}
+
+fn plan_of(cluster: &ClusterState, after: config::Task) -> Result<v1::Plan, Error> {
     let known = cluster.tasks.get(&after.task);
-    let before = known.map(|it| config::Task::parse(&it.spec).map_err(Error::spec)).transpose()?;
+    let before = known.map(|it| it.read().map_err(Error::spec)).transpose()?;
     let items = difference::difference(before.as_ref(), &after);
     let unchanged = before.is_some() && items.is_empty();
     Ok(v1::Plan { task: after.task, creates: before.is_none(), unchanged, items })
@@ -164,7 +169,9 @@ impl Situation<'_> {
     }
 
     fn apply(&self, yaml: &str, records: &mut Records) -> Result<Done, Error> {
-        let plan = preview(self.cluster, yaml)?;
+        let spec::Accepted { task, spec, applied } =
+            spec::accept(yaml, spec::among(self.cluster, None))?;
+        let plan = plan_of(self.cluster, task)?;
         let name = &plan.task;
         let known = self.cluster.tasks.get(name);
         if known.is_some_and(|it| it.desired == Desired::Released) {
@@ -179,22 +186,13 @@ impl Situation<'_> {
             Some(known) => {
                 let state = self.state(name);
                 let next = state.state.ordered(name, task_state::Order::Apply).map_err(refused)?;
-                let task = Task {
-                    spec: yaml.to_owned(),
-                    spec_rev: known.spec_rev + 1,
-                    changed_by: self.by.to_owned(),
-                    ..known.clone()
-                };
-                // What keeps it from running is still so.
-                let followed =
-                    || state.followed_by(next, None, None, self.now_ms).ordered_by(self.by);
-                let state = (next != state.state).then(followed);
-                (task, state)
+                (self.respecified(known, spec, applied), self.moved_on(&state, next))
             }
             None if TASKS_MAX <= self.cluster.tasks.len() => return Err(full("tasks")),
             None => {
                 let task = Task {
-                    spec: yaml.to_owned(),
+                    spec,
+                    applied,
                     spec_rev: 1,
                     desired: Desired::Suspended,
                     restarts: 0,
@@ -380,12 +378,14 @@ impl Situation<'_> {
         yaml: &str,
         records: &mut Records,
     ) -> Result<Done, Error> {
-        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        let plain = |byte: u8| {
+            byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-')
+        };
         let is_name = name.len() <= 40
             && name.starts_with(|first: char| first.is_ascii_lowercase())
             && name.bytes().all(plain);
         if !is_name {
-            let remedy = "give a small letter, then up to 39 small letters, digits or _";
+            let remedy = "give a small letter, then up to 39 small letters, digits, _ or -";
             return Err(Error::new(Code::Argument, format!("`{name}` is no name"), remedy));
         }
         spec::accept_connection(kind, yaml)?;
@@ -394,10 +394,56 @@ impl Situation<'_> {
             return Err(full("connections"));
         }
         let connection = Connection { kind: kind.into(), spec: yaml.into() };
-        if self.cluster.connections.get(name) != Some(&connection) {
-            records.put(&Key::Connection(name.into()), &connection);
+        if self.cluster.connections.get(name) == Some(&connection) {
+            return Ok(Done::default());
         }
-        Ok(Done { created, ..Done::default() })
+        records.put(&Key::Connection(name.into()), &connection);
+        let users = self.follow_connection(name, &connection, records)?;
+        Ok(Done { created, users, ..Done::default() })
+    }
+
+    /// Tasks that name a changed connection go on by it, as by a changed spec: in the same transaction, so that nobody
+    /// sees one without the other.
+    fn follow_connection(
+        &self,
+        name: &str,
+        changed: &Connection,
+        records: &mut Records,
+    ) -> Result<Vec<String>, Error> {
+        let users = users(self.cluster, name);
+        for user in &users {
+            let known = &self.cluster.tasks[user];
+            let find = spec::among(self.cluster, Some((name, changed)));
+            let accepted = spec::accept(known.as_applied(), find).map_err(|error| {
+                let wrong: Vec<_> = error.spec.iter().map(ToString::to_string).collect();
+                let cause = format!("task `{user}` could not go on by it: {}", wrong.join("; "));
+                Error::new(Code::State, cause, "correct the settings, or change the task first")
+            })?;
+            let spec::Accepted { task: _, spec, applied } = accepted;
+            if spec == known.spec {
+                continue;
+            }
+            let task = self.respecified(known, spec, applied);
+            records.put(&Key::Task(user.clone()), &task);
+            let state = self.state(user);
+            // One that is being released goes on with that.
+            let next = state.state.ordered(user, task_state::Order::Apply).ok();
+            if let Some(state) = next.and_then(|next| self.moved_on(&state, next)) {
+                records.put(&Key::State(user.clone()), &state);
+            }
+        }
+        Ok(users)
+    }
+
+    fn respecified(&self, known: &Task, spec: String, applied: Option<String>) -> Task {
+        let (spec_rev, changed_by) = (known.spec_rev + 1, self.by.to_owned());
+        Task { spec, applied, spec_rev, changed_by, ..known.clone() }
+    }
+
+    /// The state of a task whose spec has changed; `None`: what keeps it from running is still so.
+    fn moved_on(&self, state: &State, next: TaskState) -> Option<State> {
+        let followed = || state.followed_by(next, None, None, self.now_ms).ordered_by(self.by);
+        (next != state.state).then(followed)
     }
 
     fn remove_connection(&self, name: &str, records: &mut Records) -> Result<(), Error> {
@@ -431,9 +477,8 @@ impl Situation<'_> {
 /// Tasks that name a connection.
 pub(super) fn users(cluster: &ClusterState, connection: &str) -> Vec<String> {
     let uses = |task: &Task| {
-        config::Task::parse(&task.spec).is_ok_and(|it| {
-            [it.source.connection, it.sink.connection].iter().flatten().any(|it| it == connection)
-        })
+        let applied = config::Task::parse(task.as_applied());
+        applied.is_ok_and(|it| it.connections().any(|(_, name)| name == connection))
     };
     cluster.tasks.iter().filter(|(_, it)| uses(it)).map(|(name, _)| name.clone()).collect()
 }

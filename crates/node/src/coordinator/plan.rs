@@ -169,6 +169,7 @@ pub(super) mod tests {
             );
             let task = Task {
                 spec,
+                applied: None,
                 spec_rev: 1,
                 desired,
                 restarts: 0,

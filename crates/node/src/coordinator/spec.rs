@@ -1,5 +1,7 @@
 //! Specs as they come over the admin service: what of them is not accepted. Pure.
 
+use crate::state::{self, ClusterState};
+use config::connection::{self, Kept, Part};
 use config::{Places, Problem, Problems, Secret, Sink, Source, Task};
 use rpc::Error;
 
@@ -9,10 +11,43 @@ const SPEC_BYTES_MAX: usize = 512 << 10;
 const LITERAL: &str = "is a literal secret, which would be stored in Kafka; \
                        give a reference: ${env:DISTRIBUTARY_SECRET_NAME} or ${file:NAME}";
 
+/// A spec that can be kept.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    /// With the settings and the names of its connections.
+    pub(super) task: Task,
+    /// What workers carry out: it stands alone.
+    pub(super) spec: String,
+    /// As a person wrote it, where that is something else.
+    pub(super) applied: Option<String>,
+}
+
+/// Finds a connection among those of a cluster; `changed` comes first.
+pub(super) fn among<'a>(
+    cluster: &'a ClusterState,
+    changed: Option<(&'a str, &'a state::Connection)>,
+) -> impl Fn(&str) -> Option<Kept<'a>> {
+    move |name| {
+        let changed = changed.filter(|(it, _)| *it == name).map(|(_, it)| it);
+        let found = changed.or_else(|| cluster.connections.get(name))?;
+        Some(Kept { kind: &found.kind, yaml: &found.spec })
+    }
+}
+
 /// The spec, if this release can carry it out and it holds no secret.
-pub(super) fn accept(yaml: &str) -> Result<Task, Error> {
+pub(super) fn accept<'a>(
+    yaml: &str,
+    find: impl Fn(&str) -> Option<Kept<'a>>,
+) -> Result<Accepted, Error> {
     refuse(refused_text(yaml))?;
-    let task = Task::parse(yaml).map_err(Error::spec)?;
+    let connection::Resolved { task, text } =
+        connection::resolve(yaml, find).map_err(Error::spec)?;
+    let applied = (text != yaml).then(|| yaml.to_owned());
+    // Both are in one record.
+    if applied.is_some() && SPEC_BYTES_MAX < text.len() + yaml.len() {
+        let text = format!("with its connections the spec is larger than {SPEC_BYTES_MAX} bytes");
+        refuse(vec![Problem { line: 0, path: String::new(), text }])?;
+    }
     let places = Places::of(yaml);
     let secrets = task.literal_secrets();
     let mut found: Vec<_> = secrets.iter().map(|path| literal(path, &places)).collect();
@@ -21,7 +56,7 @@ pub(super) fn accept(yaml: &str) -> Result<Task, Error> {
     );
     found.sort_by_key(|it| it.line);
     refuse(found)?;
-    Ok(task)
+    Ok(Accepted { task, spec: text, applied })
 }
 
 /// Whether the settings of a named connection can be kept. That some are missing is no fault: the task
@@ -31,20 +66,23 @@ pub(super) fn accept_connection(kind: &str, yaml: &str) -> Result<(), Error> {
     let places = Places::of(yaml);
     let refused =
         |(path, secret): (&str, &Secret)| secret.is_literal().then(|| literal(path, &places));
-    let found = match kind {
-        "source" => {
+    let mut found: Vec<Problem> = match Part::parse(kind) {
+        Some(Part::Source) => {
             let source = Source::parse(yaml).map_err(Error::spec)?;
-            source.secrets().filter_map(refused).collect()
+            let found = source.secrets().filter_map(refused);
+            found.chain(connection::refused(Some(&source), None)).collect()
         }
-        "sink" => {
+        Some(Part::Sink) => {
             let sink = Sink::parse(yaml).map_err(Error::spec)?;
-            sink.secrets().filter_map(|(path, secret)| refused((&path, secret))).collect()
+            let found = sink.secrets().filter_map(|(path, secret)| refused((&path, secret)));
+            found.chain(connection::refused(None, Some(&sink))).collect()
         }
-        _ => {
+        None => {
             let text = format!("`{kind}` is not allowed (allowed: source, sink)");
             return refuse(vec![Problem { line: 0, path: "kind".into(), text }]);
         }
     };
+    found.sort_by_key(|it| it.line);
     refuse(found)
 }
 
@@ -92,9 +130,13 @@ objects: [{table: public.*}]
         error.spec.iter().map(|it| (it.line, it.path.as_str())).collect()
     }
 
+    fn accept(yaml: &str) -> Result<Accepted, Error> {
+        super::accept(yaml, |_| None)
+    }
+
     #[test]
     fn a_spec_with_references_is_accepted() {
-        assert_eq!(accept(SPEC).expect("accepted").task, "shop");
+        assert_eq!(accept(SPEC).expect("accepted").task.task, "shop");
     }
 
     #[test]
@@ -109,6 +151,13 @@ objects: [{table: public.*}]
 
     #[test]
     fn what_this_release_does_not_carry_out_is_refused() {
+        let compat = format!("{SPEC}compat: {{dts_ddl: true}}\n");
+        let error = accept(&compat).expect_err("refused");
+        assert_eq!(problems(&error), [(11, "compat.dts_ddl")]);
+    }
+
+    #[test]
+    fn a_spec_whose_connection_is_not_there_is_refused() {
         let connection = SPEC.replace("  hosts: [db:5432]", "  connection: main");
         let error = accept(&connection).expect_err("refused");
         assert_eq!(problems(&error), [(4, "source.connection")]);
@@ -124,5 +173,6 @@ objects: [{table: public.*}]
         assert_eq!(problems(&refused("sink", sink)), [(3, "security.password")]);
         assert_eq!(problems(&refused("sink", "brokerz: [k:9092]")), [(1, "brokerz")]);
         assert_eq!(problems(&refused("table", "a: b")), [(0, "kind")]);
+        assert_eq!(problems(&refused("sink", "connection: b")), [(0, "connection")]);
     }
 }

@@ -168,7 +168,7 @@ impl Status {
     ) -> Self {
         let v1::ClusterView { leader, term, nodes, tasks } = view;
         let task = |it: v1::Task| {
-            let spec = specs.get(&it.name).map(|task| task.spec.as_str());
+            let spec = specs.get(&it.name).map(crate::state::Task::as_applied);
             Task::of(it, spec)
         };
         Self {

@@ -123,8 +123,11 @@ impl Desired {
 /// `task/<name>`
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Task {
-    /// YAML, as it was applied.
+    /// A spec that stands alone: what a worker carries out.
     pub spec: String,
+    /// As it was applied, where it names connections: `spec` has their settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied: Option<String>,
     /// Grows with each apply.
     pub spec_rev: u64,
     pub desired: Desired,
@@ -140,6 +143,26 @@ pub struct Task {
     pub created_ms: i64,
     /// Who made the last change.
     pub changed_by: String,
+}
+
+impl Task {
+    /// The spec as a person wrote it.
+    #[must_use]
+    pub fn as_applied(&self) -> &str {
+        self.applied.as_deref().unwrap_or(&self.spec)
+    }
+
+    /// The spec, with the names of its connections.
+    ///
+    /// # Errors
+    /// It cannot be read by this release.
+    pub fn read(&self) -> Result<config::Task, config::Problems> {
+        let spec = config::Task::parse(&self.spec)?;
+        match &self.applied {
+            Some(applied) => Ok(spec.named_as(&config::Task::parse(applied)?)),
+            None => Ok(spec),
+        }
+    }
 }
 
 /// `placement/<task>`: where a task runs, in one record, so that nobody sees half of it.

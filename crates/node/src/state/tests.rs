@@ -12,6 +12,7 @@ fn heartbeat() -> Heartbeat {
 fn task() -> Task {
     Task {
         spec: "version: 1\ntask: shop\n".into(),
+        applied: None,
         spec_rev: 2,
         desired: Desired::Running,
         restarts: 1,

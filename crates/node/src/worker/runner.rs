@@ -41,6 +41,8 @@ pub(super) struct Runner {
     said: Arc<Mutex<Said>>,
     stop: CancellationToken,
     specs: Arc<Specs>,
+    /// The task with the same servers whose window for lost connections holds here.
+    window_of: Arc<Mutex<Option<String>>>,
     /// `true` once the thread has ended.
     ended: watch::Receiver<bool>,
 }
@@ -84,7 +86,9 @@ impl Runner {
         let rate = Arc::new(Mutex::new(Rate::over(RATE_WINDOW)));
         let snapshot_rate = Arc::new(Mutex::new(Rate::over(RATE_WINDOW)));
         let specs = Arc::new(Specs::new(Arc::new(spec.clone())));
-        let runner = Self { wanted, progress, rate, snapshot_rate, said, stop, specs, ended };
+        let window_of = Arc::default();
+        let runner =
+            Self { wanted, progress, rate, snapshot_rate, said, stop, specs, window_of, ended };
         let own = runner.clone();
         let options = Options {
             until_caught_up: false,
@@ -143,8 +147,9 @@ impl Runner {
             Err(error) => return self.say(TaskState::PrecheckFailed, error, ALERTS_REMEDY),
         };
         if !release && !proven {
+            let retry = || self.specs.newest().retry;
             let passed = tokio::select! {
-                passed = pipeline::precheck::pass(&spec, folder, &self.progress) => passed,
+                passed = pipeline::precheck::pass(&spec, folder, &self.progress, retry) => passed,
                 () = self.stop.cancelled() => return,
             };
             match passed {
@@ -217,7 +222,8 @@ impl Runner {
                 continue;
             }
             // What is in trouble now is told by the run itself.
-            match pipeline::precheck::pass(&spec, folder, &Progress::default()).await {
+            let retry = || self.specs.newest().retry;
+            match pipeline::precheck::pass(&spec, folder, &Progress::default(), retry).await {
                 Ok(()) => self.specs.pass(spec),
                 Err(Unfit::Items(failed)) => {
                     self.unfit(&failed);
@@ -245,7 +251,7 @@ impl Runner {
         }
         let Progress { streaming, snapshot_running, .. } = &*self.progress;
         let in_place = match self.specs.newest().means_to(&spec) {
-            None | Some(Means::AtOnce) => true,
+            None | Some(Means::AtOnce | Means::Lanes) => true,
             Some(Means::Mark) => streaming.load(Relaxed) && !snapshot_running.load(Relaxed),
             Some(Means::Seal | Means::Restart | Means::Never) => false,
         };
@@ -253,6 +259,26 @@ impl Runner {
             self.specs.apply(spec);
         }
         in_place
+    }
+
+    /// Goes by other retry windows while the task runs; `false`: they are those that hold, or it has ended.
+    pub(super) fn retries_within(&self, retry: config::Retry) -> bool {
+        let newest = self.specs.newest();
+        let is_other = newest.retry != retry && !self.has_ended();
+        is_other && self.modify(config::Task { retry, ..config::Task::clone(&newest) })
+    }
+
+    /// Notes whose window for lost connections holds.
+    pub(super) fn shares(&self, task: Option<String>) {
+        *self.window_of.lock().unwrap_or_else(PoisonError::into_inner) = task;
+    }
+
+    /// Where the windows are from, for who reads when it is given up.
+    fn windows(&self) -> String {
+        match &*self.window_of.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(task) => format!("`retry` of task `{task}`, which has the same servers"),
+            None => "`retry` of the spec".into(),
+        }
     }
 
     /// What is left is removed by another try: nothing was forgotten.
@@ -330,11 +356,12 @@ impl Runner {
         if let Some(trouble) = progress.trouble() {
             let left = trouble.until.saturating_duration_since(Instant::now());
             let cause = format!(
-                "{}; tried {} times since {} s ago, given up in {} min (`retry` of the spec)",
+                "{}; tried {} times since {} s ago, given up in {} min ({})",
                 trouble.cause,
                 trouble.retries,
                 trouble.since.elapsed().as_secs(),
                 left.as_secs().div_ceil(60),
+                self.windows(),
             );
             return (TaskState::Retrying, cause);
         }

@@ -5,8 +5,9 @@ use super::report::{self, Reports};
 use super::runner::{Beginning, Runner};
 use crate::front::{self, Step, Wanted};
 use crate::link::server::HandOver;
-use crate::state::{ClusterState, Placement};
+use crate::state::{self, ClusterState, Placement};
 use crate::task_state::TaskState;
+use crate::windows::Windows;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -28,10 +29,13 @@ pub(super) struct Tasks {
     ran: Arc<Mutex<BTreeMap<String, Wanted>>>,
     /// The placements that were read last, by task.
     read: Arc<Mutex<BTreeMap<String, Placement>>>,
+    windows: Arc<Mutex<Windows>>,
 }
 
 struct Front {
     runner: Runner,
+    /// What its spec says itself.
+    retry: config::Retry,
     placement_rev: u64,
     /// Told to stop, at this time.
     stopping: Option<Instant>,
@@ -41,7 +45,13 @@ struct Front {
 
 impl Tasks {
     pub(super) fn new(context: Context) -> Self {
-        Self { context, fronts: Arc::default(), ran: Arc::default(), read: Arc::default() }
+        Self {
+            context,
+            fronts: Arc::default(),
+            ran: Arc::default(),
+            read: Arc::default(),
+            windows: Arc::default(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Front>> {
@@ -81,6 +91,8 @@ impl Tasks {
     }
 
     fn compare(&self, state: &ClusterState) {
+        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        windows.follow(state);
         let mut fronts = self.lock();
         let hands_over = rpc::HAND_OVER <= self.context.peers.protocols().max;
         for (name, front) in fronts.iter_mut() {
@@ -88,16 +100,15 @@ impl Tasks {
             match front::step(state, &self.context.node.node, name, &runs, front.moving, now) {
                 Step::GoOn { placement_rev } if front.stopping.is_none() => {
                     (front.placement_rev, front.moving) = (placement_rev, None);
+                    front.share(name, &windows);
                 }
                 // Nobody asks a node for that which speaks as an older release does.
                 Step::HandOver { .. } if !hands_over => front.stop(name),
                 Step::HandOver { since } => front.moving = Some(since),
                 Step::GoOn { .. } => {}
                 Step::Modify { wanted, placement_rev } => {
-                    let spec = state.tasks.get(name).map(|task| config::Task::parse(&task.spec));
-                    let taken =
-                        spec.and_then(Result::ok).is_some_and(|spec| front.modify(spec, &wanted));
-                    if taken {
+                    let spec = state.tasks.get(name).map(state::Task::read).and_then(Result::ok);
+                    if spec.is_some_and(|spec| front.modify(spec, &wanted, &windows)) {
                         info!(task = name, "a changed spec comes into force in place");
                         (front.placement_rev, front.moving) = (placement_rev, None);
                         let mut ran = self.ran.lock().unwrap_or_else(PoisonError::into_inner);
@@ -119,34 +130,48 @@ impl Tasks {
             !gone
         });
         for (name, task) in &state.tasks {
-            let wanted = front::wanted(state, &self.context.node.node, name);
-            let Some((wanted, placement_rev)) = wanted else { continue };
-            if fronts.contains_key(name) {
-                continue;
+            if !fronts.contains_key(name)
+                && let Some(front) = self.begin(state, name, task, &windows)
+            {
+                fronts.insert(name.clone(), front);
             }
-            // Unreadable specs are not applied; a later release may have written this one.
-            let spec = match config::Task::parse(&task.spec) {
-                Ok(spec) => spec,
-                Err(problems) => {
-                    warn!(task = name, %problems, "the task's spec cannot be read here");
-                    continue;
-                }
-            };
-            // The leader notes it as done once the front has begun anew, so that no later start repeats it.
-            let reseed = task.reseeded < task.reseeds;
-            let accept_gap = task.accept_gap;
-            let state = state.states.get(name).map(|it| it.state);
-            let streams = matches!(state, Some(TaskState::Synchronizing | TaskState::CatchingUp));
-            let mut ran = self.ran.lock().unwrap_or_else(PoisonError::into_inner);
-            let last = ran.insert(name.clone(), wanted.clone());
-            // A changed spec is modifying until the front that is to carry it out says otherwise; the one before it may
-            // still have said so meanwhile, and ran here.
-            let proven = streams && last.is_none_or(|it| it == wanted);
-            let beginning = Beginning { spec, wanted, reseed, accept_gap, proven };
-            let runner = Runner::start(self.context.clone(), Handle::current(), beginning);
-            let front = Front { runner, placement_rev, stopping: None, moving: None };
-            fronts.insert(name.clone(), front);
         }
+    }
+
+    /// Starts the front of a task that is placed here.
+    fn begin(
+        &self,
+        state: &ClusterState,
+        name: &str,
+        task: &state::Task,
+        windows: &Windows,
+    ) -> Option<Front> {
+        let (wanted, placement_rev) = front::wanted(state, &self.context.node.node, name)?;
+        // Unreadable specs are not applied; a later release may have written this one.
+        let mut spec = match task.read() {
+            Ok(spec) => spec,
+            Err(problems) => {
+                warn!(task = name, %problems, "the task's spec cannot be read here");
+                return None;
+            }
+        };
+        let retry = spec.retry;
+        let shared = windows.of(name, retry);
+        spec.retry = shared.retry;
+        // The leader notes it as done once the front has begun anew, so that no later start repeats it.
+        let reseed = task.reseeded < task.reseeds;
+        let accept_gap = task.accept_gap;
+        let state = state.states.get(name).map(|it| it.state);
+        let streams = matches!(state, Some(TaskState::Synchronizing | TaskState::CatchingUp));
+        let mut ran = self.ran.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = ran.insert(name.to_owned(), wanted.clone());
+        // A changed spec is modifying until the front that is to carry it out says otherwise; the one before it may
+        // still have said so meanwhile, and ran here.
+        let proven = streams && last.is_none_or(|it| it == wanted);
+        let beginning = Beginning { spec, wanted, reseed, accept_gap, proven };
+        let runner = Runner::start(self.context.clone(), Handle::current(), beginning);
+        runner.shares(shared.of);
+        Some(Front { runner, retry, placement_rev, stopping: None, moving: None })
     }
 
     /// Ends a front when its next owner asks for that.
@@ -221,12 +246,26 @@ impl Tasks {
 
 impl Front {
     /// Whether it goes on by this spec, which needs neither a seal nor another run.
-    fn modify(&mut self, spec: config::Task, wanted: &Wanted) -> bool {
+    fn modify(&mut self, mut spec: config::Task, wanted: &Wanted, windows: &Windows) -> bool {
+        let retry = spec.retry;
+        let shared = windows.of(&spec.task, retry);
+        spec.retry = shared.retry;
         let is_taken = self.stopping.is_none() && self.runner.modify(spec);
         if is_taken {
             self.runner.wanted = wanted.clone();
+            self.retry = retry;
+            self.runner.shares(shared.of);
         }
         is_taken
+    }
+
+    /// Goes by the windows that tasks with the same servers leave it now.
+    fn share(&mut self, name: &str, windows: &Windows) {
+        let shared = windows.of(name, self.retry);
+        if self.runner.retries_within(shared.retry) {
+            info!(task = name, ?shared, "other retry windows hold");
+            self.runner.shares(shared.of);
+        }
     }
 
     fn stop(&mut self, name: &str) {

@@ -118,7 +118,7 @@ fn placed(cluster: &ClusterState, name: &str, report: Option<v1::TaskReport>) ->
 }
 
 fn spec<'a>(cluster: &'a ClusterState, name: &str) -> Option<&'a str> {
-    cluster.tasks.get(name).map(|it| it.spec.as_str())
+    cluster.tasks.get(name).map(crate::state::Task::as_applied)
 }
 
 /// This worker, and the leader.

@@ -318,6 +318,7 @@ impl Coordinator {
             Order::Apply { task, lanes } => {
                 let record = Task {
                     spec: lanes.to_string(),
+                    applied: None,
                     spec_rev: self.reader.cluster.tasks.get(task).map_or(0, |it| it.spec_rev) + 1,
                     desired: Desired::Running,
                     restarts: 0,

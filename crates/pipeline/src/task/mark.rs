@@ -53,6 +53,7 @@ impl Task {
     /// What no record depends on holds at once, whatever the task does now: how fast it reads, and how long it tries.
     pub(super) fn heed(&mut self, front: Option<&Front>) {
         let Some(newest) = self.hosts.spec() else { return };
+        self.renew_lanes(&newest);
         if newest.throttle == self.spec.throttle && newest.retry == self.spec.retry {
             return;
         }
@@ -90,7 +91,7 @@ impl Task {
             Some(Next::Seal(_)) => return self.certain().await,
             None => {
                 self.certain().await?;
-                self.hosts.took(&self.wanted);
+                self.tell_in_force();
                 return Ok(());
             }
         };
@@ -98,8 +99,27 @@ impl Task {
         // What is not recorded is not planned by. Whether it is recorded is made sure of before anything is routed.
         self.planner.keep(|number| self.present.marks.iter().any(|mark| mark.number == number));
         marked?;
-        self.hosts.took(&self.wanted);
+        self.tell_in_force();
         Ok(())
+    }
+
+    /// Says that the newest spec is in force, once it is: no mark and no lane is awaited.
+    pub(super) fn tell_in_force(&self) {
+        if self.present.next.is_none() && self.lanes.are_renewed() {
+            self.hosts.took(&self.wanted);
+        }
+    }
+
+    /// Lets the lanes write as a changed spec says. Where the revision ends anyway, the next one begins so.
+    fn renew_lanes(&mut self, newest: &config::Task) {
+        let spec = self.spec.producing_as(newest);
+        if self.end.is_some() || spec == *self.spec {
+            return;
+        }
+        info!("the spec has changed: lanes write as it says, one after the other");
+        self.kafka = self.kafka.producing_as(&spec.sink);
+        self.lanes.renew(self.kafka.clone(), &spec);
+        self.spec = Arc::new(spec);
     }
 
     async fn prepare_and_record(

@@ -36,7 +36,7 @@ pub(super) enum Next {
 impl Next {
     pub(super) fn new(before: &Shape, wanted: Shape) -> Option<Self> {
         match before.means_to(&wanted)? {
-            Means::AtOnce | Means::Mark => Some(Self::Mark(wanted)),
+            Means::AtOnce | Means::Lanes | Means::Mark => Some(Self::Mark(wanted)),
             Means::Seal | Means::Restart | Means::Never => Some(Self::Seal(wanted)),
         }
     }
@@ -123,6 +123,7 @@ impl Task {
     /// Seals every lane at the end of the revision, then puts the next one in force. May be repeated
     /// after a crash at any point.
     pub(super) async fn end_revision(&mut self, end: Lsn, next: Shape) -> Result<(), End> {
+        self.lanes.keep_producers();
         let lanes = 0..self.lanes.count();
         let is_open = |lane: &u8| !self.sealed.contains(lane);
         lanes.clone().filter(is_open).for_each(|lane| self.lanes.seal(lane, end));

@@ -233,3 +233,42 @@ fn connections_are_kept_and_removed() {
     office.order(&remove).expect("removed");
     assert!(office.order(&remove).is_err());
 }
+
+#[test]
+fn a_changed_connection_reaches_the_tasks_that_name_it() {
+    let mut office = Office::new();
+    let set = |kind: &str, yaml: &str| Order::SetConnection {
+        name: "main-db".into(),
+        kind: kind.into(),
+        yaml: yaml.into(),
+    };
+    let named = spec(4).replace("hosts: [\"db:5432\"]", "connection: main-db");
+    let apply = Order::Apply { yaml: named.clone() };
+    assert!(office.order(&apply).expect_err("it is not there").contains("source.connection"));
+    assert!(office.order(&set("source", "hosts: [\"db:1\"]")).expect("set").created);
+    office.order(&apply).expect("applied");
+    office.task(task_state::Order::Start).expect("started");
+    office.streams();
+    let task = office.bench.cluster.tasks["shop"].clone();
+    assert_eq!(task.as_applied(), named);
+    assert_eq!(config::Task::parse(&task.spec).expect("alone").source.hosts, ["db:1"]);
+    assert_eq!(task.read().expect("read").source.connection.as_deref(), Some("main-db"));
+
+    let done = office.order(&set("source", "hosts: [\"db:2\"]")).expect("changed");
+    assert_eq!((done.created, &*done.users), (false, &["shop".to_owned()][..]));
+    let changed = office.bench.cluster.tasks["shop"].clone();
+    assert_eq!((changed.spec_rev, office.state()), (task.spec_rev + 1, TaskState::Modifying));
+    assert_eq!(changed.read().expect("read").source.hosts, ["db:2"]);
+    assert_eq!(office.order(&set("source", "hosts: [\"db:2\"]")), Ok(Done::default()));
+    assert_eq!(office.bench.cluster.tasks["shop"], changed);
+
+    for wrong in [set("source", "user: v"), set("sink", "brokers: [\"k:1\"]")] {
+        let said = office.order(&wrong).expect_err("refused");
+        assert!(said.contains("task `shop` could not go on by it: "), "{said}");
+    }
+    let remove = Order::RemoveConnection { name: "main-db".into() };
+    let said = office.order(&remove).expect_err("in use");
+    assert!(said.contains("connection `main-db` is used by shop"), "{said}");
+    office.order(&Order::Apply { yaml: spec(4) }).expect("it names none any more");
+    office.order(&remove).expect("removed");
+}
