@@ -19,6 +19,10 @@ struct Ground {
 
 impl Ground {
     fn new(server: &str, format: &str) -> Self {
+        Self::with(server, format, |spec| spec)
+    }
+
+    fn with(server: &str, format: &str, also: impl Fn(Spec) -> Spec) -> Self {
         let scene = Scene::new("ddl", server);
         let role = format!("{}_admin", scene.name);
         scene.superuser().run(&format!(
@@ -31,6 +35,7 @@ impl Ground {
             .user(&role, Some(PASSWORD))
             .sink(&format!("format: {format}"))
             .sink("conflicting_topics: ignore");
+        let spec = also(spec);
         scene.catch_up(&spec);
         Self { scene, role, spec }
     }
@@ -232,6 +237,48 @@ fn every_statement_on_15() {
 #[test]
 fn every_statement_on_18() {
     every_statement("postgres-18");
+}
+
+/// `compat.dts_ddl`: row P25, one by one, as DTS does it.
+const AS_DTS: &[Case] = &[
+    ("CREATE TABLE t (id int PRIMARY KEY)", &["CREATE TABLE t (id int PRIMARY KEY)"]),
+    ("CREATE VIEW v AS SELECT id FROM t", &["CREATE VIEW v AS SELECT id FROM t"]),
+    ("CREATE MATERIALIZED VIEW m AS SELECT 1 AS a", &[]),
+    ("CREATE TYPE mood AS ENUM ('sad')", &[]),
+    ("CREATE TABLE IF NOT EXISTS u (id int)", &[]),
+    ("DROP TABLE t CASCADE", &["DROP TABLE t"]),
+    ("BEGIN; INSERT INTO orders VALUES (1, 'a'); ALTER TABLE orders ADD b int; COMMIT", &[]),
+    ("BEGIN; ALTER TABLE orders ADD c int; INSERT INTO orders (id) VALUES (2); COMMIT", &[]),
+    (
+        "BEGIN; ALTER TABLE orders ADD d int; CREATE TABLE n (x int); COMMIT",
+        &["ALTER TABLE orders ADD d int", "CREATE TABLE n (x int)"],
+    ),
+    ("BEGIN; CREATE TABLE beside (x int); CREATE TABLE hidden (x int); COMMIT", &[]),
+    ("DO $$ BEGIN CREATE TABLE by_code (x int); END $$", &[]),
+    (
+        "SET session_replication_role = replica; CREATE TABLE r (x int); RESET session_replication_role",
+        &[],
+    ),
+    ("CREATE SCHEMA other", &[]),
+    ("SET search_path TO other; CREATE TABLE unqualified (x int); RESET search_path", &[]),
+    ("CREATE TABLE other.named (x int)", &["CREATE TABLE other.named (x int)"]),
+];
+
+#[test]
+fn what_dts_leaves_out_is_left_out_where_that_is_asked_for() {
+    let ground = Ground::with("postgres-15", "debezium-json", |spec| {
+        spec.line("compat: {dts_ddl: true}")
+            .objects(&["{table: public.hidden, exclude: true}", "{table: '*.*'}"])
+    });
+    let mut sql = ground.scene.superuser();
+    for (run, _) in AS_DTS {
+        sql.run(run);
+    }
+    let expected: Vec<_> = AS_DTS.iter().flat_map(|(_, texts)| texts.iter().copied()).collect();
+    assert_eq!(texts(&ground.carried()), expected);
+    let topics = ground.scene.topics();
+    let topic = format!("{}.public.orders", ground.scene.name);
+    assert_eq!(topics.of(&topic).filter(|it| it.json()["op"] == "c").count(), 2, "rows stay");
 }
 
 /// Statements of functions, of which the client's string says nothing.

@@ -39,6 +39,7 @@ const MEANS: &[(&str, Means)] = &[
     ("sink.hash", Means::Seal),
     ("sink.unrepresentable", Means::Seal),
     ("sink.headers", Means::Seal),
+    ("compat.dts_ddl", Means::Seal),
 ];
 
 /// What a change of the setting at `path` takes, as far as the path alone says.
@@ -189,7 +190,7 @@ mod tests {
             "lanes": 3, "partition_names": "child", "sql_ascii": "base64", "topic": "t",
             "topic_prefix": "p", "ddl_topic": "d", "ddl": "off", "format": "canal-json",
             "format_options": {"tombstones": false}, "partitioning": "table", "hash": "java",
-            "unrepresentable": "null", "headers": false, "objects": [{"table": "a.b"}],
+            "unrepresentable": "null", "headers": false, "dts_ddl": true, "objects": [{"table": "a.b"}],
         });
         let other: Shape = serde_json::from_value(other).expect("a shape");
         for path in before.differences(&other) {

@@ -225,7 +225,6 @@ impl Task {
             ("sink.connection", sink.connection.is_some()),
             ("sink.registry", sink.registry.is_some() && !sink.format.needs_registry()),
             ("sink.new_partitions", sink.new_partitions != NewPartitions::Pin),
-            ("compat.dts_ddl", self.compat.dts_ddl),
         ];
         settings.retain(|(_, used)| *used);
         let not_yet = "is not carried out by this release; leave it out";

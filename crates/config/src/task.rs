@@ -497,7 +497,7 @@ pub struct Alerts {
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Compat {
-    /// Drop the DDL that DTS drops.
+    /// Leave out the DDL statements that DTS leaves out, and cut what it cuts.
     pub dts_ddl: bool,
 }
 

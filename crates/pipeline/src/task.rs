@@ -802,6 +802,7 @@ impl Task {
             guardian: &self.guardian,
             eager: self.is_eager(),
             counts: self.spec.sink.transaction_topic == config::Switch::On,
+            omits_ddl: self.spec.compat.dts_ddl,
             end: self.end,
             marks: self.marks(),
             descriptions: self.descriptions(),

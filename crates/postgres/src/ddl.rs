@@ -232,7 +232,7 @@ impl Session {
 }
 
 /// Grows whenever `SQL` changes: older helper objects are then made again.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// Whose helper objects they are, and which.
 fn version_of(schema: &str, means: Means) -> String {
