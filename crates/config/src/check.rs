@@ -2,8 +2,7 @@
 
 use crate::pattern::TablePattern;
 use crate::task::{
-    Acks, Delivery, NewPartitions, Object, OnDivergence, Oversize, Switch, Task, Unrepresentable,
-    Wire,
+    Acks, Delivery, NewPartitions, Object, Oversize, Switch, Task, Unrepresentable, Wire,
 };
 use crate::{OnIncompatible, Problem};
 use std::time::Duration;
@@ -221,7 +220,6 @@ impl Task {
             ("source.connection", source.connection.is_some()),
             ("source.streaming", source.streaming == Switch::On),
             ("source.wire", source.wire == Wire::Binary),
-            ("source.on_divergence", source.on_divergence != OnDivergence::Park),
             ("sink.connection", sink.connection.is_some()),
             ("sink.registry", sink.registry.is_some() && !sink.format.needs_registry()),
             ("sink.new_partitions", sink.new_partitions != NewPartitions::Pin),

@@ -77,6 +77,11 @@ impl Task {
             Start::Park { cause, remedy } => {
                 return Err(End::Outcome(super::Outcome::Parked { cause, remedy }));
             }
+            Start::Accept { cause } => {
+                warn!(cause, "the divergence is accepted, as `source.on_divergence` says");
+                (self.options.reseed, self.options.accept_gap) = (true, true);
+                return Err(End::Anew);
+            }
             Start::Fresh { drop_slot, again } => {
                 if drop_slot {
                     self.drop_slot(&session).await?;
@@ -181,6 +186,7 @@ impl Task {
             slot: slot.map(|slot| Slot { confirmed_flush: slot.confirmed_flush, lost: slot.lost }),
             server: Server { system_id: server.system_id, timeline: server.timeline, end, parted },
             reseed: self.options.reseed,
+            on_divergence: self.spec.source.on_divergence,
         }))
     }
 
