@@ -427,7 +427,10 @@ mod tests {
         };
         for parted in [Parted::At(Lsn(99)), Parted::Twin(Lsn(99))] {
             let start = accepts(promoted(parted));
-            assert!(matches!(&start, Start::Accept { cause } if cause.contains("0/63")), "{start:?}");
+            assert!(
+                matches!(&start, Start::Accept { cause } if cause.contains("0/63")),
+                "{start:?}"
+            );
             let mut short = promoted(parted);
             short.server.end = Lsn(99);
             assert!(matches!(accepts(short), Start::Accept { .. }));
