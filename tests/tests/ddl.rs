@@ -664,6 +664,80 @@ fn each_inferred_statement_once_under_kill_9() {
     assert_eq!((ids.len(), different.len()), (2400, 2400), "each row once");
 }
 
+/// Row P20 without event triggers: each table once, whatever ends the task meanwhile.
+#[test]
+fn each_table_is_told_of_once() {
+    let scene = Scene::new("told", "postgres-15");
+    let mut sql = scene.sql();
+    sql.run(
+        "CREATE TABLE one (id int PRIMARY KEY, note varchar(9) NOT NULL DEFAULT 'x'); \
+         INSERT INTO one SELECT n FROM generate_series(1, 100000) n",
+    );
+    let spec = scene.spec().sink("conflicting_topics: ignore").line("sync: {schema: true}");
+    let topic = format!("{}.ddl", scene.name);
+    let told = || -> Vec<Record> { scene.topics().of(&topic).cloned().collect() };
+    let run = scene.run(&spec, &[]);
+    await_true("the definition", CATCH_UP_MAX, || !told().is_empty());
+    run.kill();
+    scene.catch_up(&spec);
+    // One that comes while nobody looks, and one that is empty and comes under the running task.
+    sql.run("CREATE TABLE two (id int PRIMARY KEY); INSERT INTO two VALUES (1)");
+    scene.catch_up(&spec);
+    let mut run = scene.run(&spec, &[]);
+    scene.await_streaming(&mut run);
+    sql.run("CREATE TABLE three (a text)");
+    await_true("the new table", CATCH_UP_MAX, || {
+        assert!(!run.has_ended(), "ended:\n{}", run.log());
+        told().len() == 3
+    });
+    run.kill();
+    sql.run("INSERT INTO two VALUES (2)");
+    scene.catch_up(&spec);
+    let told = told();
+    let expected = [
+        "CREATE TABLE public.one (id integer NOT NULL, note character varying(9) DEFAULT 'x' NOT NULL, \
+         PRIMARY KEY (id))",
+        "CREATE TABLE public.two (id integer NOT NULL, PRIMARY KEY (id))",
+        "CREATE TABLE public.three (a text)",
+    ];
+    assert_eq!(texts(&told), expected);
+    for record in &told {
+        let value = record.json();
+        assert_eq!(value["statement"]["reconstructed"], true);
+        assert_eq!(value["tableChanges"][0]["type"], "CREATE");
+        let header = |name| record.header(name);
+        assert!(header("distributary.snapshot").is_some() && header("distributary.seq").is_none());
+    }
+    // Begun anew, all is told anew.
+    scene.run(&spec, &["--until-caught-up", "--reseed"]).wait(CATCH_UP_MAX).expect(0);
+    assert_eq!(scene.topics().of(&topic).count(), 6);
+}
+
+/// With event triggers: what they have told of is not told again, what was there before them is.
+#[test]
+fn tables_that_were_there_before_are_told_of() {
+    let ground = Ground::with("postgres-15", "debezium-json", |spec| {
+        spec.line("sync: {schema: true}")
+            .objects(&["{table: public.kept, exclude: true}", "{table: '*.*'}"])
+    });
+    let first = "CREATE TABLE public.orders (id bigint NOT NULL, note text, PRIMARY KEY (id))";
+    assert_eq!(texts(&ground.found()), [first]);
+    let mut sql = ground.scene.superuser();
+    sql.run("CREATE TABLE copied AS SELECT 1 AS a; CREATE TABLE made (id int PRIMARY KEY)");
+    sql.run("ALTER TABLE kept RENAME TO shown");
+    let mut found = texts(&ground.carried());
+    found.sort();
+    let mut expected = [
+        "CREATE TABLE copied AS SELECT 1 AS a",
+        "CREATE TABLE made (id int PRIMARY KEY)",
+        "ALTER TABLE kept RENAME TO shown",
+        "CREATE TABLE public.shown (id integer NOT NULL, PRIMARY KEY (id))",
+    ];
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+    assert!(ground.carried().is_empty());
+}
+
 /// Nothing of the task is left on the server: also after half a creation, and when it is done again.
 fn released(server: &str) {
     let ground = Ground::new(server, "debezium-json");

@@ -4,6 +4,7 @@
 
 mod begin;
 mod copy;
+mod definitions;
 mod events;
 mod mark;
 mod revision;
