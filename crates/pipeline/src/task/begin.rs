@@ -295,8 +295,8 @@ impl Task {
     ) -> Result<(), End> {
         let (mut known, readings) = (published.clone(), capture.readings());
         let is_new = |it: &&Relation| !published.contains(&it.oid);
-        let added: Vec<Relation> = capture.publish.iter().filter(is_new).cloned().collect();
-        self.tell_added(session, &added).await?;
+        let mut added: Vec<Relation> = capture.publish.iter().filter(is_new).cloned().collect();
+        self.tell_added(session, &mut added).await?;
         let tables = self.tables();
         tables.describe_beforehand(session, &added).await?;
         for relation in &added {

@@ -104,11 +104,12 @@ impl Task {
         Ok(())
     }
 
-    /// The same for tables that are about to be taken in.
+    /// The same for tables that are about to be taken in. Where the revision ends lanes are sealed, and take nothing: who is not
+    /// known is left to the next one.
     pub(super) async fn tell_added(
         &mut self,
         session: &Session,
-        added: &[Relation],
+        added: &mut Vec<Relation>,
     ) -> Result<(), End> {
         if !tells(&self.spec) {
             return Ok(());
@@ -116,6 +117,10 @@ impl Task {
         let infers = self.infers.get();
         let oids = untold(session, &self.slot_name, infers, &self.state, added).await?;
         if oids.is_empty() {
+            return Ok(());
+        }
+        if self.end.is_some() {
+            added.retain(|it| !oids.contains(&it.oid));
             return Ok(());
         }
         let tables = session.tables_present(&oids).await?;
