@@ -19,6 +19,10 @@ struct Ground {
 
 impl Ground {
     fn new(server: &str, format: &str) -> Self {
+        Self::with(server, format, |spec| spec)
+    }
+
+    fn with(server: &str, format: &str, also: impl Fn(Spec) -> Spec) -> Self {
         let scene = Scene::new("ddl", server);
         let role = format!("{}_admin", scene.name);
         scene.superuser().run(&format!(
@@ -31,6 +35,7 @@ impl Ground {
             .user(&role, Some(PASSWORD))
             .sink(&format!("format: {format}"))
             .sink("conflicting_topics: ignore");
+        let spec = also(spec);
         scene.catch_up(&spec);
         Self { scene, role, spec }
     }
@@ -232,6 +237,48 @@ fn every_statement_on_15() {
 #[test]
 fn every_statement_on_18() {
     every_statement("postgres-18");
+}
+
+/// `compat.dts_ddl`: row P25, one by one, as DTS does it.
+const AS_DTS: &[Case] = &[
+    ("CREATE TABLE t (id int PRIMARY KEY)", &["CREATE TABLE t (id int PRIMARY KEY)"]),
+    ("CREATE VIEW v AS SELECT id FROM t", &["CREATE VIEW v AS SELECT id FROM t"]),
+    ("CREATE MATERIALIZED VIEW m AS SELECT 1 AS a", &[]),
+    ("CREATE TYPE mood AS ENUM ('sad')", &[]),
+    ("CREATE TABLE IF NOT EXISTS u (id int)", &[]),
+    ("DROP TABLE t CASCADE", &["DROP TABLE t"]),
+    ("BEGIN; INSERT INTO orders VALUES (1, 'a'); ALTER TABLE orders ADD b int; COMMIT", &[]),
+    ("BEGIN; ALTER TABLE orders ADD c int; INSERT INTO orders (id) VALUES (2); COMMIT", &[]),
+    (
+        "BEGIN; ALTER TABLE orders ADD d int; CREATE TABLE n (x int); COMMIT",
+        &["ALTER TABLE orders ADD d int", "CREATE TABLE n (x int)"],
+    ),
+    ("BEGIN; CREATE TABLE beside (x int); CREATE TABLE hidden (x int); COMMIT", &[]),
+    ("DO $$ BEGIN CREATE TABLE by_code (x int); END $$", &[]),
+    (
+        "SET session_replication_role = replica; CREATE TABLE r (x int); RESET session_replication_role",
+        &[],
+    ),
+    ("CREATE SCHEMA other", &[]),
+    ("SET search_path TO other; CREATE TABLE unqualified (x int); RESET search_path", &[]),
+    ("CREATE TABLE other.named (x int)", &["CREATE TABLE other.named (x int)"]),
+];
+
+#[test]
+fn what_dts_leaves_out_is_left_out_where_that_is_asked_for() {
+    let ground = Ground::with("postgres-15", "debezium-json", |spec| {
+        spec.line("compat: {dts_ddl: true}")
+            .objects(&["{table: public.hidden, exclude: true}", "{table: '*.*'}"])
+    });
+    let mut sql = ground.scene.superuser();
+    for (run, _) in AS_DTS {
+        sql.run(run);
+    }
+    let expected: Vec<_> = AS_DTS.iter().flat_map(|(_, texts)| texts.iter().copied()).collect();
+    assert_eq!(texts(&ground.carried()), expected);
+    let topics = ground.scene.topics();
+    let topic = format!("{}.public.orders", ground.scene.name);
+    assert_eq!(topics.of(&topic).filter(|it| it.json()["op"] == "c").count(), 2, "rows stay");
 }
 
 /// Statements of functions, of which the client's string says nothing.
@@ -615,6 +662,80 @@ fn each_inferred_statement_once_under_kill_9() {
     let ids: Vec<_> = topics.of(&rows).map(id).collect();
     let different: std::collections::BTreeSet<_> = ids.iter().collect();
     assert_eq!((ids.len(), different.len()), (2400, 2400), "each row once");
+}
+
+/// Row P20 without event triggers: each table once, whatever ends the task meanwhile.
+#[test]
+fn each_table_is_told_of_once() {
+    let scene = Scene::new("told", "postgres-15");
+    let mut sql = scene.sql();
+    sql.run(
+        "CREATE TABLE one (id int PRIMARY KEY, note varchar(9) NOT NULL DEFAULT 'x'); \
+         INSERT INTO one SELECT n FROM generate_series(1, 100000) n",
+    );
+    let spec = scene.spec().sink("conflicting_topics: ignore").line("sync: {schema: true}");
+    let topic = format!("{}.ddl", scene.name);
+    let told = || -> Vec<Record> { scene.topics().of(&topic).cloned().collect() };
+    let run = scene.run(&spec, &[]);
+    await_true("the definition", CATCH_UP_MAX, || !told().is_empty());
+    run.kill();
+    scene.catch_up(&spec);
+    // One that comes while nobody looks, and one that is empty and comes under the running task.
+    sql.run("CREATE TABLE two (id int PRIMARY KEY); INSERT INTO two VALUES (1)");
+    scene.catch_up(&spec);
+    let mut run = scene.run(&spec, &[]);
+    scene.await_streaming(&mut run);
+    sql.run("CREATE TABLE three (a text)");
+    await_true("the new table", CATCH_UP_MAX, || {
+        assert!(!run.has_ended(), "ended:\n{}", run.log());
+        told().len() == 3
+    });
+    run.kill();
+    sql.run("INSERT INTO two VALUES (2)");
+    scene.catch_up(&spec);
+    let told = told();
+    let expected = [
+        "CREATE TABLE public.one (id integer NOT NULL, note character varying(9) DEFAULT 'x' NOT NULL, \
+         PRIMARY KEY (id))",
+        "CREATE TABLE public.two (id integer NOT NULL, PRIMARY KEY (id))",
+        "CREATE TABLE public.three (a text)",
+    ];
+    assert_eq!(texts(&told), expected);
+    for record in &told {
+        let value = record.json();
+        assert_eq!(value["statement"]["reconstructed"], true);
+        assert_eq!(value["tableChanges"][0]["type"], "CREATE");
+        let header = |name| record.header(name);
+        assert!(header("distributary.snapshot").is_some() && header("distributary.seq").is_none());
+    }
+    // Begun anew, all is told anew.
+    scene.run(&spec, &["--until-caught-up", "--reseed"]).wait(CATCH_UP_MAX).expect(0);
+    assert_eq!(scene.topics().of(&topic).count(), 6);
+}
+
+/// With event triggers: what they have told of is not told again, what was there before them is.
+#[test]
+fn tables_that_were_there_before_are_told_of() {
+    let ground = Ground::with("postgres-15", "debezium-json", |spec| {
+        spec.line("sync: {schema: true}")
+            .objects(&["{table: public.kept, exclude: true}", "{table: '*.*'}"])
+    });
+    let first = "CREATE TABLE public.orders (id bigint NOT NULL, note text, PRIMARY KEY (id))";
+    assert_eq!(texts(&ground.found()), [first]);
+    let mut sql = ground.scene.superuser();
+    sql.run("CREATE TABLE copied AS SELECT 1 AS a; CREATE TABLE made (id int PRIMARY KEY)");
+    sql.run("ALTER TABLE kept RENAME TO shown");
+    let mut found = texts(&ground.carried());
+    found.sort();
+    let mut expected = [
+        "CREATE TABLE copied AS SELECT 1 AS a",
+        "CREATE TABLE made (id int PRIMARY KEY)",
+        "ALTER TABLE kept RENAME TO shown",
+        "CREATE TABLE public.shown (id integer NOT NULL, PRIMARY KEY (id))",
+    ];
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+    assert!(ground.carried().is_empty());
 }
 
 /// Nothing of the task is left on the server: also after half a creation, and when it is done again.

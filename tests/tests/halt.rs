@@ -563,7 +563,22 @@ fn a_standby_that_lacks_what_was_delivered() {
     pair.promote_the_other();
     takes_its_place(&mut ground, &pair.primary);
     await_more_wal(&mut ground, delivered);
-    ground.parks(&["promoted beside it", "timeline 2", "already in Kafka", "--reseed"]);
+    ground.parks_once(&["promoted beside it", "timeline 2", "already in Kafka", "--reseed"]);
+    // The spec may say to go on all the same: without a snapshot, and without what was written meanwhile.
+    let park = ground.spec.clone();
+    ground.spec = park.clone().source("on_divergence: accept");
+    let before = ground.left().records.len();
+    let ended = ground.scene.run(&ground.spec, &["--until-caught-up"]).wait(CATCH_UP_MAX);
+    ended.expect(0);
+    let said = format!("{}{}", ended.stdout, ended.stderr);
+    for words in ["the divergence is accepted", "promoted beside it", "the gap was accepted"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert_eq!(ground.left().records.len(), before, "neither the gap nor a snapshot is written");
+    ground.write();
+    ground.go_on();
+    assert_eq!(ground.left().records.len(), before + 2 * 60);
+    ground.spec = park;
     ground.reseed_and_go_on();
 }
 

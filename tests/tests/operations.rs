@@ -338,3 +338,52 @@ fn a_coordinator_that_has_just_begun_says_nothing_wrong() {
         assert!(answer.stdout.contains(&scene.name), "{what}: {}", answer.stdout);
     }
 }
+
+/// A lost slot parks a task; each way out is one order, which is carried out once.
+#[test]
+fn a_lost_slot_is_left_behind_by_one_order() {
+    let scene = Scene::new("reseeded", "postgres-15");
+    scene.sql().run("CREATE TABLE orders (id int PRIMARY KEY); INSERT INTO orders VALUES (1)");
+    let mut cluster = Cluster::start(&scene, 1, 1);
+    cluster.apply(&cluster.spec());
+    cluster.await_status("the stream", CATCH_UP_MAX, Status::streams);
+    let name = scene.name.as_str();
+    let idle =
+        format!("SELECT NOT active FROM pg_replication_slots WHERE slot_name = '{}'", scene.slot());
+    let drop = format!("SELECT pg_drop_replication_slot('{}')", scene.slot());
+    let ids = || -> Vec<i64> {
+        let topics = scene.topics();
+        let id = |it: &tests::reader::Record| it.json()["after"]["id"].as_i64();
+        let mut ids: Vec<_> = topics.records.iter().filter_map(id).collect();
+        ids.sort_unstable();
+        ids
+    };
+    for (id, order, expected) in
+        [(2, &["--accept-gap"][..], vec![1, 3]), (4, &[], vec![1, 1, 2, 3, 3, 4, 5])]
+    {
+        cluster.call(&["task", "suspend", name]).expect(0);
+        await_true("a slot that nobody reads", CATCH_UP_MAX, || {
+            scene.superuser().value(&idle) == "t"
+        });
+        scene.superuser().run(&drop);
+        scene.sql().run(&format!("INSERT INTO orders VALUES ({id})"));
+        cluster.call(&["task", "start", name]).expect(0);
+        let parked =
+            cluster.await_status("a parked task", CATCH_UP_MAX, |it| it.text("state") == "parked");
+        assert!(parked.text("cause").contains("is gone"), "{parked}");
+        cluster.call(&[&["task", "reseed", name][..], order].concat()).expect(0);
+        let streaming = cluster.await_status("the stream", CATCH_UP_MAX, Status::streams);
+        let is_named = streaming.text("cause").contains("the gap was accepted");
+        assert_eq!(is_named, !order.is_empty(), "{streaming}");
+        scene.sql().run(&format!("INSERT INTO orders VALUES ({})", id + 1));
+        let is_there = || ids().len() >= expected.len();
+        await_true("what was written since", CATCH_UP_MAX, is_there);
+        assert_eq!(ids(), expected);
+    }
+    // A worker that begins again does not repeat the order.
+    cluster.kill("w1");
+    cluster.begin("w1");
+    scene.sql().run("INSERT INTO orders VALUES (6)");
+    await_true("a row behind the crash", CATCH_UP_MAX, || ids().contains(&6));
+    assert_eq!(ids().len(), 8);
+}

@@ -51,6 +51,7 @@ const MEANS: &[(&str, Means)] = &[
     ("sink.hash", Means::Seal),
     ("sink.unrepresentable", Means::Seal),
     ("sink.headers", Means::Seal),
+    ("compat.dts_ddl", Means::Seal),
 ];
 
 /// Properties of the client that concern nothing but how a lane's producer writes.
@@ -247,7 +248,7 @@ mod tests {
             "lanes": 3, "partition_names": "child", "sql_ascii": "base64", "topic": "t",
             "topic_prefix": "p", "ddl_topic": "d", "ddl": "off", "format": "canal-json",
             "format_options": {"tombstones": false}, "partitioning": "table", "hash": "java",
-            "unrepresentable": "null", "headers": false, "objects": [{"table": "a.b"}],
+            "unrepresentable": "null", "headers": false, "dts_ddl": true, "objects": [{"table": "a.b"}],
         });
         let other: Shape = serde_json::from_value(other).expect("a shape");
         for path in before.differences(&other) {

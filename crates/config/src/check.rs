@@ -2,8 +2,7 @@
 
 use crate::pattern::TablePattern;
 use crate::task::{
-    Acks, Delivery, NewPartitions, Object, OnDivergence, Oversize, Switch, Task, Unrepresentable,
-    Wire,
+    Acks, Delivery, NewPartitions, Object, Oversize, Switch, Task, Unrepresentable, Wire,
 };
 use crate::{OnIncompatible, Problem};
 use std::time::Duration;
@@ -227,10 +226,8 @@ impl Task {
         let mut settings = vec![
             ("source.streaming", source.streaming == Switch::On),
             ("source.wire", source.wire == Wire::Binary),
-            ("source.on_divergence", source.on_divergence != OnDivergence::Park),
             ("sink.registry", sink.registry.is_some() && !sink.format.needs_registry()),
             ("sink.new_partitions", sink.new_partitions != NewPartitions::Pin),
-            ("compat.dts_ddl", self.compat.dts_ddl),
         ];
         settings.retain(|(_, used)| *used);
         let not_yet = "is not carried out by this release; leave it out";

@@ -29,6 +29,8 @@ pub struct Shape {
     pub hash: Hash,
     pub unrepresentable: Unrepresentable,
     pub headers: bool,
+    #[serde(skip_serializing_if = "is_default")]
+    pub dts_ddl: bool,
     pub objects: Vec<Object>,
 }
 
@@ -57,6 +59,7 @@ impl Task {
             hash: sink.hash,
             unrepresentable: sink.unrepresentable,
             headers: sink.headers,
+            dts_ddl: self.compat.dts_ddl,
             objects: self.objects.clone(),
         }
     }
@@ -79,13 +82,14 @@ impl Task {
         task.sink.hash = shape.hash;
         task.sink.unrepresentable = shape.unrepresentable;
         task.sink.headers = shape.headers;
+        task.compat.dts_ddl = shape.dts_ddl;
         task.objects = shape.objects;
         task
     }
 }
 
-fn is_default(ddl: &DdlCapture) -> bool {
-    *ddl == DdlCapture::default()
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Shape {
@@ -106,6 +110,7 @@ impl Shape {
             ("sink.hash", self.hash == other.hash),
             ("sink.unrepresentable", self.unrepresentable == other.unrepresentable),
             ("sink.headers", self.headers == other.headers),
+            ("compat.dts_ddl", self.dts_ddl == other.dts_ddl),
             ("objects", self.objects == other.objects),
         ];
         pairs.into_iter().filter_map(|(key, same)| (!same).then_some(key)).collect()

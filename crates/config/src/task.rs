@@ -343,14 +343,25 @@ pub enum Mechanism {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sync {
+    /// Topics and schemas are made where they are missing.
     pub schema: bool,
+    /// With `schema`: CREATE TABLE in the DDL topic before the rows of each table, unless `source.ddl` is off.
+    pub definitions: bool,
     pub snapshot: bool,
     pub incremental: bool,
 }
 
+impl Sync {
+    /// Whether readers are told of tables before their rows.
+    #[must_use]
+    pub fn tells_definitions(&self, ddl: DdlCapture) -> bool {
+        self.schema && self.definitions && ddl != DdlCapture::Off
+    }
+}
+
 impl Default for Sync {
     fn default() -> Self {
-        Self { schema: true, snapshot: true, incremental: true }
+        Self { schema: true, definitions: true, snapshot: true, incremental: true }
     }
 }
 
@@ -497,7 +508,7 @@ pub struct Alerts {
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Compat {
-    /// Drop the DDL that DTS drops.
+    /// Leave out the DDL statements that DTS leaves out, and cut what it cuts.
     pub dts_ddl: bool,
 }
 

@@ -129,10 +129,10 @@ fn what_is_no_spec_is_refused() {
 
 #[test]
 fn what_this_release_cannot_carry_out_is_named() {
-    let text = SMALL.replace("sink: {", "compat: {dts_ddl: true}\nsink: {");
+    let text = SMALL.replace("sink: {", "sink: {new_partitions: park, ");
     let task = Task::parse(&text).expect("parses");
     let named = Problems(task.unsupported()).to_string();
-    assert_eq!(named, "`compat.dts_ddl`: is not carried out by this release; leave it out");
+    assert_eq!(named, "`sink.new_partitions`: is not carried out by this release; leave it out");
 }
 
 /// The properties of the first object schema that a schema leads to.

@@ -114,7 +114,7 @@ impl Inner {
     }
 
     async fn statement(&self, before: &Table, table: &Table) -> Result<Option<Stated>, Failure> {
-        let types = self.session.type_names(table).await?;
+        let types = self.session.type_names(&table.columns.iter().collect::<Vec<_>>()).await?;
         let Some(Inferred { changed, tuple }) = altered(before, table, &types) else {
             return Ok(None);
         };

@@ -43,6 +43,8 @@ pub struct Context<'a> {
     pub eager: bool,
     /// Consumers are told of source transactions.
     pub counts: bool,
+    /// DDL is left out as DTS does it.
+    pub omits_ddl: bool,
     /// Where the revision ends; `None`: it goes on.
     pub end: Option<Lsn>,
     /// Later revisions, and from where on they are in force.
@@ -172,7 +174,8 @@ impl Context<'_> {
         let line = self.line(Stage::Router);
         let routed = acknowledger.clone().recipient();
         let router = Router::new(self.generation, self.end, producers, routed, line);
-        let router = router.marked(self.marks.clone()).counting(self.counts);
+        let router =
+            router.marked(self.marks.clone()).counting(self.counts).omitting(self.omits_ddl);
         let router = router.describing(self.descriptions.clone()).start();
         (router, acknowledger)
     }

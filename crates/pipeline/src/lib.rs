@@ -34,6 +34,7 @@ pub mod link;
 pub mod meta;
 pub mod misfit;
 pub mod objects;
+mod omission;
 pub mod planner;
 pub mod precheck;
 pub mod producer;

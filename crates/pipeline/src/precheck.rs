@@ -11,12 +11,13 @@ use kafka::precheck::WantedTopic;
 use kafka::topics::NewTopic;
 use postgres::Session;
 use record::naming::{self, Collision};
-use record::plan::{TablePlan, TaskPlan};
+use record::plan::{Chosen, TablePlan, TaskPlan};
 use record::schema::Draft;
 use record::selection::Selection;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use supervision::FailureClass;
+use wal::statement;
 
 /// Why a task does not start.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -308,8 +309,22 @@ fn topics<'a>(
         let topic = || WantedTopic { name: name.clone(), partitions, bytes: 0 };
         let topic = wanted.entry(name.clone()).or_insert_with(topic);
         topic.bytes = topic.bytes.saturating_add(bytes);
+        if !task.sync.tells_definitions(task.source.ddl) {
+            continue;
+        }
+        if let Some(Chosen { topic, is_ddl_topic: true, .. }) = definition(plan, schema, table) {
+            let name = topic.into_string();
+            let topic = WantedTopic { name: name.clone(), partitions: 1, bytes: 0 };
+            wanted.entry(name).or_insert(topic);
+        }
     }
     wanted.into_values().collect()
+}
+
+/// Where the definition of a table goes.
+fn definition(plan: &TaskPlan, schema: &str, table: &str) -> Option<Chosen> {
+    let changed = serde_json::json!([[schema, table]]).to_string();
+    plan.choose(&statement::inferred(&changed, 0)?).ok().flatten()
 }
 
 async fn sink(

@@ -109,6 +109,14 @@ impl Router {
     }
 }
 
+impl Router {
+    /// Leaves DDL out as DTS does it.
+    #[must_use]
+    pub fn omitting(self, omits: bool) -> Self {
+        Self { routing: self.routing.omitting(omits), ..self }
+    }
+}
+
 impl Actor for Router {
     type Context = Context<Self>;
 }

@@ -5,6 +5,7 @@ use crate::batch::{
 };
 use crate::chunk::merge::Merge;
 use crate::lane::unix_micros;
+use crate::omission::{Omission, Released};
 use crate::planner::Plans;
 use crate::transactions::Transactions;
 use bytes::BytesMut;
@@ -41,6 +42,8 @@ pub struct Routing {
     pub merge: Merge,
     /// Where consumers are told of transactions.
     transactions: Option<Transactions>,
+    /// Where DDL is left out as DTS does it.
+    omission: Option<Omission>,
 }
 
 /// The first change of a version of a table, which the meta lane is to keep.
@@ -94,6 +97,7 @@ impl Routing {
             seq: 0,
             merge: Merge::default(),
             transactions: None,
+            omission: None,
         }
     }
 
@@ -107,6 +111,12 @@ impl Routing {
     #[must_use]
     pub fn counting(self, counts: bool) -> Self {
         Self { transactions: counts.then(Transactions::default), ..self }
+    }
+
+    /// Leaves DDL out as DTS does it.
+    #[must_use]
+    pub fn omitting(self, omits: bool) -> Self {
+        Self { omission: omits.then(Omission::default), ..self }
     }
 
     /// By these revisions, each from its position on, in their order.
@@ -209,10 +219,10 @@ impl Routing {
         let inside = self.marks.iter().map(|(at, _)| batch.changes_before(*at));
         let inside = inside.filter(|first| (1..batch.changes.len()).contains(first)).min();
         if let Some(rest) = inside.and_then(|first| batch.split_off(first)) {
-            routed.push(self.route_one(batch, credit, send));
+            self.route_one(batch, credit, send, routed);
             return self.route_marked(rest, credit, send, routed);
         }
-        routed.push(self.route_one(batch, credit, send));
+        self.route_one(batch, credit, send, routed);
     }
 
     /// First changes of table versions since this was asked last.
@@ -250,7 +260,8 @@ impl Routing {
         mut batch: ChangeBatch,
         credit: &Arc<Credit>,
         send: &mut dyn FnMut(usize, &LaneBatch),
-    ) -> Routed {
+        routed: &mut Vec<Routed>,
+    ) {
         if let Some(last) = batch.changes.last() {
             self.newest = self.newest.max(batch.transaction(last).commit_lsn);
         }
@@ -267,7 +278,14 @@ impl Routing {
             self.plans.remove(&(table.oid, table.version));
         }
         self.merge.route(&batch);
-        self.hand_on(batch, &plans, marked.as_ref(), credit, send)
+        let omission = self.omission.as_mut();
+        let released = omission.map(|it| it.sift(&mut batch, &plans, marked.as_ref()));
+        for Released { batch, plans, marked } in released.into_iter().flatten() {
+            // What was held has given its credit back: the rest of its transaction may need all of it.
+            let credit = Arc::new(Credit::none());
+            routed.push(self.hand_on(batch, &plans, marked.as_ref(), &credit, send));
+        }
+        routed.push(self.hand_on(batch, &plans, marked.as_ref(), credit, send));
     }
 
     /// Hands on a chunk whose rows have found their place.

@@ -5,7 +5,7 @@
 //! Holds: one connection per reader; per reader one batch that is not yet paid for.
 //! Never: renders a value; sends two batches with the same ordinals.
 
-use crate::batch::{Decoded, Retire, SnapshotRead, TableLearned};
+use crate::batch::{Decoded, Retire, SnapshotRead, Stated, TableLearned};
 use crate::chunk::throttle::Amount;
 use crate::failure::Failure;
 use crate::progress::{Progress, TableProgress};
@@ -28,9 +28,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 use supervision::{Budget, Lifeline};
 use tracing::{debug, info};
+use wal::change::Span;
 use wal::change::{Operation, Transaction};
 use wal::copy::SnapshotBatch;
-use wal::{Change, ChangeBatch, Lsn, Table};
+use wal::{Change, ChangeBatch, Chunk, Lsn, Table};
 
 /// Rows are handed on in batches of about this size.
 const BATCH_BYTES: usize = 256 << 10;
@@ -43,6 +44,14 @@ pub struct Source {
     pub readable: Readable,
     /// Rows that it is expected to have, the server's estimate.
     pub rows: u64,
+}
+
+/// Statements that have no place in the stream. All of them are one chunk, which a lane that holds it leaves out when they
+/// come again.
+#[derive(Debug)]
+pub struct Statements {
+    pub stated: Vec<Stated>,
+    pub chunk: Arc<Chunk>,
 }
 
 /// Everything a snapshot is made of.
@@ -58,6 +67,8 @@ pub struct Parts {
     /// When the snapshot was taken, microseconds since 2000-01-01 00:00 UTC.
     pub time: i64,
     pub sources: Vec<Source>,
+    /// Statements that come before all rows.
+    pub statements: Option<Statements>,
     /// Tables that are read later, beside the stream: only the truncate comes here.
     pub beside: Vec<Source>,
     /// Rows of an earlier, interrupted snapshot may be in the topics: a truncate comes first.
@@ -135,6 +146,9 @@ async fn run(mut parts: Parts) {
 }
 
 async fn read_all(shared: &Rc<Shared>, parallel: usize) -> Result<(), Failure> {
+    if let Some(statements) = &shared.parts.statements {
+        return shared.state(statements).await;
+    }
     shared.tell_waiting();
     for source in shared.waiting.borrow().iter().chain(&shared.parts.beside) {
         let (table, first) = (Arc::clone(&source.table), Some(Arc::clone(&source.plan)));
@@ -230,6 +244,21 @@ impl Shared {
         waiting.iter().chain(&self.parts.beside).map(|it| Arc::clone(&it.table)).collect()
     }
 
+    /// Hands on statements alone.
+    async fn state(&self, Statements { stated, chunk }: &Statements) -> Result<(), Failure> {
+        for Stated { table, plans, .. } in stated {
+            let (table, plans) = (Arc::clone(table), plans.clone());
+            self.parts.router.do_send(TableLearned { table, plans, inference: None });
+        }
+        let mut batch = statements(stated, &self.parts)?;
+        batch.snapshot = Some(Arc::clone(&self.parts.id));
+        batch.chunk = Some(Arc::clone(chunk));
+        let credit = self.parts.budget.take(batch.bytes.len()).await;
+        self.batches.set(self.batches.get() + 1);
+        self.parts.router.do_send(Decoded { batch, credit });
+        Ok(())
+    }
+
     /// Pays for the batch, numbers its changes and hands it on.
     async fn send(&self, mut batch: ChangeBatch) {
         let (rows, bytes) = (batch.changes.len() as u64, batch.bytes.len() as u64);
@@ -247,27 +276,56 @@ impl Shared {
     }
 }
 
-/// One TRUNCATE per table: what an interrupted snapshot has left does not count.
-fn truncates(tables: Vec<Arc<Table>>, parts: &Parts) -> ChangeBatch {
-    let transaction = Transaction {
+/// One insert into the table that each stands for.
+fn statements(stated: &[Stated], parts: &Parts) -> Result<ChangeBatch, Failure> {
+    let too_many = |_| Failure::fatal("the definitions of all tables together are above 4 GiB");
+    let (mut bytes, mut changes) = (Vec::new(), Vec::with_capacity(stated.len()));
+    for (table, Stated { tuple, .. }) in (0..).zip(stated) {
+        let start = u32::try_from(bytes.len()).map_err(too_many)?;
+        bytes.extend_from_slice(tuple);
+        let end = u32::try_from(bytes.len()).map_err(too_many)?;
+        let new = Some(Span { start, end });
+        let ordinal = u64::from(table);
+        changes.push(Change { new, operation: Operation::Insert, ..change(table, ordinal, parts) });
+    }
+    Ok(ChangeBatch {
+        bytes: bytes.into(),
+        changes,
+        transactions: vec![transaction(parts)],
+        tables: stated.iter().map(|it| Arc::clone(&it.table)).collect(),
+        ends_transaction: true,
+        ..ChangeBatch::default()
+    })
+}
+
+fn transaction(parts: &Parts) -> Transaction {
+    Transaction {
         xid: 0,
         commit_lsn: parts.lsn,
         previous_commit_lsn: None,
         commit_time: parts.time,
         changes_count: None,
-    };
-    let truncate = |table| Change {
+    }
+}
+
+fn change(table: u32, ordinal: u64, parts: &Parts) -> Change {
+    Change {
         transaction: 0,
         table,
-        ordinal: 0,
+        ordinal,
         lsn: parts.lsn,
         operation: Operation::Truncate,
         old: None,
         new: None,
-    };
+    }
+}
+
+/// One TRUNCATE per table: what an interrupted snapshot has left does not count.
+fn truncates(tables: Vec<Arc<Table>>, parts: &Parts) -> ChangeBatch {
+    let truncate = |table| change(table, 0, parts);
     ChangeBatch {
         changes: (0..u32::try_from(tables.len()).unwrap_or(u32::MAX)).map(truncate).collect(),
-        transactions: vec![transaction],
+        transactions: vec![transaction(parts)],
         tables,
         ends_transaction: true,
         ..ChangeBatch::default()

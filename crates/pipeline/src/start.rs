@@ -3,6 +3,7 @@
 //! delivery-protocol.md, section 7: if the guarantee cannot be kept the task is parked with a
 //! reason; it never continues silently and never starts "from zero".
 
+use config::OnDivergence;
 use kafka::meta::Watermark;
 use std::collections::BTreeMap;
 use wal::{Lsn, Position};
@@ -64,6 +65,8 @@ pub struct Facts<'a> {
     pub server: Server,
     /// `run --reseed`: a person has decided to begin again.
     pub reseed: bool,
+    /// What the spec says of a failover that has lost what was delivered.
+    pub on_divergence: OnDivergence,
 }
 
 /// Where to begin.
@@ -78,6 +81,8 @@ pub enum Start {
     },
     /// Go on with the slot; lanes drop what they hold.
     Resume { from: Lsn },
+    /// A failover has lost what was delivered, and the spec says to go on: every lane begins anew, without a snapshot.
+    Accept { cause: String },
     /// A person must decide.
     Park { cause: String, remedy: String },
 }
@@ -164,14 +169,14 @@ fn resume(facts: &Facts<'_>, watermark: &Watermark) -> Start {
         );
     }
     if end < watermark.lsn {
-        return park(
-            facts,
-            &format!(
-                "the server's WAL ends at {end} on timeline {timeline}, but {} (timeline {}) is \
-                 already in Kafka: the server has lost changes that consumers have seen",
-                watermark.lsn, watermark.timeline
-            ),
+        let cause = format!(
+            "the server's WAL ends at {end} on timeline {timeline}, but {} (timeline {}) is \
+             already in Kafka: the server has lost changes that consumers have seen",
+            watermark.lsn, watermark.timeline
         );
+        // On the same timeline it is none that was promoted, but one that was restored.
+        let is_promoted = matches!(facts.server.parted, Parted::At(_) | Parted::Twin(_));
+        return if is_promoted { diverged(facts, &cause) } else { park(facts, &cause) };
     }
     if let Some(parked) = parted(facts, watermark) {
         return parked;
@@ -256,7 +261,7 @@ fn parted(facts: &Facts<'_>, watermark: &Watermark) -> Option<Start> {
         "{lines}, but {what} of timeline {before} is already in Kafka: the failover has lost changes \
          that consumers have seen"
     );
-    Some(park(facts, &cause))
+    Some(diverged(facts, &cause))
 }
 
 /// A table that the task captures by its spec, as the publication is seen at a start.
@@ -280,6 +285,14 @@ pub fn taken_out(tables: &[Captured<'_>], pins: &BTreeMap<String, i32>) -> Vec<u
 /// The newest commit that any lane holds something of.
 fn delivered(facts: &Facts<'_>) -> Lsn {
     facts.lanes.iter().map(|lane| lane.commit_lsn).max().unwrap_or_default()
+}
+
+/// The server's line lacks what is in Kafka.
+fn diverged(facts: &Facts<'_>, cause: &str) -> Start {
+    match facts.on_divergence {
+        OnDivergence::Accept => Start::Accept { cause: cause.to_owned() },
+        OnDivergence::Park => park(facts, cause),
+    }
 }
 
 fn park(facts: &Facts<'_>, cause: &str) -> Start {
@@ -313,6 +326,7 @@ mod tests {
             slot: Some(Slot { confirmed_flush: Lsn(95), lost: false }),
             server: Server { system_id: 1, timeline: 1, end: Lsn(200), parted: Parted::Never },
             reseed: false,
+            on_divergence: OnDivergence::Park,
         }
     }
 
@@ -403,6 +417,32 @@ mod tests {
         assert_eq!(decide(&promoted(Parted::Twin(Lsn(100)))), Start::Resume { from: Lsn(95) });
         parks(&promoted(Parted::Foreign), "does not descend from timeline 1");
         parks(&promoted(Parted::Unknown), "has no pg_wal/00000003.history");
+    }
+
+    #[test]
+    fn a_divergence_is_accepted_where_the_spec_says_so() {
+        let accepts = |facts: Facts<'static>| {
+            let facts = Facts { on_divergence: OnDivergence::Accept, ..facts };
+            decide(&facts)
+        };
+        for parted in [Parted::At(Lsn(99)), Parted::Twin(Lsn(99))] {
+            let start = accepts(promoted(parted));
+            assert!(
+                matches!(&start, Start::Accept { cause } if cause.contains("0/63")),
+                "{start:?}"
+            );
+            let mut short = promoted(parted);
+            short.server.end = Lsn(99);
+            assert!(matches!(accepts(short), Start::Accept { .. }));
+        }
+        assert_eq!(accepts(promoted(Parted::At(Lsn(100)))), Start::Resume { from: Lsn(95) });
+        // What is no failover is for a person to judge.
+        for parted in [Parted::Foreign, Parted::Unknown] {
+            assert!(matches!(accepts(promoted(parted)), Start::Park { .. }));
+        }
+        let mut restored = facts();
+        restored.server.end = Lsn(99);
+        assert!(matches!(accepts(restored), Start::Park { .. }));
     }
 
     #[test]

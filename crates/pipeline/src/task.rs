@@ -4,6 +4,7 @@
 
 mod begin;
 mod copy;
+mod definitions;
 mod events;
 mod mark;
 mod revision;
@@ -622,6 +623,8 @@ enum End {
     Outcome(Outcome),
     /// Everything of the present revision is durable.
     Revision,
+    /// Every lane is to begin anew.
+    Anew,
     Stopped,
     /// The stages before the router are to run elsewhere, or tables wait to be copied.
     Moved,
@@ -635,10 +638,14 @@ impl<E: Into<Failure>> From<E> for End {
 }
 
 impl Task {
-    /// Until the run ends; `None`: the next revision is in force, the task must be opened again.
+    /// Until the run ends; `None`: the task must be opened again, by the next revision or with lanes that begin anew.
     async fn live(&mut self) -> Option<Outcome> {
         let outcome = loop {
             let Err(mut end) = self.one_generation().await;
+            if matches!(end, End::Anew) {
+                self.lanes.stop(CLOSE_MAX).await;
+                return None;
+            }
             if let (End::Revision, Some(at), Some(Next::Seal(next))) =
                 (&end, self.end, &self.present.next)
             {
@@ -662,7 +669,7 @@ impl Task {
     async fn recover(&mut self, mut end: End) -> Result<(), Outcome> {
         loop {
             let failure = match end {
-                End::Revision | End::Moved => return Ok(()),
+                End::Revision | End::Anew | End::Moved => return Ok(()),
                 End::Outcome(outcome) => return Err(outcome),
                 End::Stopped => return Err(Outcome::Stopped { retained_bytes: None }),
                 End::Failure(failure) => failure,
@@ -807,6 +814,7 @@ impl Task {
             guardian: &self.guardian,
             eager: self.is_eager(),
             counts: self.spec.sink.transaction_topic == config::Switch::On,
+            omits_ddl: self.spec.compat.dts_ddl,
             end: self.end,
             marks: self.marks(),
             descriptions: self.descriptions(),

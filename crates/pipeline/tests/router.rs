@@ -13,7 +13,8 @@ use record::plan::TablePlan;
 use std::sync::Arc;
 use supervision::{Budget, Credit, Lifeline, Stage};
 use tokio::sync::mpsc::UnboundedReceiver;
-use wal::{ChangeBatch, Lsn, Position, statement};
+use wal::change::{Operation, Span};
+use wal::{Change, ChangeBatch, Lsn, Position, Table, statement};
 
 struct Bench {
     router: Addr<Router>,
@@ -158,4 +159,126 @@ fn an_inferred_statement_stands_once_before_the_row_that_told_of_it() {
     let earlier = Position { commit_lsn: Lsn(40), ordinal: 0 };
     assert_eq!(inferred(Some(earlier), 0), (rows.to_vec(), Vec::new()), "it stands before these");
     assert_eq!(inferred(None, 51), (rows.to_vec(), met), "the catalog was ahead");
+}
+
+/// Batches of changes: `r` a row, `t` TRUNCATE, `s` a statement that DTS writes, `u` one that the task does not select, `x` one
+/// of a kind that DTS leaves out, `g` one that could not be captured; `.` ends a transaction.
+fn script(batches: &[&str]) -> Vec<ChangeBatch> {
+    let object = r#""objects":[{"type":"table","schema":"public","name":"o"}]"#;
+    let content = |letter| match letter {
+        'x' => format!(r#"{{"tag":"CREATE TYPE","query":"CREATE TYPE o AS ()",{object}}}"#),
+        'g' => r#"{"tag":"CREATE TABLE","gap":"why"}"#.to_owned(),
+        _ => format!(r#"{{"tag":"CREATE TABLE","query":"CREATE TABLE o ()",{object}}}"#),
+    };
+    let (mut number, mut ordinal) = (1, 0);
+    let mut one = |letters: &str| {
+        let mut batch = inserts(0, 0..0, letters.ends_with('.'));
+        batch.committed_end_lsn = None;
+        batch.transactions.clear();
+        batch.tables = vec![table(), stands_for(1), stands_for(2)];
+        let (mut bytes, mut open) = (b"\0\x01t\0\0\0\x011".to_vec(), None);
+        for letter in letters.chars() {
+            if letter == '.' {
+                batch.committed_end_lsn = Some(Lsn(10 * number + 5));
+                (number, ordinal, open) = (number + 1, 0, None);
+                continue;
+            }
+            let transaction = *open.get_or_insert_with(|| {
+                let commit_lsn = Lsn(10 * number);
+                let begun = inserts(commit_lsn.0, 0..0, false).transactions[0];
+                batch.transactions.push(begun);
+                u32::try_from(batch.transactions.len() - 1).expect("few")
+            });
+            let start = u32::try_from(bytes.len()).expect("few");
+            let (table, operation, new) = match letter {
+                'r' => (0, Operation::Insert, Some(Span { start: 0, end: 8 })),
+                't' => (0, Operation::Truncate, None),
+                _ => {
+                    bytes.extend(statement::tuple(b"[]", content(letter).as_bytes()));
+                    let end = u32::try_from(bytes.len()).expect("few");
+                    (
+                        if letter == 'u' { 2 } else { 1 },
+                        Operation::Insert,
+                        Some(Span { start, end }),
+                    )
+                }
+            };
+            let lsn = Lsn(1);
+            batch.changes.push(Change {
+                transaction,
+                table,
+                ordinal,
+                lsn,
+                operation,
+                old: None,
+                new,
+            });
+            ordinal += 1;
+        }
+        batch.bytes = bytes.into();
+        batch
+    };
+    batches.iter().map(|letters| one(letters)).collect()
+}
+
+/// A table that stands for captured statements.
+fn stands_for(version: u32) -> Arc<Table> {
+    let inferred = statement::inferred("[]", 0).expect("a table");
+    Arc::new(Table { version, ..inferred })
+}
+
+/// What one lane gets of a script where DDL is left out as DTS does it: transaction and ordinal of each change, and what
+/// may be confirmed after all of it.
+#[track_caller]
+fn omits(batches: &[&str], expected: &[(u64, u64)]) {
+    let mut routing = Routing::new(1, 1).omitting(true);
+    let plan = TablePlan::new(stands_for(1), &task_plan(), 0, 1, 1).expect("a plan");
+    let plans = [
+        (table(), Some(table_plan(1, 1))),
+        (stands_for(1), Some(Arc::new(plan))),
+        (stands_for(2), None),
+    ];
+    for (table, plan) in plans {
+        routing.learn(TableLearned { table, plans: plan.into(), inference: None });
+    }
+    let (mut got, mut confirmable) = (Vec::new(), None);
+    let scripted = script(batches);
+    let end = scripted.iter().filter_map(|it| it.committed_end_lsn).max();
+    for batch in scripted {
+        let routed = routing.route(Decoded { batch, credit: Credit::none() }, &mut |_, part| {
+            for piece in &*part.pieces {
+                let change = &part.batch.changes[piece.change as usize];
+                let at = part.batch.position(change);
+                got.push((at.commit_lsn.0 / 10, change.ordinal));
+            }
+        });
+        confirmable = routed.iter().filter_map(|it| it.confirmable).max().max(confirmable);
+    }
+    assert_eq!((got.as_slice(), confirmable), (expected, end), "{batches:?}");
+}
+
+#[test]
+fn statements_are_left_out_of_transactions_that_change_rows() {
+    omits(&["s.sr.rs.rsrs.s."], &[(1, 0), (2, 1), (3, 0), (4, 0), (4, 2), (5, 0)]);
+    // Where a batch ends does not matter.
+    omits(
+        &["s", ".s", "r.r", "s.r", "s", "rs", ".", "s", "."],
+        &[(1, 0), (2, 1), (3, 0), (4, 0), (4, 2), (5, 0)],
+    );
+    omits(&["ss", "s", "sr", "r.s."], &[(1, 4), (1, 5), (2, 0)]);
+    omits(&["s", "s", "", "s."], &[(1, 0), (1, 1), (1, 2)]);
+}
+
+#[test]
+fn statements_are_left_out_of_transactions_that_are_selected_in_part() {
+    omits(&["su.us.s.u."], &[(3, 0)]);
+    omits(&["s", "u", ".s", "s", "u", "s."], &[]);
+}
+
+#[test]
+fn what_dts_takes_for_ddl_does_not_mix_it() {
+    omits(&["st", "t.", "xs.x."], &[(1, 0), (1, 1), (1, 2), (2, 1)]);
+    // TRUNCATE stays, and so does the mark of what could not be captured.
+    omits(&["s", "t", "gr."], &[(1, 1), (1, 2), (1, 3)]);
+    omits(&["g", "ts", "r."], &[(1, 0), (1, 1), (1, 3)]);
 }

@@ -222,6 +222,17 @@ impl Session {
         Ok(())
     }
 
+    /// OID of a schema.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn schema_oid(&self, schema: &str) -> Result<Option<u32>, Error> {
+        let statement = "SELECT oid FROM pg_namespace WHERE nspname = $1";
+        let rows = self.query("schema", statement, &[(&schema, Type::TEXT)]).await?;
+        let oid = rows.first().map(|row| row.try_get(0)).transpose();
+        oid.map_err(Error::reading("schema"))
+    }
+
     async fn comment(&self, schema: &str) -> Result<Option<String>, Error> {
         let statement =
             "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = $1";
@@ -232,7 +243,7 @@ impl Session {
 }
 
 /// Grows whenever `SQL` changes: older helper objects are then made again.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// Whose helper objects they are, and which.
 fn version_of(schema: &str, means: Means) -> String {

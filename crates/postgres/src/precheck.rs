@@ -127,7 +127,13 @@ fn is_via_root(version: u32, names: PartitionNames) -> bool {
 /// An item for which the server could not be asked.
 #[must_use]
 pub fn refused(name: &str, error: &Error) -> Item {
-    let failed = Item::fail(name, error.to_string(), "mend what the message says, and check again");
+    let remedy = if matches!(error, Error::NoPrimary { .. }) {
+        "add the primary to source.hosts: the task writes its publication, replica identities, helper objects and \
+         heartbeats, which a standby cannot take, so a standby alone is no source"
+    } else {
+        "mend what the message says, and check again"
+    };
+    let failed = Item::fail(name, error.to_string(), remedy);
     Item { may_pass: error.is_connection(), ..failed }
 }
 

@@ -30,16 +30,29 @@ pub fn altered(before: &Table, after: &Table, types: &[String]) -> Option<Inferr
         names.push(json!([before.schema, before.name]));
     }
     let changed = Value::from(names).to_string();
-    let identity = name(&after.schema, &after.name);
-    let object = json!({
-        "type": "table", "schema": after.schema, "name": after.name, "identity": identity,
-    });
     let content = json!({
         "tag": "ALTER TABLE", "inferred": texts.join("; "),
-        "objects": [object], "relations": [relation(after, types)],
+        "objects": [object(after)], "relations": [relation(after, types)],
     });
     let tuple = statement::tuple(changed.as_bytes(), content.to_string().as_bytes());
     Some(Inferred { changed, tuple })
+}
+
+/// CREATE TABLE of a table as it is, for readers that have not seen it made (product.md, P20). `types`: as in [`altered`].
+#[must_use]
+pub fn created(table: &Table, types: &[String]) -> Inferred {
+    let changed = json!([[table.schema, table.name]]).to_string();
+    // Without the user's words it is rebuilt from these.
+    let content = json!({
+        "tag": "CREATE TABLE", "objects": [object(table)], "relations": [relation(table, types)],
+    });
+    let tuple = statement::tuple(changed.as_bytes(), content.to_string().as_bytes());
+    Inferred { changed, tuple }
+}
+
+fn object(table: &Table) -> Value {
+    let identity = name(&table.schema, &table.name);
+    json!({"type": "table", "schema": table.schema, "name": table.name, "identity": identity})
 }
 
 /// Renames stand alone in SQL; all else is one statement.

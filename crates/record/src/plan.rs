@@ -43,6 +43,8 @@ pub struct TaskPlan {
     hash: Hash,
     objects: Vec<ObjectPlan>,
     sql_ascii: SqlAscii,
+    /// DDL statements are cut as DTS cuts them.
+    pub(crate) dts_ddl: bool,
     mask_key: Option<MaskKey>,
     selection: Selection,
 }
@@ -244,6 +246,7 @@ impl TaskPlan {
             topic: TopicPattern::parse(&sink.topic)?,
             letters: letters(task, database)?,
             sql_ascii: SqlAscii::parse(&task.source.sql_ascii).unwrap_or_default(),
+            dts_ddl: task.compat.dts_ddl,
             mask_key: None,
             ddl_topic: match sink.ddl_topic.as_deref() {
                 Some(topic) => Some(TopicPattern::parse(topic)?),

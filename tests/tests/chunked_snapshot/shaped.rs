@@ -80,7 +80,7 @@ fn a_copy_gives_the_rows_that_the_stream_gives() {
         |spec: Spec| spec.line("mask_key: ${file:mask.key}").objects(&[object]).line("lanes: 3");
     let streamed_task = format!("{}_s", scene.name);
     let streamed = Spec::new(&streamed_task, &scene.postgres, &scene.name, &scene.kafka);
-    let streamed = shaped(streamed.line("sync: {snapshot: false}"));
+    let streamed = shaped(streamed.line("sync: {definitions: false, snapshot: false}"));
     scene.run(&streamed, &["--until-caught-up"]).wait(CATCH_UP_MAX).expect(0);
     sql.run(&format!(
         "INSERT INTO note SELECT 'größe-' || n, n % 30, 'ä' || n || '@x', 'verborgen' \
@@ -167,7 +167,7 @@ fn a_task_without_a_stream_completes() {
          INSERT INTO t SELECT n, n FROM generate_series(1, 500) n; INSERT INTO keyless VALUES ('x')",
     );
     // What is copied beside a stream elsewhere is read in one snapshot here.
-    let spec = spec(&scene).line("sync: {incremental: false}");
+    let spec = spec(&scene).line("sync: {definitions: false, incremental: false}");
     scene.run(&spec, &[]).wait(CATCH_UP_MAX).expect(0);
     let (copied, read) = rows(&scene, &scene.name);
     assert_eq!((copied.len(), read), (500 + 1, 500 + 1));

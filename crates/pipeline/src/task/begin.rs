@@ -77,6 +77,11 @@ impl Task {
             Start::Park { cause, remedy } => {
                 return Err(End::Outcome(super::Outcome::Parked { cause, remedy }));
             }
+            Start::Accept { cause } => {
+                warn!(cause, "the divergence is accepted, as `source.on_divergence` says");
+                (self.options.reseed, self.options.accept_gap) = (true, true);
+                return Err(End::Anew);
+            }
             Start::Fresh { drop_slot, again } => {
                 if drop_slot {
                     self.drop_slot(&session).await?;
@@ -181,6 +186,7 @@ impl Task {
             slot: slot.map(|slot| Slot { confirmed_flush: slot.confirmed_flush, lost: slot.lost }),
             server: Server { system_id: server.system_id, timeline: server.timeline, end, parted },
             reseed: self.options.reseed,
+            on_divergence: self.spec.source.on_divergence,
         }))
     }
 
@@ -219,7 +225,7 @@ impl Task {
     }
 
     /// The slot goes on: nobody else may hold it, and nothing may be missing from the publication.
-    async fn resume(&self, session: &Session) -> Result<(), Failure> {
+    async fn resume(&mut self, session: &Session) -> Result<(), End> {
         let kafka = self.kafka.clone();
         let admin = tokio::task::spawn_blocking(move || Admin::connected(&kafka));
         let slot = session.slot(&self.slot_name).await?;
@@ -239,7 +245,8 @@ impl Task {
                 "publication `{}` is gone: changes since then were not published; find out who \
                  dropped it, then run with --reseed",
                 self.slot_name
-            )));
+            ))
+            .into());
         };
         let published: Oids = publication.tables.iter().copied().collect();
         if let Some((oid, schema, name)) = self.ensure_ddl(session).await?
@@ -268,7 +275,7 @@ impl Task {
             None => taken_out(&found, &pins).first().map(|&first| &capture.publish[first]),
         };
         if let Some(relation) = out {
-            return Err(tables::taken(relation, &self.slot_name));
+            return Err(tables::taken(relation, &self.slot_name).into());
         }
         self.take_in(session, &capture, published).await?;
         self.descriptions().note_missing(session, &oids(&capture)).await?;
@@ -281,15 +288,16 @@ impl Task {
 
     /// Tables that have come while nobody looked. Who is busy is taken in while the stream runs.
     async fn take_in(
-        &self,
+        &mut self,
         session: &Session,
         capture: &Capture,
         published: Oids,
-    ) -> Result<(), Failure> {
-        let tables = self.tables();
+    ) -> Result<(), End> {
         let (mut known, readings) = (published.clone(), capture.readings());
         let is_new = |it: &&Relation| !published.contains(&it.oid);
-        let added: Vec<Relation> = capture.publish.iter().filter(is_new).cloned().collect();
+        let mut added: Vec<Relation> = capture.publish.iter().filter(is_new).cloned().collect();
+        self.tell_added(session, &mut added).await?;
+        let tables = self.tables();
         tables.describe_beforehand(session, &added).await?;
         for relation in &added {
             let reading = readings.get(&relation.oid).copied();
@@ -355,6 +363,9 @@ impl Task {
         let mut plans = Vec::new();
         let published = oids(&capture);
         let gap = self.options.accept_gap.then(|| gap(session, before.as_ref(), consistent_point));
+        if gap.is_none() {
+            self.tell_read(session, &capture.read, &id, consistent_point).await?;
+        }
         if self.spec.sync.snapshot && gap.is_none() {
             let reading = self.reading(session, capture.read).await?;
             plans = planned(&reading.beside, &id)?;
@@ -418,6 +429,7 @@ impl Task {
             lsn: Lsn(consistent_point.0.saturating_sub(1)),
             time: microseconds_now(),
             sources,
+            statements: None,
             beside: if again { beside } else { Vec::new() },
             again,
             parallel: usize::from(self.spec.snapshot.parallel),
@@ -508,7 +520,7 @@ impl Task {
     }
 
     /// Waits until the whole snapshot is durable in every lane.
-    async fn until_durable(&mut self, front: &crate::front::Front) -> Result<(), End> {
+    pub(super) async fn until_durable(&mut self, front: &crate::front::Front) -> Result<(), End> {
         let (mut batches, mut durable) = (None, 0);
         while batches.is_none_or(|batches| durable < batches) {
             match self.next(Some(front)).await? {

@@ -1,8 +1,8 @@
 //! Looks after the slot and the tables of a running task: tells how the slot fares, takes in those that match its objects and are not published,
 //! gives a replica identity back, and notices what others have done to the publication.
 
-use super::Task;
 use super::begin::{captured, snapshot_id};
+use super::{Task, definitions};
 use crate::batch::TablesSeen;
 use crate::capture::{Reading, Relation, as_captured};
 use crate::chunk::asked::records;
@@ -45,6 +45,8 @@ pub(super) struct Tables {
     meta: Meta,
     state: Rc<RefCell<MetaState>>,
     descriptions: Descriptions,
+    /// DDL cannot be captured.
+    infers: bool,
     /// Published at the last look.
     known: Rc<RefCell<Option<Oids>>>,
     progress: Arc<Progress>,
@@ -72,6 +74,7 @@ impl Task {
             meta: self.meta.clone(),
             state: Rc::clone(&self.state),
             descriptions: self.descriptions(),
+            infers: self.infers.get(),
             known: Rc::clone(&self.known),
             progress: Arc::clone(&self.progress),
             guardian: self.guardian.clone(),
@@ -148,7 +151,7 @@ impl Tables {
         Ok(session.sign_publication(&self.publication, &owner).await?)
     }
 
-    /// `true`: tables wait to be copied. `seen`: as the catalog was when nothing was left to do.
+    /// `true`: tables wait to be told of, or to be copied. `seen`: as the catalog was when nothing was left to do.
     async fn look_once(
         &self,
         session: &Session,
@@ -185,6 +188,10 @@ impl Tables {
         if let Some(relation) = taken_out {
             return Err(taken(&relation, &self.publication));
         }
+        if definitions::tells(&self.spec) && !self.untold(&session, &added).await?.is_empty() {
+            // Readers are told first, and that takes a front of its own.
+            return Ok(true);
+        }
         let mut all_done = self.restore_identities(&session, &capture.identity).await?;
         let readings = capture.readings();
         let (mut copies, mut known) = (false, after);
@@ -210,6 +217,10 @@ impl Tables {
         // What was refused is tried again when the catalog changes.
         *seen = (all_done && !is_changed).then_some(now);
         Ok(copies)
+    }
+
+    async fn untold(&self, session: &Session, added: &[Relation]) -> Result<Vec<u32>, Failure> {
+        definitions::untold(session, &self.publication, self.infers, &self.state, added).await
     }
 
     async fn published(&self, session: &Session) -> Result<Oids, Failure> {

@@ -464,7 +464,7 @@ impl World {
         }
         let from = match decide(&self.facts()) {
             Start::Resume { from } => from,
-            Start::Park { cause, .. } => {
+            Start::Park { cause, .. } | Start::Accept { cause } => {
                 if self.breaks_off().is_none() && !self.is_in_doubt() {
                     return Err(format!("parked without need: {cause}"));
                 }
@@ -523,6 +523,7 @@ impl World {
         let switch = self.server.left(self.process.watermark.timeline).filter(|_| !blind);
         let parted = switch.map_or(Parted::Never, Parted::At);
         Facts {
+            on_divergence: config::OnDivergence::Park,
             task: "shop",
             slot_name: "distributary_shop",
             snapshot: SnapshotProgress::Done,

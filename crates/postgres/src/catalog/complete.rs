@@ -77,12 +77,11 @@ impl Session {
     ///
     /// # Errors
     /// When the server does not answer.
-    pub async fn type_names(&self, table: &Table) -> Result<Vec<String>, Error> {
+    pub async fn type_names(&self, columns: &[&wal::Column]) -> Result<Vec<String>, Error> {
         let statement =
             "SELECT format_type(o, m) FROM unnest($1, $2) WITH ORDINALITY t (o, m, n) ORDER BY n";
-        let columns = || table.columns.iter();
-        let oids: Vec<u32> = columns().map(|it| it.type_.oid).collect();
-        let modifiers: Vec<i32> = columns().map(|it| it.type_modifier).collect();
+        let oids: Vec<u32> = columns.iter().map(|it| it.type_.oid).collect();
+        let modifiers: Vec<i32> = columns.iter().map(|it| it.type_modifier).collect();
         let parameters: [(&(dyn ToSql + Sync), Sql); 2] =
             [(&oids, Sql::OID_ARRAY), (&modifiers, Sql::INT4_ARRAY)];
         let rows = self.query("names of types", statement, &parameters).await?;

@@ -259,6 +259,7 @@ BEGIN
       'tag', TG_TAG,
       'query', CASE WHEN NOT is_nested AND length(current_query()) <= 1000000 THEN current_query() END,
       'nth', nth, 'context', context, 'source', source, 'user', session_user,
+      'replica', current_setting('session_replication_role') = 'replica',
       'objects', objects, 'dropped', dropped,
       'relations', @schema@.relations(relations)));
   EXCEPTION WHEN OTHERS THEN

@@ -95,14 +95,17 @@ pub(crate) enum Template {
     SharePlex(shareplex::Template),
     Protobuf(debezium::protobuf::Template),
     /// DDL statements bring all that they need with them, but for the schemas of formats that have some.
-    Statement(Option<Schemas>),
+    Statement {
+        schemas: Option<Schemas>,
+        dts_ddl: bool,
+    },
 }
 
 impl Template {
     /// `key`: columns of the message key.
     pub(crate) fn new(table: &Table, key: &[usize], topic: &str, task: &TaskPlan) -> Self {
         if table.oid == statement::OID {
-            return Self::Statement(match task.codec {
+            let schemas = match task.codec {
                 Codec::DebeziumAvro => Some(debezium::avro::statement_schemas(topic, task)),
                 Codec::Protobuf => Some(debezium::protobuf::statement_schemas(topic, task)),
                 Codec::DebeziumJson
@@ -110,7 +113,8 @@ impl Template {
                 | Codec::Canal
                 | Codec::Maxwell
                 | Codec::SharePlex => None,
-            });
+            };
+            return Self::Statement { schemas, dts_ddl: task.dts_ddl };
         }
         match task.codec {
             Codec::DebeziumJson => Self::DebeziumJson(debezium::Template::new(table, key, task)),
@@ -137,7 +141,7 @@ impl Template {
             | Self::Maxwell(_)
             | Self::SharePlex(_)
             | Self::Protobuf(_)
-            | Self::Statement(_) => false,
+            | Self::Statement { .. } => false,
         }
     }
 
@@ -146,7 +150,7 @@ impl Template {
         match self {
             Self::DebeziumAvro(template) => Some(&template.schemas),
             Self::Protobuf(template) => Some(&template.schemas),
-            Self::Statement(schemas) => schemas.as_ref(),
+            Self::Statement { schemas, .. } => schemas.as_ref(),
             Self::DebeziumJson(_)
             | Self::DtsAvro(_)
             | Self::Canal(_)
@@ -212,8 +216,11 @@ impl FormatEncoder {
         event: &Event<'_>,
         out: &mut Rendered,
     ) -> Option<Result<(), RowError>> {
-        if matches!(plan.template, Template::Statement(_)) {
-            let statement = Statement::of(event);
+        if let Template::Statement { dts_ddl, .. } = plan.template {
+            let mut statement = Statement::of(event);
+            if dts_ddl {
+                statement.cut_as_dts();
+            }
             match self {
                 Self::DebeziumJson(encoder) => encoder.statement(event, &statement, out),
                 Self::DebeziumAvro(encoder) => encoder.statement(event, &statement, out),

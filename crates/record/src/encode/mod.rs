@@ -46,7 +46,7 @@ use codec::FormatEncoder;
 use debezium::Work;
 use event::{Event, Projected};
 use headers::Marks;
-use wal::{ChangeBatch, Transaction};
+use wal::{Change, ChangeBatch, Transaction};
 
 /// Why a DDL statement was not captured, of which only a mark came: the gap is written, and somebody must
 /// be told. `None`: the piece is of no such statement.
@@ -59,6 +59,17 @@ pub fn gap(plan: &TablePlan, batch: &ChangeBatch, piece: &Piece) -> Option<Strin
     let rows = projected.tuples(plan, batch, piece)?;
     let event = Event::of(plan, batch, piece, rows, false)?;
     statement::Statement::of(&event).gap
+}
+
+pub use statement::DtsDdl;
+
+/// What DTS makes of a captured DDL statement by itself (`compat.dts_ddl`); `None`: the change is of none.
+#[must_use]
+pub fn dts_ddl(batch: &ChangeBatch, change: &Change) -> Option<DtsDdl> {
+    let table = batch.table(change);
+    let is_captured = table.oid == wal::statement::OID && !wal::statement::is_inferred(table);
+    let row = change.new.filter(|_| is_captured).map(|span| batch.tuple(span))?;
+    Some(DtsDdl::of(row.iter().nth(wal::statement::CONTENT)))
 }
 
 /// What a format does for its records.

@@ -1,7 +1,10 @@
 //! What was captured of a DDL statement (`postgres::ddl` says what that is), and the statement itself.
 
+mod dts;
 mod rebuild;
 mod split;
+
+pub use dts::DtsDdl;
 
 use super::event::Event;
 use serde::Deserialize;
@@ -22,6 +25,8 @@ struct Captured {
     nth: usize,
     /// What PL/pgSQL says of the callers; empty: the statement stands in `query` itself.
     context: String,
+    /// Under `session_replication_role = replica`.
+    replica: bool,
     /// Body of the SQL function that the context names, where there is but one of this name.
     source: Option<String>,
     objects: Vec<Object>,
@@ -114,15 +119,7 @@ impl Statement {
     /// Reads what was captured.
     pub(crate) fn of(event: &Event<'_>) -> Self {
         let content = event.after.map(|row| row.value(statement::CONTENT));
-        let text = match content {
-            Some(Datum::Text(text)) => text,
-            _ => b"".as_slice(),
-        };
-        let captured = serde_json::from_slice(text).unwrap_or_else(|error| Captured {
-            gap: Some(format!("what was captured cannot be read: {error}")),
-            ..Captured::default()
-        });
-        Self::new(captured)
+        Self::new(Captured::read(content))
     }
 
     fn new(captured: Captured) -> Self {
@@ -169,6 +166,13 @@ impl Statement {
             || matches!(self.kind(), "TABLE" | "TABLE AS" | "FOREIGN TABLE")
     }
 
+    /// Cuts the clauses that DTS cuts.
+    pub(crate) fn cut_as_dts(&mut self) {
+        if matches!(self.verb(), "ALTER" | "DROP") {
+            self.text = split::without_drop_behavior(&self.text);
+        }
+    }
+
     /// Whether it gives something another name.
     pub(crate) fn renames(&self) -> bool {
         let words = split::pieces(&self.text);
@@ -208,6 +212,17 @@ fn main_object<'a>(tag: &str, objects: &'a [Object]) -> Option<&'a Object> {
 }
 
 impl Captured {
+    fn read(content: Option<Datum<'_>>) -> Self {
+        let text = match content {
+            Some(Datum::Text(text)) => text,
+            _ => b"".as_slice(),
+        };
+        serde_json::from_slice(text).unwrap_or_else(|error| Self {
+            gap: Some(format!("what was captured cannot be read: {error}")),
+            ..Self::default()
+        })
+    }
+
     /// The user's own words, if they can be told.
     fn original(&self) -> Option<String> {
         if let Some(inner) = self.context.strip_prefix("SQL statement \"") {

@@ -92,6 +92,60 @@ fn close<'a>(
     }
 }
 
+/// The statement without the CASCADE or RESTRICT that ends it, or an action of it. What a foreign key says of
+/// changes of the other table stays, and so do names.
+pub(super) fn without_drop_behavior(sql: &str) -> String {
+    const BEFORE_A_NAME: [&str; 11] = [
+        "alter",
+        "column",
+        "constraint",
+        "delete",
+        "drop",
+        "exists",
+        "function",
+        "procedure",
+        "table",
+        "to",
+        "view",
+    ];
+    let mut kept = String::with_capacity(sql.len());
+    // Where the last token that is no blank ends in `kept`, whether a clause may follow it, and the clause that
+    // stands behind it.
+    let (mut last_end, mut may_follow, mut clause) = (0, false, None);
+    let mut at = 0;
+    while let Some(token) = Token::at(sql, at) {
+        let text = &sql[at..at + token.len];
+        at += token.len;
+        if matches!(token.kind, Kind::Blank) {
+            kept.push_str(text);
+            continue;
+        }
+        if let Some(start) =
+            clause.take().filter(|_| matches!(token.kind, Kind::Other(b',' | b';')))
+        {
+            kept.truncate(start);
+        }
+        let word = match token.kind {
+            Kind::Word => text.to_ascii_lowercase(),
+            Kind::Blank | Kind::Quoted | Kind::Literal | Kind::Other(_) => String::new(),
+        };
+        if may_follow && matches!(word.as_str(), "cascade" | "restrict") {
+            clause = Some(last_end);
+        }
+        kept.push_str(text);
+        last_end = kept.len();
+        may_follow = match token.kind {
+            Kind::Word => word != "update" && !BEFORE_A_NAME.contains(&word.as_str()),
+            Kind::Quoted | Kind::Other(b')') => true,
+            Kind::Blank | Kind::Literal | Kind::Other(_) => false,
+        };
+    }
+    if let Some(start) = clause {
+        kept.truncate(start);
+    }
+    kept
+}
+
 /// What begins at a place of the string.
 struct Token {
     kind: Kind,
@@ -220,6 +274,29 @@ mod tests {
         );
         check("", &[]);
         check("SELECT 'open", &["SELECT 'open"]);
+    }
+
+    #[test]
+    fn only_the_clause_of_a_drop_is_cut() {
+        let cut = |sql: &str, expected: &str| assert_eq!(without_drop_behavior(sql), expected);
+        cut("DROP TABLE a, \"b\" CASCADE", "DROP TABLE a, \"b\"");
+        cut("drop function f(int) restrict", "drop function f(int)");
+        cut(
+            "ALTER TABLE t DROP COLUMN a /* x */ CASCADE, ADD b int",
+            "ALTER TABLE t DROP COLUMN a, ADD b int",
+        );
+        for kept in [
+            "DROP TABLE cascade",
+            "DROP TABLE IF EXISTS restrict, cascade",
+            "ALTER TABLE t ADD FOREIGN KEY (a) REFERENCES o ON DELETE CASCADE, ADD b int",
+            "ALTER TABLE t ADD FOREIGN KEY (a) REFERENCES o ON UPDATE RESTRICT",
+            "ALTER TABLE t ADD COLUMN cascade int",
+            "ALTER TABLE t RENAME TO cascade",
+            "ALTER TABLE t ALTER a SET DEFAULT ' CASCADE'",
+            "DROP TABLE s.cascade",
+        ] {
+            cut(kept, kept);
+        }
     }
 
     #[test]

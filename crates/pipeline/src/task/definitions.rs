@@ -1,0 +1,177 @@
+//! Tells readers how tables look before the first row of each (product.md, P20): CREATE TABLE in the DDL topic, rebuilt from the
+//! catalog, for tables that nobody has told of.
+//!
+//! Such a record has no place in the stream. All of one occasion are a chunk (delivery-protocol.md, section 9): a crash repeats it under the same
+//! name, and lanes that hold it leave it out.
+
+use super::{CLOSE_MAX, End, Task};
+use crate::batch::Stated;
+use crate::capture::{Reading, Relation};
+use crate::chunk::asked::records;
+use crate::failure::Failure;
+use crate::snapshot::{self, Statements};
+use kafka::meta::MetaState;
+use postgres::Session;
+use record::inferred::{Inferred, created};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::rc::Rc;
+use std::sync::Arc;
+use tracing::info;
+use wal::{Chunk, Lsn, Table, statement};
+
+/// Whether readers are told.
+pub(super) fn tells(spec: &config::Task) -> bool {
+    spec.sync.tells_definitions(spec.source.ddl)
+}
+
+/// Which of the tables that are about to be taken in readers do not know. What was described before has been told of, and
+/// where event triggers capture DDL, they have told of what was made since they are there. `infers`: there are none.
+pub(super) async fn untold(
+    session: &Session,
+    helpers: &str,
+    infers: bool,
+    state: &RefCell<MetaState>,
+    added: &[Relation],
+) -> Result<Vec<u32>, Failure> {
+    let is_described = |oid: &u32| state.borrow().tables.contains_key(oid);
+    let mut oids: Vec<u32> = added.iter().map(|it| it.oid).filter(|it| !is_described(it)).collect();
+    if !oids.is_empty() && !infers {
+        // OIDs are given in their order, but for a wrap-around after 4 billion of them.
+        let since = session.schema_oid(helpers).await?;
+        oids.retain(|oid| since.is_none_or(|since| *oid < since));
+    }
+    Ok(oids)
+}
+
+impl Task {
+    /// Tells of the tables of a snapshot that is about to begin at `consistent_point`.
+    pub(super) async fn tell_read(
+        &mut self,
+        session: &Session,
+        readings: &[Reading],
+        id: &str,
+        consistent_point: Lsn,
+    ) -> Result<(), End> {
+        if !tells(&self.spec) {
+            return Ok(());
+        }
+        let tables = super::begin::tables(session, readings).await?;
+        let lsn = Lsn(consistent_point.0.saturating_sub(1));
+        self.tell_tables(session, &tables, id, lsn).await
+    }
+
+    /// Durable in every lane when it resolves. `id` and `lsn`: of the snapshot that follows.
+    async fn tell_tables(
+        &mut self,
+        session: &Session,
+        tables: &[Arc<Table>],
+        id: &str,
+        lsn: Lsn,
+    ) -> Result<(), End> {
+        let stated = self.stated(session, tables).await?;
+        if stated.is_empty() {
+            return Ok(());
+        }
+        let count = stated.len();
+        let name = format!("tables/{:016x}", digest(tables.iter().map(|it| it.oid)));
+        let chunk = Arc::new(Chunk { open: self.open_beside(&name), name });
+        let front = self.front().snapshot(|router, guardian, lifeline| snapshot::Parts {
+            generation: self.generation,
+            settings: self.postgres.clone(),
+            exported: String::new(),
+            id: id.into(),
+            lsn,
+            time: super::begin::microseconds_now(),
+            sources: Vec::new(),
+            statements: Some(Statements { stated, chunk }),
+            beside: Vec::new(),
+            again: false,
+            parallel: 1,
+            turns: Rc::clone(&self.turns),
+            budget: self.budget.clone(),
+            router,
+            guardian,
+            progress: Arc::clone(&self.progress),
+            lifeline,
+        });
+        let told = self.until_durable(&front).await;
+        front.retire(CLOSE_MAX).await;
+        told?;
+        // The next front numbers its batches anew.
+        self.generation += 1;
+        info!(tables = count, "readers know the tables");
+        Ok(())
+    }
+
+    /// The same for tables that are about to be taken in. Where the revision ends lanes are sealed, and take nothing: who is not
+    /// known is left to the next one.
+    pub(super) async fn tell_added(
+        &mut self,
+        session: &Session,
+        added: &mut Vec<Relation>,
+    ) -> Result<(), End> {
+        if !tells(&self.spec) {
+            return Ok(());
+        }
+        let infers = self.infers.get();
+        let oids = untold(session, &self.slot_name, infers, &self.state, added).await?;
+        if oids.is_empty() {
+            return Ok(());
+        }
+        if self.end.is_some() {
+            added.retain(|it| !oids.contains(&it.oid));
+            return Ok(());
+        }
+        let tables = session.tables_present(&oids).await?;
+        let tables = tables.into_iter().filter(|it| !session.goes_by_root(it));
+        let tables: Vec<Arc<Table>> = tables.map(Arc::new).collect();
+        let (id, end) = (super::begin::snapshot_id(self.generation), session.wal_end().await?);
+        self.tell_tables(session, &tables, &id, end).await
+    }
+
+    async fn stated(
+        &self,
+        session: &Session,
+        tables: &[Arc<Table>],
+    ) -> Result<Vec<Stated>, Failure> {
+        // Leaves that are read one by one go by the name of their root.
+        let mut names = BTreeSet::new();
+        let named = tables.iter().filter(|it| names.insert((&*it.schema, &*it.name)));
+        let named: Vec<&Arc<Table>> = named.collect();
+        let columns: Vec<_> = named.iter().flat_map(|it| &it.columns).collect();
+        let mut types = session.type_names(&columns).await?.into_iter();
+        let statement = |(number, table): (u32, &&Arc<Table>)| {
+            let types: Vec<String> = types.by_ref().take(table.columns.len()).collect();
+            let Inferred { changed, tuple } = created(table, &types);
+            Some((Arc::new(statement::inferred(&changed, number)?), tuple))
+        };
+        let (tables, tuples): (Vec<Arc<Table>>, Vec<_>) =
+            (0..).zip(&named).filter_map(statement).unzip();
+        let plans = self.planner.plan_all(&tables).await?;
+        let stated = tables.into_iter().zip(plans).zip(tuples);
+        let selected = stated.filter(|((_, plan), _)| plan.is_some());
+        Ok(selected
+            .map(|((table, plan), tuple)| Stated { table, plans: plan.into(), tuple })
+            .collect())
+    }
+
+    /// Chunks that may not be durable in every lane, this one among them: of others lanes forget what they hold.
+    fn open_beside(&self, name: &str) -> Vec<String> {
+        let state = self.state.borrow();
+        let open = records(&state.plans).flat_map(|(plan, record)| {
+            record.chunks.keys().map(|number| format!("{plan}/{number}")).collect::<Vec<_>>()
+        });
+        open.chain([name.to_owned()]).collect()
+    }
+}
+
+/// The same of the same tables (FNV-1a).
+fn digest(oids: impl Iterator<Item = u32>) -> u64 {
+    let mut oids: Vec<u32> = oids.collect();
+    oids.sort_unstable();
+    let bytes = oids.iter().flat_map(|it| it.to_be_bytes());
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
