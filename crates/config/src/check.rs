@@ -3,7 +3,6 @@
 use crate::pattern::TablePattern;
 use crate::task::{
     Acks, Delivery, NewPartitions, Object, OnDivergence, Oversize, Switch, Task, Unrepresentable,
-    Wire,
 };
 use crate::{OnIncompatible, Problem};
 use std::time::Duration;
@@ -123,10 +122,6 @@ impl Task {
             let text = "is required by `columns.mask`, e.g. ${file:mask.key}";
             found.push(problem("mask_key", text));
         }
-        if self.has_masks() && self.source.wire == Wire::Binary {
-            let text = "masks are of the values' texts; leave it out, or `columns.mask`";
-            found.push(problem("source.wire", text));
-        }
     }
 
     /// Whether any column is masked.
@@ -220,7 +215,6 @@ impl Task {
         let mut settings = vec![
             ("source.connection", source.connection.is_some()),
             ("source.streaming", source.streaming == Switch::On),
-            ("source.wire", source.wire == Wire::Binary),
             ("source.on_divergence", source.on_divergence != OnDivergence::Park),
             ("sink.connection", sink.connection.is_some()),
             ("sink.registry", sink.registry.is_some() && !sink.format.needs_registry()),

@@ -8,6 +8,7 @@ mod events;
 mod mark;
 mod revision;
 mod tables;
+mod wire;
 
 pub(crate) use begin::microseconds_now;
 
@@ -48,6 +49,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use wal::{Lsn, Position};
+use wire::Wire;
 
 /// How long a drain may take before the rest is left to the next start.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
@@ -555,6 +557,7 @@ impl Opening {
             copying: None,
             known: Rc::default(),
             infers: Cell::new(false),
+            wire: Wire::default(),
             end: None,
             sealed: BTreeSet::new(),
             present,
@@ -607,6 +610,8 @@ struct Task {
     known: Rc<RefCell<Option<Oids>>>,
     /// DDL cannot be captured, so it is told from the stream.
     infers: Cell<bool>,
+    /// In which form values are asked for.
+    wire: Wire,
     present: Present,
     /// Whether the last mark was recorded is not known.
     in_doubt: bool,
@@ -622,7 +627,7 @@ enum End {
     /// Everything of the present revision is durable.
     Revision,
     Stopped,
-    /// The stages before the router are to run elsewhere, or tables wait to be copied.
+    /// The stages before the router are to run elsewhere or to read texts, or tables wait to be copied.
     Moved,
     Failure(Failure),
 }
@@ -702,6 +707,7 @@ impl Task {
         session: Rc<Session>,
         from: Lsn,
     ) -> Result<std::convert::Infallible, End> {
+        let binary = self.choose_wire(&session).await?;
         let places = self.hosts.upstream();
         self.upstream = Some(places.clone());
         let feed = StreamFeed {
@@ -713,6 +719,7 @@ impl Task {
                 line: begin::line(&session),
                 confirmed: self.watermark_lsn().unwrap_or(from),
                 eager: self.is_eager(),
+                binary,
             },
             settings: self.postgres.clone(),
             describe: Rc::new(Catalog::new(
@@ -725,7 +732,8 @@ impl Task {
             places,
             hosts: Rc::clone(&self.hosts),
         };
-        info!(generation = self.generation, lsn = %from, "streaming");
+        let wire = if binary.is_some() { "binary" } else { "text" };
+        info!(generation = self.generation, lsn = %from, wire, "streaming");
         self.progress.streaming.store(true, Relaxed);
         let front = self.front().stream(feed);
         self.tell_plans();
