@@ -5,6 +5,8 @@ use super::read::Reader;
 use bytes::Bytes;
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
+/// From this length on a value gets no more room than it needs.
+const RESERVED_EXACTLY: usize = 4 << 20;
 
 /// Bytes that grow up to a limit.
 #[derive(Debug, Default)]
@@ -46,6 +48,7 @@ impl Text {
     /// [`Fault::TooLong`]
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), Fault> {
         self.room(bytes.len())?;
+        self.reserve(bytes.len());
         self.extend(bytes);
         Ok(())
     }
@@ -55,6 +58,14 @@ impl Text {
         match self.bytes.len().checked_add(more) {
             Some(length) if length <= self.max => Ok(()),
             Some(_) | None => Err(Fault::TooLong { max: self.max }),
+        }
+    }
+
+    fn reserve(&mut self, more: usize) {
+        if RESERVED_EXACTLY < more {
+            self.bytes.reserve_exact(more);
+        } else {
+            self.bytes.reserve(more);
         }
     }
 
@@ -94,8 +105,14 @@ impl Text {
     }
 
     pub(super) fn hex(&mut self, bytes: &[u8]) {
-        let digits = |byte: &u8| [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]];
-        self.bytes.extend(bytes.iter().flat_map(digits));
+        let start = self.bytes.len();
+        // Large values take the room that they need, and not twice as much.
+        self.reserve(2 * bytes.len());
+        self.bytes.resize(start + 2 * bytes.len(), 0);
+        let (pairs, _) = self.bytes[start..].as_chunks_mut::<2>();
+        for (pair, byte) in pairs.iter_mut().zip(bytes) {
+            *pair = [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]];
+        }
     }
 
     /// Int32 length, then what `write` appends.
