@@ -1,4 +1,4 @@
-//! Any bytes as a buffer of the stream; every description is answered from itself.
+//! Any bytes as a buffer of the stream; every description is answered from itself. The first byte picks the form of values.
 #![no_main]
 
 use bytes::Bytes;
@@ -31,7 +31,9 @@ fn complete(description: &RelationDescription) -> Arc<Table> {
 }
 
 fuzz_target!(|data: &[u8]| {
-    let mut decoder = Decoder::new(Options::default());
+    let Some((&choice, data)) = data.split_first() else { return };
+    let binary = (choice & 1 != 0).then_some(180_000);
+    let mut decoder = Decoder::new(Options { binary, ..Options::default() });
     let mut step = decoder.decode(Bytes::copy_from_slice(data));
     loop {
         match step {

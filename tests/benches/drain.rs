@@ -2,7 +2,7 @@
 //! and at least once, beside `pg_recvlogical` to nowhere, in turns. Prints tables for
 //! BENCHMARKS.md.
 //!
-//! usage: just bench drain [--backlog rows|pgbench|large]... [--rows N] [--runs N] [--quick]
+//! usage: just bench drain [--backlog rows|pgbench|large]... [--rows N] [--runs N] [--wire] [--quick]
 
 use clap::{Parser, ValueEnum};
 use std::ffi::OsStr;
@@ -37,6 +37,9 @@ struct Arguments {
     /// Scale of pgbench's tables: 100,000 accounts each.
     #[arg(long, default_value_t = 10)]
     scale: u32,
+    /// Compares values as text and in binary form, in place of the two deliveries.
+    #[arg(long)]
+    wire: bool,
     /// A small check: one round of 20,000 events, scale 1.
     #[arg(long)]
     quick: bool,
@@ -64,12 +67,18 @@ const PGBENCH_TABLES: [&str; 4] =
 /// How often processes are looked at.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 const RUN_MAX: Duration = Duration::from_secs(900);
-const SUBJECTS: [Subject; 3] = [Subject::RecvLogical, Subject::ExactlyOnce, Subject::AtLeastOnce];
+const SUBJECTS: &[Subject] = &[Subject::RecvLogical, Subject::ExactlyOnce, Subject::AtLeastOnce];
+const WIRES: &[Subject] =
+    &[Subject::RecvLogical, Subject::RecvBinary, Subject::OnceText, Subject::ExactlyOnce];
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Subject {
     RecvLogical,
+    /// Values in binary form.
+    RecvBinary,
     ExactlyOnce,
+    /// Values as text.
+    OnceText,
     AtLeastOnce,
 }
 
@@ -98,9 +107,9 @@ fn main() -> io::Result<()> {
     print_heading("drain")?;
     for &backlog in &arguments.backlog {
         let bench = Bench::new(backlog, &arguments);
-        let mut costs = vec![Vec::new(); SUBJECTS.len()];
+        let mut costs = vec![Vec::new(); bench.subjects.len()];
         for run in 0..arguments.runs {
-            for (subject, costs) in SUBJECTS.into_iter().zip(&mut costs) {
+            for (&subject, costs) in bench.subjects.iter().zip(&mut costs) {
                 let cost = bench.drain(subject, run);
                 tests::seed::say(&format!("{} run {}: {cost:?}", subject.name(), run + 1));
                 costs.push(cost);
@@ -112,9 +121,16 @@ fn main() -> io::Result<()> {
 }
 
 impl Subject {
+    /// It is no task.
+    fn is_bare(self) -> bool {
+        matches!(self, Self::RecvLogical | Self::RecvBinary)
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::RecvLogical => "`pg_recvlogical` to nowhere",
+            Self::RecvBinary => "`pg_recvlogical` to nowhere, binary",
+            Self::OnceText => "`distributary`, exactly once, text",
             Self::ExactlyOnce => "`distributary`, exactly once",
             Self::AtLeastOnce => "`distributary`, at least once",
         }
@@ -123,7 +139,9 @@ impl Subject {
     fn short(self) -> &'static str {
         match self {
             Self::RecvLogical => "recv",
+            Self::RecvBinary => "recv_binary",
             Self::ExactlyOnce => "once",
+            Self::OnceText => "once_text",
             Self::AtLeastOnce => "least",
         }
     }
@@ -132,6 +150,7 @@ impl Subject {
 /// A backlog behind one slot for each run of each subject.
 struct Bench {
     backlog: Backlog,
+    subjects: &'static [Subject],
     scene: Scene,
     /// Events without the one that ends the backlog.
     events: u32,
@@ -151,6 +170,7 @@ impl Bench {
         };
         let mut bench = Self {
             backlog,
+            subjects: if arguments.wire { WIRES } else { SUBJECTS },
             broker: process_of(&scene.kafka),
             scene,
             events: arguments.rows / step * step,
@@ -161,7 +181,7 @@ impl Bench {
         let mut sql = bench.scene.sql();
         bench.create(&mut sql);
         for run in 0..arguments.runs {
-            for subject in SUBJECTS {
+            for &subject in bench.subjects {
                 bench.prepare(&mut sql, subject, run);
             }
         }
@@ -245,12 +265,10 @@ impl Bench {
     }
 
     fn slot(&self, subject: Subject, run: usize) -> String {
-        match subject {
-            Subject::RecvLogical => format!("{}_recv_{run}", self.scene.name),
-            Subject::ExactlyOnce | Subject::AtLeastOnce => {
-                format!("distributary_{}", self.task(subject, run))
-            }
+        if subject.is_bare() {
+            return format!("{}_{}_{run}", self.scene.name, subject.short());
         }
+        format!("distributary_{}", self.task(subject, run))
     }
 
     fn task(&self, subject: Subject, run: usize) -> String {
@@ -267,12 +285,16 @@ impl Bench {
             .topic(&format!("{name}.{{task}}.{{table}}"))
             .line("sync: {snapshot: false}")
             .objects(&objects);
-        if subject == Subject::AtLeastOnce { spec.sink("delivery: at-least-once") } else { spec }
+        match subject {
+            Subject::AtLeastOnce => spec.sink("delivery: at-least-once"),
+            Subject::OnceText => spec.source("wire: text"),
+            Subject::RecvLogical | Subject::RecvBinary | Subject::ExactlyOnce => spec,
+        }
     }
 
     /// A slot before the backlog, with everything that a task needs beside it.
     fn prepare(&self, sql: &mut Sql, subject: Subject, run: usize) {
-        if subject == Subject::RecvLogical {
+        if subject.is_bare() {
             let slot = self.slot(subject, run);
             sql.run(&format!("SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')"));
             return;
@@ -283,7 +305,7 @@ impl Bench {
     }
 
     fn command(&self, subject: Subject, run: usize) -> Command {
-        if subject == Subject::RecvLogical {
+        if subject.is_bare() {
             let (host, port) = self.scene.postgres.host_and_port();
             let mut command = postgres_program("pg_recvlogical");
             command
@@ -291,6 +313,9 @@ impl Bench {
                 .args(["--dbname", &self.scene.name, "--slot", &self.slot(subject, run)])
                 .args(["--start", "--no-loop", "--file", "/dev/null", "--endpos", &self.end])
                 .args(["--option", "proto_version=1", "--option", "publication_names=recv"]);
+            if subject == Subject::RecvBinary {
+                command.args(["--option", "binary=true"]);
+            }
             return command;
         }
         let mut command = Command::new(&self.binary);
@@ -316,7 +341,7 @@ impl Bench {
         let mut cost = watch(&mut sql, &slot, child, begun, self.scene.folder());
         cost.broker_cpu = cpu_seconds(self.broker).expect("the broker lives") - broker_before;
         sql.run(&format!("SELECT pg_drop_replication_slot('{slot}')"));
-        if subject != Subject::RecvLogical {
+        if !subject.is_bare() {
             let prefix = format!("{}.{}", self.scene.name, self.task(subject, run));
             let topics = self.tables().iter().map(|table| format!("{prefix}.{table}"));
             let arrived: u64 = topics.map(|topic| count(&self.scene.kafka, &topic)).sum();
@@ -345,7 +370,7 @@ impl Bench {
         writeln!(out, "| Round | Subject | {columns} |\n|---|---|---|---|---|---|---|---|---|")?;
         for run in 0..costs[0].len() {
             let reference = events / costs[0][run].seconds;
-            for (subject, costs) in SUBJECTS.into_iter().zip(costs) {
+            for (subject, costs) in self.subjects.iter().zip(costs) {
                 let [rate, client, walsender, broker, memory, whole] = values(&costs[run]);
                 writeln!(
                     out,
@@ -360,7 +385,7 @@ impl Bench {
         writeln!(out, "\n{} rounds in turns, minimum / median / maximum:\n", costs[0].len())?;
         writeln!(out, "| Subject | {columns} |\n|---|---|---|---|---|---|---|---|")?;
         let reference = spread(&costs[0], |cost| values(cost)[0])[1];
-        for (subject, costs) in SUBJECTS.into_iter().zip(costs) {
+        for (subject, costs) in self.subjects.iter().zip(costs) {
             let all: [[f64; 3]; 6] =
                 std::array::from_fn(|column| spread(costs, |cost| values(cost)[column]));
             let [rate, client, walsender, broker, memory, whole] = all;

@@ -13,3 +13,5 @@ mod ground;
 mod refusals;
 #[path = "postgres_stream/slots.rs"]
 mod slots;
+#[path = "postgres_stream/wire.rs"]
+mod wire;

@@ -1,9 +1,7 @@
 //! What the types cannot say. Pure; all problems at once, each with its path.
 
 use crate::pattern::TablePattern;
-use crate::task::{
-    Acks, Delivery, NewPartitions, Object, Oversize, Switch, Task, Unrepresentable, Wire,
-};
+use crate::task::{Acks, Delivery, NewPartitions, Object, Oversize, Switch, Task, Unrepresentable};
 use crate::{OnIncompatible, Problem};
 use std::time::Duration;
 
@@ -126,10 +124,6 @@ impl Task {
             let text = "is required by `columns.mask`, e.g. ${file:mask.key}";
             found.push(problem("mask_key", text));
         }
-        if self.has_masks() && self.source.wire == Wire::Binary {
-            let text = "masks are of the values' texts; leave it out, or `columns.mask`";
-            found.push(problem("source.wire", text));
-        }
     }
 
     /// Whether any column is masked.
@@ -225,7 +219,6 @@ impl Task {
         let (source, sink) = (&self.source, &self.sink);
         let mut settings = vec![
             ("source.streaming", source.streaming == Switch::On),
-            ("source.wire", source.wire == Wire::Binary),
             ("sink.registry", sink.registry.is_some() && !sink.format.needs_registry()),
             ("sink.new_partitions", sink.new_partitions != NewPartitions::Pin),
         ];

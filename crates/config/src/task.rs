@@ -76,6 +76,8 @@ pub struct Source {
     pub heartbeat_interval: Span,
     /// Send transactions while they are in progress.
     pub streaming: Switch,
+    /// How the server sends values: `binary` frees it from writing them as text, which is done here then; records are the
+    /// same. `auto`: binary where every column's type has a decoder here (PostgreSQL 14+), else text.
     pub wire: Wire,
     pub partition_names: PartitionNames,
     /// `fail`, `base64`, `replace`, or the encoding that the bytes really have.

@@ -90,6 +90,8 @@ impl From<wal::decoder::Error> for Failure {
             | Error::NotLearned { .. }
             | Error::OutOfTurn(_) => FailureClass::Transient,
             Error::NotRequested { .. } => FailureClass::Fatal,
+            // The same value comes again.
+            Error::Misread { .. } => FailureClass::Poison,
         };
         Self { class, cause: error.to_string() }
     }

@@ -113,7 +113,7 @@ impl Context<'_> {
             return self.begin(router, acknowledger, feed);
         }
         let line = self.line(Stage::Decoder);
-        let core = wal::decoder::Decoder::new(decoding(&open.spec));
+        let core = wal::decoder::Decoder::new(decoding(&open));
         let spools = open.spec.sink.wants_lengths();
         let decoder = Decoder::new(core, describe, decoded, learned, spools, line).start();
         let from = match start(UpstreamStage::Reader, &places.reader) {

@@ -64,8 +64,8 @@ fn classify(error: &postgres::Error) -> FailureClass {
         | Error::Protocol { .. }
         | Error::Server { .. }
         | Error::Damaged(_) => FailureClass::Transient,
-        // The same text comes again.
-        Error::Untranslatable { .. } => FailureClass::Poison,
+        // The same value comes again.
+        Error::Untranslatable { .. } | Error::NoBinaryForm { .. } => FailureClass::Poison,
         Error::DatabaseMissing { .. }
         | Error::WalLevel { .. }
         | Error::SlotInUse { .. }

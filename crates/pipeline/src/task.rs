@@ -9,6 +9,7 @@ mod events;
 mod mark;
 mod revision;
 mod tables;
+mod wire;
 
 pub(crate) use begin::microseconds_now;
 
@@ -49,6 +50,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use wal::{Lsn, Position};
+use wire::Wire;
 
 /// How long a drain may take before the rest is left to the next start.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
@@ -557,6 +559,7 @@ impl Opening {
             copying: None,
             known: Rc::default(),
             infers: Cell::new(false),
+            wire: Wire::default(),
             end: None,
             sealed: BTreeSet::new(),
             present,
@@ -609,6 +612,8 @@ struct Task {
     known: Rc<RefCell<Option<Oids>>>,
     /// DDL cannot be captured, so it is told from the stream.
     infers: Cell<bool>,
+    /// In which form values are asked for.
+    wire: Wire,
     present: Present,
     /// Whether the last mark was recorded is not known.
     in_doubt: bool,
@@ -626,7 +631,7 @@ enum End {
     /// Every lane is to begin anew.
     Anew,
     Stopped,
-    /// The stages before the router are to run elsewhere, or tables wait to be copied.
+    /// The stages before the router are to run elsewhere or to read texts, or tables wait to be copied.
     Moved,
     Failure(Failure),
 }
@@ -710,6 +715,7 @@ impl Task {
         session: Rc<Session>,
         from: Lsn,
     ) -> Result<std::convert::Infallible, End> {
+        let binary = self.choose_wire(&session).await?;
         let places = self.hosts.upstream();
         self.upstream = Some(places.clone());
         let feed = StreamFeed {
@@ -721,6 +727,7 @@ impl Task {
                 line: begin::line(&session),
                 confirmed: self.watermark_lsn().unwrap_or(from),
                 eager: self.is_eager(),
+                binary,
             },
             settings: self.postgres.clone(),
             describe: Rc::new(Catalog::new(
@@ -733,7 +740,8 @@ impl Task {
             places,
             hosts: Rc::clone(&self.hosts),
         };
-        info!(generation = self.generation, lsn = %from, "streaming");
+        let wire = if binary.is_some() { "binary" } else { "text" };
+        info!(generation = self.generation, lsn = %from, wire, "streaming");
         self.progress.streaming.store(true, Relaxed);
         // What came while the tables were read, and no record depends on, holds since then.
         self.tell_in_force();

@@ -108,6 +108,8 @@ pub struct OpenStage {
     pub confirmed: Lsn,
     /// Somebody waits for each position.
     pub eager: bool,
+    /// `server_version_num`, where the server is to send values in binary form; `None`: as text.
+    pub binary: Option<u32>,
 }
 
 impl OpenStage {
@@ -128,7 +130,7 @@ impl OpenStage {
             slot,
             protocol: PROTOCOL,
             messages: captures_ddl(&self.spec),
-            binary: false,
+            binary: self.binary.is_some(),
         };
         open_stream(settings, options)
     }
@@ -147,9 +149,10 @@ fn captures_ddl(spec: &config::Task) -> bool {
 }
 
 /// How a task's stream is decoded.
-pub(crate) fn decoding(spec: &config::Task) -> wal::decoder::Options {
+pub(crate) fn decoding(open: &OpenStage) -> wal::decoder::Options {
     wal::decoder::Options {
-        ddl: captures_ddl(spec).then(|| slot_name(spec).into()),
+        ddl: captures_ddl(&open.spec).then(|| slot_name(&open.spec).into()),
+        binary: open.binary,
         ..wal::decoder::Options::default()
     }
 }

@@ -119,6 +119,7 @@ fn open(stage: UpstreamStage) -> OpenStage {
         line: Line { system_id: 1, timeline: 1 },
         confirmed: Lsn(5),
         eager: false,
+        binary: None,
     }
 }
 

@@ -5,6 +5,8 @@
 
 mod sqlstate;
 
+pub(crate) use sqlstate::STREAMING;
+
 use std::error::Error as _;
 use wal::Lsn;
 
@@ -97,6 +99,11 @@ pub enum Error {
          are decoded here and `sink.unrepresentable` says what becomes of such a row"
     )]
     Untranslatable { reason: String },
+    /// A type within a type of a column cannot be sent in binary form.
+    #[error(
+        "the server cannot send a value in binary form: {reason}; set `source.wire` to auto or text"
+    )]
+    NoBinaryForm { reason: String },
     #[error("{doing}: PostgreSQL reports {code}: {message}")]
     Server { code: String, message: String, doing: String },
     #[error("{0}")]
@@ -137,6 +144,7 @@ impl Error {
             | Self::LockTimeout { .. }
             | Self::Protocol { .. }
             | Self::Untranslatable { .. }
+            | Self::NoBinaryForm { .. }
             | Self::Server { .. }
             | Self::Config(_)
             | Self::Damaged(_)

@@ -4,7 +4,10 @@
 //! server fact 17), so that happens under a lock that waits for writers.
 
 mod statements;
+mod types;
 mod watch;
+
+pub use types::PublishedType;
 
 use crate::catalog::{GENERATED_PUBLISHED_SINCE, VIA_ROOT_SINCE};
 use crate::lock::Locking;

@@ -1,48 +1,95 @@
-//! Cost of decoding one change: 1,000 inserts of 200 bytes in transactions of 100.
+//! Cost of decoding one change: 1,000 inserts of 200 bytes in transactions of 100; of texts, and of values in binary form
+//! that become the same texts or those of other types.
 
 #[path = "../tests/encode/mod.rs"]
 mod encode;
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use encode::{begin, commit, complete, insert, relation, text, truncate, xlog_data};
+use encode::{Value, begin, commit, complete, insert, text, truncate, typed_relation, xlog_data};
 use std::hint::black_box;
 use wal::copy::append_tuple;
 use wal::decoder::{Decoder, Options, Step};
+use wal::types::oid;
 
 const CHANGES: u64 = 1000;
 
-fn buffer() -> Bytes {
-    let value = "v".repeat(24);
-    let columns: Vec<_> = (0..8).map(|_| text(&value)).collect();
+fn buffer(columns: &[Value]) -> Bytes {
     let mut out = Vec::new();
     for transaction in 1..=10u64 {
         let lsn = transaction * 0x1_0000;
         out.extend(xlog_data(lsn, &begin(lsn, 0, 1)));
         for change in 0..CHANGES / 10 {
-            out.extend(xlog_data(lsn - 0x1000 + change, &insert(7, &columns)));
+            out.extend(xlog_data(lsn - 0x1000 + change, &insert(7, columns)));
         }
         out.extend(xlog_data(lsn + 8, &commit(lsn, lsn + 8, 0)));
     }
     out.into()
 }
 
-fn decode(criterion: &mut Criterion) {
-    let mut decoder = Decoder::new(Options::default());
+/// A decoder that knows the table.
+fn decoder(binary: Option<u32>, types: [u32; 8]) -> Decoder {
+    let mut decoder = Decoder::new(Options { binary, ..Options::default() });
     let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
-    let first = [begin(1, 0, 1), relation(7, "t", &names), truncate(&[7], 0), commit(1, 2, 0)];
+    let columns: Vec<_> = names.into_iter().zip(types).collect();
+    let relation = typed_relation(7, "t", b'd', &columns);
+    let first = [begin(1, 0, 1), relation, truncate(&[7], 0), commit(1, 2, 0)];
     let first: Vec<u8> = first.iter().flat_map(|message| xlog_data(1, message)).collect();
     let Ok(Step::Describe(description)) = decoder.decode(first.into()) else {
         panic!("no description was asked for")
     };
     decoder.learn(complete(&description));
     decoder.resume().expect("the table was learned");
-    let bytes = buffer();
+    decoder
+}
+
+/// A row of many types, as the server sends it in binary form.
+fn mixed() -> ([u32; 8], Vec<Value>) {
+    let types = [
+        oid::INT8,
+        oid::INT4,
+        oid::TIMESTAMPTZ,
+        oid::NUMERIC,
+        oid::FLOAT8,
+        oid::BOOL,
+        oid::UUID,
+        oid::TEXT,
+    ];
+    let numeric = [3_i16, 1, 0, 2, 12, 3456, 7800].map(i16::to_be_bytes).concat();
+    let values = vec![
+        123_456_789_i64.to_be_bytes().to_vec(),
+        42_i32.to_be_bytes().to_vec(),
+        799_999_999_123_456_i64.to_be_bytes().to_vec(),
+        numeric,
+        0.1_f64.to_be_bytes().to_vec(),
+        vec![1],
+        vec![0xA5; 16],
+        vec![b'v'; 100],
+    ];
+    (types, values.into_iter().map(Value::Binary).collect())
+}
+
+fn decode(criterion: &mut Criterion) {
+    let columns = vec![text(&"v".repeat(24)); 8];
+    let mut decoder_of_texts = decoder(None, [oid::TEXT; 8]);
+    let bytes = buffer(&columns);
     let mut group = criterion.benchmark_group("wal");
     group.throughput(Throughput::Elements(CHANGES));
     group.bench_function("decode", |bencher| {
-        bencher.iter(|| black_box(decoder.decode(black_box(bytes.clone()))));
+        bencher.iter(|| black_box(decoder_of_texts.decode(black_box(bytes.clone()))));
     });
+    let binary = vec![Value::Binary(vec![b'v'; 24]); 8];
+    let (types, mixed) = mixed();
+    let cases = [
+        ("decode_binary_texts", [oid::TEXT; 8], buffer(&binary)),
+        ("decode_binary_types", types, buffer(&mixed)),
+    ];
+    for (name, types, bytes) in cases {
+        let mut decoder = decoder(Some(180_000), types);
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| black_box(decoder.decode(black_box(bytes.clone()))));
+        });
+    }
     group.bench_function("scan", |bencher| {
         bencher.iter(|| black_box(wal::frame::scan(black_box(&bytes))));
     });

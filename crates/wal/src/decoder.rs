@@ -5,11 +5,13 @@
 //! Descriptions without changes ask for nothing: with `publish_via_partition_root` the server
 //! describes every leaf, but its rows come under the root.
 
+use crate::binary::{self, Plan, Text};
 use crate::change::{LogicalMessage, Old, Operation, Span, Transaction};
 use crate::frame::{self, Frame, Frames};
 use crate::message::{self, Context, Message, OldTuple, Protocol, Relation};
 use crate::relation::RelationDescription;
 use crate::statement::{self, Statements};
+use crate::types::Type;
 use crate::{Change, ChangeBatch, Lsn, Table, Tuple};
 use bytes::Bytes;
 use std::collections::{HashMap, VecDeque};
@@ -24,6 +26,9 @@ pub struct Options {
     pub previous_commit_lsn: Option<Lsn>,
     /// Schema of the task's helper objects, where DDL statements are captured.
     pub ddl: Option<Box<str>>,
+    /// `server_version_num` of a server that was asked for values in binary form; `None`: texts come. Whichever come, batches
+    /// hold texts.
+    pub binary: Option<u32>,
 }
 
 /// What a buffer came to.
@@ -81,6 +86,11 @@ pub enum Error {
     NotLearned { oid: u32, version: u32 },
     #[error("decoder called out of turn: {0}")]
     OutOfTurn(&'static str),
+    #[error(
+        "column {column} came at {lsn} in a binary form that cannot be turned into its text: {fault}; set \
+         `source.wire` to auto or text"
+    )]
+    Misread { lsn: Lsn, column: Box<str>, fault: binary::Fault },
 }
 
 /// The state between two buffers of one stream.
@@ -93,6 +103,10 @@ pub struct Decoder {
     /// Of the transactions that begin next: their numbers of changes, as far as they are known.
     lengths: VecDeque<Option<u64>>,
     statements: Option<Statements<Known>>,
+    /// Where values come in binary form.
+    server_version: Option<u32>,
+    /// Of the table that statements are written to.
+    helper: Option<Arc<Plan>>,
     /// A buffer that waits for a table.
     paused: Option<(Work, Missing)>,
     /// Number of the buffer, from 1.
@@ -104,6 +118,8 @@ pub struct Decoder {
 struct Known {
     description: RelationDescription,
     table: Option<Arc<Table>>,
+    /// Of the table, where values come in binary form.
+    plan: Option<Arc<Plan>>,
     /// `index` holds for this buffer only.
     serial: u64,
     index: u32,
@@ -128,6 +144,10 @@ struct Work {
     batch: ChangeBatch,
     keepalive_end: Option<Lsn>,
     recent: Option<Recent>,
+    /// By place of the table in the batch.
+    plans: Vec<Option<Arc<Plan>>>,
+    /// What the batch holds where values come in binary form; `None`: the buffer itself.
+    text: Option<Text>,
 }
 
 /// The relation of the last change: most changes come in runs of one relation.
@@ -172,6 +192,8 @@ impl Decoder {
             previous_commit_lsn: options.previous_commit_lsn,
             lengths: VecDeque::new(),
             statements: options.ddl.map(Statements::new),
+            server_version: options.binary,
+            helper: None,
             paused: None,
             serial: 0,
         }
@@ -201,7 +223,12 @@ impl Decoder {
         }
         let changes = Vec::with_capacity(bytes.len() / BYTES_PER_CHANGE);
         let batch = ChangeBatch { changes, ..ChangeBatch::default() };
-        self.run(Work { bytes, offset: 0, batch, keepalive_end: None, recent: None })
+        let text = self.server_version.map(|_| {
+            let max = bytes.len().saturating_mul(TEXT_TIMES_MAX).saturating_add(TEXT_BYTES_FREE);
+            Text::new(bytes.len() + bytes.len() / 4, max.min(u32::MAX as usize))
+        });
+        let (keepalive_end, recent, plans) = (None, None, Vec::new());
+        self.run(Work { bytes, offset: 0, batch, keepalive_end, recent, plans, text })
     }
 
     /// Takes in the completed table of a description. Tables that were not asked for, or that do not
@@ -217,6 +244,8 @@ impl Decoder {
             && known.description.version == table.version
             && known.description.columns.len() == table.columns.len()
         {
+            let plan = |version| Arc::new(Plan::new(&table, version));
+            known.plan = self.server_version.map(plan);
             known.table = Some(table);
         }
     }
@@ -265,8 +294,8 @@ impl Decoder {
                 Applied::TableMissing(missing) => return self.pause(work, lsn, missing),
             }
         }
-        let Work { mut batch, keepalive_end, .. } = work;
-        batch.bytes = bytes;
+        let Work { mut batch, keepalive_end, text, .. } = work;
+        batch.bytes = text.map_or(bytes, Text::into_bytes);
         batch.ends_transaction = self.open.is_none();
         batch.idle_until = keepalive_end.filter(|_| batch.ends_transaction);
         Ok(Step::Done(batch))
@@ -415,6 +444,9 @@ impl Decoder {
             && statements.are_in(relation)
         {
             statements.table = Some(relation.oid);
+            let types: Vec<_> =
+                relation.columns.iter().map(|it| Type::unknown(it.type_oid)).collect();
+            self.helper = self.server_version.map(|it| Arc::new(Plan::of(&types, it)));
             return;
         }
         let description = match self.relations.get(&relation.oid) {
@@ -423,7 +455,7 @@ impl Decoder {
         };
         if let Some(description) = description {
             work.recent = None;
-            let known = Known { description, table: None, serial: 0, index: 0 };
+            let known = Known { description, table: None, plan: None, serial: 0, index: 0 };
             self.relations.insert(relation.oid, known);
         }
     }
@@ -449,16 +481,31 @@ impl Decoder {
         } else {
             None
         };
-        let content_start = end - logical.content.len();
-        // Before the content come its length, and before that the zero byte that ends the prefix.
-        let prefix_end = content_start - 5;
+        let (prefix, content) = match &mut work.text {
+            Some(text) => {
+                let mut put = |part: &[u8]| {
+                    let start = text.len();
+                    let fault =
+                        |fault| Error::Misread { lsn, column: "of a message".into(), fault };
+                    text.append(part).map_err(fault)?;
+                    Ok::<_, Error>(span(start, text.len()))
+                };
+                (put(logical.prefix.as_bytes())?, put(logical.content)?)
+            }
+            None => {
+                let content_start = end - logical.content.len();
+                // Before the content come its length, and before that the zero byte that ends the prefix.
+                let prefix_end = content_start - 5;
+                (span(prefix_end - logical.prefix.len(), prefix_end), span(content_start, end))
+            }
+        };
         work.batch.messages.push(LogicalMessage {
             transaction: transaction.map(|(index, _)| index),
             ordinal_next: transaction.map(|(_, ordinal)| ordinal),
             changes_before: narrow(work.batch.changes.len()),
             lsn: logical.lsn,
-            prefix: span(prefix_end - logical.prefix.len(), prefix_end),
-            content: span(content_start, end),
+            prefix,
+            content,
         });
         Ok(Applied::Done)
     }
@@ -471,6 +518,12 @@ impl Decoder {
         end: usize,
         tuple: Tuple<'_>,
     ) -> Result<Applied, Error> {
+        let place = put(&mut work.text, tuple, end, self.helper.as_deref())
+            .map_err(|it| it.at(lsn, None))?;
+        let tuple = match &work.text {
+            Some(text) => text.as_slice().get(place.start as usize..).map_or(tuple, Tuple::trusted),
+            None => tuple,
+        };
         // Whoever may write messages can write others.
         let (Some(statements), Some(changed)) = (&mut self.statements, statement::changed(tuple))
         else {
@@ -478,15 +531,17 @@ impl Decoder {
         };
         let what = "DDL statement outside a transaction";
         let open = self.open.as_mut().ok_or(Error::OutOfPlace { lsn, what })?;
-        let first = |description| Known { description, table: None, serial: 0, index: 0 };
+        let first =
+            |description| Known { description, table: None, plan: None, serial: 0, index: 0 };
         let known = statements.of(changed, first);
-        let Some(Recent { index: table, .. }) = known.enter(self.serial, &mut work.batch) else {
+        let entered = known.enter(self.serial, &mut work.batch, &mut work.plans);
+        let Some(Recent { index: table, .. }) = entered else {
             return Ok(Applied::TableMissing(Missing::Statement(changed.into())));
         };
         let transaction = open.enter(&mut work.batch);
         let ordinal = open.ordinal_next;
         open.ordinal_next += 1;
-        let (operation, new) = (Operation::Insert, Some(span(end - tuple.encoded_len(), end)));
+        let (operation, new) = (Operation::Insert, Some(place));
         work.batch.changes.push(Change {
             transaction,
             table,
@@ -513,7 +568,8 @@ impl Decoder {
             Some(_) | None => {
                 let unknown = Error::RelationUnknown { lsn, oid: row.oid };
                 let known = self.relations.get_mut(&row.oid).ok_or(unknown)?;
-                let Some(recent) = known.enter(self.serial, &mut work.batch) else {
+                let entered = known.enter(self.serial, &mut work.batch, &mut work.plans);
+                let Some(recent) = entered else {
                     return Ok(Applied::TableMissing(Missing::Relation(row.oid)));
                 };
                 *work.recent.insert(recent)
@@ -524,19 +580,22 @@ impl Decoder {
             let wrong = Error::ColumnCount { lsn, oid: row.oid, columns, expected };
             (columns == expected).then_some(()).ok_or(wrong)
         };
+        let plan = work.plans.get(recent.index as usize).and_then(Option::as_deref);
+        let table = work.batch.tables.get(recent.index as usize).map(|table| &**table);
+        let mut put = |tuple: Tuple<'_>, end| {
+            check(tuple)?;
+            put(&mut work.text, tuple, end, plan).map_err(|it| it.at(lsn, table))
+        };
         let mut end = end;
         let mut new = None;
         if let Some(tuple) = row.new {
-            check(tuple)?;
-            let start = end - tuple.encoded_len();
-            new = Some(span(start, end));
+            new = Some(put(tuple, end)?);
             // One byte before the new tuple says that it is one.
-            end = start - 1;
+            end -= tuple.encoded_len() + 1;
         }
         let mut old = None;
         if let Some(tuple) = row.old {
-            check(tuple.tuple())?;
-            let span = span(end - tuple.tuple().encoded_len(), end);
+            let span = put(tuple.tuple(), end)?;
             old = Some(match tuple {
                 OldTuple::Key(_) => Old::Key(span),
                 OldTuple::Row(_) => Old::Row(span),
@@ -553,6 +612,37 @@ impl Decoder {
 
 /// Guess for the room that changes will need: less than most take, so that few batches grow theirs.
 const BYTES_PER_CHANGE: usize = 160;
+/// How much longer than the buffer its texts may be: a bit becomes a digit. A numeric of ten bytes can have a hundred
+/// thousand digits, and few of these are borne beside.
+const TEXT_TIMES_MAX: usize = 8;
+const TEXT_BYTES_FREE: usize = 1 << 20;
+/// What stands for no plan: texts need none.
+static TEXTS: Plan = Plan::none();
+
+/// Where a tuple stands in the batch, whose message ends at `end` in the buffer: there, or in the texts of `text`.
+fn put(
+    text: &mut Option<Text>,
+    tuple: Tuple<'_>,
+    end: usize,
+    plan: Option<&Plan>,
+) -> Result<Span, binary::Misread> {
+    let Some(text) = text else { return Ok(span(end - tuple.encoded_len(), end)) };
+    let start = text.len();
+    plan.unwrap_or(&TEXTS).append(tuple, text)?;
+    Ok(span(start, text.len()))
+}
+
+impl binary::Misread {
+    fn at(self, lsn: Lsn, table: Option<&Table>) -> Error {
+        let Self { column, fault } = self;
+        let named = |table: &Table| {
+            let column = table.columns.get(column)?;
+            Some(format!("{}.{}.{}", table.schema, table.name, column.name).into())
+        };
+        let column = table.and_then(named).unwrap_or_else(|| column.to_string().into());
+        Error::Misread { lsn, column, fault }
+    }
+}
 
 impl Open {
     /// Place of the transaction in the batch.
@@ -566,10 +656,16 @@ impl Open {
 
 impl Known {
     /// Place of the table in the batch; `None` when the table was never learned.
-    fn enter(&mut self, serial: u64, batch: &mut ChangeBatch) -> Option<Recent> {
+    fn enter(
+        &mut self,
+        serial: u64,
+        batch: &mut ChangeBatch,
+        plans: &mut Vec<Option<Arc<Plan>>>,
+    ) -> Option<Recent> {
         let table = self.table.as_ref()?;
         if self.serial != serial {
             batch.tables.push(table.clone());
+            plans.push(self.plan.clone());
             (self.serial, self.index) = (serial, narrow(batch.tables.len() - 1));
         }
         let oid = self.description.oid;

@@ -3,12 +3,14 @@
 //! * [`lsn`], [`position`]: where a change stands in the stream.
 //! * [`mod@tuple`]: one row as the server sent it; [`copy`] makes the same bytes from `COPY … TO STDOUT`.
 //! * [`types`], [`table`]: what a column is, from the catalog.
+//! * [`binary`]: values in binary form as the text that the server would have sent.
 //! * [`message`]: the messages of the `pgoutput` plug-in; [`frame`]: what carries them.
 //! * [`relation`]: versions of a relation and their differences.
 //! * [`statement`]: DDL statements as rows.
 //! * [`decoder`]: messages → [`change::ChangeBatch`]; [`spool`] holds them until their transaction has ended.
 //! * [`visibility`]: which transactions of the stream a snapshot sees.
 
+pub mod binary;
 pub mod change;
 pub mod copy;
 pub mod decoder;

@@ -13,13 +13,22 @@ pub mod oid {
     pub const INT4: u32 = 23;
     pub const TEXT: u32 = 25;
     pub const OID: u32 = 26;
+    pub const TID: u32 = 27;
     pub const XID: u32 = 28;
     pub const CID: u32 = 29;
     pub const JSON: u32 = 114;
     pub const XML: u32 = 142;
     pub const POINT: u32 = 600;
+    pub const LSEG: u32 = 601;
+    pub const PATH: u32 = 602;
+    pub const BOX: u32 = 603;
+    pub const POLYGON: u32 = 604;
+    pub const LINE: u32 = 628;
     pub const FLOAT4: u32 = 700;
     pub const FLOAT8: u32 = 701;
+    pub const UNKNOWN: u32 = 705;
+    pub const CIRCLE: u32 = 718;
+    pub const MACADDR8: u32 = 774;
     pub const MONEY: u32 = 790;
     pub const MACADDR: u32 = 829;
     pub const INET: u32 = 869;
@@ -35,10 +44,14 @@ pub mod oid {
     pub const BIT: u32 = 1560;
     pub const VARBIT: u32 = 1562;
     pub const NUMERIC: u32 = 1700;
+    pub const REFCURSOR: u32 = 1790;
     pub const UUID: u32 = 2950;
+    pub const PG_LSN: u32 = 3220;
     pub const TSVECTOR: u32 = 3614;
     pub const TSQUERY: u32 = 3615;
     pub const JSONB: u32 = 3802;
+    pub const JSONPATH: u32 = 4072;
+    pub const XID8: u32 = 5069;
 }
 
 /// A type as `pg_type` describes it.

@@ -55,6 +55,9 @@ impl Task {
                     if Some(failed.generation) == generation {
                         let StageFailed { stage, class, cause, .. } = failed;
                         info!(generation, stage = %stage, "stage ended, so does its generation");
+                        if self.goes_on_with_text(stage, class, &cause) {
+                            return Err(End::Moved);
+                        }
                         return Err(End::Failure(Failure { class, cause }));
                     }
                 }

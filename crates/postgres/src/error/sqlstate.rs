@@ -3,6 +3,9 @@
 
 use super::Error;
 
+/// What a walsender does when it reports an error in the stream.
+pub(crate) const STREAMING: &str = "streaming";
+
 /// The kind of an `ErrorResponse`.
 pub(super) fn error(code: &str, message: &str, doing: &str) -> Error {
     let reason = || message.to_owned();
@@ -22,6 +25,8 @@ pub(super) fn error(code: &str, message: &str, doing: &str) -> Error {
         "42704" if says("replication slot") => Error::SlotMissing { slot: quoted(message) },
         "42704" if says("publication") => Error::PublicationMissing { reason: reason() },
         "22P05" | "22021" => Error::Untranslatable { reason: reason() },
+        // Of a walsender it can be nothing else.
+        "42883" if doing == STREAMING => Error::NoBinaryForm { reason: reason() },
         "42P01" => Error::TableMissing { table: quoted(message) },
         "55P03" => Error::lock_timeout(doing, "a table"),
         "57P01" | "57P02" | "57P05" => Error::closed(message),

@@ -3,6 +3,7 @@
 use super::pace::Pace;
 use crate::Error;
 use crate::connection::{Connection, Said};
+use crate::error::STREAMING;
 use bytes::{BufMut, Bytes, BytesMut};
 use postgres_protocol::message::backend::Message;
 use postgres_protocol::message::frontend;
@@ -221,9 +222,7 @@ fn other_message(kind: OtherKind, mut message: BytesMut) -> Result<(), Error> {
     let wrong = |error: std::io::Error| Error::protocol(error.to_string());
     match kind {
         OtherKind::ErrorResponse => match Message::parse(&mut message).map_err(wrong)? {
-            Some(Message::ErrorResponse(body)) => {
-                Err(Said::read(body.fields())?.error("streaming"))
-            }
+            Some(Message::ErrorResponse(body)) => Err(Said::read(body.fields())?.error(STREAMING)),
             Some(_) | None => Err(Error::protocol("an error that cannot be read")),
         },
         OtherKind::NoticeResponse => match Message::parse(&mut message).map_err(wrong)? {

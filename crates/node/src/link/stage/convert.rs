@@ -30,6 +30,7 @@ pub(super) fn open_out(
         system_id: open.line.system_id,
         timeline: open.line.timeline,
         eager: open.eager,
+        binary: open.binary.unwrap_or_default(),
     })
 }
 
@@ -47,5 +48,6 @@ pub(super) fn open_in(open: &v1::OpenStage) -> Result<OpenStage, Error> {
         line: Line { system_id: open.system_id, timeline: open.timeline },
         confirmed: Lsn(open.confirmed_lsn),
         eager: open.eager,
+        binary: (open.binary != 0).then_some(open.binary),
     })
 }
