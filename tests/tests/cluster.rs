@@ -109,6 +109,10 @@ fn whoever_is_killed_or_paused_is_replaced() {
     let scene = Scene::new("replaced", "postgres-15");
     let mut load = Load::start(&scene, seed, 3, 3);
     for _ in 0..if full() { 4 } else { 1 } {
+        // Who registers first gets everything, and gives half of it away once the others are there.
+        load.cluster.await_status("lanes on several workers", CATCH_UP_MAX, |status| {
+            1 < status.nodes().len()
+        });
         let status = load.cluster.status();
         let front = status.front();
         let other = status.nodes().into_iter().find(|node| *node != front);

@@ -109,6 +109,8 @@ pub struct Decoder {
     helper: Option<Arc<Plan>>,
     /// A buffer that waits for a table.
     paused: Option<(Work, Missing)>,
+    /// A buffer was not decoded: whatever follows would leave a gap.
+    has_failed: bool,
     /// Number of the buffer, from 1.
     serial: u64,
 }
@@ -195,6 +197,7 @@ impl Decoder {
             server_version: options.binary,
             helper: None,
             paused: None,
+            has_failed: false,
             serial: 0,
         }
     }
@@ -213,6 +216,15 @@ impl Decoder {
         if self.paused.is_some() {
             return Err(Error::OutOfTurn("a buffer came while another one waits for a table"));
         }
+        if self.has_failed {
+            return Err(Error::OutOfTurn("a buffer came after one that could not be decoded"));
+        }
+        let step = self.buffer(bytes);
+        self.has_failed = step.is_err();
+        step
+    }
+
+    fn buffer(&mut self, bytes: Bytes) -> Result<Step, Error> {
         if u32::try_from(bytes.len()).is_err() {
             return Err(Error::BufferTooLarge { bytes: bytes.len() });
         }
@@ -255,9 +267,15 @@ impl Decoder {
     /// # Errors
     /// As [`Self::decode`]; also when the table was not learned or no buffer waits.
     pub fn resume(&mut self) -> Result<Step, Error> {
-        let (work, missing) =
-            self.paused.take().ok_or(Error::OutOfTurn("no buffer waits for a table"))?;
-        match self.known(&missing) {
+        let waits = self.paused.take();
+        let (work, missing) = waits.ok_or(Error::OutOfTurn("no buffer waits for a table"))?;
+        let step = self.go_on(work, &missing);
+        self.has_failed = step.is_err();
+        step
+    }
+
+    fn go_on(&mut self, work: Work, missing: &Missing) -> Result<Step, Error> {
+        match self.known(missing) {
             Some(Known {
                 table: None,
                 description: RelationDescription { oid, version, .. },

@@ -526,6 +526,19 @@ fn a_buffer_waits_for_its_table() {
 }
 
 #[test]
+fn nothing_is_decoded_behind_a_buffer_that_could_not_be() {
+    let mut decoder = ready();
+    let whole = stream(0x40, &[begin(0x100, 5, 9), insert(7, &pair("1", "x"))]);
+    decoder.decode(whole.slice(..whole.len() - 1)).unwrap_err();
+    assert!(matches!(decoder.decode(whole.clone()), Err(Error::OutOfTurn(_))));
+    let mut decoder = self::decoder();
+    let messages = [begin(0x100, 5, 9), relation(7, "t", &["a"]), insert(7, &[text("1")])];
+    assert!(matches!(decoder.decode(stream(0x40, &messages)), Ok(Step::Describe(_))));
+    decoder.resume().unwrap_err();
+    assert!(matches!(decoder.decode(keepalive(0x200, false).into()), Err(Error::OutOfTurn(_))));
+}
+
+#[test]
 fn a_real_stream_is_decoded() {
     let messages = captured(include_str!("../testdata/workload.hex"));
     let bytes: Vec<u8> =

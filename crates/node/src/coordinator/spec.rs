@@ -151,9 +151,9 @@ objects: [{table: public.*}]
 
     #[test]
     fn what_this_release_does_not_carry_out_is_refused() {
-        let compat = format!("{SPEC}compat: {{dts_ddl: true}}\n");
-        let error = accept(&compat).expect_err("refused");
-        assert_eq!(problems(&error), [(11, "compat.dts_ddl")]);
+        let streaming = SPEC.replace("  database: shop\n", "  database: shop\n  streaming: on\n");
+        let error = accept(&streaming).expect_err("refused");
+        assert_eq!(problems(&error), [(6, "source.streaming")]);
     }
 
     #[test]
