@@ -42,17 +42,17 @@ impl Describe for Wrong {
 
 /// XLogData in CopyData (PostgreSQL, "Streaming Replication Protocol").
 fn frame(payload: &[u8]) -> Vec<u8> {
-    copy_data(&[&[b'w'], [0; 24].as_slice(), payload].concat())
+    copy_data(&[b"w".as_slice(), &[0; 24], payload].concat())
 }
 
 fn copy_data(message: &[u8]) -> Vec<u8> {
     let length = u32::try_from(4 + message.len()).expect("a short message");
-    [&[b'd'], length.to_be_bytes().as_slice(), message].concat()
+    [b"d".as_slice(), &length.to_be_bytes(), message].concat()
 }
 
 /// A row of a relation that has to be described first.
 fn row() -> Bytes {
-    let begin = [&[b'B'], [0, 0, 0, 0, 0, 0, 1, 0].as_slice(), &[0; 8], &[0, 0, 0, 9]].concat();
+    let begin = [b"B".as_slice(), &[0, 0, 0, 0, 0, 0, 1, 0], &[0; 8], &[0, 0, 0, 9]].concat();
     let relation = [b"R\0\0\0\x07public\0t\0f\0\x01\x01a\0".as_slice(), &[0, 0, 0, 23], &[0xFF; 4]];
     let insert = b"I\0\0\0\x07N\0\x01t\0\0\0\x011";
     [frame(&begin), frame(&relation.concat()), frame(insert)].concat().into()
@@ -60,7 +60,7 @@ fn row() -> Bytes {
 
 /// A keepalive says how far the server is: alone it can be decoded.
 fn keepalive() -> Bytes {
-    let message = [&[b'k'], [0, 0, 0, 0, 0, 0, 2, 0].as_slice(), &[0; 8], &[0]].concat();
+    let message = [b"k".as_slice(), &[0, 0, 0, 0, 0, 0, 2, 0], &[0; 8], &[0]].concat();
     copy_data(&message).into()
 }
 
