@@ -8,14 +8,26 @@ use super::Fault;
 use super::read::Reader;
 use super::text::Text;
 use std::fmt::{self, Write as _};
+use std::str::FromStr;
 
-/// Digits that tell any two numbers of a width apart.
-const DIGITS_MAX_64: usize = 17;
-const DIGITS_MAX_32: usize = 9;
-/// From this power of ten on numbers are written with an exponent.
-const FIXED_BELOW_64: i32 = 15;
-const FIXED_BELOW_32: i32 = 6;
+/// Below this power of ten numbers are written with an exponent, however wide they are.
 const FIXED_FROM: i32 = -4;
+
+/// What the two widths differ in (IEEE 754).
+struct Width {
+    mantissa_bits: u32,
+    /// Power of two of the smallest numbers.
+    exponent_min: i32,
+    /// Digits that tell any two numbers apart.
+    digits_max: usize,
+    /// From this power of ten on numbers are written with an exponent.
+    fixed_below: i32,
+}
+
+const FLOAT4: Width =
+    Width { mantissa_bits: 23, exponent_min: -149, digits_max: 9, fixed_below: 6 };
+const FLOAT8: Width =
+    Width { mantissa_bits: 52, exponent_min: -1074, digits_max: 17, fixed_below: 15 };
 
 /// `digits`·10^`exponent`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -35,69 +47,59 @@ struct Binary {
 
 pub(super) fn float4(value: &mut Reader<'_>, out: &mut Text) -> Result<(), Fault> {
     let number = value.take().map(f32::from_be_bytes)?;
-    if special(number.is_nan(), number.is_infinite(), number.is_sign_negative(), out) {
-        return Ok(());
+    if !special(number.into(), out) {
+        let magnitude = number.abs();
+        digits(magnitude, magnitude.to_bits().into(), &FLOAT4, out);
     }
-    if number == 0.0 {
-        out.push(b'0');
-        return Ok(());
-    }
-    let magnitude = number.abs();
-    let found = read_decimal(ryu::Buffer::new().format_finite(magnitude));
-    let binary = binary(u64::from(magnitude.to_bits()), 23, -149);
-    let decimal = if binary.is_midway(found) {
-        let same = |text: &str| text.parse::<f32>() == Ok(magnitude);
-        longer(found, DIGITS_MAX_32, &binary, |buffer, digits| {
-            write!(buffer, "{magnitude:.digits$e}").is_ok_and(|()| same(buffer.as_str()))
-        })
-    } else {
-        found
-    };
-    lay_out(decimal, FIXED_BELOW_32, out);
     Ok(())
 }
 
 pub(super) fn float8(value: &mut Reader<'_>, out: &mut Text) -> Result<(), Fault> {
     let number = value.take().map(f64::from_be_bytes)?;
-    if special(number.is_nan(), number.is_infinite(), number.is_sign_negative(), out) {
-        return Ok(());
+    if !special(number, out) {
+        let magnitude = number.abs();
+        digits(magnitude, magnitude.to_bits(), &FLOAT8, out);
     }
-    if number == 0.0 {
+    Ok(())
+}
+
+/// Writes the sign, or all of a number that has no digits to be found: whether that is done.
+fn special(number: f64, out: &mut Text) -> bool {
+    if number.is_nan() {
+        out.extend(b"NaN");
+        return true;
+    }
+    if number.is_sign_negative() {
+        out.push(b'-');
+    }
+    if number.is_infinite() {
+        out.extend(b"Infinity");
+    } else if number == 0.0 {
         out.push(b'0');
-        return Ok(());
     }
-    let magnitude = number.abs();
+    number.is_infinite() || number == 0.0
+}
+
+/// Writes a positive number, whose bits these are.
+fn digits<F>(magnitude: F, bits: u64, width: &Width, out: &mut Text)
+where
+    F: ryu::Float + fmt::LowerExp + FromStr + PartialEq,
+{
     let found = read_decimal(ryu::Buffer::new().format_finite(magnitude));
-    let binary = binary(magnitude.to_bits(), 52, -1074);
+    let binary = binary(bits, width);
     let decimal = if binary.is_midway(found) {
-        let same = |text: &str| text.parse::<f64>() == Ok(magnitude);
-        longer(found, DIGITS_MAX_64, &binary, |buffer, digits| {
-            write!(buffer, "{magnitude:.digits$e}").is_ok_and(|()| same(buffer.as_str()))
+        let same = |text: &str| text.parse().is_ok_and(|it: F| it == magnitude);
+        longer(found, width.digits_max, &binary, |buffer, decimals| {
+            write!(buffer, "{magnitude:.decimals$e}").is_ok_and(|()| same(buffer.as_str()))
         })
     } else {
         found
     };
-    lay_out(decimal, FIXED_BELOW_64, out);
-    Ok(())
+    lay_out(decimal, width.fixed_below, out);
 }
 
-/// Writes the sign, or all of what has no digits: whether that is done.
-fn special(is_nan: bool, is_infinite: bool, is_negative: bool, out: &mut Text) -> bool {
-    if is_nan {
-        out.extend(b"NaN");
-        return true;
-    }
-    if is_negative {
-        out.push(b'-');
-    }
-    if is_infinite {
-        out.extend(b"Infinity");
-    }
-    is_infinite
-}
-
-/// Takes the bits of a positive number apart; `exponent_min` is that of the smallest ones.
-fn binary(bits: u64, mantissa_bits: u32, exponent_min: i32) -> Binary {
+/// Takes the bits of a positive number apart.
+fn binary(bits: u64, &Width { mantissa_bits, exponent_min, .. }: &Width) -> Binary {
     let fraction = bits & ((1 << mantissa_bits) - 1);
     match i32::try_from(bits >> mantissa_bits).unwrap_or(i32::MAX) {
         0 => Binary { mantissa: fraction, exponent: exponent_min, is_lowest: false },

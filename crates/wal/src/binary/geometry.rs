@@ -7,13 +7,7 @@ use super::text::Text;
 
 /// `x,y`: so many numbers.
 fn numbers(value: &mut Reader<'_>, count: usize, out: &mut Text) -> Result<(), Fault> {
-    for index in 0..count {
-        if index != 0 {
-            out.push(b',');
-        }
-        float8(value, out)?;
-    }
-    Ok(())
+    out.separated(0..count, b',', |out, _| float8(value, out))
 }
 
 pub(super) fn point(value: &mut Reader<'_>, out: &mut Text) -> Result<(), Fault> {
@@ -24,14 +18,10 @@ pub(super) fn point(value: &mut Reader<'_>, out: &mut Text) -> Result<(), Fault>
 }
 
 fn points(value: &mut Reader<'_>, count: usize, out: &mut Text) -> Result<(), Fault> {
-    for index in 0..count {
-        if index != 0 {
-            out.push(b',');
-        }
+    out.separated(0..count, b',', |out, _| {
         point(value, out)?;
-        out.room(0)?;
-    }
-    Ok(())
+        out.room(0)
+    })
 }
 
 /// Int32 number of points, and these.

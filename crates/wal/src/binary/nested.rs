@@ -136,18 +136,15 @@ impl Composite {
     pub(super) fn write(&self, value: &mut Reader<'_>, out: &mut Text) -> Result<(), Fault> {
         let count = usize::try_from(value.int32()?).map_err(|_| Fault::Malformed)?;
         out.push(b'(');
-        for index in 0..count {
-            if index != 0 {
-                out.push(b',');
-            }
+        out.separated(0..count, b',', |out, index| {
             let oid = value.uint32()?;
-            let Some(field) = value.part()? else { continue };
+            let Some(field) = value.part()? else { return Ok(()) };
             let start = out.len();
             self.field(index, oid, field, out)?;
             let is_special =
                 |byte: &u8| matches!(byte, b'"' | b'\\' | b'(' | b')' | b',') || is_space(*byte);
-            quote_if(start, is_special, out)?;
-        }
+            quote_if(start, is_special, out)
+        })?;
         out.push(b')');
         Ok(())
     }
@@ -214,16 +211,12 @@ impl Range {
     pub(super) fn write_many(&self, value: &mut Reader<'_>, out: &mut Text) -> Result<(), Fault> {
         let count = usize::try_from(value.int32()?).map_err(|_| Fault::Malformed)?;
         out.push(b'{');
-        for index in 0..count {
-            if index != 0 {
-                out.push(b',');
-            }
-            let range = value.part()?.ok_or(Fault::Malformed)?;
-            let mut range = Reader::new(range);
+        out.separated(0..count, b',', |out, _| {
+            let mut range = Reader::new(value.part()?.ok_or(Fault::Malformed)?);
             self.write(&mut range, out)?;
             range.end()?;
-            out.room(0)?;
-        }
+            out.room(0)
+        })?;
         out.push(b'}');
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use super::Fault;
 use super::read::Reader;
-use super::text::Text;
+use super::text::{HEX, Text};
 
 const FAMILY_4: u8 = 2;
 const FAMILY_6: u8 = 3;
@@ -62,13 +62,7 @@ fn groups(bytes: [u8; 16], out: &mut Text) {
             octets([bytes[12], bytes[13], bytes[14], bytes[15]], out);
             return;
         }
-        let digits = (16 - group.leading_zeros()).div_ceil(4).max(1);
-        for place in (0..digits).rev() {
-            out.push(
-                char::from_digit(u32::from(group >> (4 * place) & 15), 16)
-                    .map_or(b'0', |it| it as u8),
-            );
-        }
+        out.hex_number(group.into(), HEX);
     }
     if length != 0 && start + length == 8 {
         out.push(b':');
@@ -88,20 +82,16 @@ fn zeros(groups: &[u16; 8]) -> (usize, usize) {
 }
 
 pub(super) fn macaddr(value: &mut Reader<'_>, out: &mut Text) -> Result<(), Fault> {
-    pairs(&value.take::<6>()?, out);
-    Ok(())
+    pairs(&value.take::<6>()?, out)
 }
 
 pub(super) fn macaddr8(value: &mut Reader<'_>, out: &mut Text) -> Result<(), Fault> {
-    pairs(&value.take::<8>()?, out);
-    Ok(())
+    pairs(&value.take::<8>()?, out)
 }
 
-fn pairs(bytes: &[u8], out: &mut Text) {
-    for (index, byte) in bytes.chunks(1).enumerate() {
-        if index != 0 {
-            out.push(b':');
-        }
+fn pairs(bytes: &[u8], out: &mut Text) -> Result<(), Fault> {
+    out.separated(bytes.chunks(1), b':', |out, byte| {
         out.hex(byte);
-    }
+        Ok(())
+    })
 }

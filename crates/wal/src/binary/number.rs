@@ -13,6 +13,7 @@ mod sign {
     pub(super) const MINUS_INFINITY: u16 = 0xF000;
 }
 
+const HEX_UPPER: &[u8; 16] = b"0123456789ABCDEF";
 /// Decimal digits in a digit of a numeric.
 const GROUP: usize = 4;
 
@@ -57,18 +58,10 @@ pub(super) fn tid(value: &mut Reader<'_>, out: &mut Text) -> Result<(), Fault> {
 }
 
 pub(super) fn pg_lsn(value: &mut Reader<'_>, out: &mut Text) -> Result<(), Fault> {
-    hex_number(value.uint32()?, out);
+    out.hex_number(value.uint32()?, HEX_UPPER);
     out.push(b'/');
-    hex_number(value.uint32()?, out);
+    out.hex_number(value.uint32()?, HEX_UPPER);
     Ok(())
-}
-
-fn hex_number(number: u32, out: &mut Text) {
-    let digits = (32 - number.leading_zeros()).div_ceil(4).max(1);
-    for place in (0..digits).rev() {
-        let digit = (number >> (4 * place) & 15) as u8;
-        out.push(if digit < 10 { b'0' + digit } else { b'A' + digit - 10 });
-    }
 }
 
 /// Cents, as the locale `C` writes them.

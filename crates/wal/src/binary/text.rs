@@ -4,7 +4,7 @@ use super::Fault;
 use super::read::Reader;
 use bytes::Bytes;
 
-const HEX: &[u8; 16] = b"0123456789abcdef";
+pub(super) const HEX: &[u8; 16] = b"0123456789abcdef";
 /// From this length on a value gets no more room than it needs.
 const RESERVED_EXACTLY: usize = 4 << 20;
 
@@ -115,6 +115,30 @@ impl Text {
         }
     }
 
+    /// A number in hexadecimal digits of this alphabet, as few as it takes.
+    pub(super) fn hex_number(&mut self, number: u32, alphabet: &[u8; 16]) {
+        let count = (u32::BITS - number.leading_zeros()).div_ceil(4).max(1);
+        for place in (0..count).rev() {
+            self.push(alphabet[(number >> (4 * place) & 15) as usize]);
+        }
+    }
+
+    /// What `write` appends for each, with a byte in between.
+    pub(super) fn separated<T>(
+        &mut self,
+        parts: impl IntoIterator<Item = T>,
+        between: u8,
+        mut write: impl FnMut(&mut Self, T) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        for (index, part) in parts.into_iter().enumerate() {
+            if index != 0 {
+                self.push(between);
+            }
+            write(self, part)?;
+        }
+        Ok(())
+    }
+
     /// Int32 length, then what `write` appends.
     pub(super) fn sized(
         &mut self,
@@ -197,13 +221,10 @@ pub(super) fn char_octal(value: &mut Reader<'_>, out: &mut Text) -> Result<(), F
 }
 
 pub(super) fn uuid(value: &mut Reader<'_>, out: &mut Text) -> Result<(), Fault> {
-    for (index, length) in [4, 2, 2, 2, 6].into_iter().enumerate() {
-        if index != 0 {
-            out.push(b'-');
-        }
+    out.separated([4, 2, 2, 2, 6], b'-', |out, length| {
         out.hex(value.slice(length)?);
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// Int32 number of bits, then bytes whose first bit is the highest.
