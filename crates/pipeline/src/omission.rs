@@ -10,6 +10,7 @@ use record::plan::TablePlan;
 use std::ops::Range;
 use std::sync::Arc;
 use wal::change::Operation;
+use wal::statement::is_captured;
 use wal::{ChangeBatch, Lsn};
 
 /// Of the buffers that are held of one transaction, in bytes. Statements of a larger one go on as they come: what is written
@@ -60,7 +61,7 @@ impl Omission {
         marked: Option<&Arc<Marked>>,
     ) -> Vec<Released> {
         let mut released = self.end(batch);
-        let is_plain = self.open.is_none() && !batch.tables.iter().any(|it| is_statement(it));
+        let is_plain = self.open.is_none() && !batch.tables.iter().any(|it| is_captured(it));
         if is_plain && batch.ends_transaction {
             return released;
         }
@@ -151,16 +152,11 @@ fn fate(batch: &ChangeBatch, plans: &Planned, range: Range<usize>) -> Fate {
             Operation::Read | Operation::Truncate => false,
         };
         let is_selected = plans.get(change.table as usize).is_some_and(Option::is_some);
-        if is_row || is_statement(batch.table(change)) && !is_selected {
+        if is_row || is_captured(batch.table(change)) && !is_selected {
             return Fate::LeftOut;
         }
     }
     Fate::Unknown
-}
-
-/// Whether it stands for statements that were captured: of what surrounds others nothing is known.
-fn is_statement(table: &wal::Table) -> bool {
-    table.oid == wal::statement::OID && !wal::statement::is_inferred(table)
 }
 
 fn is_left_out(batch: &ChangeBatch, index: usize, fate: Fate) -> bool {

@@ -77,6 +77,12 @@ pub fn is_inferred(table: &Table) -> bool {
     table.oid == OID && u32::MAX / 2 < table.version
 }
 
+/// Whether it stands for statements that were captured: of what surrounds others nothing is known.
+#[must_use]
+pub fn is_captured(table: &Table) -> bool {
+    table.oid == OID && !is_inferred(table)
+}
+
 /// A row of such a table, as TupleData.
 #[must_use]
 pub fn tuple(changed: &[u8], content: &[u8]) -> Vec<u8> {

@@ -66,8 +66,7 @@ pub use statement::DtsDdl;
 /// What DTS makes of a captured DDL statement by itself (`compat.dts_ddl`); `None`: the change is of none.
 #[must_use]
 pub fn dts_ddl(batch: &ChangeBatch, change: &Change) -> Option<DtsDdl> {
-    let table = batch.table(change);
-    let is_captured = table.oid == wal::statement::OID && !wal::statement::is_inferred(table);
+    let is_captured = wal::statement::is_captured(batch.table(change));
     let row = change.new.filter(|_| is_captured).map(|span| batch.tuple(span))?;
     Some(DtsDdl::of(row.iter().nth(wal::statement::CONTENT)))
 }
