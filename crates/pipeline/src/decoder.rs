@@ -36,8 +36,6 @@ pub struct Decoder {
     /// Of formats that write a transaction's length.
     spool: Option<Spool<Credit>>,
     describing: bool,
-    /// What waits behind the failure must not be passed on: what the failed batch held would be confirmed with it.
-    has_failed: bool,
     lifeline: Lifeline,
 }
 
@@ -55,8 +53,7 @@ impl Decoder {
     ) -> Self {
         let waiting = VecDeque::new();
         let spool = spools.then(|| Spool::new(SPOOL_BYTES_MAX));
-        let (describing, has_failed) = (false, false);
-        Self { core, describe, decoded, learned, waiting, spool, describing, has_failed, lifeline }
+        Self { core, describe, decoded, learned, waiting, spool, describing: false, lifeline }
     }
 
     /// Puts what may be decoded where it is waited for.
@@ -85,15 +82,16 @@ impl Decoder {
         self.take_up();
     }
 
+    /// What waits behind it is not passed on, else what was not decoded would be confirmed; the core decodes no more
+    /// of it either.
     fn fail(&mut self, failure: Failure, ctx: &mut Context<Self>) {
-        self.has_failed = true;
+        self.waiting.clear();
         self.lifeline.pull(failure.class, failure.cause);
         ctx.stop();
     }
 
     fn drain(&mut self, ctx: &mut Context<Self>) {
         while !self.describing
-            && !self.has_failed
             && let Some(WalBatch { bytes, credit }) = self.waiting.pop_front()
         {
             let step = self.core.decode(bytes);
