@@ -133,10 +133,11 @@ impl Context<'_> {
         self.begin(router, acknowledger, feed)
     }
 
-    /// A front over the initial snapshot. `make` gets the router and the snapshot's lifeline.
+    /// A front over what has no place in the stream. `make` gets the router and the snapshot's lifeline.
     #[must_use]
     pub fn snapshot(
         &self,
+        work: snapshot::Work,
         make: impl FnOnce(Addr<Router>, Recipient<SnapshotRead>, Lifeline) -> snapshot::Parts,
     ) -> Front {
         // The snapshot confirms nothing: the slot stands where it was made.
@@ -144,7 +145,7 @@ impl Context<'_> {
         let (router, acknowledger) = self.middle(write, watch::channel(Lsn::ZERO).0);
         let guardian = self.guardian.clone().recipient();
         let parts = make(router.clone(), guardian, self.line(Stage::Snapshot));
-        let snapshot = Snapshot::new(parts).start();
+        let snapshot = Snapshot::new(parts, work).start();
         self.begin(router, acknowledger, Feed::Snapshot(snapshot))
     }
 

@@ -46,6 +46,25 @@ pub struct Source {
     pub rows: u64,
 }
 
+/// What is handed on.
+#[derive(Debug)]
+pub enum Work {
+    Rows(Rows),
+    Statements(Statements),
+}
+
+/// What tables hold.
+#[derive(Debug, Default)]
+pub struct Rows {
+    /// Name of the exported snapshot.
+    pub exported: String,
+    pub sources: Vec<Source>,
+    /// Tables that are read later, beside the stream: only the truncate comes here.
+    pub beside: Vec<Source>,
+    /// Rows of an earlier, interrupted snapshot may be in the topics: a truncate comes first.
+    pub again: bool,
+}
+
 /// Statements that have no place in the stream. All of them are one chunk, which a lane that holds it leaves out when they
 /// come again.
 #[derive(Debug)]
@@ -58,21 +77,12 @@ pub struct Statements {
 pub struct Parts {
     pub generation: u64,
     pub settings: Settings,
-    /// Name of the exported snapshot.
-    pub exported: String,
     /// Goes into the header of each row.
     pub id: Arc<str>,
     /// Commit LSN of the rows' positions: below every transaction of the stream.
     pub lsn: Lsn,
     /// When the snapshot was taken, microseconds since 2000-01-01 00:00 UTC.
     pub time: i64,
-    pub sources: Vec<Source>,
-    /// Statements that come before all rows.
-    pub statements: Option<Statements>,
-    /// Tables that are read later, beside the stream: only the truncate comes here.
-    pub beside: Vec<Source>,
-    /// Rows of an earlier, interrupted snapshot may be in the topics: a truncate comes first.
-    pub again: bool,
     /// Connections that read at the same time.
     pub parallel: usize,
     /// How fast it may go.
@@ -86,12 +96,14 @@ pub struct Parts {
 
 /// The stage before the stream. Lives as long as its generation.
 pub struct Snapshot {
-    parts: Option<Parts>,
+    begin: Option<(Parts, Work)>,
 }
 
 /// What the readers share. One thread: no locks.
 struct Shared {
     parts: Parts,
+    /// Without the sources, which wait.
+    rows: Rows,
     waiting: RefCell<VecDeque<Source>>,
     ordinal_next: Cell<u64>,
     batches: Cell<u64>,
@@ -100,8 +112,8 @@ struct Shared {
 impl Snapshot {
     /// A snapshot that begins to read when it starts.
     #[must_use]
-    pub fn new(parts: Parts) -> Self {
-        Self { parts: Some(parts) }
+    pub fn new(parts: Parts, work: Work) -> Self {
+        Self { begin: Some((parts, work)) }
     }
 }
 
@@ -109,8 +121,8 @@ impl Actor for Snapshot {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        let Some(parts) = self.parts.take() else { return };
-        ctx.spawn(run(parts).into_actor(self).map(|(), _, ctx| ctx.stop()));
+        let Some((parts, work)) = self.begin.take() else { return };
+        ctx.spawn(run(parts, work).into_actor(self).map(|(), _, ctx| ctx.stop()));
     }
 }
 
@@ -123,16 +135,24 @@ impl Handler<Retire> for Snapshot {
     }
 }
 
-async fn run(mut parts: Parts) {
-    let sources = std::mem::take(&mut parts.sources);
+async fn run(parts: Parts, work: Work) {
+    let (mut rows, statements) = match work {
+        Work::Rows(rows) => (rows, None),
+        Work::Statements(statements) => (Rows::default(), Some(statements)),
+    };
+    let sources = std::mem::take(&mut rows.sources);
     let parallel = parts.parallel.min(sources.len()).max(1);
     let shared = Rc::new(Shared {
         parts,
+        rows,
         waiting: RefCell::new(sources.into()),
         ordinal_next: Cell::new(0),
         batches: Cell::new(0),
     });
-    let result = read_all(&shared, parallel).await;
+    let result = match &statements {
+        Some(statements) => shared.state(statements).await,
+        None => read_all(&shared, parallel).await,
+    };
     let Ok(shared) = Rc::try_unwrap(shared) else { return };
     let Shared { mut parts, batches, .. } = shared;
     match result {
@@ -146,15 +166,12 @@ async fn run(mut parts: Parts) {
 }
 
 async fn read_all(shared: &Rc<Shared>, parallel: usize) -> Result<(), Failure> {
-    if let Some(statements) = &shared.parts.statements {
-        return shared.state(statements).await;
-    }
     shared.tell_waiting();
-    for source in shared.waiting.borrow().iter().chain(&shared.parts.beside) {
+    for source in shared.waiting.borrow().iter().chain(&shared.rows.beside) {
         let (table, first) = (Arc::clone(&source.table), Some(Arc::clone(&source.plan)));
         shared.parts.router.do_send(TableLearned { table, plans: first.into(), inference: None });
     }
-    if shared.parts.again {
+    if shared.rows.again {
         let tables = shared.tables();
         shared.send(truncates(tables, &shared.parts)).await;
     }
@@ -171,7 +188,7 @@ async fn read_tables(shared: &Rc<Shared>) -> Result<(), Failure> {
         let reader = match &mut reader {
             Some(reader) => reader,
             none @ None => {
-                none.insert(SnapshotReader::open(&parts.settings, &parts.exported).await?)
+                none.insert(SnapshotReader::open(&parts.settings, &shared.rows.exported).await?)
             }
         };
         read_table(shared, reader, &source).await?;
@@ -241,10 +258,10 @@ impl Shared {
     /// Those that wait to be read, and those that are copied beside the stream.
     fn tables(&self) -> Vec<Arc<Table>> {
         let waiting = self.waiting.borrow();
-        waiting.iter().chain(&self.parts.beside).map(|it| Arc::clone(&it.table)).collect()
+        waiting.iter().chain(&self.rows.beside).map(|it| Arc::clone(&it.table)).collect()
     }
 
-    /// Hands on statements alone.
+    /// Hands statements on.
     async fn state(&self, Statements { stated, chunk }: &Statements) -> Result<(), Failure> {
         for Stated { table, plans, .. } in stated {
             let (table, plans) = (Arc::clone(table), plans.clone());

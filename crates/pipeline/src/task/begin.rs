@@ -8,9 +8,10 @@ use crate::chunk::copy::Record;
 use crate::chunk::key::key_names;
 use crate::copying::written;
 use crate::failure::Failure;
+use crate::front::Front;
 use crate::lineage;
 use crate::planner::Planner;
-use crate::snapshot;
+use crate::snapshot::{self, Work};
 use crate::start::{
     Captured, Facts, Parted, Server, Slot, SnapshotProgress, Start, decide, taken_out,
 };
@@ -278,7 +279,6 @@ impl Task {
             return Err(tables::taken(relation, &self.slot_name).into());
         }
         self.take_in(session, &capture, published).await?;
-        self.descriptions().note_missing(session, &oids(&capture)).await?;
         // Topics of tables that are captured no more may go with them.
         let topics: BTreeSet<String> = topics.into_iter().collect();
         pins.retain(|topic, _| topics.contains(topic));
@@ -297,8 +297,12 @@ impl Task {
         let is_new = |it: &&Relation| !published.contains(&it.oid);
         let mut added: Vec<Relation> = capture.publish.iter().filter(is_new).cloned().collect();
         self.tell_added(session, &mut added).await?;
+        let covered: Oids = added.iter().map(|it| it.oid).chain(published).collect();
+        // Before they are published: what is dropped right after has changes in the stream, which need its key.
+        let described: Vec<u32> =
+            oids(capture).into_iter().filter(|oid| covered.contains(oid)).collect();
+        self.descriptions().note_missing(session, &described).await?;
         let tables = self.tables();
-        tables.describe_beforehand(session, &added).await?;
         for relation in &added {
             let reading = readings.get(&relation.oid).copied();
             match tables.take_in(session, relation, reading).await? {
@@ -420,27 +424,11 @@ impl Task {
         self.progress.snapshot_running.store(true, Relaxed);
         let held = self.hold(&sources, &exported).await?;
         info!(tables = sources.len(), rows_estimated = estimate, "snapshot begins");
-        let parts = |router, guardian, lifeline| snapshot::Parts {
-            generation: self.generation,
-            settings: self.postgres.clone(),
-            exported,
-            id: id.into(),
-            // A transaction may commit exactly at the consistent point: its changes come after.
-            lsn: Lsn(consistent_point.0.saturating_sub(1)),
-            time: microseconds_now(),
-            sources,
-            statements: None,
-            beside: if again { beside } else { Vec::new() },
-            again,
-            parallel: usize::from(self.spec.snapshot.parallel),
-            turns: Rc::clone(&self.turns),
-            budget: self.budget.clone(),
-            router,
-            guardian,
-            progress: Arc::clone(&self.progress),
-            lifeline,
-        };
-        let front = self.front().snapshot(parts);
+        // A transaction may commit exactly at the consistent point: its changes come after.
+        let lsn = Lsn(consistent_point.0.saturating_sub(1));
+        let beside = if again { beside } else { Vec::new() };
+        let work = Work::Rows(snapshot::Rows { exported, sources, beside, again });
+        let front = self.snapshot_front(id, lsn, work);
         let read = self.until_durable(&front).await;
         drop(held);
         front.retire(super::CLOSE_MAX).await;
@@ -519,8 +507,26 @@ impl Task {
         self.meta.write(plans.into_keys().map(gone).collect()).await
     }
 
+    /// Begins to hand on what a snapshot has. `id`: of the snapshot; `lsn`: where it stands.
+    pub(super) fn snapshot_front(&self, id: &str, lsn: Lsn, work: Work) -> Front {
+        self.front().snapshot(work, |router, guardian, lifeline| snapshot::Parts {
+            generation: self.generation,
+            settings: self.postgres.clone(),
+            id: id.into(),
+            lsn,
+            time: microseconds_now(),
+            parallel: usize::from(self.spec.snapshot.parallel),
+            turns: Rc::clone(&self.turns),
+            budget: self.budget.clone(),
+            router,
+            guardian,
+            progress: Arc::clone(&self.progress),
+            lifeline,
+        })
+    }
+
     /// Waits until the whole snapshot is durable in every lane.
-    pub(super) async fn until_durable(&mut self, front: &crate::front::Front) -> Result<(), End> {
+    pub(super) async fn until_durable(&mut self, front: &Front) -> Result<(), End> {
         let (mut batches, mut durable) = (None, 0);
         while batches.is_none_or(|batches| durable < batches) {
             match self.next(Some(front)).await? {

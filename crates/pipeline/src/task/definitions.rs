@@ -9,13 +9,12 @@ use crate::batch::Stated;
 use crate::capture::{Reading, Relation};
 use crate::chunk::asked::records;
 use crate::failure::Failure;
-use crate::snapshot::{self, Statements};
+use crate::snapshot::{Statements, Work};
 use kafka::meta::MetaState;
 use postgres::Session;
 use record::inferred::{Inferred, created};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::rc::Rc;
 use std::sync::Arc;
 use tracing::info;
 use wal::{Chunk, Lsn, Table, statement};
@@ -76,25 +75,8 @@ impl Task {
         let count = stated.len();
         let name = format!("tables/{:016x}", digest(tables.iter().map(|it| it.oid)));
         let chunk = Arc::new(Chunk { open: self.open_beside(&name), name });
-        let front = self.front().snapshot(|router, guardian, lifeline| snapshot::Parts {
-            generation: self.generation,
-            settings: self.postgres.clone(),
-            exported: String::new(),
-            id: id.into(),
-            lsn,
-            time: super::begin::microseconds_now(),
-            sources: Vec::new(),
-            statements: Some(Statements { stated, chunk }),
-            beside: Vec::new(),
-            again: false,
-            parallel: 1,
-            turns: Rc::clone(&self.turns),
-            budget: self.budget.clone(),
-            router,
-            guardian,
-            progress: Arc::clone(&self.progress),
-            lifeline,
-        });
+        let work = Work::Statements(Statements { stated, chunk });
+        let front = self.snapshot_front(id, lsn, work);
         let told = self.until_durable(&front).await;
         front.retire(CLOSE_MAX).await;
         told?;

@@ -196,7 +196,10 @@ impl Tables {
         let readings = capture.readings();
         let (mut copies, mut known) = (false, after);
         let mut is_changed = false;
-        self.describe_beforehand(&session, &added).await?;
+        // Before they are published: what is dropped right after has changes in the stream, which need its key.
+        let described: Vec<u32> =
+            known.iter().copied().chain(added.iter().map(|it| it.oid)).collect();
+        self.descriptions.note_missing(&session, &described).await?;
         for relation in &added {
             let reading = readings.get(&relation.oid).copied();
             let taken = self.take_in(&session, relation, reading).await?;
@@ -211,8 +214,6 @@ impl Tables {
             }
             copies |= taken == Taken::Copying;
         }
-        let published: Vec<u32> = known.iter().copied().collect();
-        self.descriptions.note_missing(&session, &published).await?;
         *self.known.borrow_mut() = Some(known);
         // What was refused is tried again when the catalog changes.
         *seen = (all_done && !is_changed).then_some(now);
@@ -252,16 +253,6 @@ impl Tables {
             }
         }
         Ok(all_done)
-    }
-
-    /// Before they are published: what is dropped right after has changes in the stream, which need its key.
-    pub(super) async fn describe_beforehand(
-        &self,
-        session: &Session,
-        relations: &[Relation],
-    ) -> Result<(), Failure> {
-        let oids: Vec<u32> = relations.iter().map(|it| it.oid).collect();
-        self.descriptions.note_missing(session, &oids).await
     }
 
     /// Publishes a table, and has what it holds already copied. What is to be copied is written down before:
