@@ -2,6 +2,7 @@
 
 use crate::shape::Shape;
 use crate::{Object, Task};
+use std::collections::BTreeMap;
 
 /// What a changed setting takes, from the least to the most.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -55,7 +56,7 @@ const MEANS: &[(&str, Means)] = &[
 ];
 
 /// Properties of the client that concern nothing but how a lane's producer writes.
-pub const PRODUCER_PROPERTIES: [&str; 4] =
+const PRODUCER_PROPERTIES: [&str; 4] =
     ["batch.num.messages", "batch.size", "compression.level", "linger.ms"];
 
 /// What a change of the setting at `path` takes, as far as the path alone says.
@@ -128,13 +129,18 @@ impl Task {
         let (own, other) = (&mut task.sink, &other.sink);
         (own.compression, own.acks) = (other.compression, other.acks);
         own.commit_interval = other.commit_interval;
-        for name in PRODUCER_PROPERTIES {
-            match other.properties.get(name) {
-                Some(value) => own.properties.insert(name.into(), value.clone()),
-                None => own.properties.remove(name),
-            };
-        }
+        produce_as(&mut own.properties, &other.properties);
         task
+    }
+}
+
+/// Gives properties of the client the values of `other` where these concern how a lane's producer writes.
+pub fn produce_as(own: &mut BTreeMap<String, String>, other: &BTreeMap<String, String>) {
+    for name in PRODUCER_PROPERTIES {
+        match other.get(name) {
+            Some(value) => own.insert(name.into(), value.clone()),
+            None => own.remove(name),
+        };
     }
 }
 

@@ -4,7 +4,7 @@
 //! connection; each key of its own takes the place of the connection's, whole.
 
 use crate::check::problem;
-use crate::{Problem, Problems, Sink, Source, Task, text};
+use crate::{Problem, Problems, Task, text};
 use serde_json::{Map, Value};
 
 /// The part of a spec that a connection is for.
@@ -115,13 +115,11 @@ pub fn resolve<'a>(
     Ok(Resolved { task: task.named_as(&applied), text })
 }
 
-/// What is wrong with settings that are to be kept as a connection, beyond what their types say.
+/// What is wrong with settings that are to be kept as a connection, beyond what their types say. `connection`: the one
+/// that they name.
 #[must_use]
-pub fn refused(source: Option<&Source>, sink: Option<&Sink>) -> Vec<Problem> {
-    let names =
-        [source.and_then(|it| it.connection.as_ref()), sink.and_then(|it| it.connection.as_ref())];
-    let text = "a connection cannot name another one";
-    names.into_iter().flatten().map(|_| problem("connection", text)).collect()
+pub fn refused(connection: Option<&str>) -> Option<Problem> {
+    connection.map(|_| problem("connection", "a connection cannot name another one"))
 }
 
 fn settings(part: Part, name: &str, kept: Option<Kept<'_>>) -> Result<Map<String, Value>, String> {

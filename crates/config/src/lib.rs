@@ -23,7 +23,7 @@ mod text;
 pub mod tokens;
 pub mod units;
 
-pub use change::{Means, PRODUCER_PROPERTIES, means};
+pub use change::{Means, means, produce_as};
 pub use encoding::SqlAscii;
 pub use format::*;
 pub use load::LoadError;

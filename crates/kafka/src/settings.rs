@@ -158,12 +158,7 @@ impl Settings {
         let mut inner = Inner::clone(&self.0);
         (inner.acks, inner.compression) =
             (acks_word(sink.acks), compression_word(sink.compression));
-        for name in config::PRODUCER_PROPERTIES {
-            match sink.properties.get(name) {
-                Some(value) => inner.connection.insert(name.into(), value.clone()),
-                None => inner.connection.remove(name),
-            };
-        }
+        config::produce_as(&mut inner.connection, &sink.properties);
         Self(Arc::new(inner))
     }
 

@@ -135,18 +135,7 @@ mod tests {
         state
             .placements
             .insert("shop".into(), Placement { rev: 8, front, from, ..Placement::default() });
-        let task = Task {
-            spec: String::new(),
-            applied: None,
-            spec_rev: 3,
-            desired,
-            restarts: 0,
-            reseeds: 0,
-            reseeded: 0,
-            accept_gap: false,
-            created_ms: 0,
-            changed_by: String::new(),
-        };
+        let task = Task { spec_rev: 3, desired, ..Task::new(String::new()) };
         state.tasks.insert("shop".into(), task);
         state
     }

@@ -115,18 +115,7 @@ mod tests {
              sink: {{brokers: [\"{broker}\"]}}\nretry: {{connection: {connection}m, other: 9m}}\n\
              objects: [{{table: \"a.*\"}}]\n"
         );
-        Task {
-            spec,
-            applied: None,
-            spec_rev: connection,
-            desired,
-            restarts: 0,
-            reseeds: 0,
-            reseeded: 0,
-            accept_gap: false,
-            created_ms: 0,
-            changed_by: String::new(),
-        }
+        Task { spec_rev: connection, desired, ..Task::new(spec) }
     }
 
     fn own() -> Retry {

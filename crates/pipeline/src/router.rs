@@ -107,9 +107,7 @@ impl Router {
     pub fn counting(self, counts: bool) -> Self {
         Self { routing: self.routing.counting(counts), ..self }
     }
-}
 
-impl Router {
     /// Leaves DDL out as DTS does it.
     #[must_use]
     pub fn omitting(self, omits: bool) -> Self {

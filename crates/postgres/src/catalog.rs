@@ -13,7 +13,7 @@ mod naming;
 mod rows;
 mod types;
 
-pub(crate) use columns::{GENERATED_PUBLISHED_SINCE, GENERATED_SINCE};
+pub(crate) use columns::{GENERATED_PUBLISHED_SINCE, GENERATED_SINCE, typed};
 pub use memory::Memory;
 pub(crate) use naming::VIA_ROOT_SINCE;
 pub use naming::{Name, Naming};

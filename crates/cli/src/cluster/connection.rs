@@ -80,13 +80,13 @@ fn load(kind: &str, file: &Path, output: Output) -> Result<String, Exit> {
     let (problems, yaml) = if kind == "source" {
         let mut source = Source::parse(&text).map_err(|Problems(problems)| refuse(&problems))?;
         let mut problems = settings::refused_in_source(&source, &text);
-        problems.extend(config::connection::refused(Some(&source), None));
+        problems.extend(config::connection::refused(source.connection.as_deref()));
         problems.extend(settings::inline(source.certificates_mut(), &folder, &text));
         (problems, settings::yaml(&source))
     } else {
         let mut sink = Sink::parse(&text).map_err(|Problems(problems)| refuse(&problems))?;
         let mut problems = settings::refused_in_sink(&sink, &text);
-        problems.extend(config::connection::refused(None, Some(&sink)));
+        problems.extend(config::connection::refused(sink.connection.as_deref()));
         problems.extend(settings::inline(sink.certificates_mut(), &folder, &text));
         (problems, settings::yaml(&sink))
     };

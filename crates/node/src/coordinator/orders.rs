@@ -190,18 +190,8 @@ impl Situation<'_> {
             }
             None if TASKS_MAX <= self.cluster.tasks.len() => return Err(full("tasks")),
             None => {
-                let task = Task {
-                    spec,
-                    applied,
-                    spec_rev: 1,
-                    desired: Desired::Suspended,
-                    restarts: 0,
-                    reseeds: 0,
-                    reseeded: 0,
-                    accept_gap: false,
-                    created_ms: self.now_ms,
-                    changed_by: self.by.to_owned(),
-                };
+                let (created_ms, changed_by) = (self.now_ms, self.by.to_owned());
+                let task = Task { applied, created_ms, changed_by, ..Task::new(spec) };
                 let state = State::new(TaskState::NotConfigured, self.now_ms);
                 (task, Some(state.ordered_by(self.by)))
             }

@@ -167,18 +167,8 @@ pub(super) mod tests {
                 "version: 1\ntask: shop\nlanes: {lanes}\nsource: {{hosts: [\"db:5432\"], database: shop, \
                  user: u}}\nsink: {{brokers: [\"k:9092\"]}}\nobjects: [{{table: \"public.*\"}}]\n"
             );
-            let task = Task {
-                spec,
-                applied: None,
-                spec_rev: 1,
-                desired,
-                restarts: 0,
-                reseeds: 0,
-                reseeded: 0,
-                accept_gap: false,
-                created_ms: 1,
-                changed_by: "ann".into(),
-            };
+            let changed_by = "ann".into();
+            let task = Task { desired, created_ms: 1, changed_by, ..Task::new(spec) };
             self.put(&Key::Task("shop".into()), &task);
             self.put(&Key::State("shop".into()), &State::new(state, 1));
         }

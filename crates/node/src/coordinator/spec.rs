@@ -70,12 +70,12 @@ pub(super) fn accept_connection(kind: &str, yaml: &str) -> Result<(), Error> {
         Some(Part::Source) => {
             let source = Source::parse(yaml).map_err(Error::spec)?;
             let found = source.secrets().filter_map(refused);
-            found.chain(connection::refused(Some(&source), None)).collect()
+            found.chain(connection::refused(source.connection.as_deref())).collect()
         }
         Some(Part::Sink) => {
             let sink = Sink::parse(yaml).map_err(Error::spec)?;
             let found = sink.secrets().filter_map(|(path, secret)| refused((&path, secret)));
-            found.chain(connection::refused(None, Some(&sink))).collect()
+            found.chain(connection::refused(sink.connection.as_deref())).collect()
         }
         None => {
             let text = format!("`{kind}` is not allowed (allowed: source, sink)");

@@ -146,6 +146,23 @@ pub struct Task {
 }
 
 impl Task {
+    /// One that was just applied, and not started.
+    #[must_use]
+    pub fn new(spec: String) -> Self {
+        Self {
+            spec,
+            applied: None,
+            spec_rev: 1,
+            desired: Desired::Suspended,
+            restarts: 0,
+            reseeds: 0,
+            reseeded: 0,
+            accept_gap: false,
+            created_ms: 0,
+            changed_by: String::new(),
+        }
+    }
+
     /// The spec as a person wrote it.
     #[must_use]
     pub fn as_applied(&self) -> &str {

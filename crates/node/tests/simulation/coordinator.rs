@@ -317,16 +317,10 @@ impl Coordinator {
         match order {
             Order::Apply { task, lanes } => {
                 let record = Task {
-                    spec: lanes.to_string(),
-                    applied: None,
                     spec_rev: self.reader.cluster.tasks.get(task).map_or(0, |it| it.spec_rev) + 1,
                     desired: Desired::Running,
-                    restarts: 0,
-                    reseeds: 0,
-                    reseeded: 0,
-                    accept_gap: false,
-                    created_ms: 0,
                     changed_by: "ann".into(),
+                    ..Task::new(lanes.to_string())
                 };
                 vec![(format!("task/{task}"), Some(write(term, &record)))]
             }

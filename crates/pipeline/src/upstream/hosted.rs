@@ -71,7 +71,6 @@ async fn live(
     mut orders: UnboundedReceiver<Order>,
 ) {
     let OpenStage { stage, generation, confirmed, eager, ref spec, .. } = open;
-    let decoding = decoding(&open);
     info!(task = spec.task, %stage, generation, "a stage begins here");
     let progress = Arc::new(Progress::default());
     let outlet = Outlet { report: Arc::clone(&report), progress: Arc::clone(&progress) }.start();
@@ -84,7 +83,7 @@ async fn live(
         let describe: Rc<dyn Describe> = Rc::clone(&asking) as _;
         let (decoded, learned) = (outlet.clone().recipient(), outlet.clone().recipient());
         Decoder::new(
-            wal::decoder::Decoder::new(decoding.clone()),
+            wal::decoder::Decoder::new(decoding(&open)),
             describe,
             decoded,
             learned,

@@ -100,7 +100,7 @@ impl Relation {
 }
 
 /// The type of this OID out of those that were resolved.
-pub(super) fn typed(types: &HashMap<u32, Arc<Type>>, oid: u32) -> Arc<Type> {
+pub(crate) fn typed(types: &HashMap<u32, Arc<Type>>, oid: u32) -> Arc<Type> {
     types.get(&oid).cloned().unwrap_or_else(|| Arc::new(Type::unknown(oid)))
 }
 

@@ -1,5 +1,6 @@
 //! What a publication's columns are made of.
 
+use crate::catalog::typed;
 use crate::{Error, Session};
 use std::sync::Arc;
 use tokio_postgres::types::Type as Sql;
@@ -34,11 +35,8 @@ impl Session {
             rows.iter().map(read).collect::<Result<_, _>>().map_err(Error::reading(doing))?;
         let oids: Vec<u32> = found.iter().map(|(oid, _)| *oid).collect();
         let types = self.types(&oids).await?;
-        let published = |(oid, column): (u32, String)| {
-            let type_ = types.get(&oid).map(Arc::clone);
-            let type_ = type_.unwrap_or_else(|| Arc::new(wal::types::Type::unknown(oid)));
-            PublishedType { column, type_ }
-        };
+        let published =
+            |(oid, column): (u32, String)| PublishedType { column, type_: typed(&types, oid) };
         Ok(found.into_iter().map(published).collect())
     }
 }
