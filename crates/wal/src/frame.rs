@@ -5,6 +5,7 @@
 //! message) or `k` (Int64 end of WAL, Int64 clock, Byte1 reply requested).
 
 use crate::Lsn;
+use bytes::{BufMut, BytesMut};
 use std::ops::Range;
 
 /// Longest message that is accepted, by its length field: PostgreSQL's own limit (`MaxAllocSize`).
@@ -150,6 +151,29 @@ pub fn part(buffer: &[u8], rows_max: u64, bytes_max: u64) -> (usize, u64) {
         (end, rows) = (next, rows + u64::from(is_row));
     }
     (end, rows)
+}
+
+/// Appends one message of the output plug-in, which is given in parts, as the server would send it. A message that
+/// came from the server and grew by nothing is never too long for the length field.
+pub fn append_xlog_data(
+    out: &mut BytesMut,
+    start: Lsn,
+    server_end: Lsn,
+    clock: i64,
+    message: &[&[u8]],
+) {
+    let bytes: usize = message.iter().map(|part| part.len()).sum();
+    let length = u32::try_from(HEADER_BYTES - 1 + XLOG_DATA_BYTES + bytes).unwrap_or(u32::MAX);
+    out.reserve(HEADER_BYTES + XLOG_DATA_BYTES + bytes);
+    out.put_u8(b'd');
+    out.put_u32(length);
+    out.put_u8(b'w');
+    out.put_u64(start.0);
+    out.put_u64(server_end.0);
+    out.put_i64(clock);
+    for part in message {
+        out.put_slice(part);
+    }
 }
 
 /// What a receive buffer holds, as [`scan`] found it.

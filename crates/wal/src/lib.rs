@@ -7,6 +7,7 @@
 //! * [`message`]: the messages of the `pgoutput` plug-in; [`frame`]: what carries them.
 //! * [`relation`]: versions of a relation and their differences.
 //! * [`statement`]: DDL statements as rows.
+//! * [`streamed`]: transactions that are sent while they are in progress, made ordinary ones.
 //! * [`decoder`]: messages → [`change::ChangeBatch`]; [`spool`] holds them until their transaction has ended.
 //! * [`visibility`]: which transactions of the stream a snapshot sees.
 
@@ -21,6 +22,7 @@ pub mod position;
 pub mod relation;
 pub mod spool;
 pub mod statement;
+pub mod streamed;
 pub mod table;
 pub mod tuple;
 pub mod types;
