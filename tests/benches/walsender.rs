@@ -182,6 +182,7 @@ impl Bench {
             protocol: 1,
             messages: false,
             binary: false,
+            streaming: false,
         };
         let (begun, cpu) = (Instant::now(), cpu_seconds(own).expect("this process lives"));
         let connect = async { Replication::connect(&settings).await?.start(&options).await };

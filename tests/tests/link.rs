@@ -54,6 +54,7 @@ impl Node {
         let (lanes, stages) = (HostedLanes::default(), HostedStages::default());
         let service = LinkService {
             node: name.into(),
+            data_dir: scene.folder().to_owned(),
             secrets_dir: scene.folder().to_owned(),
             cluster: cluster.clone(),
             lanes: lanes.clone(),

@@ -53,6 +53,7 @@ async fn live(arguments: &Run, spec: Spec, output: Output, console: &Console) ->
         recover: false,
         hurried: false,
         folder: spec.folder,
+        data_dir: pipeline::spooling::temporary_folder(),
     };
     let (task, progress) = (Arc::new(spec.task), Arc::new(Progress::default()));
     info!(task = task.task, version = env!("CARGO_PKG_VERSION"), "task starts");

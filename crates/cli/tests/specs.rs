@@ -93,8 +93,7 @@ fn properties_that_are_refused_with_their_lines() {
 #[test]
 fn settings_that_this_release_cannot_carry_out() {
     let spec = SPEC.replace("sink:", "sink:\n  new_partitions: switch");
-    let spec = spec.replace("sink:", "  streaming: on\nsink:");
-    assert_refused(&spec, &["line 7: `source.streaming`: ", "line 9: `sink.new_partitions`: "]);
+    assert_refused(&spec, &["line 8: `sink.new_partitions`: "]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::pattern::TablePattern;
 use crate::task::{Acks, Delivery, NewPartitions, Object, Oversize, Switch, Task, Unrepresentable};
-use crate::{OnIncompatible, Problem};
+use crate::{DdlCapture, OnIncompatible, Problem};
 use std::time::Duration;
 
 /// Rust's own words for a place in the spec.
@@ -107,6 +107,11 @@ impl Task {
         if 63 < slot.len() || !slot.bytes().all(plain) {
             let text = "with the task's name must be at most 63 of a-z, 0-9 and _";
             found.push(problem("source.slot_prefix", text));
+        }
+        if source.streaming == Switch::On && source.ddl == DdlCapture::Messages {
+            let text = "cannot be `messages` with `source.streaming: on`: the server does not say to which savepoint a \
+                        message belongs; set it to auto or tables";
+            found.push(problem("source.ddl", text));
         }
         if source.tls.cert.is_some() != source.tls.key.is_some() {
             found.push(problem("source.tls", "`cert` and `key` go together"));
@@ -216,9 +221,8 @@ impl Task {
     /// Settings that this release reads but cannot carry out yet, or not without another one. Nothing is ignored in silence.
     #[must_use]
     pub fn unsupported(&self) -> Vec<Problem> {
-        let (source, sink) = (&self.source, &self.sink);
+        let sink = &self.sink;
         let mut settings = vec![
-            ("source.streaming", source.streaming == Switch::On),
             ("sink.registry", sink.registry.is_some() && !sink.format.needs_registry()),
             ("sink.new_partitions", sink.new_partitions != NewPartitions::Pin),
         ];

@@ -27,8 +27,8 @@ pub struct Node {
     pub coordinators: Vec<String>,
     /// What `placement` of a task chooses by.
     pub labels: BTreeMap<String, String>,
-    /// For the spool of transactions that are streamed before they commit, which this release does not have
-    /// (`source.streaming`): nothing is written here yet. Nothing here will be needed after a crash.
+    /// For the spools of transactions that are streamed before they commit (`source.streaming`), by readers on this
+    /// node. The files have no name, and nothing of them is needed after a crash.
     pub data_dir: String,
     /// Secret files of tasks are read only below it.
     pub secrets_dir: String,

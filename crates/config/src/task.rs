@@ -74,7 +74,8 @@ pub struct Source {
     pub replica_identity: IdentityPolicy,
     pub ddl: DdlCapture,
     pub heartbeat_interval: Span,
-    /// Send transactions while they are in progress.
+    /// `on`: large transactions come while they are in progress (PostgreSQL 14+) and are spooled on the disk of the reader's
+    /// node, so that only reading the spool is left to be done when they commit. Records are the same.
     pub streaming: Switch,
     /// How the server sends values: `binary` frees it from writing them as text, which is done here then; records are the
     /// same. `auto`: binary where every column's type has a decoder here (PostgreSQL 14+), else text.
@@ -83,6 +84,7 @@ pub struct Source {
     /// `fail`, `base64`, `replace`, or the encoding that the bytes really have.
     pub sql_ascii: String,
     pub on_divergence: OnDivergence,
+    /// Of all spooled transactions together; more of them park the task.
     pub spool_bytes_max: Bytes,
 }
 

@@ -43,6 +43,8 @@ struct Context {
     node: Arc<config::Node>,
     /// What paths of task specs are relative to.
     secrets_dir: PathBuf,
+    /// Where transactions in progress are spooled.
+    data_dir: PathBuf,
     cluster: watch::Receiver<Arc<ClusterState>>,
     peers: Peers,
     hosted: HostedLanes,
@@ -65,6 +67,7 @@ pub async fn run(node: config::Node, folder: &Path, stop: CancellationToken) -> 
     let protocols = Protocols::up_to(node.protocol_max)?;
     let context = Context {
         secrets_dir: folder.join(&node.secrets_dir),
+        data_dir: folder.join(&node.data_dir),
         cluster: cluster.state.clone(),
         peers: Peers::new(tls.clone().map(Arc::new), protocols),
         hosted: HostedLanes::default(),
@@ -77,6 +80,7 @@ pub async fn run(node: config::Node, folder: &Path, stop: CancellationToken) -> 
     let link = LinkService {
         node: context.node.node.clone(),
         secrets_dir: context.secrets_dir.clone(),
+        data_dir: context.data_dir.clone(),
         cluster: context.cluster.clone(),
         lanes: context.hosted.clone(),
         stages: context.stages.clone(),

@@ -23,6 +23,7 @@ use crate::upstream::{
 };
 use actix::{Actor, Addr, Recipient};
 use postgres::settings::Settings;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,6 +77,8 @@ pub struct StreamFeed {
     /// Of the reader; a decoder elsewhere is opened by the same.
     pub open: OpenStage,
     pub settings: Settings,
+    /// Where a reader here spools transactions in progress.
+    pub data_dir: PathBuf,
     pub describe: Rc<dyn Describe>,
     pub write: WriteWatermark,
     /// Where the stages before the router run.
@@ -87,7 +90,7 @@ impl Context<'_> {
     /// A front over the replication stream.
     #[must_use]
     pub fn stream(&self, feed: StreamFeed) -> Front {
-        let StreamFeed { open, settings, describe, write, places, hosts } = feed;
+        let StreamFeed { open, settings, data_dir, describe, write, places, hosts } = feed;
         let (confirmed, watched) = watch::channel(open.confirmed);
         let (limits, limited) = watch::channel(open.limits());
         let (router, acknowledger) = self.middle(write, confirmed);
@@ -117,7 +120,10 @@ impl Context<'_> {
         let spools = open.spec.sink.wants_lengths();
         let decoder = Decoder::new(core, describe, decoded, learned, spools, line).start();
         let from = match start(UpstreamStage::Reader, &places.reader) {
-            None => ReadFrom::Here(open.stream(settings), self.budget.clone()),
+            None => {
+                let (budget, spools) = (self.budget.clone(), open.spools(&data_dir));
+                ReadFrom::Here { open: open.stream(settings), budget, spools }
+            }
             Some(start) => ReadFrom::Elsewhere(start),
         };
         let parts = SourceParts {

@@ -2,6 +2,7 @@
 //!
 //! * [`reader`] → [`decoder`] → [`router`] → [`producer`] (with its [`lane`] thread) → Kafka;
 //!   [`acknowledger`] finds what may be confirmed. [`batch`]: what travels between them.
+//! * [`spooling`]: before the reader, where transactions are sent while they are in progress.
 //! * [`task`]: one life of a task: where it begins ([`start`]), its [`snapshot`], its [`front`]s and
 //!   [`lanes`], what follows a [`failure`].
 //! * [`hosts`]: where stages and lanes run; [`upstream`]: the stages before the router, here or elsewhere; [`link`]:
@@ -46,6 +47,7 @@ pub mod routing;
 pub mod slots;
 pub mod snapshot;
 pub mod source;
+pub mod spooling;
 pub mod start;
 pub mod tables;
 pub mod tail;

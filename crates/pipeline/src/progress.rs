@@ -63,6 +63,9 @@ pub struct Progress {
     pub streaming: AtomicBool,
     /// Bytes received from the replication connection.
     pub wal_bytes: AtomicU64,
+    /// Of transactions in progress, and of one that is handed on: bytes in their spools.
+    pub spool_bytes: AtomicU64,
+    pub spool_transactions: AtomicU64,
     /// Records given to Kafka, tombstones included.
     pub records: AtomicU64,
     /// Records of the dead-letter topic among them.
@@ -107,6 +110,13 @@ impl Progress {
     pub fn received(&self, server_end: Lsn, bytes: usize) {
         self.server_end.fetch_max(server_end.0, Relaxed);
         self.wal_bytes.fetch_add(bytes as u64, Relaxed);
+    }
+
+    /// A stream's part of what is spooled has changed: bytes and transactions. The stream before it may end later than
+    /// it begins.
+    pub fn spooled(&self, before: (u64, u64), now: (u64, u64)) {
+        self.spool_bytes.fetch_add(now.0.wrapping_sub(before.0), Relaxed);
+        self.spool_transactions.fetch_add(now.1.wrapping_sub(before.1), Relaxed);
     }
 
     /// A position is durable in every lane.

@@ -26,6 +26,7 @@ use wal::Lsn;
 /// What came in one read: whole CopyData messages.
 #[derive(Debug)]
 pub struct Received {
+    /// None, where nothing is to be handed on yet.
     pub bytes: Bytes,
     /// Highest end of WAL that the server named so far.
     pub server_end: Lsn,
@@ -162,7 +163,7 @@ async fn run(parts: &mut Parts, mut orders: watch::Receiver<Order>) -> Result<()
                 if batch.reply_requested {
                     stream.report(received, confirmed.min(received), false).await?;
                 }
-                unpaid = Some(batch.bytes);
+                unpaid = Some(batch.bytes).filter(|bytes| !bytes.is_empty());
             }
             Wake::Paid(bytes, credit) => parts.decoder.do_send(WalBatch { bytes, credit }),
         }

@@ -111,6 +111,7 @@ impl Tail<'_> {
             protocol: 1,
             messages: false,
             binary: false,
+            streaming: false,
         };
         let mut stream = connection.start(&options).await?;
         let mut decoder = Decoder::new(Options::default());

@@ -75,6 +75,8 @@ pub struct Options {
     pub hurried: bool,
     /// What paths of the spec are relative to.
     pub folder: PathBuf,
+    /// Where transactions in progress are spooled.
+    pub data_dir: PathBuf,
 }
 
 /// How a run ended.
@@ -730,6 +732,7 @@ impl Task {
                 binary,
             },
             settings: self.postgres.clone(),
+            data_dir: self.options.data_dir.clone(),
             describe: Rc::new(Catalog::new(
                 Rc::clone(&session),
                 Rc::clone(&self.planner),

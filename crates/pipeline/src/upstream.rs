@@ -18,11 +18,13 @@ use crate::batch::{Decoded, WalBatch};
 use crate::failure::Failure;
 use crate::reader::{self, Obey, OpenStream};
 use crate::source::open_stream;
+use crate::spooling::{SpoolOptions, spooled};
 use actix::{Actor, Addr};
-use config::DdlCapture;
+use config::{DdlCapture, Switch};
 use postgres::replication::StreamOptions;
 use postgres::settings::Settings;
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 pub use supervision::{Budget, Limits};
 use threaded::ThreadedReader;
@@ -35,6 +37,8 @@ use wal::{Lsn, Table};
 const CREDIT_BYTES_MAX: u32 = 16 << 20;
 /// Version of pgoutput's protocol that every server since 11 speaks.
 const PROTOCOL: u32 = 1;
+/// The one that has transactions in progress. Behind the spools they are those of the first one.
+const PROTOCOL_STREAMING: u32 = 2;
 
 /// What a task's bytes are paid from, on each node that holds some of them.
 #[must_use]
@@ -123,16 +127,28 @@ impl OpenStage {
     #[must_use]
     pub fn stream(&self, settings: Settings) -> OpenStream {
         let slot = slot_name(&self.spec);
+        let streaming = self.spec.source.streaming == Switch::On;
         let options = StreamOptions {
             from: self.from,
             line: Some(self.line),
             publications: vec![slot.clone()],
             slot,
-            protocol: PROTOCOL,
+            protocol: if streaming { PROTOCOL_STREAMING } else { PROTOCOL },
             messages: captures_ddl(&self.spec),
             binary: self.binary.is_some(),
+            streaming,
         };
         open_stream(settings, options)
+    }
+
+    /// Where its reader spools transactions in progress: below `data_dir` of its node. `None`: none come.
+    #[must_use]
+    pub fn spools(&self, data_dir: &Path) -> Option<SpoolOptions> {
+        let source = &self.spec.source;
+        (source.streaming == Switch::On).then(|| SpoolOptions {
+            folder: data_dir.to_owned(),
+            bytes_max: source.spool_bytes_max.0,
+        })
     }
 }
 
@@ -179,7 +195,12 @@ pub(crate) enum Source {
 
 /// How to begin a [`Source`] of WAL.
 pub(crate) enum ReadFrom {
-    Here(OpenStream, Budget),
+    Here {
+        open: OpenStream,
+        budget: Budget,
+        /// Transactions come while they are in progress.
+        spools: Option<SpoolOptions>,
+    },
     Elsewhere(Start),
 }
 
@@ -198,7 +219,11 @@ impl Source {
     pub(crate) fn begin(from: ReadFrom, parts: SourceParts) -> Self {
         let SourceParts { confirmed, limits, decoder, eager, progress, lifeline } = parts;
         match from {
-            ReadFrom::Here(open, budget) => {
+            ReadFrom::Here { open, budget, spools } => {
+                let open = match spools {
+                    Some(options) => spooled(open, options, Arc::clone(&progress)),
+                    None => open,
+                };
                 let parts = reader::Parts {
                     open,
                     budget,

@@ -192,7 +192,7 @@ async fn a_decoder_elsewhere_asks_the_routers_node_for_tables() {
     let reader = far();
     let from = ReaderHost::Elsewhere(reader.start);
     let start: Start = Box::new(move |report| {
-        host(open(UpstreamStage::Decoder), from, &folder, report).expect("hosted")
+        host(open(UpstreamStage::Decoder), from, &folder, &folder, report).expect("hosted")
     });
     let (learned, mut tables) = Probe::<TableLearned>::start_probe();
     let (decoded, mut changes) = Probe::<Decoded>::start_probe();
@@ -247,7 +247,7 @@ async fn a_reader_that_fails_behind_a_decoder_elsewhere_is_heard() {
     let reader = failing(Failure::transient("connection closed"));
     let start: Start = Box::new(move |report| {
         let reader = ReaderHost::Elsewhere(reader);
-        host(open(UpstreamStage::Decoder), reader, &folder, report).expect("hosted")
+        host(open(UpstreamStage::Decoder), reader, &folder, &folder, report).expect("hosted")
     });
     let (learned, _tables) = Probe::<TableLearned>::start_probe();
     let (decoded, _changes) = Probe::<Decoded>::start_probe();
@@ -268,6 +268,7 @@ objects: [{table: public.*}]
     let spec = Arc::new(config::Task::parse(spec).expect("a spec"));
     let open = OpenStage { spec, ..open(UpstreamStage::Reader) };
     let report: Report = Arc::new(|_| {});
-    let refused = host(open, ReaderHost::Here(budget()), &folder, report).expect_err("refused");
+    let refused =
+        host(open, ReaderHost::Here(budget()), &folder, &folder, report).expect_err("refused");
     assert!(refused.cause.contains("missing"), "{}", refused.cause);
 }

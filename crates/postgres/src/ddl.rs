@@ -6,7 +6,7 @@
 
 use crate::quote::{identifier, literal};
 use crate::{Error, Session};
-use config::DdlCapture;
+use config::{DdlCapture, Source, Switch};
 use record::selection::Selection;
 use tokio_postgres::types::Type;
 use tracing::{info, warn};
@@ -72,13 +72,18 @@ pub enum Rights {
 
 /// Which means a server of this version offers for what is wanted; `None`: DDL is not captured.
 ///
+/// Of transactions in progress the server says which subtransaction wrote a row, but of a message only which
+/// transaction (`pgoutput_message`): one from a savepoint that is rolled back could not be told from others.
+///
 /// # Errors
 /// When messages are wanted of a server that has none.
-pub fn means(wanted: DdlCapture, version: u32) -> Result<Option<Means>, Error> {
-    match wanted {
+pub fn means(source: &Source, version: u32) -> Result<Option<Means>, Error> {
+    match source.ddl {
         DdlCapture::Off => Ok(None),
         DdlCapture::Tables => Ok(Some(Means::Table)),
-        DdlCapture::Auto if version < MESSAGES_SINCE => Ok(Some(Means::Table)),
+        DdlCapture::Auto if version < MESSAGES_SINCE || source.streaming == Switch::On => {
+            Ok(Some(Means::Table))
+        }
         DdlCapture::Messages if version < MESSAGES_SINCE => Err(Error::Unsupported {
             what: "`source.ddl: messages` before PostgreSQL 14; set it to auto or tables".into(),
         }),

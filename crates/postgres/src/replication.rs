@@ -21,6 +21,8 @@ use wal::Lsn;
 
 /// Failover slots, and the new form of the options of CREATE_REPLICATION_SLOT.
 pub(crate) const FAILOVER_SINCE: u32 = 170_000;
+/// Transactions in progress.
+pub(crate) const STREAMING_SINCE: u32 = 140_000;
 const NEW_SYNTAX_SINCE: u32 = 150_000;
 /// `undefined_file`
 const NO_SUCH_FILE: &str = "58P01";
@@ -88,6 +90,8 @@ pub struct StreamOptions {
     pub messages: bool,
     /// Values in binary form (14+).
     pub binary: bool,
+    /// Large transactions while they are in progress (14+, protocol 2).
+    pub streaming: bool,
 }
 
 impl Replication {
@@ -353,6 +357,15 @@ fn start_statement(options: &StreamOptions, version: u32) -> Result<String, Erro
             statement.push_str(&format!(", {option} 'true'"));
         }
     }
+    if options.streaming && version < STREAMING_SINCE {
+        return Err(Error::Unsupported {
+            what: "`source.streaming: on` before PostgreSQL 14; set it to off".into(),
+        });
+    }
+    if options.streaming {
+        // Since 16 there is `parallel`, too.
+        statement.push_str(", streaming 'on'");
+    }
     statement.push(')');
     Ok(statement)
 }
@@ -393,6 +406,7 @@ mod tests {
             protocol: 1,
             messages: false,
             binary: false,
+            streaming: false,
         };
         assert_eq!(
             start_statement(&options, 150_000).unwrap(),
@@ -405,6 +419,13 @@ mod tests {
             start_statement(&binary, 140_000)
                 .unwrap()
                 .ends_with(", messages 'true', binary 'true')")
+        );
+        let streaming = StreamOptions { streaming: true, protocol: 2, binary: false, ..binary };
+        assert!(start_statement(&streaming, 130_000).is_err());
+        assert!(
+            start_statement(&streaming, 140_000)
+                .unwrap()
+                .ends_with(", messages 'true', streaming 'on')")
         );
     }
 }

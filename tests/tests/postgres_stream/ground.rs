@@ -100,6 +100,7 @@ impl Ground {
             protocol: 1,
             messages: false,
             binary: false,
+            streaming: false,
         }
     }
 

@@ -107,6 +107,12 @@ pub const KINDS: &[Kind] = &[
         "upgrade the server",
     ),
     fails(
+        "source.streaming",
+        "where `source.streaming: on` is set: whether the server can send transactions in progress",
+        "PostgreSQL 14 was the first to",
+        "upgrade the server, or set `source.streaming: off`",
+    ),
+    fails(
         "source.wal-level",
         "`wal_level`",
         "only `logical` writes into the WAL what logical decoding needs",

@@ -151,9 +151,9 @@ objects: [{table: public.*}]
 
     #[test]
     fn what_this_release_does_not_carry_out_is_refused() {
-        let streaming = SPEC.replace("  database: shop\n", "  database: shop\n  streaming: on\n");
-        let error = accept(&streaming).expect_err("refused");
-        assert_eq!(problems(&error), [(6, "source.streaming")]);
+        let switch = SPEC.replace("sink:\n", "sink:\n  new_partitions: switch\n");
+        let error = accept(&switch).expect_err("refused");
+        assert_eq!(problems(&error), [(9, "sink.new_partitions")]);
     }
 
     #[test]

@@ -91,6 +91,8 @@ pub struct LinkService {
     pub node: String,
     /// What paths of secrets are relative to.
     pub secrets_dir: PathBuf,
+    /// Where readers here spool transactions in progress.
+    pub data_dir: PathBuf,
     pub cluster: watch::Receiver<Arc<ClusterState>>,
     pub lanes: HostedLanes,
     pub stages: HostedStages,

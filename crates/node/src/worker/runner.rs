@@ -98,6 +98,7 @@ impl Runner {
             recover: true,
             hurried: true,
             folder: context.secrets_dir.clone(),
+            data_dir: context.data_dir.clone(),
         };
         let name = format!("task {}", spec.task);
         let work = move || {

@@ -320,7 +320,7 @@ impl Task {
         session: &Session,
     ) -> Result<Option<(u32, String, String)>, Failure> {
         let schema = &self.slot_name;
-        let means = ddl::means(self.spec.source.ddl, session.server().version)?;
+        let means = ddl::means(&self.spec.source, session.server().version)?;
         self.infers.set(false);
         let Some(means) = means.filter(|_| self.spec.sync.incremental) else {
             session.drop_ddl_capture(schema).await?;

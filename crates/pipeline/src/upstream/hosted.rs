@@ -37,7 +37,7 @@ pub enum ReaderHost {
 }
 
 /// Starts a stage, which lives until the orders end. Paths of the spec, those of its secrets too, are relative
-/// to `folder`.
+/// to `folder`; transactions in progress are spooled below `data_dir`.
 ///
 /// # Errors
 /// When the spec cannot be carried out here: a secret or a certificate is missing, or there is no thread.
@@ -45,12 +45,14 @@ pub fn host(
     open: OpenStage,
     reader: ReaderHost,
     folder: &Path,
+    data_dir: &Path,
     report: Report,
 ) -> Result<UnboundedSender<Order>, Failure> {
     let from = match reader {
         ReaderHost::Here(budget) => {
-            let stream = open.stream(Settings::new(&open.spec, folder)?);
-            ReadFrom::Here(stream, budget)
+            let spools = open.spools(data_dir);
+            let open = open.stream(Settings::new(&open.spec, folder)?);
+            ReadFrom::Here { open, budget, spools }
         }
         ReaderHost::Elsewhere(start) => ReadFrom::Elsewhere(start),
     };

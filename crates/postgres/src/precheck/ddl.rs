@@ -17,7 +17,7 @@ pub(super) async fn ddl(
         return Ok(Item::pass(NAME, "DDL is part of the stream, which the task does not read"));
     }
     let wanted = task.source.ddl;
-    let means = match means(wanted, session.server().version) {
+    let means = match means(&task.source, session.server().version) {
         Ok(Some(means)) => means,
         Ok(None) => return Ok(Item::pass(NAME, "DDL is not captured (source.ddl: off)")),
         Err(error) => {
@@ -81,9 +81,14 @@ mod tests {
 
     #[test]
     fn messages_need_14() {
-        assert!(means(DdlCapture::Messages, 130_000).is_err());
-        assert_eq!(means(DdlCapture::Auto, 130_000).ok().flatten(), Some(Means::Table));
-        assert_eq!(means(DdlCapture::Auto, 140_000).ok().flatten(), Some(Means::Messages));
-        assert_eq!(means(DdlCapture::Off, 110_000).ok().flatten(), None);
+        let source = |ddl| config::Source { ddl, ..config::Source::default() };
+        let by = |ddl, version| means(&source(ddl), version).ok().flatten();
+        assert!(means(&source(DdlCapture::Messages), 130_000).is_err());
+        assert_eq!(by(DdlCapture::Auto, 130_000), Some(Means::Table));
+        assert_eq!(by(DdlCapture::Auto, 140_000), Some(Means::Messages));
+        assert_eq!(by(DdlCapture::Off, 110_000), None);
+        let streaming =
+            config::Source { streaming: config::Switch::On, ..source(DdlCapture::Auto) };
+        assert_eq!(means(&streaming, 180_000).ok().flatten(), Some(Means::Table));
     }
 }

@@ -1,7 +1,7 @@
 //! Items of the server and the database.
 
 use super::{item, some};
-use crate::replication::FAILOVER_SINCE;
+use crate::replication::{FAILOVER_SINCE, STREAMING_SINCE};
 use crate::session::Server;
 use crate::{Error, Session};
 use config::Choice;
@@ -44,6 +44,7 @@ pub(super) async fn items(session: &Session, task: &config::Task) -> Vec<Item> {
         ],
         Err(error) => vec![super::refused("source.settings", &error)],
     };
+    items.extend(streaming(session.server().version, task));
     items.push(item("source.failover", failover(session, task).await));
     items.push(super::long_transactions(session, LONG_TRANSACTION).await);
     items
@@ -91,6 +92,20 @@ fn version(server: &Server, facts: &Facts) -> Item {
         return Item::warning(NAME, seen, remedy);
     }
     Item::pass(NAME, seen)
+}
+
+/// Only of a task that wants it.
+fn streaming(version: u32, task: &config::Task) -> Option<Item> {
+    const NAME: &str = "source.streaming";
+    if task.source.streaming != config::Switch::On || !task.sync.incremental {
+        return None;
+    }
+    let remedy = "upgrade the server, or set source.streaming: off";
+    Some(if version < STREAMING_SINCE {
+        Item::fail(NAME, "transactions in progress are sent by PostgreSQL 14 and later", remedy)
+    } else {
+        Item::pass(NAME, "the server can send transactions in progress")
+    })
 }
 
 fn wal_level(facts: &Facts) -> Item {

@@ -136,10 +136,10 @@ impl LinkService {
         let (events, told) = mpsc::unbounded_channel();
         // Nobody hears the last words of a life that another one has followed.
         let report: upstream::Report = Arc::new(move |event| drop(events.send(event)));
-        let orders =
-            upstream::host(open, reader, &self.secrets_dir, report).map_err(|failure| {
-                Error::new(Code::State, failure.cause, "give this node what the spec refers to")
-            })?;
+        let hosted = upstream::host(open, reader, &self.secrets_dir, &self.data_dir, report);
+        let orders = hosted.map_err(|failure| {
+            Error::new(Code::State, failure.cause, "give this node what the spec refers to")
+        })?;
         let stop = self.stages.insert(key.clone(), generation);
         let (up, answers) = mpsc::channel(FRAMES_QUEUED);
         let lent = Arc::default();
@@ -285,6 +285,7 @@ mod tests {
         let service = LinkService {
             node: node.into(),
             secrets_dir: ".".into(),
+            data_dir: ".".into(),
             cluster: watch::channel(Arc::default()).1,
             lanes: HostedLanes::default(),
             stages: HostedStages::default(),
