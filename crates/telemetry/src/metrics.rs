@@ -45,6 +45,8 @@ pub struct Scrape {
     retries: Family<OfTask, Count>,
     credit_used: Family<OfTask, Bytes>,
     credit_max: Family<OfTask, Bytes>,
+    spool_bytes: Family<OfTask, Bytes>,
+    spool_transactions: Family<OfTask, Count>,
     snapshot_rows: Family<OfTask, Count>,
     snapshot_rows_estimated: Family<OfTask, Count>,
     slot_retained: Family<OfTask, Bytes>,
@@ -81,6 +83,8 @@ pub struct Measured {
     pub retries: u64,
     /// Bytes held, and the most that may be.
     pub credit: Option<(u64, u64)>,
+    /// Bytes of spooled transactions, and how many there are.
+    pub spool: Option<(u64, u64)>,
     /// Rows read, and the estimate of all.
     pub snapshot_rows: Option<(u64, u64)>,
     pub slot: Option<MeasuredSlot>,
@@ -161,6 +165,8 @@ impl Scrape {
             retries: add(r, "task_retries", "Attempts of what is being tried again; 0: nothing is"),
             credit_used: add(r, "task_credit_used_bytes", "Bytes that a task holds between the database and Kafka"),
             credit_max: add(r, "task_credit_max_bytes", "Bytes that a task may hold; all of them held: Kafka is what is slow"),
+            spool_bytes: add(r, "task_spool_bytes", "Bytes on disk of transactions in progress (source.streaming), where the reader runs with the router"),
+            spool_transactions: add(r, "task_spool_transactions", "Transactions in progress that are spooled, or read again from their spool"),
             snapshot_rows: add(r, "task_snapshot_rows", "Rows that the snapshot has read"),
             snapshot_rows_estimated: add(r, "task_snapshot_rows_estimated", "Rows that the snapshot is expected to have"),
             slot_retained: add(r, "task_slot_retained_bytes", "WAL that the database keeps for the slot"),
@@ -238,6 +244,10 @@ impl Scrape {
             self.credit_used.get_or_create(&of).set(used);
             self.credit_max.get_or_create(&of).set(max);
         }
+        if let Some((bytes, transactions)) = measured.spool {
+            self.spool_bytes.get_or_create(&of).set(bytes);
+            self.spool_transactions.get_or_create(&of).set(transactions);
+        }
         if let Some(slot) = measured.slot {
             self.slot_retained.get_or_create(&of).set(slot.retained_bytes);
             if let Some(bytes) = slot.safe_bytes {
@@ -281,6 +291,7 @@ mod tests {
             source_end: Some(u64::MAX),
             retries: 1,
             credit: Some((5, 6)),
+            spool: Some((9, 2)),
             snapshot_rows: Some((3, 4)),
             slot: Some(MeasuredSlot {
                 retained_bytes: 8,
@@ -356,6 +367,10 @@ mod tests {
             distributary_task_credit_used_bytes{task="shop"} 5
             # TYPE distributary_task_credit_max_bytes gauge
             distributary_task_credit_max_bytes{task="shop"} 6
+            # TYPE distributary_task_spool_bytes gauge
+            distributary_task_spool_bytes{task="shop"} 9
+            # TYPE distributary_task_spool_transactions gauge
+            distributary_task_spool_transactions{task="shop"} 2
             # TYPE distributary_task_snapshot_rows gauge
             distributary_task_snapshot_rows{task="shop"} 3
             # TYPE distributary_task_snapshot_rows_estimated gauge

@@ -48,6 +48,7 @@ fn measured(it: &Measured) -> metrics::Measured {
         source_end: it.source_end.map(|end| end.0),
         retries: it.retries,
         credit: it.credit,
+        spool: it.spool,
         snapshot_rows: it.snapshot_rows,
         slot: it.slot.map(|slot| metrics::MeasuredSlot {
             retained_bytes: slot.retained_bytes,

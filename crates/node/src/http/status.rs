@@ -122,6 +122,9 @@ pub struct Measured {
     pub wal_bytes: Option<u64>,
     /// Bytes held between the database and Kafka, and the most that may be.
     pub credit: Option<(u64, u64)>,
+    /// Bytes of transactions in progress that are spooled, and how many these are; `None`: they come when they have
+    /// committed.
+    pub spool: Option<(u64, u64)>,
     /// Rows that the snapshot has read, and the estimate of all.
     pub snapshot_rows: Option<(u64, u64)>,
     /// How the slot fares, where the front runs.

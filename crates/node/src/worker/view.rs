@@ -85,6 +85,7 @@ fn front(cluster: &ClusterState, (report, progress): (v1::TaskReport, Arc<Progre
             lane.state = "waiting".into();
         }
     }
+    let reads = task.reader == task.router;
     if let Some(measured) = &mut task.measured {
         let rows =
             [&progress.snapshot_rows, &progress.snapshot_rows_estimated].map(|it| it.load(Relaxed));
@@ -92,6 +93,8 @@ fn front(cluster: &ClusterState, (report, progress): (v1::TaskReport, Arc<Progre
         measured.wal_bytes = Some(progress.wal_bytes.load(Relaxed));
         measured.source_end = Some(progress.server_end());
         measured.credit = progress.credit();
+        let spool = [&progress.spool_bytes, &progress.spool_transactions];
+        measured.spool = reads.then(|| spool.map(|it| it.load(Relaxed)).into());
         measured.slot = progress.slot_health().map(|health| Slot {
             retained_bytes: health.retained_bytes,
             safe_bytes: health.safe_bytes,

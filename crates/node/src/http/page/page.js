@@ -109,6 +109,7 @@ function figures(task) {
     all.push(figure("First read", count(rows), estimated ? `of about ${count(estimated)} rows` : "rows"));
   }
   if (it.credit) all.push(figure("In flight", bytes(it.credit[0]), `of ${bytes(it.credit[1])}`));
+  if (it.spool && it.spool[1]) all.push(figure("In progress", bytes(it.spool[0]), `of ${count(it.spool[1])} open transactions`));
   all.push(figure("Durable up to", it.watermark));
   return h("dl", { class: "figures" }, all);
 }
