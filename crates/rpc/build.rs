@@ -24,6 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .btree_map(".")
         // A frame is a slice of what came from the network, not a copy.
         .bytes(".distributary.v1.Frame.payload")
+        .bytes(".distributary.v1.ChunksUp.rows")
         .emit_rerun_if_changed(false)
         .compile_fds(compiler.file_descriptor_set())?;
     Ok(())

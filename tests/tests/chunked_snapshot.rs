@@ -156,6 +156,11 @@ struct Writers {
 
 impl Writers {
     fn start(scene: &Scene, seed: u64, rows: u32) -> Self {
+        Self::of(scene, seed, rows, true)
+    }
+
+    /// `truncates`: now and then a table, which is then read again.
+    fn of(scene: &Scene, seed: u64, rows: u32, truncates: bool) -> Self {
         let (stop, committed): (Arc<AtomicBool>, Arc<AtomicU64>) = Default::default();
         let start = |number: u64| {
             let (mut sql, stop, committed) =
@@ -164,7 +169,7 @@ impl Writers {
             std::thread::spawn(move || {
                 while !stop.load(Relaxed) {
                     // Two that wait for each other, or for the same key: one of them fails.
-                    match sql.attempt(&transaction(&mut rng, rows)) {
+                    match sql.attempt(&transaction(&mut rng, rows, truncates)) {
                         Ok(()) => drop(committed.fetch_add(1, Relaxed)),
                         Err(_) => drop(sql.attempt("ROLLBACK")),
                     }
@@ -189,7 +194,7 @@ impl Writers {
 }
 
 /// Some statements; keys up to twice the number of rows.
-fn transaction(rng: &mut SmallRng, rows: u32) -> String {
+fn transaction(rng: &mut SmallRng, rows: u32, truncates: bool) -> String {
     let mut statements = vec!["BEGIN".to_owned()];
     for _ in 0..rng.random_range(1..5) {
         let kind = &KINDS[rng.random_range(0..KINDS.len())];
@@ -213,7 +218,7 @@ fn transaction(rng: &mut SmallRng, rows: u32) -> String {
             }
             98 => "INSERT INTO k_none VALUES ('x')".into(),
             // Seldom: a table that is truncated has nothing left to copy.
-            _ if *table == "k_int" || *table == "k_part" => format!("TRUNCATE {table}"),
+            _ if truncates && ["k_int", "k_part"].contains(table) => format!("TRUNCATE {table}"),
             _ => "INSERT INTO k_empty VALUES (1) ON CONFLICT (k) DO UPDATE SET v = 'x'".into(),
         });
     }
@@ -370,6 +375,68 @@ fn a_table_is_read_again_when_somebody_asks_for_it() {
     assert!(!keys.is_empty() && keys.len() <= 99, "{} keys up to 9.9", keys.len());
     assert!(keys_read(&topics, &last).is_empty() && keys_read(&topics, &wrong).is_empty());
     say(&format!("asked: {} records, {} read again", report.records, report.read_again));
+}
+
+/// Two workers read for a third one, which has the front, and one of them is killed; a fourth one is of the release before,
+/// and is asked for nothing.
+#[test]
+fn several_workers_read_and_another_one_does_what_a_killed_one_was_about() {
+    let seed = seed("readers", 2315);
+    let rows = if full() { 5000 } else { 300 };
+    let scene = Scene::new("readers", "postgres-15");
+    create(&mut scene.sql(), &mut scene.superuser(), rows);
+    let mut cluster = Cluster::start(&scene, 1, 0);
+    cluster.add_labelled_worker("front", "pool: front");
+    for name in ["old", "read1", "read2"] {
+        cluster.add_labelled_worker(name, "pool: read");
+    }
+    cluster.renew("old", Some(rpc::CHUNKS - 1));
+    let front = "pool: front";
+    let placed = format!(
+        "placement: {{reader: {{{front}}}, decoder: {{{front}}}, router: {{{front}}}, \
+         producers: {{{front}}}, snapshot: {{pool: read}}}}"
+    );
+    let spec = |cluster: &Cluster<'_>| {
+        let spec = cluster.spec().line("lanes: 2").line(&placed);
+        spec.line("snapshot: {beside_stream: always, chunk_rows: 25, parallel: 4}")
+    };
+    // Slow enough that somebody can be killed meanwhile.
+    cluster.apply(&spec(&cluster).line("throttle: {snapshot: {qps: 10}}"));
+    cluster.await_status("the stream", CATCH_UP_MAX, Status::streams);
+    let writers = Writers::of(&scene, seed, rows, false);
+    const HERE: &str = "tables are read here";
+    await_true("both to read", CATCH_UP_MAX, || {
+        ["read1", "read2"].iter().all(|name| cluster.log(name).contains(HERE))
+    });
+    cluster.await_status("rows that are read", CATCH_UP_MAX, |it| {
+        it.tables().iter().any(|it| it.state == "reading" && 0 < it.rows)
+    });
+    cluster.kill("read1");
+    await_true("the loss to be noticed", CATCH_UP_MAX, || {
+        cluster.log("front").contains("a reader of tables is lost")
+    });
+    writers.await_committed(50);
+    writers.stop();
+    assert!(!cluster.log("front").contains(COPIED), "the copy was over before");
+    let fast = spec(&cluster).write(scene.folder());
+    cluster.call(&["task", "apply", fast.to_str().expect("UTF-8")]).expect(0);
+    await_true("the copy", CATCH_UP_MAX, || cluster.log("front").contains(COPIED));
+    let ended = cluster.call(&["cluster", "status", "-o", "json"]);
+    let nodes: Value = serde_json::from_str(&ended.stdout).expect("JSON");
+    let reads = |name: &str| {
+        let nodes = nodes["nodes"].as_array().into_iter().flatten();
+        nodes.filter(|it| it["name"] == name).map(|it| it["snapshots"].as_u64()).next().flatten()
+    };
+    assert_eq!((reads("front"), reads("read2")), (Some(0), Some(1)), "{nodes}");
+    assert!(!cluster.log("old").contains(HERE), "an older node was asked");
+    assert!(cluster.log("front").contains("cannot read tables for others"), "it was not said");
+
+    cluster.call(&["task", "suspend", &scene.name]).expect(0);
+    drop(cluster);
+    scene.catch_up(&scene.spec().line("lanes: 2"));
+    let report = scene.check(PROMISES);
+    assert_eq!(report.read_again, 0, "rows were read twice");
+    say(&format!("readers: {} records, {} rows", report.records, report.rows));
 }
 
 /// Its rows are in no stream.

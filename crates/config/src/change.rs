@@ -31,6 +31,7 @@ const MEANS: &[(&str, Means)] = &[
     ("retry", Means::AtOnce),
     ("alerts", Means::AtOnce),
     ("placement.producers", Means::AtOnce),
+    ("placement.snapshot", Means::AtOnce),
     ("sink.compression", Means::Lanes),
     ("sink.acks", Means::Lanes),
     ("sink.commit_interval", Means::Lanes),
@@ -114,6 +115,7 @@ impl Task {
         (rest.throttle, rest.retry) = (next.throttle, next.retry);
         rest.alerts.clone_from(&next.alerts);
         rest.placement.producers.clone_from(&next.placement.producers);
+        rest.placement.snapshot.clone_from(&next.placement.snapshot);
         let rest = match rest {
             rest if rest == *next => Means::AtOnce,
             rest if rest.producing_as(next) == *next => Means::Lanes,

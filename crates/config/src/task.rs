@@ -524,4 +524,7 @@ pub struct Placement {
     pub decoder: BTreeMap<String, String>,
     pub router: BTreeMap<String, String>,
     pub producers: BTreeMap<String, String>,
+    /// Workers that read tables while the task streams; `None`: the router's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<BTreeMap<String, String>>,
 }

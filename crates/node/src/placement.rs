@@ -6,6 +6,7 @@
 
 mod front;
 mod lanes;
+mod readers;
 
 use crate::state::Placement;
 use std::collections::BTreeMap;
@@ -53,6 +54,8 @@ pub enum Part {
     Decoder,
     Router,
     Lane(usize),
+    /// Whatever reads tables while the task streams.
+    Snapshot,
 }
 
 /// A part of a task whose place changes.
@@ -111,6 +114,7 @@ pub fn place(
     }
     room.place_fronts();
     room.place_lanes();
+    room.place_readers();
 
     let mut plan = Plan { unplaced: room.unplaced, ..Plan::default() };
     for (name, mut placement) in room.seats {

@@ -97,6 +97,7 @@ impl From<&Placement> for rpc::v1::Placement {
             decoder: node(placement.decoder()),
             router: node(placement.router()),
             lanes: placement.lanes.iter().map(|it| node(it.as_deref())).collect(),
+            snapshot: placement.snapshot.clone().unwrap_or_default(),
         }
     }
 }

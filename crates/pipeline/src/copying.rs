@@ -14,9 +14,11 @@ use crate::chunk::asked::CopyOrder;
 use crate::chunk::copy::{Copy, Record, VERSION, Work};
 use crate::chunk::merge::Ticket;
 use crate::failure::Failure;
+use crate::hosts::Hosts;
 use crate::meta::Meta;
 use crate::planner::Planner;
 use crate::progress::{Progress, TableProgress};
+use crate::reading::{Line, OpenReader};
 use crate::router::Router;
 use crate::turns::Turns;
 use actix::{
@@ -37,7 +39,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 use supervision::{Budget, Lifeline};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, OnceCell, watch};
 use tracing::{info, warn};
 
 /// Chunks that may not be durable in every lane, of all tables: the checkpoints name them.
@@ -49,6 +51,9 @@ const BUDGET_BYTES_MAX: u64 = 64 << 20;
 pub struct Parts {
     pub generation: u64,
     pub settings: Settings,
+    /// What readers on other nodes need to know.
+    pub open: OpenReader,
+    pub hosts: Rc<dyn Hosts>,
     /// What the meta lane holds; its plans are what is to be copied.
     pub state: Rc<RefCell<MetaState>>,
     pub meta: Meta,
@@ -75,6 +80,11 @@ pub struct Copying {
 struct Shared {
     generation: u64,
     settings: Settings,
+    open: OpenReader,
+    hosts: Rc<dyn Hosts>,
+    staff: Staff,
+    /// Looks at tables for those who read elsewhere.
+    catalog: OnceCell<ChunkReader>,
     state: Rc<RefCell<MetaState>>,
     meta: Meta,
     planner: Rc<Planner>,
@@ -125,6 +135,12 @@ struct Described {
     condition: Option<Arc<str>>,
 }
 
+/// How many connections read, and since when there was none.
+struct Staff {
+    open: Cell<usize>,
+    none_since: Cell<Instant>,
+}
+
 /// Writes down what is read, for all readers at once.
 struct Saver {
     /// Changes so far, and how many of them are written down.
@@ -163,12 +179,16 @@ impl Copying {
     /// When what was written down cannot be read.
     pub fn new(parts: Parts) -> Result<Self, Failure> {
         let Parts { generation, settings, state, meta, planner, snapshot, turns, .. } = parts;
-        let Parts { router, guardian, progress, lifeline, source, orders, .. } = parts;
+        let Parts { router, guardian, progress, lifeline, source, orders, open, hosts, .. } = parts;
         let bytes_max = u64::from(snapshot.parallel).max(1) * 2 * snapshot.chunk_bytes.0;
         let bytes_max = bytes_max.clamp(1 << 20, BUDGET_BYTES_MAX);
         let shared = Shared {
             generation,
             settings,
+            open,
+            hosts,
+            staff: Staff { open: Cell::new(0), none_since: Cell::new(Instant::now()) },
+            catalog: OnceCell::new(),
             state,
             meta,
             planner,
@@ -281,6 +301,10 @@ impl Handler<Retire> for Copying {
 
 async fn run(shared: &Rc<Shared>) -> Result<(), Failure> {
     let session = Session::connect(&shared.settings).await?;
+    if shared.line() != crate::task::line(&session) {
+        let timeline = session.server().timeline;
+        return Err(postgres::Error::ServerChanged { timeline }.into());
+    }
     if let Some(xid) = ChunkReader::given_out(&session).await? {
         info!("commits wait for standbys: chunks wait for the transactions that are open now");
         shared.router.do_send(RoutedBefore(xid));
@@ -289,7 +313,7 @@ async fn run(shared: &Rc<Shared>) -> Result<(), Failure> {
     loop {
         info!(tables = shared.left(), "copying beside the stream");
         let parallel = usize::from(shared.snapshot.parallel).max(1);
-        let readers = future::try_join_all((0..parallel).map(|_| read::read(shared)));
+        let readers = future::try_join_all((0..parallel).map(|number| read::read(shared, number)));
         tokio::select! {
             () = shared.over() => {}
             Err(failure) = readers => return Err(failure),
@@ -328,6 +352,11 @@ impl Shared {
             }
         }
         None
+    }
+
+    /// What the front streams.
+    fn line(&self) -> Line {
+        self.open.line
     }
 
     fn give_back(&self, index: usize, epoch: u64, job: Job) {

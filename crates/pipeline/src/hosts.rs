@@ -10,6 +10,7 @@ use crate::misfit::Misfits;
 use crate::planner::Pins;
 use crate::producer::StartLane;
 use crate::progress::Progress;
+use crate::reading::{Conversation, OpenReader};
 use crate::upstream::{self, OpenStage};
 use kafka::limits::Limits;
 use kafka::names::{LaneId, Names};
@@ -80,6 +81,16 @@ pub trait Hosts {
     /// A lane on another node. `progress` is told what it writes.
     fn start(&self, node: &str, open: OpenLane, progress: Arc<Progress>) -> StartLane;
 
+    /// Where tables are read while the task streams: the connections are spread over these. None: no node may do it.
+    fn chunk_readers(&self) -> Vec<Host> {
+        vec![Host::Here]
+    }
+
+    /// A connection that reads tables, on another node.
+    fn start_reader(&self, node: &str, _: OpenReader) -> Conversation {
+        Conversation::failing(no_node(node))
+    }
+
     /// Has the former owner of the task, if one may still run its front, end it in good order; resolves once it has,
     /// or is not waited for any more: then it is fenced. Polled once what a front needs is prepared.
     fn handed_over(&self) -> Option<Pin<Box<dyn Future<Output = ()> + '_>>> {
@@ -100,7 +111,7 @@ pub trait Hosts {
     /// The spec is in force: from one position on, which is recorded.
     fn took(&self, _: &Arc<config::Task>) {}
 
-    /// Resolves when [`Self::of`], [`Self::upstream`], [`Self::copies`] or
+    /// Resolves when [`Self::of`], [`Self::upstream`], [`Self::chunk_readers`], [`Self::copies`] or
     /// [`Self::spec`] may answer otherwise than before.
     fn changed(&self) -> Pin<Box<dyn Future<Output = ()>>>;
 }

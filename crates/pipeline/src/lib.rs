@@ -7,7 +7,7 @@
 //!   [`lanes`], what follows a [`failure`].
 //! * [`hosts`]: where stages and lanes run; [`upstream`]: the stages before the router, here or elsewhere; [`link`]:
 //!   what stages on different nodes hand to each other, as bytes.
-//! * [`chunk`], [`copying`]: reading tables while the stream runs.
+//! * [`chunk`], [`copying`]: reading tables while the stream runs; [`reading`]: by connections here or elsewhere.
 //! * [`capture`]: which tables are published and read; [`tables`]: those that come and go; [`planner`]: their topics, pins and plans.
 //! * [`mod@precheck`], [`mod@objects`], [`mod@tail`], [`slots`]: what looks without writing (but for orphaned slots). [`progress`], [`rate`], [`health`]: figures.
 
@@ -42,6 +42,7 @@ pub mod producer;
 pub mod progress;
 pub mod rate;
 pub mod reader;
+pub mod reading;
 pub mod router;
 pub mod routing;
 pub mod slots;

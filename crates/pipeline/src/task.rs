@@ -11,7 +11,7 @@ mod revision;
 mod tables;
 mod wire;
 
-pub(crate) use begin::microseconds_now;
+pub(crate) use begin::{line, microseconds_now};
 
 use crate::acknowledger::{Positions, WriteWatermark};
 use crate::batch::Advanced;

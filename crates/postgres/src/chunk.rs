@@ -5,6 +5,8 @@
 //! seen, and nothing is while the chunk is read (delivery-protocol.md, section 9).
 
 use crate::quote::{identifier, identifiers, literal, qualified, readable};
+use crate::replication::Line;
+use crate::session::Server;
 use crate::settings::Settings;
 use crate::snapshot::{Readable, refused};
 use crate::{Error, Session};
@@ -28,21 +30,30 @@ pub struct ChunkReader {
 /// A table as it is read in chunks.
 #[derive(Clone, Debug)]
 pub struct ChunkTable {
-    pub readable: Readable,
+    pub source: ChunkSource,
     pub table: std::sync::Arc<Table>,
     /// What the catalog says of its name and columns: another text means another version.
     pub shape: String,
-    /// The key's columns with the types that their values are read as.
-    key: Vec<KeyColumn>,
-    /// Schemas that have the operators of the key's types, as SQL: each with a comma before it.
-    search_path: String,
 }
 
-#[derive(Clone, Debug)]
-struct KeyColumn {
-    name: String,
-    /// As SQL.
-    type_: String,
+/// All that a connection needs to know to read chunks of a table.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ChunkSource {
+    pub readable: Readable,
+    /// Names of the columns that are read, in their order.
+    pub columns: Vec<String>,
+    /// The key's columns with the types that their values are read as.
+    pub key: Vec<KeyColumn>,
+    /// Schemas that have the operators of the key's types, beside `pg_catalog`.
+    pub operators: Vec<String>,
+}
+
+/// A column of a key.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct KeyColumn {
+    pub name: String,
+    /// As SQL: what `format_type` says.
+    pub type_: String,
 }
 
 /// Rows after `after`, or from the first, up to and including `upto`: values of the key as text.
@@ -82,6 +93,13 @@ impl ChunkReader {
         Ok(Self { session, snapshot_function })
     }
 
+    /// The line of WAL that the server is on.
+    #[must_use]
+    pub fn line(&self) -> Line {
+        let Server { system_id, timeline, .. } = *self.session.server();
+        Line { system_id, timeline }
+    }
+
     /// The table of this OID as it is now, read by the columns of `key`. `only`: without what inherits from
     /// it. `None`: it is gone.
     ///
@@ -108,17 +126,23 @@ impl ChunkReader {
             ),
         };
         let names = key(&table).ok_or_else(missing)?;
-        let (key, search_path) = self.key(oid, &names).await?;
+        let (key, operators) = self.key(oid, &names).await?;
         if key.len() != names.len() {
             return Ok(None);
         }
         let readable = Readable { oid, schema, name, only };
-        Ok(Some(ChunkTable { readable, table: table.into(), shape, key, search_path }))
+        let columns = table.columns.iter().map(|column| column.name.to_string()).collect();
+        let source = ChunkSource { readable, columns, key, operators };
+        Ok(Some(ChunkTable { source, table: table.into(), shape }))
     }
 
     /// Types of the key's columns, and schemas of their operators that are not in `pg_catalog`: an operator
     /// that is not found there would be that of another type (`citext` would be compared as `text`).
-    async fn key(&self, oid: u32, names: &[Box<str>]) -> Result<(Vec<KeyColumn>, String), Error> {
+    async fn key(
+        &self,
+        oid: u32,
+        names: &[Box<str>],
+    ) -> Result<(Vec<KeyColumn>, Vec<String>), Error> {
         // format_type with modifier -1 names the type so that a cast to it cuts nothing off.
         let statement = "SELECT a.attname::text, format_type(a.atttypid, -1), \
               (SELECT n.nspname::text FROM pg_opclass c JOIN pg_am m ON m.oid = c.opcmethod \
@@ -137,18 +161,16 @@ impl ChunkReader {
             [(&oid, Type::OID), (&names, Type::TEXT_ARRAY)];
         let rows = self.session.query("the key of a table", statement, &parameters).await?;
         let wrong = Error::reading("the key of a table");
-        let (mut key, mut path) = (Vec::new(), String::new());
+        let (mut key, mut operators) = (Vec::new(), Vec::new());
         for row in rows {
             key.push(KeyColumn {
                 name: row.try_get(0).map_err(&wrong)?,
                 type_: row.try_get(1).map_err(&wrong)?,
             });
             let schema: Option<String> = row.try_get(2).map_err(&wrong)?;
-            if let Some(schema) = schema.filter(|it| it != "pg_catalog") {
-                path.push_str(&format!(", {}", identifier(&schema)?));
-            }
+            operators.extend(schema.filter(|it| it != "pg_catalog"));
         }
-        Ok((key, path))
+        Ok((key, operators))
     }
 
     /// Schema, name and shape of a table.
@@ -165,12 +187,14 @@ impl ChunkReader {
     ///
     /// # Errors
     /// [`Error::TableMissing`] also where another table has the name now; [`Error::LockTimeout`].
-    pub async fn begin(&self, table: &ChunkTable) -> Result<Begun, Error> {
+    pub async fn begin(&self, table: &ChunkSource) -> Result<Begun, Error> {
         let relation = table.readable.relation()?;
+        let schemas = table.operators.iter().map(|it| Ok(format!(", {}", identifier(it)?)));
+        let search_path = schemas.collect::<Result<String, Error>>()?;
         let statements = format!(
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
-             SET LOCAL search_path = pg_catalog{}; LOCK TABLE {relation} IN ACCESS SHARE MODE",
-            table.search_path
+             SET LOCAL search_path = pg_catalog{search_path}; \
+             LOCK TABLE {relation} IN ACCESS SHARE MODE"
         );
         let locked = self.session.client().batch_execute(&statements).await;
         locked.map_err(|error| refused(error, &table.readable))?;
@@ -222,12 +246,12 @@ impl ChunkReader {
     /// As [`crate::snapshot::SnapshotReader::read`].
     pub async fn rows(
         &self,
-        table: &ChunkTable,
+        table: &ChunkSource,
         between: Between<'_>,
         wanted: Option<&str>,
         rows_max: Option<u64>,
     ) -> Result<impl Stream<Item = Result<Bytes, Error>> + use<>, Error> {
-        let names = identifiers(table.table.columns.iter().map(|column| &*column.name))?;
+        let names = identifiers(table.columns.iter().map(|name| &**name))?;
         let limit = rows_max.map(|rows| format!(" LIMIT {rows}")).unwrap_or_default();
         let wanted = wanted.map(|it| format!(" AND ({it})")).unwrap_or_default();
         let statement = format!(
@@ -255,7 +279,7 @@ impl ChunkReader {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub async fn last(&self, table: &ChunkTable) -> Result<Option<Vec<Box<str>>>, Error> {
+    pub async fn last(&self, table: &ChunkSource) -> Result<Option<Vec<Box<str>>>, Error> {
         let statement = format!(
             "SELECT {} FROM {} t ORDER BY {} LIMIT 1",
             table.key_as_text()?,
@@ -271,7 +295,7 @@ impl ChunkReader {
     /// When it cannot be read.
     pub async fn cut(
         &self,
-        table: &ChunkTable,
+        table: &ChunkSource,
         between: Between<'_>,
         rows: u64,
     ) -> Result<Option<Vec<Box<str>>>, Error> {
@@ -288,7 +312,7 @@ impl ChunkReader {
 
     async fn one_key(
         &self,
-        table: &ChunkTable,
+        table: &ChunkSource,
         statement: &str,
     ) -> Result<Option<Vec<Box<str>>>, Error> {
         let rows = self.session.client().query_typed(statement, &[]).await;
@@ -323,7 +347,7 @@ const SHAPE: &str = "concat_ws(' ', quote_ident(n.nspname), quote_ident(c.relnam
 const SHAPE_FROM: &str =
     "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1";
 
-impl ChunkTable {
+impl ChunkSource {
     fn condition(&self, between: Between<'_>) -> Result<String, Error> {
         let names = identifiers(self.key.iter().map(|it| &*it.name))?;
         let values = |values: &[Box<str>]| {
@@ -364,23 +388,13 @@ fn before_page_header(lsn: Lsn) -> Lsn {
 mod tests {
     use super::*;
 
-    fn table(names: &[&str]) -> ChunkTable {
+    fn table(names: &[&str]) -> ChunkSource {
         let key = names.iter().map(|it| KeyColumn { name: (*it).into(), type_: "bpchar".into() });
-        ChunkTable {
+        ChunkSource {
             readable: Readable { oid: 1, schema: "s".into(), name: "t".into(), only: true },
-            table: std::sync::Arc::new(Table {
-                oid: 1,
-                version: 1,
-                schema: "s".into(),
-                name: "t".into(),
-                identity: wal::table::ReplicaIdentity::Full,
-                columns: Vec::new(),
-                key: Vec::new(),
-                unique: Vec::new(),
-            }),
-            shape: String::new(),
+            columns: Vec::new(),
             key: key.collect(),
-            search_path: String::new(),
+            operators: Vec::new(),
         }
     }
 

@@ -19,8 +19,8 @@ pub use identity::Identity;
 pub use listen::Listen;
 pub use principal::{Principal, Who};
 pub use protocol::{
-    HAND_OVER, MARKS, PLACES, PROTOCOL_MAX, PROTOCOL_MIN, Protocols, UNIQUE_INDEXES, negotiate,
-    speaks,
+    CHUNKS, HAND_OVER, MARKS, PLACES, PROTOCOL_MAX, PROTOCOL_MIN, Protocols, UNIQUE_INDEXES,
+    negotiate, speaks,
 };
 pub use server::{Server, Services};
 pub use tls::{Expected, Tls};

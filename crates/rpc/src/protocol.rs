@@ -6,13 +6,14 @@
 //! | 1 | lanes, stages, reports |
 //! | 2 | a front is handed over ([`HAND_OVER`]); places of records in their transactions ([`PLACES`]) |
 //! | 3 | rows planned by a spec that was changed while the task runs ([`MARKS`]); a lane learns its tables' unique indexes ([`UNIQUE_INDEXES`]) |
+//! | 4 | tables are read on several nodes ([`CHUNKS`]) |
 
 use crate::{Code, Error};
 
 /// The oldest protocol that this release speaks.
 pub const PROTOCOL_MIN: u32 = 1;
 /// The newest protocol that this release speaks.
-pub const PROTOCOL_MAX: u32 = 3;
+pub const PROTOCOL_MAX: u32 = 4;
 /// From this protocol on a node hands its front over when it is asked to.
 pub const HAND_OVER: u32 = 2;
 /// From this protocol on a lane is told where a record stands in its transaction.
@@ -21,6 +22,8 @@ pub const PLACES: u32 = 2;
 pub const MARKS: u32 = 3;
 /// From this protocol on a lane is told of the unique indexes of its tables.
 pub const UNIQUE_INDEXES: u32 = 3;
+/// From this protocol on a node reads chunks of tables for others.
+pub const CHUNKS: u32 = 4;
 
 /// The protocols that a release speaks, both ends included.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -3,6 +3,7 @@
 //! Source: PostgreSQL, "System Information Functions", `pg_snapshot` and its components; the same text is
 //! what `txid_current_snapshot()` gives before 13.
 
+use std::fmt;
 use std::str::FromStr;
 
 /// Transactions in progress that a snapshot may name: far above what a server can run.
@@ -51,6 +52,19 @@ impl Visibility {
         } else {
             near
         }
+    }
+}
+
+/// As the server writes it.
+impl fmt::Display for Visibility {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:", self.xmin, self.xmax)?;
+        let mut comma = "";
+        for xid in &self.in_progress {
+            write!(f, "{comma}{xid}")?;
+            comma = ",";
+        }
+        Ok(())
     }
 }
 
@@ -110,6 +124,13 @@ mod tests {
         assert!(above.sees(4) && !above.sees(7));
         let young = snapshot("3:5:");
         assert!(young.sees(2) && !young.sees(5), "the first epoch has nothing before it");
+    }
+
+    #[test]
+    fn a_snapshot_is_written_as_the_server_writes_it() {
+        for text in ["10:20:10,14", "3:5:", "12884901890:12884901895:12884901891"] {
+            assert_eq!(snapshot(text).to_string(), text);
+        }
     }
 
     #[test]

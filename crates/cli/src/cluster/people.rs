@@ -203,8 +203,9 @@ pub(super) fn cluster(cluster: &Cluster, now_unix_ms: u64) -> String {
 }
 
 fn nodes(nodes: &[Node], now_unix_ms: u64) -> String {
-    let heading =
-        ["NODE", "ROLE", "STATE", "FOR", "FRONTS", "LANES", "ADDRESS", "VERSION", "LABELS"];
+    let heading = [
+        "NODE", "ROLE", "STATE", "FOR", "FRONTS", "LANES", "READS", "ADDRESS", "VERSION", "LABELS",
+    ];
     let rows = nodes.iter().map(|node| {
         let runs = |count: u32| match node.role.as_str() {
             "coordinator" => NONE.to_owned(),
@@ -217,12 +218,13 @@ fn nodes(nodes: &[Node], now_unix_ms: u64) -> String {
             figures::age(node.since_unix_ms, now_unix_ms),
             runs(node.fronts),
             runs(node.lanes),
+            runs(node.snapshots),
             or_none(&node.address),
             or_none(&node.version),
             labels(&node.labels),
         ]
     });
-    table::aligned(heading, &[4, 5], &rows.collect::<Vec<_>>())
+    table::aligned(heading, &[4, 5, 6], &rows.collect::<Vec<_>>())
 }
 
 /// A node's line after an order.

@@ -97,6 +97,8 @@ pub(super) struct Placement {
     pub(super) router: String,
     /// One node for each lane.
     pub(super) lanes: Vec<String>,
+    /// Those that read tables while the task streams, where its spec asks for that.
+    pub(super) snapshot: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -199,8 +201,8 @@ fn lanes(placement: Option<&Placement>, report: Option<&v1::TaskReport>) -> Vec<
 
 impl From<v1::Placement> for Placement {
     fn from(placement: v1::Placement) -> Self {
-        let v1::Placement { placement_rev, reader, decoder, router, lanes } = placement;
-        Self { revision: placement_rev, reader, decoder, router, lanes }
+        let v1::Placement { placement_rev, reader, decoder, router, lanes, snapshot } = placement;
+        Self { revision: placement_rev, reader, decoder, router, lanes, snapshot }
     }
 }
 
@@ -231,6 +233,8 @@ pub(super) struct Node {
     pub(super) since_unix_ms: u64,
     pub(super) fronts: u32,
     pub(super) lanes: u32,
+    /// Tasks whose tables it reads while they stream.
+    pub(super) snapshots: u32,
 }
 
 impl From<v1::ClusterView> for Cluster {
@@ -249,8 +253,19 @@ impl From<v1::ClusterView> for Cluster {
 impl From<v1::Node> for Node {
     fn from(node: v1::Node) -> Self {
         let v1::Node { name, role, address, version, labels, .. } = node;
-        let v1::Node { state, since_unix_ms, fronts, lanes, .. } = node;
-        Self { name, role, address, version, labels, state, since_unix_ms, fronts, lanes }
+        let v1::Node { state, since_unix_ms, fronts, lanes, snapshots, .. } = node;
+        Self {
+            name,
+            role,
+            address,
+            version,
+            labels,
+            state,
+            since_unix_ms,
+            fronts,
+            lanes,
+            snapshots,
+        }
     }
 }
 

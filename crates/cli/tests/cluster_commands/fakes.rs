@@ -186,6 +186,7 @@ fn placement() -> Placement {
         decoder: "w1".into(),
         router: "w1".into(),
         lanes: vec!["w1".into(), "w3".into()],
+        snapshot: Vec::new(),
     }
 }
 

@@ -159,9 +159,9 @@ fn the_cluster_is_a_table_of_nodes_and_one_of_tasks() {
     expect![[r#"
         c1 leads, term 12
 
-        NODE  ROLE         STATE   FOR  FRONTS  LANES  ADDRESS          VERSION  LABELS
-        c1    coordinator  leader  -         -      -  127.0.0.1:00000  0.1.0    -
-        w1    worker       alive   -         1      2  w1:7420          0.1.0    -
+        NODE  ROLE         STATE   FOR  FRONTS  LANES  READS  ADDRESS          VERSION  LABELS
+        c1    coordinator  leader  -         -      -      -  127.0.0.1:00000  0.1.0    -
+        w1    worker       alive   -         1      2      0  w1:7420          0.1.0    -
 
         TASK  STATE          FOR  PHASE        LATENCY     RATE  RETRIES   WAL HELD  FRONT  LANES ON
         shop  synchronizing  -    incremental     35ms  1,234/s        2  12.00 MiB  w1     w1: 0; w2: 1

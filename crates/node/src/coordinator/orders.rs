@@ -492,15 +492,28 @@ fn ineligible(node: &str, worker: &Worker) -> Error {
     Error::new(Code::State, format!("worker `{node}` {why}"), remedy)
 }
 
-/// Parts that each worker has: fronts, or stages of them, then lanes.
-pub(super) fn loads(placements: &BTreeMap<String, Placement>) -> BTreeMap<&str, (u32, u32)> {
-    let mut loads: BTreeMap<&str, (u32, u32)> = BTreeMap::new();
+/// What a worker has of all tasks.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Load {
+    /// Or stages of them.
+    pub(super) fronts: u32,
+    pub(super) lanes: u32,
+    /// Tasks whose tables it reads.
+    pub(super) snapshots: u32,
+}
+
+/// Parts that each worker has.
+pub(super) fn loads(placements: &BTreeMap<String, Placement>) -> BTreeMap<&str, Load> {
+    let mut loads: BTreeMap<&str, Load> = BTreeMap::new();
     for placement in placements.values() {
         for node in placement.front_nodes() {
-            loads.entry(node).or_default().0 += 1;
+            loads.entry(node).or_default().fronts += 1;
         }
         for lane in placement.lanes.iter().flatten() {
-            loads.entry(lane).or_default().1 += 1;
+            loads.entry(lane).or_default().lanes += 1;
+        }
+        for node in placement.snapshot.iter().flatten() {
+            loads.entry(node).or_default().snapshots += 1;
         }
     }
     loads

@@ -3,7 +3,7 @@
 //! The number of a placement only grows, also for a task that was released and came again: the
 //! nodes that run lanes tell late orders by it.
 
-use crate::placement::{Labels, Move, Scope, Standing, Wanted, Worker, place};
+use crate::placement::{Labels, Move, Part, Scope, Standing, Wanted, Worker, place};
 use crate::state::{ClusterState, Desired, Placement};
 use crate::task_state::TaskState;
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,7 +41,12 @@ pub(super) fn plan(
     let placed = place(&tasks, workers, &cluster.placements, scope);
     let mut planned = Planned { moves: placed.moves, ..Planned::default() };
     for it in placed.unplaced {
-        planned.unplaced.entry(it.task).or_insert(it.reason);
+        let what = match it.part {
+            Part::Reader | Part::Decoder | Part::Router => "it has no place",
+            Part::Lane(_) => "lanes have no place",
+            Part::Snapshot => "what reads its tables has no place (`placement.snapshot`)",
+        };
+        planned.unplaced.entry(it.task).or_insert_with(|| format!("{what}: {}", it.reason));
     }
     for (name, mut placement) in placed.placements {
         if scope == Scope::All {

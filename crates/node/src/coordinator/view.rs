@@ -1,6 +1,6 @@
 //! The cluster as people see it, in the words of the contract. Pure.
 
-use super::orders::{loads, users};
+use super::orders::{Load, loads, users};
 use super::reports::{Reports, shown};
 use crate::membership::{Health, Members};
 use crate::state::{ClusterState, Placement};
@@ -98,12 +98,10 @@ impl View<'_> {
         }
         let since = state.filter(|_| stands == written);
         report.since_unix_ms = since.map_or(0, |it| millis(it.since_ms));
-        let has_front = placement.is_some_and(|it| it.front.is_some());
         if report.cause.is_empty()
             && let Some(reason) = self.unplaced.get(name)
         {
-            let part = if has_front { "lanes have" } else { "it has" };
-            report.cause = format!("{part} no place: {reason}");
+            report.cause.clone_from(reason);
             "see `cluster status`; start or uncordon a worker with the labels"
                 .clone_into(&mut report.remedy);
         }
@@ -155,7 +153,7 @@ impl View<'_> {
         let loads = loads(&self.cluster.placements);
         let mut nodes: BTreeMap<&str, v1::Node> = BTreeMap::new();
         let node = |name: &str, state: &str| {
-            let (fronts, lanes) = loads.get(name).copied().unwrap_or_default();
+            let Load { fronts, lanes, snapshots } = loads.get(name).copied().unwrap_or_default();
             let since = self.since.0.get(name).map_or(0, |(_, since)| *since);
             v1::Node {
                 name: name.to_owned(),
@@ -164,6 +162,7 @@ impl View<'_> {
                 since_unix_ms: since,
                 fronts,
                 lanes,
+                snapshots,
                 ..v1::Node::default()
             }
         };

@@ -186,8 +186,18 @@ impl Status {
 
 impl Member {
     fn of(node: v1::Node) -> Self {
-        let v1::Node { name, role, address, version, labels, state, since_unix_ms, fronts, lanes } =
-            node;
+        let v1::Node {
+            name,
+            role,
+            address,
+            version,
+            labels,
+            state,
+            since_unix_ms,
+            fronts,
+            lanes,
+            ..
+        } = node;
         let labels = labels.into_iter().collect();
         Self { name, role, address, version, labels, state, since_unix_ms, fronts, lanes }
     }
@@ -199,8 +209,7 @@ impl Task {
     pub fn of(task: v1::Task, spec: Option<&str>) -> Self {
         let v1::Task { name, labels, revision, wanted, placement, report } = task;
         let report = report.unwrap_or_default();
-        let v1::Placement { placement_rev: _, reader, decoder, router, lanes } =
-            placement.unwrap_or_default();
+        let v1::Placement { reader, decoder, router, lanes, .. } = placement.unwrap_or_default();
         let owned = (0..).zip(&lanes);
         let mut lanes: BTreeMap<u32, Lane> = owned
             .map(|(lane, node)| (lane, Lane { lane, node: node.clone(), ..Lane::default() }))

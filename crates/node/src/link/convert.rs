@@ -54,7 +54,10 @@ pub(super) fn refused(cause: impl Into<String>) -> Error {
 }
 
 pub(super) fn spec_out(spec: &config::Task) -> Result<Vec<u8>, Failure> {
-    serde_json::to_vec(spec)
+    let mut spec = spec.clone();
+    // Only the leader's business, and a node of an older release would refuse a setting that it does not know.
+    spec.placement.snapshot = None;
+    serde_json::to_vec(&spec)
         .map_err(|error| Failure::fatal(format!("the spec cannot be written as JSON: {error}")))
 }
 

@@ -3,6 +3,7 @@
 //! A lane is taken only where the control topic has placed it here, and only from the node that it has
 //! placed the task's router on. Who may write is decided by Kafka all the same: opening fences.
 
+use super::chunks;
 use super::convert::{self, refused};
 use super::peers::Peers;
 use super::stage::HostedStages;
@@ -172,6 +173,15 @@ impl Link for LinkService {
         request: Request<Streaming<v1::StageDown>>,
     ) -> Result<Response<Self::StageStream>, Status> {
         Ok(Response::new(self.begin_stage(request).await?))
+    }
+
+    type ChunksStream = chunks::Answers;
+
+    async fn chunks(
+        &self,
+        request: Request<Streaming<v1::ChunksDown>>,
+    ) -> Result<Response<Self::ChunksStream>, Status> {
+        Ok(Response::new(self.begin_reader(request).await?))
     }
 }
 

@@ -119,6 +119,7 @@ fn each_stage_can_have_a_worker_of_its_own() {
         decoder: labels("stage=decoder"),
         router: labels("stage=router"),
         producers: labels("stage=producer"),
+        snapshot: None,
     };
     let five = workers(&[
         ("w1", "stage=producer"),
@@ -132,6 +133,31 @@ fn each_stage_can_have_a_worker_of_its_own() {
     let stages = [placement.front.as_deref(), placement.decoder(), placement.router()];
     assert_eq!(stages, [Some("w4"), Some("w3"), Some("w2")]);
     assert_eq!(owners(&plan, "shop"), ["w1", "w5"]);
+}
+
+#[test]
+fn whoever_has_the_labels_reads_tables() {
+    let mut tasks = Tasks::from([task("shop", 1)]);
+    let mut three = workers(&[("w1", ""), ("w2", "pool=read"), ("w3", "pool=read")]);
+    let readers = |plan: &Plan| plan.placements["shop"].snapshot.clone();
+    let first = place(&tasks, &three, &Placements::new(), Scope::All);
+    assert_eq!(readers(&first), None, "the router's node");
+    tasks.get_mut("shop").expect("the task").labels.snapshot = Some(labels("pool=read"));
+    let both = place(&tasks, &three, &first.placements, Scope::All);
+    assert_eq!(readers(&both), Some(vec!["w2".into(), "w3".into()]));
+    assert_eq!((both.placements["shop"].rev, both.moves.len()), (2, 0));
+    assert_eq!(both.placements["shop"].addresses["w3"], "w3:7420");
+    // One that is silent keeps what it has, one that is dead loses it.
+    three.get_mut("w2").expect("a worker").standing = Standing::Holding;
+    three.remove("w3");
+    let one = place(&tasks, &three, &both.placements, Scope::All);
+    assert_eq!(readers(&one), Some(vec!["w2".into()]));
+    let nobody = place(&tasks, &workers(&[("w1", "")]), &first.placements, Scope::All);
+    assert_eq!(readers(&nobody), Some(Vec::new()), "labels are respected");
+    assert_eq!(nobody.unplaced.first().map(|it| it.part), Some(Part::Snapshot));
+    // A leader that hears nobody takes nothing from anybody.
+    let deaf = place(&tasks, &Workers::new(), &both.placements, Scope::All);
+    assert_eq!(readers(&deaf), readers(&both));
 }
 
 #[test]
@@ -216,7 +242,7 @@ fn some_tasks() -> impl Strategy<Value = Tasks> {
     let wanted =
         (0usize..9, per_stage).prop_map(|(lanes, (reader, decoder, router, producers))| Wanted {
             lanes,
-            labels: config::Placement { reader, decoder, router, producers },
+            labels: config::Placement { reader, decoder, router, producers, snapshot: None },
         });
     prop::collection::btree_map("t[0-4]", wanted, 0..5)
 }

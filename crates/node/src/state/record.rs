@@ -195,6 +195,9 @@ pub struct Placement {
     pub router: Option<String>,
     /// Owner of each lane.
     pub lanes: Vec<Option<String>>,
+    /// Who reads tables while the task streams, sorted; `None`: the router's node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<Vec<String>>,
     /// Where the nodes that are named here listen.
     pub addresses: BTreeMap<String, String>,
     /// Where the router ran before, on a worker that lived when it was moved: it is asked to hand over first.
@@ -253,7 +256,8 @@ impl Placement {
     /// Every node that has a part, as often as it has one.
     pub fn nodes(&self) -> impl Iterator<Item = &str> {
         let front = [&self.front, &self.decoder, &self.router];
-        front.into_iter().chain(&self.lanes).filter_map(|it| it.as_deref())
+        let readers = self.snapshot.iter().flatten().map(String::as_str);
+        front.into_iter().chain(&self.lanes).filter_map(|it| it.as_deref()).chain(readers)
     }
 }
 

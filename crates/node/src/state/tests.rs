@@ -87,6 +87,10 @@ fn the_bytes_of_each_record_are_frozen() {
             r#"{"v":1,"term":7,"rev":4,"front":"w1","router":"w2","lanes":["w1",null],"addresses":{"w1":"10.0.0.1:7420"}}"#,
         ),
         (
+            write(7, &Placement { snapshot: Some(vec!["w2".into()]), ..placement() }),
+            r#"{"v":1,"term":7,"rev":4,"front":"w1","lanes":["w1",null],"snapshot":["w2"],"addresses":{"w1":"10.0.0.1:7420"}}"#,
+        ),
+        (
             write(7, &Placement { pinned: BTreeMap::from([(1, "w2".into())]), ..placement() }),
             r#"{"v":1,"term":7,"rev":4,"front":"w1","lanes":["w1",null],"addresses":{"w1":"10.0.0.1:7420"},"pinned":{"1":"w2"}}"#,
         ),

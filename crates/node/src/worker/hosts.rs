@@ -4,6 +4,7 @@
 use super::Context;
 use super::specs::Specs;
 use crate::front::{self, HAND_OVER_MAX};
+use crate::link::chunks;
 use crate::link::client::{self, Place};
 use crate::link::peers::Peers;
 use crate::link::stage::client::From;
@@ -13,6 +14,7 @@ use pipeline::chunk::asked::CopyOrder;
 use pipeline::hosts::{Host, Hosts, OpenLane, Upstream};
 use pipeline::lane::Event;
 use pipeline::producer::StartLane;
+use pipeline::reading::{Conversation, OpenReader};
 use pipeline::upstream::{self, OpenStage};
 use std::cell::RefCell;
 use std::future::Future;
@@ -110,6 +112,26 @@ impl Hosts for Placed {
         let place = Place { node: node.to_owned(), address };
         let (runtime, peers) = (self.runtime.clone(), self.context.peers.clone());
         client::start(runtime, peers, place, caller, open, progress)
+    }
+
+    fn chunk_readers(&self) -> Vec<Host> {
+        let placed = self.placement().and_then(|it| it.snapshot);
+        // A node that is held back to an older protocol asks nobody.
+        let placed = placed.filter(|_| rpc::CHUNKS <= self.context.peers.protocols().max);
+        let Some(nodes) = placed else { return vec![Host::Here] };
+        nodes.iter().map(|node| self.host(Some(node))).collect()
+    }
+
+    fn start_reader(&self, node: &str, open: OpenReader) -> Conversation {
+        let placement = self.placement().unwrap_or_default();
+        let Some(address) = placement.addresses.get(node).cloned() else {
+            let cause = format!("the placement of `{}` does not say where {node} is", self.task);
+            return Conversation::failing(pipeline::Failure::transient(cause));
+        };
+        let caller =
+            client::Caller { node: self.context.node.node.clone(), placement_rev: placement.rev };
+        let place = Place { node: node.to_owned(), address };
+        chunks::start(&self.runtime, self.context.peers.clone(), place, caller, open)
     }
 
     fn handed_over(&self) -> Option<Pin<Box<dyn Future<Output = ()> + '_>>> {

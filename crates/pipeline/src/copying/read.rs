@@ -1,32 +1,37 @@
-//! One connection that reads chunks of any table.
+//! One connection that reads chunks of any table, on whichever node it is.
 
-use super::{Described, Job, Shared};
+use super::{Described, Job, Shared, Staff};
 use crate::batch::{ChunkRead, CloseWindow, MarkWindow, OpenWindow};
 use crate::chunk::copy::{Key, Range, Work};
 use crate::chunk::key::{key_columns, key_names, key_text};
 use crate::chunk::merge::{Marked, Ticket};
 use crate::chunk::throttle::Amount;
 use crate::failure::Failure;
+use crate::hosts::Host;
+use crate::reading::{self, Begun, NotRead, Reader, Then};
 use crate::router::Router;
 use crate::task::microseconds_now;
 use actix::Addr;
-use futures_util::StreamExt;
 use postgres::Error;
-use postgres::chunk::{Begun, Between, ChunkReader};
+use postgres::chunk::ChunkReader;
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 use wal::copy::SnapshotBatch;
 use wal::{ChangeBatch, Chunk, Lsn};
 
 /// After a commit that was streamed and is not visible, or a lock that was not to be had.
 const LATER: Duration = Duration::from_millis(20);
+/// Between two rounds over all nodes that may read, none of which does.
+const RETRY: Duration = Duration::from_secs(1);
+/// Longer than it takes until a dead node is found and its work placed elsewhere: after that, it is a failure.
+const NOBODY_MAX: Duration = Duration::from_secs(15);
 /// Chunks of a segment: what one connection reads before others may take the rest.
 const SEGMENT_CHUNKS: u64 = 16;
 /// A chunk is cut where its rows turn out to be so many times larger than was thought.
@@ -43,13 +48,19 @@ enum Outcome {
 
 /// Errors of the source decide what is tried again.
 enum Failed {
-    Source(Error),
+    Source(NotRead),
     Other(Failure),
+}
+
+impl From<NotRead> for Failed {
+    fn from(not_read: NotRead) -> Self {
+        Self::Source(not_read)
+    }
 }
 
 impl From<Error> for Failed {
     fn from(error: Error) -> Self {
-        Self::Source(error)
+        Self::Source(error.into())
     }
 }
 
@@ -86,60 +97,140 @@ impl Drop for Window {
 /// What a job is about.
 struct At<'a> {
     shared: &'a Rc<Shared>,
-    reader: &'a ChunkReader,
+    reader: &'a Reader,
     index: usize,
     epoch: u64,
     /// What it has paid for, until it has read something else.
     paid: Cell<Option<Amount>>,
 }
 
-/// Reads whatever is to be read.
-pub(super) async fn read(shared: &Rc<Shared>) -> Result<Infallible, Failure> {
-    let reader = ChunkReader::open(&shared.settings).await?;
+/// Why a reader ends.
+enum Ended {
+    /// Tables are to be read by other nodes.
+    Moved,
+    /// It is gone, and what it was about is given back.
+    Lost(Failure),
+}
+
+/// Counts a reader as long as it lives.
+struct Post<'a>(&'a Shared);
+
+impl<'a> Post<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        shared.staff.open.set(shared.staff.open.get() + 1);
+        Self(shared)
+    }
+}
+
+impl Drop for Post<'_> {
+    fn drop(&mut self) {
+        let Staff { open, none_since } = &self.0.staff;
+        open.set(open.get() - 1);
+        if open.get() == 0 {
+            none_since.set(Instant::now());
+        }
+    }
+}
+
+/// Reads whatever is to be read, by one connection after the other. `number`: of these readers, from 0.
+pub(super) async fn read(shared: &Rc<Shared>, number: usize) -> Result<Infallible, Failure> {
+    // Places that this one has tried in vain, one after the other.
+    let mut tried = 0;
+    loop {
+        let places = shared.hosts.chunk_readers();
+        let Some(place) = places.get((number + tried) % places.len().max(1)) else {
+            debug!("no node may read tables now");
+            shared.hosts.changed().await;
+            continue;
+        };
+        let lost = match shared.open_reader(place).await? {
+            Ok(reader) => {
+                let _post = Post::new(shared);
+                match work(shared, &reader, &places).await? {
+                    Ended::Moved => {
+                        tried = 0;
+                        continue;
+                    }
+                    Ended::Lost(failure) => failure,
+                }
+            }
+            Err(failure) => failure,
+        };
+        tried += 1;
+        warn!(cause = %lost.cause, number, "a reader of tables is lost, another node does its work");
+        if shared.has_nobody() {
+            return Err(lost);
+        }
+        if tried % places.len() == 0 {
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+}
+
+/// Until the connection is lost, or others are to read.
+async fn work(shared: &Rc<Shared>, reader: &Reader, places: &[Host]) -> Result<Ended, Failure> {
     loop {
         // What happens between the look and the wait must not be missed.
         let mut changed = pin!(shared.changed.notified());
         changed.as_mut().enable();
+        if shared.hosts.chunk_readers() != places {
+            return Ok(Ended::Moved);
+        }
         let Some((index, epoch, job)) = shared.take() else {
-            changed.await;
+            tokio::select! {
+                () = changed => {}
+                () = shared.hosts.changed() => {}
+            }
             continue;
         };
         let expected = shared.expected(index, &job);
         shared.turns.take(expected).await;
-        let at = At { shared, reader: &reader, index, epoch, paid: Cell::new(Some(expected)) };
+        let at = At { shared, reader, index, epoch, paid: Cell::new(Some(expected)) };
         let worked = at.work(&job).await;
         at.has_read(Amount::default());
-        let outcome = match worked {
-            Ok(outcome) => outcome,
-            // Somebody alters the table, or has just done so.
-            Err(Failed::Source(Error::LockTimeout { .. })) => Outcome::Later,
-            Err(Failed::Source(Error::TableMissing { .. } | Error::TableRewritten { .. })) => {
-                Outcome::Again
+        let ended = match at.follow(worked).await {
+            Ok(Outcome::Done) => continue,
+            Ok(Outcome::Again | Outcome::Later) => {
+                tokio::time::sleep(LATER).await;
+                None
             }
-            // The task goes on without what somebody has asked for besides.
-            Err(Failed::Source(
-                error @ (Error::Unsupported { .. } | Error::NotAuthorized { .. }),
-            )) if shared.is_asked(index) => {
-                reader.end().await?;
-                shared.give_up(index, &error.to_string());
-                Outcome::Done
+            Err(Failed::Source(NotRead { then: Then::Lost, failure })) => Some(failure),
+            Err(Failed::Source(NotRead { failure, .. }) | Failed::Other(failure)) => {
+                return Err(failure);
             }
-            Err(Failed::Source(error)) => return Err(error.into()),
-            Err(Failed::Other(failure)) => return Err(failure),
         };
-        if matches!(outcome, Outcome::Done) {
-            continue;
-        }
-        reader.end().await?;
-        if matches!(outcome, Outcome::Again) {
-            shared.tables.borrow_mut()[index].described = None;
-        }
-        tokio::time::sleep(LATER).await;
         shared.give_back(index, epoch, job);
+        if let Some(failure) = ended {
+            return Ok(Ended::Lost(failure));
+        }
     }
 }
 
 impl At<'_> {
+    /// What becomes of a job that has been tried.
+    async fn follow(&self, worked: Result<Outcome, Failed>) -> Result<Outcome, Failed> {
+        let outcome = match worked {
+            Ok(Outcome::Done) => return Ok(Outcome::Done),
+            Ok(outcome) => outcome,
+            Err(Failed::Source(NotRead { then: Then::Later, .. })) => Outcome::Later,
+            Err(Failed::Source(NotRead { then: Then::Again, .. })) => Outcome::Again,
+            // The task goes on without what somebody has asked for besides.
+            Err(Failed::Source(NotRead { then: Then::Refused, failure }))
+                if self.shared.is_asked(self.index) =>
+            {
+                self.reader.end().await?;
+                self.shared.give_up(self.index, &failure.cause);
+                return Ok(Outcome::Done);
+            }
+            Err(failed) => return Err(failed),
+        };
+        self.reader.end().await?;
+        if matches!(outcome, Outcome::Again) {
+            self.shared.tables.borrow_mut()[self.index].described = None;
+        }
+        Ok(outcome)
+    }
+
     /// The first one counts.
     fn has_read(&self, read: Amount) {
         if let Some(expected) = self.paid.take() {
@@ -156,7 +247,7 @@ impl At<'_> {
             }
         };
         let window = self.open(&described);
-        let begun = self.reader.begin(&described.table).await?;
+        let begun = self.reader.begin(&described.table.source).await?;
         if begun.shape != described.table.shape {
             return Ok(Outcome::Again);
         }
@@ -202,7 +293,11 @@ impl At<'_> {
             return Ok(Ok(described));
         }
         let gone = || Ok(Err("it is gone, or not selected any more".to_owned()));
-        let Some(table) = self.reader.describe(oid, only, key_names).await? else { return gone() };
+        let catalog = match self.reader {
+            Reader::Here(reader) => reader,
+            Reader::Elsewhere(_) => self.shared.catalog().await?,
+        };
+        let Some(table) = catalog.describe(oid, only, key_names).await? else { return gone() };
         let plans = self.shared.planner.plan(&table.table).await?;
         let Some(plan) = plans.newest().cloned() else { return gone() };
         let condition = match condition.map(|it| plan.narrowed(&it)).transpose() {
@@ -230,9 +325,9 @@ impl At<'_> {
         begun: Begun,
         key: Vec<Box<str>>,
     ) -> Result<Outcome, Failed> {
-        let last = self.reader.last(&described.table).await?;
+        let last = self.reader.last(&described.table.source).await?;
         self.reader.end().await?;
-        let table = &described.table.readable;
+        let table = &described.table.source.readable;
         let ((), version) = self.shared.change(self.index, |it| {
             // Another connection may have found out, too.
             if it.copy.epoch() != self.epoch {
@@ -254,7 +349,7 @@ impl At<'_> {
         let at = if self.shared.snapshot.parallel <= 1 && described.condition.is_none() {
             None
         } else {
-            self.reader.cut(&described.table, between(range), rows).await?
+            self.reader.cut(&described.table.source, owned(range), rows).await?
         };
         self.reader.end().await?;
         self.shared.change(self.index, |table| {
@@ -301,20 +396,18 @@ impl At<'_> {
         // A range that was read before is read whole.
         let bytes_max = OVERSIZE * self.shared.bytes_max();
         let bytes_max = rows_max.map_or(u64::MAX, |_| bytes_max);
-        let condition = described.condition.as_deref();
-        let lines = self.reader.rows(&described.table, between(range), condition, rows_max).await?;
-        let mut lines = pin!(lines);
-        while let Some(data) = lines.next().await {
-            for line in data?.split_inclusive(|&byte| byte == b'\n') {
-                // What was asked for has to be taken from the connection all the same.
-                if !is_cut {
-                    batch.push(line).map_err(Failure::from)?;
-                    count += 1;
-                    bytes += line.len() as u64;
-                    is_cut = bytes_max <= bytes;
-                }
+        let take = |line: &[u8]| {
+            // What was asked for has to be taken from the connection all the same.
+            if !is_cut {
+                batch.push(line)?;
+                count += 1;
+                bytes += line.len() as u64;
+                is_cut = bytes_max <= bytes;
             }
-        }
+            Ok(())
+        };
+        let (source, condition) = (&described.table.source, described.condition.as_deref());
+        self.reader.rows(source, owned(range), condition, rows_max, take).await??;
         let batch = batch.take();
         let is_whole = !is_cut && rows_max.is_none_or(|rows_max| count < rows_max);
         let last = batch.changes.last().and_then(|last| last.new).filter(|_| !is_whole);
@@ -390,11 +483,40 @@ impl At<'_> {
     }
 }
 
-fn between(range: &Range) -> Between<'_> {
-    Between { after: range.after.as_deref(), upto: &range.upto }
+fn owned(range: &Range) -> reading::Range {
+    reading::Range { after: range.after.clone(), upto: range.upto.clone() }
 }
 
 impl Shared {
+    /// The inner error: somebody else may read, or this one later.
+    async fn open_reader(&self, place: &Host) -> Result<Result<Reader, Failure>, Failure> {
+        let opened = match place {
+            Host::Here => return Ok(Ok(Reader::here(&self.settings, self.line()).await?)),
+            Host::Nowhere => return Ok(Err(Failure::transient("no node may read tables"))),
+            Host::Node(node) => {
+                Reader::elsewhere(self.hosts.start_reader(node, self.open.clone())).await
+            }
+        };
+        match opened {
+            Ok(reader) => {
+                info!(node = %place, "tables are read on another node");
+                Ok(Ok(reader))
+            }
+            Err(NotRead { failure, .. }) => Ok(Err(failure)),
+        }
+    }
+
+    /// Whether nobody has read for so long that the failure must be told.
+    fn has_nobody(&self) -> bool {
+        let Staff { open, none_since } = &self.staff;
+        open.get() == 0 && NOBODY_MAX < none_since.get().elapsed()
+    }
+
+    /// Looks at tables.
+    async fn catalog(&self) -> Result<&ChunkReader, Failed> {
+        Ok(self.catalog.get_or_try_init(|| ChunkReader::open(&self.settings)).await?)
+    }
+
     fn is_asked(&self, index: usize) -> bool {
         self.tables.borrow()[index].copy.asked().is_some()
     }

@@ -637,7 +637,7 @@ fn oids(capture: &Capture) -> Vec<u32> {
     capture.publish.iter().map(|relation| relation.oid).collect()
 }
 
-pub(super) fn line(session: &Session) -> Line {
+pub(crate) fn line(session: &Session) -> Line {
     let postgres::Server { system_id, timeline, .. } = *session.server();
     Line { system_id, timeline }
 }

@@ -7,6 +7,7 @@ use crate::copying;
 use crate::failure::Failure;
 use crate::front::Front;
 use crate::progress::TableProgress;
+use crate::reading::{Line, OpenReader};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -46,10 +47,13 @@ impl Task {
             copying.do_send(CopyMore(self.hosts.copies()));
             return Ok(());
         }
+        let line = self.streamed_line()?;
         let context = self.front();
         let copying = front.copy(&context, |router, guardian, lifeline| copying::Parts {
             generation: self.generation,
             settings: self.postgres.clone(),
+            open: OpenReader { spec: Arc::clone(&self.spec), line },
+            hosts: Rc::clone(&self.hosts),
             state: Rc::clone(&self.state),
             meta: self.meta.clone(),
             planner: Rc::clone(&self.planner),
@@ -68,6 +72,14 @@ impl Task {
         self.copying = Some(copying);
         self.progress.snapshot_running.store(true, Relaxed);
         Ok(())
+    }
+
+    /// The line of WAL that is streamed: a front that begins has the low watermark on its own.
+    fn streamed_line(&self) -> Result<Line, Failure> {
+        let state = self.state.borrow();
+        let watermark = state.watermark.as_ref();
+        let line = watermark.map(|it| Line { system_id: it.system_id, timeline: it.timeline });
+        line.ok_or_else(|| Failure::fatal("a task that streams has no low watermark"))
     }
 
     /// Every batch up to `seq` is durable.

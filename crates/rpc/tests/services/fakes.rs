@@ -143,6 +143,7 @@ pub(crate) async fn status(response: http::Response<tonic::body::Body>) -> Statu
 impl Link for Fakes {
     type LaneStream = ReceiverStream<Result<LaneUp, Status>>;
     type StageStream = ReceiverStream<Result<StageUp, Status>>;
+    type ChunksStream = ReceiverStream<Result<ChunksUp, Status>>;
 
     async fn hand_over(
         &self,
@@ -157,6 +158,15 @@ impl Link for Fakes {
         &self,
         request: Request<Streaming<StageDown>>,
     ) -> Result<Response<Self::StageStream>, Status> {
+        self.note(&request)?;
+        let (_, answers) = tokio::sync::mpsc::channel(1);
+        Ok(Response::new(ReceiverStream::new(answers)))
+    }
+
+    async fn chunks(
+        &self,
+        request: Request<Streaming<ChunksDown>>,
+    ) -> Result<Response<Self::ChunksStream>, Status> {
         self.note(&request)?;
         let (_, answers) = tokio::sync::mpsc::channel(1);
         Ok(Response::new(ReceiverStream::new(answers)))
