@@ -1,5 +1,6 @@
 //! What a process costs, from /proc.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 /// Seconds of CPU that a process has used: its own code and the kernel's for it. `None`: it is
@@ -8,8 +9,24 @@ use std::fs;
 /// A process that has ended and was not waited for still tells.
 #[must_use]
 pub fn cpu_seconds(process: u32) -> Option<f64> {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    let mut fields = fields(&stat).skip(11);
+    cpu_seconds_in(&fs::read_to_string(format!("/proc/{process}/stat")).ok()?)
+}
+
+/// The same for each thread of this process whose name begins so, by number.
+#[must_use]
+pub fn cpu_seconds_of_threads(name: &str) -> BTreeMap<u32, f64> {
+    let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let costs = threads.filter_map(|thread| {
+        let stat = fs::read_to_string(thread.path().join("stat")).ok()?;
+        let (number, rest) = stat.split_once(" (")?;
+        let cost = cpu_seconds_in(&stat).filter(|_| rest.starts_with(name))?;
+        Some((number.parse().ok()?, cost))
+    });
+    costs.collect()
+}
+
+fn cpu_seconds_in(stat: &str) -> Option<f64> {
+    let mut fields = fields(stat).skip(11);
     let mut ticks = || fields.next()?.parse::<f64>().ok();
     Some((ticks()? + ticks()?) / ticks_per_second())
 }

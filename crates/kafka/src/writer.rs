@@ -45,7 +45,18 @@ pub(crate) struct Writer {
     /// So much may have been sent before it is looked again at what is delivered.
     sent_bytes_max: u64,
     record_bytes_max: u64,
+    /// Of an idempotent producer.
+    bursts: Option<Bursts>,
     failed: bool,
+}
+
+/// What is handed over within the time in which the library gathers a batch. It has one batch of a partition under way,
+/// since it counts records against the five requests that a broker remembers of an idempotent producer; and as soon as
+/// something behind that batch has been gathered for long enough, its thread looks without a pause whether it may go.
+/// So the next burst waits until this one has arrived, where it costs nothing and grows.
+struct Bursts {
+    linger: Duration,
+    began: Instant,
 }
 
 impl Writer {
@@ -84,6 +95,7 @@ impl Writer {
             share: settings.queues().share(),
             sent_bytes_max: 0,
             record_bytes_max: settings.record_bytes_max(),
+            bursts: Bursts::of(config),
             failed: false,
         })
     }
@@ -146,6 +158,7 @@ impl Writer {
             };
             next.headers = Some(record.headers.iter().fold(headers, add));
         }
+        self.wait_for_burst()?;
         let cost = bytes as u64 + RECORD_BYTES;
         while self.sent_bytes_max < self.sent_bytes + cost && !self.may_hold(cost) {
             self.check()?;
@@ -172,6 +185,23 @@ impl Writer {
         if self.sent.is_multiple_of(RECORDS_PER_CHECK) {
             self.check()?;
         }
+        Ok(())
+    }
+
+    /// Begins a burst, once the one before has arrived.
+    fn wait_for_burst(&mut self) -> Result<(), Error> {
+        let pending = self.pending();
+        let Some(bursts) = &mut self.bursts else { return Ok(()) };
+        if pending != 0 {
+            if bursts.began.elapsed() < bursts.linger {
+                return Ok(());
+            }
+            while self.pending() != 0 {
+                self.check()?;
+                self.deliveries().wait(self.sent, LOOK);
+            }
+        }
+        self.bursts.iter_mut().for_each(|it| it.began = Instant::now());
         Ok(())
     }
 
@@ -303,6 +333,16 @@ impl Writer {
 
     fn fenced(&self) -> Error {
         Error::Fenced { transactional_id: self.name.clone() }
+    }
+}
+
+impl Bursts {
+    fn of(config: &ClientConfig) -> Option<Self> {
+        let is_idempotent = config.get("enable.idempotence") == Some("true");
+        // The library has checked what the task says.
+        let linger_ms = config.get("linger.ms").and_then(|it| it.parse().ok()).unwrap_or(5.0);
+        let linger = Duration::try_from_secs_f64(linger_ms / 1e3).ok()?;
+        is_idempotent.then(|| Self { linger, began: Instant::now() })
     }
 }
 

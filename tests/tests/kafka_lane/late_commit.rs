@@ -8,7 +8,9 @@ use kafka::control::{ControlSettings, Leadership, ensure_control};
 use kafka::meta::MetaRecord;
 use rdkafka::producer::Producer;
 use std::path::Path;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
+use tests::procfs::cpu_seconds_of_threads;
 
 const LONGEST: Duration = Duration::from_secs(90);
 
@@ -33,6 +35,32 @@ fn a_commit_that_was_only_slow_is_clean() {
     bench.send(lane.as_mut(), "b").expect("the same instance goes on");
     assert!(lane.commit(&point(60, 0)).expect("committed").clean);
     bench.assert_keys(&["a", "b"]);
+}
+
+/// The library's thread would look all the time whether what waits behind them may go.
+#[test]
+fn records_that_are_long_under_way_cost_nothing() {
+    const DELAY: Duration = Duration::from_secs(2);
+    let (_turn, bench, proxy) = behind_proxy();
+    let (mut lane, _) = bench.opened();
+    bench.send(lane.as_mut(), "first").expect("sent");
+    lane.commit(&point(50, 0)).expect("the client knows its brokers");
+    let before = cpu_seconds_of_threads("rdk:broker");
+    proxy.plan(Plan::DelayRecords(DELAY));
+    let begun = Instant::now();
+    for _ in 0..10 {
+        bench.send(lane.as_mut(), "under way").expect("sent");
+    }
+    // Longer than the client gathers a batch.
+    sleep(Duration::from_millis(50));
+    for _ in 0..10 {
+        bench.send(lane.as_mut(), "behind").expect("sent");
+    }
+    lane.commit(&point(60, 0)).expect("committed");
+    assert!(DELAY <= begun.elapsed(), "the proxy has not delayed them");
+    let cost = |(thread, cost): (u32, f64)| cost - before.get(&thread).unwrap_or(&0.0);
+    let most = cpu_seconds_of_threads("rdk:broker").into_iter().map(cost).fold(0.0, f64::max);
+    assert!(most < DELAY.as_secs_f64() / 10.0, "a thread of the client was busy for {most} s");
 }
 
 #[test]

@@ -1,6 +1,6 @@
-//! Between the clients and a broker: passes requests on, and on order delays the next commit, or
-//! holds it back and cuts the connection, so that the client sends it again and the first copy can
-//! come later.
+//! Between the clients and a broker: passes requests on, and on order delays the next records or the next
+//! commit, or holds a commit back and cuts the connection, so that the client sends it again and the first copy
+//! can come later.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -10,14 +10,17 @@ use std::time::Duration;
 
 /// EndTxn in the Kafka protocol.
 const END_TXN: [u8; 2] = [0, 26];
+/// Produce.
+const PRODUCE: [u8; 2] = [0, 0];
 
-/// What becomes of the next commit.
+/// What becomes of the next commit, or of the next records.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) enum Plan {
     #[default]
     Pass,
     Delay(Duration),
     HoldAndCut,
+    DelayRecords(Duration),
 }
 
 #[derive(Debug, Default)]
@@ -48,7 +51,7 @@ impl Proxy {
         proxy
     }
 
-    /// For the next commit only.
+    /// Once.
     pub(crate) fn plan(&self, plan: Plan) {
         self.state.lock().expect("not poisoned").plan = plan;
     }
@@ -74,7 +77,12 @@ impl Proxy {
             let _ = back.shutdown(Shutdown::Both);
         });
         while let Ok(request) = read_frame(&mut client) {
-            if request.get(4..6) == Some(&END_TXN[..]) && !self.judge(&request) {
+            let goes_on = match request.get(4..6) {
+                Some(key) if *key == END_TXN => self.judge(&request),
+                Some(key) if *key == PRODUCE => self.judge_records(),
+                _ => true,
+            };
+            if !goes_on {
                 break;
             }
             if broker.write_all(&request).is_err() {
@@ -98,7 +106,22 @@ impl Proxy {
                 state.held = Some(request.to_vec());
                 false
             }
+            plan @ Plan::DelayRecords(_) => {
+                state.plan = plan;
+                true
+            }
         }
+    }
+
+    /// They go on in any case.
+    fn judge_records(&self) -> bool {
+        let mut state = self.state.lock().expect("not poisoned");
+        if let Plan::DelayRecords(time) = state.plan {
+            state.plan = Plan::Pass;
+            drop(state);
+            thread::sleep(time);
+        }
+        true
     }
 }
 
