@@ -25,7 +25,7 @@ struct Arguments {
     /// Rounds, in turns.
     #[arg(long, default_value_t = 3)]
     runs: usize,
-    /// A small check: one round of 100,000 rows.
+    /// A small check: one round of 400,000 rows, which are more than `logical_decoding_work_mem`.
     #[arg(long)]
     quick: bool,
     /// What cargo says to every benchmark.
@@ -53,7 +53,7 @@ struct Cost {
 fn main() -> io::Result<()> {
     let mut arguments = Arguments::parse();
     if arguments.quick {
-        arguments = Arguments { rows: 100_000, runs: 1, ..arguments };
+        arguments = Arguments { rows: 400_000, runs: 1, ..arguments };
     }
     assert!(0 < arguments.runs, "--runs takes 1 or more");
     print_heading("streaming")?;
