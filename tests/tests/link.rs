@@ -209,6 +209,7 @@ impl<'a> Load<'a> {
     fn start<H: Hosts + 'static>(
         scene: &'a Scene,
         seed: u64,
+        source: &str,
         hosts: impl FnOnce() -> H + Send + 'static,
     ) -> Self {
         workload::create(&mut scene.sql());
@@ -217,7 +218,7 @@ impl<'a> Load<'a> {
         let secret = ("SECRET", tests::sql::PASSWORD);
         std::fs::write(scene.folder().join(secret.0), secret.1).expect("the folder can be written");
         let spec = scene.spec().user(tests::sql::ROLE, Some("${file:SECRET}"));
-        let yaml = spec.line(&format!("lanes: {LANES}")).yaml();
+        let yaml = spec.source(source).line(&format!("lanes: {LANES}")).yaml();
         let front = Front::start(scene, &yaml, hosts);
         let mut sql = Sql::superuser(&scene.postgres, "postgres");
         await_true("the slot in use", CATCH_UP_MAX, || walsender(&mut sql, &scene.slot()) != 0);
@@ -273,7 +274,7 @@ fn links_fail_in_every_way() {
         let runtime = runtime.handle().clone();
         move || Two { nodes, peers: Peers::new(None, Protocols::OURS), runtime }
     };
-    let mut load = Load::start(&scene, seed, hosts);
+    let mut load = Load::start(&scene, seed, "streaming: off", hosts);
     for node in &nodes {
         assert_eq!(node.lanes.all().len(), usize::from(LANES / 2), "lanes on {}", node.name);
     }
@@ -300,7 +301,13 @@ fn links_before_the_router_fail_in_every_way() {
         let runtime = runtime.handle().clone();
         move || Parted { placement, peers: Peers::new(None, Protocols::OURS), runtime }
     };
-    let mut load = Load::start(&scene, seed, hosts);
+    let mut sql = scene.superuser();
+    // Transactions come while they are in progress, and are spooled on the reader's node.
+    let setting =
+        format!("ALTER DATABASE \"{}\" SET logical_decoding_work_mem = '64kB'", scene.name);
+    sql.run(&setting);
+    let mut load = Load::start(&scene, seed, "streaming: on", hosts);
+    workload::large_transaction(&mut scene.sql());
     for (node, stage) in nodes.iter().zip([UpstreamStage::Reader, UpstreamStage::Decoder]) {
         let hosted: Vec<_> = node.stages.all().into_iter().map(|(_, stage, _)| stage).collect();
         assert_eq!(hosted, [stage], "stages on {}", node.name);
@@ -312,5 +319,10 @@ fn links_before_the_router_fail_in_every_way() {
         load.over(&nodes, "slow", weather(Weather::Slow(Duration::from_millis(40)), 4));
         load.over(&nodes, "half closed to the node", |link| link.half_close(Half::ToServer));
     }
+    let streamed = format!(
+        "SELECT 0 < stream_txns FROM pg_stat_replication_slots WHERE slot_name = '{}'",
+        scene.slot()
+    );
+    await_true("streamed transactions", CATCH_UP_MAX, || sql.value(&streamed) == "t");
     load.finish();
 }

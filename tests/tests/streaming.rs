@@ -4,8 +4,10 @@
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use tests::checker::Promises;
 use tests::deadline::await_true;
+use tests::disk::Disk;
 use tests::process::Distributary;
 use tests::reader::{Record, Topics, await_settled};
 use tests::scene::{CATCH_UP_MAX, Scene, walsender};
@@ -245,7 +247,37 @@ fn more_than_may_be_spooled_parks_and_loses_nothing() {
         assert!(ended.stderr.contains(word), "no `{word}`:\n{}", ended.stderr);
     }
     writer.run("COMMIT");
+    // Statements are captured in another way without streaming: one of before is not lost by that.
+    scene.superuser().run("ALTER TABLE others ADD COLUMN more int");
     scene.catch_up(&ground.spec(&scene.name, &["streaming: off"]));
+    assert_eq!(scene.check(Promises::default()).records, 5000);
+    let topics = scene.topics();
+    let statements: Vec<_> =
+        topics.of(&format!("{}.ddl", scene.name)).map(|it| it.json()["ddl"].to_string()).collect();
+    assert_eq!(statements, ["\"ALTER TABLE others ADD COLUMN more int\""]);
+}
+
+#[test]
+fn a_full_disk_is_tried_again_until_there_is_room() {
+    let ground = Ground::new("postgres-15", &[]);
+    let scene = &ground.scene;
+    let disk = Disk::mount(&scene.folder().join("disk"), 32);
+    disk.fill();
+    let spec = ground.spec(&scene.name, &["streaming: on"]).write(scene.folder());
+    let arguments = [Path::new("run"), &spec];
+    let folder = disk.path.to_str().expect("text");
+    let mut run = Distributary::start_in(scene.folder(), &arguments, &[("TMPDIR", folder)]);
+    scene.await_streaming(&mut run);
+    let mut writer = scene.superuser();
+    writer
+        .run("BEGIN; INSERT INTO items SELECT i, repeat('x', 90) FROM generate_series(1, 5000) i");
+    run.await_log(&format!("cannot be spooled below {folder}"), CATCH_UP_MAX);
+    disk.free();
+    await_true("a spool", CATCH_UP_MAX, || spools(&run) == 1);
+    writer.run("COMMIT");
+    await_true("no spool at the end", CATCH_UP_MAX, || spools(&run) == 0);
+    run.interrupt(CATCH_UP_MAX).expect(0);
+    scene.catch_up(&ground.spec(&scene.name, &["streaming: on"]));
     assert_eq!(scene.check(Promises::default()).records, 5000);
 }
 
