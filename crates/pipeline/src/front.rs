@@ -17,10 +17,10 @@ use crate::progress::Progress;
 use crate::reader::Order;
 use crate::router::Router;
 use crate::snapshot::{self, Snapshot};
-use crate::upstream::decoding;
 use crate::upstream::{
     Inlet, OpenStage, ReadFrom, Sink, Source, SourceParts, Told, UpstreamStage, failing,
 };
+use crate::upstream::{decoding, spool};
 use actix::{Actor, Addr, Recipient};
 use postgres::settings::Settings;
 use std::rc::Rc;
@@ -114,8 +114,8 @@ impl Context<'_> {
         }
         let line = self.line(Stage::Decoder);
         let core = wal::decoder::Decoder::new(decoding(&open));
-        let spools = open.spec.sink.wants_lengths();
-        let decoder = Decoder::new(core, describe, decoded, learned, spools, line).start();
+        let spool = spool(&open.spec);
+        let decoder = Decoder::new(core, describe, decoded, learned, spool, line).start();
         let from = match start(UpstreamStage::Reader, &places.reader) {
             None => ReadFrom::Here(open.stream(settings), self.budget.clone()),
             Some(start) => ReadFrom::Elsewhere(start),
