@@ -3,7 +3,7 @@
 use crate::acknowledger::{self, Acknowledger, Flush, Positions, WriteWatermark};
 use crate::batch::{
     Advanced, Copied, Durable, Held, HoldForMark, LaneBatch, LaneReady, MarkReached, Marked,
-    Retire, SnapshotRead,
+    Retire, SnapshotRead, Tell,
 };
 use crate::copying::{self, Copying};
 use crate::decoder::Decoder;
@@ -23,12 +23,13 @@ use crate::upstream::{
 use crate::upstream::{decoding, spool};
 use actix::{Actor, Addr, Recipient};
 use postgres::settings::Settings;
+use record::plan::TablePlan;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use supervision::{Budget, Lifeline, Limits, Stage, StageFailed};
+use supervision::{Budget, Credit, Lifeline, Limits, Stage, StageFailed};
 use tokio::sync::{oneshot, watch};
-use wal::Lsn;
+use wal::{ChangeBatch, Lsn};
 
 /// What every front of a task shares.
 pub struct Context<'a> {
@@ -234,6 +235,21 @@ impl Front {
     /// What is held goes on by the revision that begins there.
     pub fn reached(&self, reached: MarkReached) {
         self.router.do_send(reached);
+    }
+
+    /// Hands statements to the lanes beside the stream; gives the number of their batch.
+    ///
+    /// # Errors
+    /// When the router has ended.
+    pub async fn tell(
+        &self,
+        batch: ChangeBatch,
+        plans: Vec<Option<Arc<TablePlan>>>,
+        credit: Credit,
+    ) -> Result<u64, Failure> {
+        let (answer, routed) = oneshot::channel();
+        self.router.do_send(Tell { batch, plans, credit, answer });
+        routed.await.map_err(|_| Failure::transient("the router ended before statements"))
     }
 
     /// What may be read in a second from now on.

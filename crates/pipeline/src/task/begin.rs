@@ -290,7 +290,7 @@ impl Task {
     }
 
     /// Tables that have come while nobody looked. Who is busy is taken in while the stream runs.
-    async fn take_in(
+    pub(super) async fn take_in(
         &mut self,
         session: &Session,
         capture: &Capture,
