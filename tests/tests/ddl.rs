@@ -671,9 +671,11 @@ fn each_table_is_told_of_once() {
     let mut sql = scene.sql();
     sql.run(
         "CREATE TABLE one (id int PRIMARY KEY, note varchar(9) NOT NULL DEFAULT 'x'); \
-         INSERT INTO one SELECT n FROM generate_series(1, 100000) n",
+         INSERT INTO one SELECT n FROM generate_series(1, 100000) n; \
+         CREATE SCHEMA later; CREATE TABLE later.four (id int PRIMARY KEY); INSERT INTO later.four VALUES (1)",
     );
-    let spec = scene.spec().sink("conflicting_topics: ignore").line("sync: {schema: true}");
+    let all = scene.spec().sink("conflicting_topics: ignore").line("sync: {schema: true}");
+    let spec = all.clone().objects(&["{table: later.*, exclude: true}", "{table: '*.*'}"]);
     let topic = format!("{}.ddl", scene.name);
     let told = || -> Vec<Record> { scene.topics().of(&topic).cloned().collect() };
     let run = scene.run(&spec, &[]);
@@ -693,12 +695,18 @@ fn each_table_is_told_of_once() {
     run.kill();
     sql.run("INSERT INTO two VALUES (2)");
     scene.catch_up(&spec);
+    // A changed spec takes it in.
+    scene.catch_up(&all);
+    sql.run("INSERT INTO later.four VALUES (2)");
+    scene.catch_up(&all);
+    assert_eq!(scene.topics().of(&format!("{}.later.four", scene.name)).count(), 2);
     let told = told();
     let expected = [
         "CREATE TABLE public.one (id integer NOT NULL, note character varying(9) DEFAULT 'x' NOT NULL, \
          PRIMARY KEY (id))",
         "CREATE TABLE public.two (id integer NOT NULL, PRIMARY KEY (id))",
         "CREATE TABLE public.three (a text)",
+        "CREATE TABLE later.four (id integer NOT NULL, PRIMARY KEY (id))",
     ];
     assert_eq!(texts(&told), expected);
     for record in &told {
@@ -709,8 +717,8 @@ fn each_table_is_told_of_once() {
         assert!(header("distributary.snapshot").is_some() && header("distributary.seq").is_none());
     }
     // Begun anew, all is told anew.
-    scene.run(&spec, &["--until-caught-up", "--reseed"]).wait(CATCH_UP_MAX).expect(0);
-    assert_eq!(scene.topics().of(&topic).count(), 6);
+    scene.run(&all, &["--until-caught-up", "--reseed"]).wait(CATCH_UP_MAX).expect(0);
+    assert_eq!(scene.topics().of(&topic).count(), 8);
 }
 
 /// With event triggers: what they have told of is not told again, what was there before them is.

@@ -568,9 +568,13 @@ fn a_standby_that_lacks_what_was_delivered() {
     let park = ground.spec.clone();
     ground.spec = park.clone().source("on_divergence: accept");
     let before = ground.left().records.len();
+    // Also where the process ends before the new slot is there.
+    let mut run = ground.scene.run(&ground.spec, &["--until-caught-up"]);
+    run.await_log("the divergence is accepted", CATCH_UP_MAX);
+    let killed = run.kill();
     let ended = ground.scene.run(&ground.spec, &["--until-caught-up"]).wait(CATCH_UP_MAX);
     ended.expect(0);
-    let said = format!("{}{}", ended.stdout, ended.stderr);
+    let said = format!("{}{}{}", killed.stderr, ended.stdout, ended.stderr);
     for words in ["the divergence is accepted", "promoted beside it", "the gap was accepted"] {
         assert!(said.contains(words), "{words}: {said}");
     }

@@ -16,6 +16,7 @@ use brokers::Brokers;
 pub(crate) use brokers::{IN_SYNC_MIN, REPLICAS_MIN, is_weak};
 use config::precheck::Item;
 pub use letters::letters;
+use rdkafka::metadata::Metadata;
 pub use reach::connectivity;
 pub use registry::schemas;
 use topics::Topics;
@@ -29,10 +30,28 @@ pub struct WantedTopic {
     pub bytes: u64,
 }
 
-/// The items of the sink.
+/// Whether the brokers answer; what the precheck says where they do not. Waits as long as [`check`] would.
+///
+/// # Errors
+/// The item that fails.
+pub fn reach(settings: &Settings) -> Result<(), Box<Item>> {
+    let admin =
+        Admin::new(settings).map_err(|error| Box::new(failed("sink.connection", &error)))?;
+    connect(&admin, settings).map(drop).map_err(Box::new)
+}
+
+fn connect(admin: &Admin, settings: &Settings) -> Result<Metadata, Item> {
+    connection::connect(admin.lookup(), settings).map_err(|error| {
+        let failed = failed("sink.connection", &error);
+        Item { seen: format!("{}: {}", settings.brokers(), failed.seen), ..failed }
+    })
+}
+
+/// The items of the sink. `reached`: what [`reach`] has found.
 #[must_use]
 pub fn check(
     settings: &Settings,
+    reached: Result<(), Box<Item>>,
     task: &config::Task,
     names: &Names,
     topics: &[WantedTopic],
@@ -49,11 +68,11 @@ pub fn check(
             return items;
         }
     };
-    let metadata = match connection::connect(admin.lookup(), settings) {
+    // Who does not answer is not waited for twice.
+    let metadata = match reached.map_err(|it| *it).and_then(|()| connect(&admin, settings)) {
         Ok(metadata) => metadata,
-        Err(error) => {
-            let failed = failed("sink.connection", &error);
-            items.push(Item { seen: format!("{}: {}", settings.brokers(), failed.seen), ..failed });
+        Err(item) => {
+            items.push(item);
             return items;
         }
     };

@@ -223,6 +223,18 @@ pub struct ChunkRead {
     pub answer: oneshot::Sender<ChunkRouted>,
 }
 
+/// Statements that have no place in the stream, as a chunk of the newest revision. Task → Router.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Tell {
+    pub batch: ChangeBatch,
+    /// Of each of its tables.
+    pub plans: Vec<Option<Arc<TablePlan>>>,
+    pub credit: Credit,
+    /// The number of the batch: they are durable once it is.
+    pub answer: oneshot::Sender<u64>,
+}
+
 /// What became of the rows of a chunk. Router → Chunks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ChunkRouted {

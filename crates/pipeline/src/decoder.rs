@@ -21,7 +21,7 @@ use wal::spool::Spool;
 
 /// What is held of a transaction until its length is known: a part of the task's credit, so that the reader
 /// can go on.
-const SPOOL_BYTES_MAX: usize = 8 << 20;
+pub(crate) const SPOOL_BYTES_MAX: usize = 8 << 20;
 /// How long it is held. The server sends a transaction when it has committed, and in one go; longer than this
 /// takes only one that the reader has no credit for.
 const SPOOL_MAX: Duration = Duration::from_secs(10);
@@ -48,11 +48,10 @@ impl Decoder {
         describe: Rc<dyn Describe>,
         decoded: Recipient<Decoded>,
         learned: Recipient<TableLearned>,
-        spools: bool,
+        spool: Option<Spool<Credit>>,
         lifeline: Lifeline,
     ) -> Self {
         let waiting = VecDeque::new();
-        let spool = spools.then(|| Spool::new(SPOOL_BYTES_MAX));
         Self { core, describe, decoded, learned, waiting, spool, describing: false, lifeline }
     }
 

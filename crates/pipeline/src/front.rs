@@ -3,7 +3,7 @@
 use crate::acknowledger::{self, Acknowledger, Flush, Positions, WriteWatermark};
 use crate::batch::{
     Advanced, Copied, Durable, Held, HoldForMark, LaneBatch, LaneReady, MarkReached, Marked,
-    Retire, SnapshotRead,
+    Retire, SnapshotRead, Tell,
 };
 use crate::copying::{self, Copying};
 use crate::decoder::Decoder;
@@ -17,19 +17,20 @@ use crate::progress::Progress;
 use crate::reader::Order;
 use crate::router::Router;
 use crate::snapshot::{self, Snapshot};
-use crate::upstream::decoding;
 use crate::upstream::{
     Inlet, OpenStage, ReadFrom, Sink, Source, SourceParts, Told, UpstreamStage, failing,
 };
+use crate::upstream::{decoding, spool};
 use actix::{Actor, Addr, Recipient};
 use postgres::settings::Settings;
+use record::plan::TablePlan;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use supervision::{Budget, Lifeline, Limits, Stage, StageFailed};
+use supervision::{Budget, Credit, Lifeline, Limits, Stage, StageFailed};
 use tokio::sync::{oneshot, watch};
-use wal::Lsn;
+use wal::{ChangeBatch, Lsn};
 
 /// What every front of a task shares.
 pub struct Context<'a> {
@@ -117,8 +118,8 @@ impl Context<'_> {
         }
         let line = self.line(Stage::Decoder);
         let core = wal::decoder::Decoder::new(decoding(&open));
-        let spools = open.spec.sink.wants_lengths();
-        let decoder = Decoder::new(core, describe, decoded, learned, spools, line).start();
+        let spool = spool(&open.spec);
+        let decoder = Decoder::new(core, describe, decoded, learned, spool, line).start();
         let from = match start(UpstreamStage::Reader, &places.reader) {
             None => {
                 let (budget, spools) = (self.budget.clone(), open.spools(&data_dir));
@@ -240,6 +241,21 @@ impl Front {
     /// What is held goes on by the revision that begins there.
     pub fn reached(&self, reached: MarkReached) {
         self.router.do_send(reached);
+    }
+
+    /// Hands statements to the lanes beside the stream; gives the number of their batch.
+    ///
+    /// # Errors
+    /// When the router has ended.
+    pub async fn tell(
+        &self,
+        batch: ChangeBatch,
+        plans: Vec<Option<Arc<TablePlan>>>,
+        credit: Credit,
+    ) -> Result<u64, Failure> {
+        let (answer, routed) = oneshot::channel();
+        self.router.do_send(Tell { batch, plans, credit, answer });
+        routed.await.map_err(|_| Failure::transient("the router ended before statements"))
     }
 
     /// What may be read in a second from now on.

@@ -259,15 +259,34 @@ impl Planner {
         tables.iter().map(|table| self.planned(revision, table)).collect()
     }
 
+    /// Whether tables can be planned under a revision. Nothing is pinned: by that a table that is not published would be one
+    /// that somebody has taken out of the publication.
+    ///
+    /// # Errors
+    /// When the spec asks for what cannot be done for a table.
+    pub fn check_under(&self, revision: &Revision, tables: &[Arc<Table>]) -> Result<(), Failure> {
+        tables.iter().try_for_each(|table| self.planned_with(revision, table, 1).map(drop))
+    }
+
     fn planned(
         &self,
         revision: &Revision,
         table: &Arc<Table>,
     ) -> Result<Option<Arc<TablePlan>>, Failure> {
+        self.planned_with(revision, table, 0)
+    }
+
+    /// `unpinned`: partitions of a topic that is not pinned.
+    fn planned_with(
+        &self,
+        revision: &Revision,
+        table: &Arc<Table>,
+        unpinned: i32,
+    ) -> Result<Option<Arc<TablePlan>>, Failure> {
         let Some(Chosen { object, topic, .. }) = revision.task.choose(table)? else {
             return Ok(None);
         };
-        let partitions = self.pins.lock().get(&*topic).copied().unwrap_or_default();
+        let partitions = self.pins.lock().get(&*topic).copied().unwrap_or(unpinned);
         let (table, lanes) = (Arc::clone(table), revision.spec.lanes.0);
         let plan = TablePlan::new(table, &revision.task, object, partitions, lanes)?;
         Ok(Some(Arc::new(plan)))

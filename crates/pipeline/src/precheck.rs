@@ -72,6 +72,8 @@ pub async fn precheck(task: &config::Task, folder: &Path, connectivity: bool) ->
     };
     let mut items = vec![Item::pass("spec", "can be planned")];
     items.extend(mask_key(task, folder));
+    // Beside the source: where neither answers, that is told once the slower one is given up.
+    let reached = reach(task, folder);
     let mut wanted = Vec::new();
     let topics = match postgres::settings::Settings::new(task, folder) {
         Ok(settings) => {
@@ -79,9 +81,13 @@ pub async fn precheck(task: &config::Task, folder: &Path, connectivity: bool) ->
                 items.extend(postgres::precheck::connectivity(&settings).await);
             }
             let (found, selected) = postgres::precheck::check(&settings, task, &selection).await;
+            // Where the server cannot be asked, `source.connection` has failed, and it is not asked again.
+            let is_away = found.iter().any(|it| it.name == "source.connection" && it.holds());
             items.extend(found);
-            // Where the server cannot be asked, `source.connection` has failed.
-            let session = Session::connect(&settings).await.ok();
+            let session = match is_away {
+                false => Session::connect(&settings).await.ok(),
+                true => None,
+            };
             let version = session.as_ref().map_or(0, |session| session.server().version);
             let names = task.source.partition_names;
             let captured = capture(&selected, &selection, version, names);
@@ -106,7 +112,8 @@ pub async fn precheck(task: &config::Task, folder: &Path, connectivity: bool) ->
     };
     items.extend(format(task));
     let letters = crate::planner::letters(task, &plan);
-    items.extend(sink(task, folder, connectivity, topics, wanted, letters).await);
+    let wanted = Wanted { topics, schemas: wanted, letters };
+    items.extend(sink(task, folder, connectivity, wanted, reached).await);
     name_connections(task, &mut items);
     items
 }
@@ -327,14 +334,41 @@ fn definition(plan: &TaskPlan, schema: &str, table: &str) -> Option<Chosen> {
     plan.choose(&statement::inferred(&changed, 0)?).ok().flatten()
 }
 
+/// What the tables need of the sink.
+struct Wanted {
+    topics: Vec<WantedTopic>,
+    schemas: Vec<Draft>,
+    letters: Option<NewTopic>,
+}
+
+type Reached = tokio::task::JoinHandle<Result<(), Box<Item>>>;
+
+/// Begins to ask the brokers whether they are there. Settings that cannot be used are told by [`sink`].
+fn reach(task: &config::Task, folder: &Path) -> Option<Reached> {
+    let settings = kafka::settings::Settings::new(task, folder).ok()?;
+    Some(tokio::task::spawn_blocking(move || kafka::precheck::reach(&settings)))
+}
+
 async fn sink(
     task: &config::Task,
     folder: &Path,
     connectivity: bool,
-    topics: Vec<WantedTopic>,
-    schemas: Vec<Draft>,
-    letters: Option<NewTopic>,
+    wanted: Wanted,
+    reached: Option<Reached>,
 ) -> Vec<Item> {
+    let Wanted { topics, schemas, letters } = wanted;
+    let ended = |error: tokio::task::JoinError| {
+        let seen = format!("the check of the sink ended early: {error}");
+        Item::fail("sink.check", seen, "run it again with --log-level debug")
+    };
+    let reached = match reached {
+        None => Ok(()),
+        Some(reached) => match reached.await {
+            Ok(reached) => reached,
+            Err(error) => return vec![ended(error)],
+        },
+    };
+    let is_there = reached.is_ok();
     let (task, folder) = (task.clone(), folder.to_owned());
     let check = move || {
         let fail = |error: String| vec![Item::fail("sink.settings", error, "correct the setting")];
@@ -350,18 +384,14 @@ async fn sink(
         if connectivity {
             items.extend(kafka::precheck::connectivity(&settings));
         }
-        items.extend(kafka::precheck::check(&settings, &task, &names, &topics));
+        items.extend(kafka::precheck::check(&settings, reached, &task, &names, &topics));
         items.extend(kafka::precheck::schemas(&settings, &schemas));
-        if let Some(letters) = &letters {
+        if let Some(letters) = letters.as_ref().filter(|_| is_there) {
             items.push(kafka::precheck::letters(&settings, letters, &topics, task.sync.schema));
         }
         items
     };
-    let ended = |error: tokio::task::JoinError| {
-        let seen = format!("the check of the sink ended early: {error}");
-        vec![Item::fail("sink.check", seen, "run it again with --log-level debug")]
-    };
-    tokio::task::spawn_blocking(check).await.unwrap_or_else(ended)
+    tokio::task::spawn_blocking(check).await.unwrap_or_else(|error| vec![ended(error)])
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@
 
 use crate::batch::{
     ChunkRead, ChunkRouted, CloseWindow, Decoded, Durable, HoldForMark, LaneBatch, LaneReady,
-    MarkReached, MarkWindow, Marked, OpenWindow, Retire, Routed, RoutedBefore, TableLearned,
+    MarkReached, MarkWindow, Marked, OpenWindow, Retire, Routed, RoutedBefore, TableLearned, Tell,
 };
 use crate::chunk::merge::Verdict;
 use crate::descriptions::Descriptions;
@@ -189,6 +189,22 @@ impl Handler<ChunkRead> for Router {
     fn handle(&mut self, chunk: ChunkRead, _: &mut Context<Self>) {
         self.waiting.push(chunk);
         self.merge();
+    }
+}
+
+impl Handler<Tell> for Router {
+    type Result = ();
+
+    fn handle(&mut self, Tell { batch, plans, credit, answer }: Tell, _: &mut Context<Self>) {
+        let producers = &self.producers;
+        let routed = self.routing.route_aside(batch, &plans.into(), credit, &mut |lane, part| {
+            if let Some(producer) = &producers[lane] {
+                producer.do_send(part.clone());
+            }
+        });
+        // Whoever asked may have gone.
+        let _ = answer.send(routed.seq);
+        self.acknowledger.do_send(routed);
     }
 }
 

@@ -297,8 +297,19 @@ impl Routing {
         send: &mut dyn FnMut(usize, &LaneBatch),
     ) -> Routed {
         // No mark comes while tables are copied: the plan is of the newest revision.
+        self.route_aside(batch, &[Some(plan)].into(), credit, send)
+    }
+
+    /// Hands on what has no place in the stream and goes by the newest revision.
+    pub fn route_aside(
+        &mut self,
+        batch: ChangeBatch,
+        plans: &Arc<[Option<Arc<TablePlan>>]>,
+        credit: Credit,
+        send: &mut dyn FnMut(usize, &LaneBatch),
+    ) -> Routed {
         let marked = self.marks.last().map(|(_, marked)| Arc::clone(marked));
-        self.hand_on(batch, &[Some(plan)].into(), marked.as_ref(), &Arc::new(credit), send)
+        self.hand_on(batch, plans, marked.as_ref(), &Arc::new(credit), send)
     }
 
     fn hand_on(

@@ -267,7 +267,7 @@ impl Shared {
             let (table, plans) = (Arc::clone(table), plans.clone());
             self.parts.router.do_send(TableLearned { table, plans, inference: None });
         }
-        let mut batch = statements(stated, &self.parts)?;
+        let mut batch = statements(stated, self.parts.lsn, self.parts.time)?;
         batch.snapshot = Some(Arc::clone(&self.parts.id));
         batch.chunk = Some(Arc::clone(chunk));
         let credit = self.parts.budget.take(batch.bytes.len()).await;
@@ -293,8 +293,8 @@ impl Shared {
     }
 }
 
-/// One insert into the table that each stands for.
-fn statements(stated: &[Stated], parts: &Parts) -> Result<ChangeBatch, Failure> {
+/// One insert into the table that each stands for, as of `lsn` and `time`.
+pub(crate) fn statements(stated: &[Stated], lsn: Lsn, time: i64) -> Result<ChangeBatch, Failure> {
     let too_many = |_| Failure::fatal("the definitions of all tables together are above 4 GiB");
     let (mut bytes, mut changes) = (Vec::new(), Vec::with_capacity(stated.len()));
     for (table, Stated { tuple, .. }) in (0..).zip(stated) {
@@ -303,34 +303,28 @@ fn statements(stated: &[Stated], parts: &Parts) -> Result<ChangeBatch, Failure> 
         let end = u32::try_from(bytes.len()).map_err(too_many)?;
         let new = Some(Span { start, end });
         let ordinal = u64::from(table);
-        changes.push(Change { new, operation: Operation::Insert, ..change(table, ordinal, parts) });
+        changes.push(Change { new, operation: Operation::Insert, ..change(table, ordinal, lsn) });
     }
     Ok(ChangeBatch {
         bytes: bytes.into(),
         changes,
-        transactions: vec![transaction(parts)],
+        transactions: vec![transaction(lsn, time)],
         tables: stated.iter().map(|it| Arc::clone(&it.table)).collect(),
         ends_transaction: true,
         ..ChangeBatch::default()
     })
 }
 
-fn transaction(parts: &Parts) -> Transaction {
-    Transaction {
-        xid: 0,
-        commit_lsn: parts.lsn,
-        previous_commit_lsn: None,
-        commit_time: parts.time,
-        changes_count: None,
-    }
+fn transaction(commit_lsn: Lsn, commit_time: i64) -> Transaction {
+    Transaction { xid: 0, commit_lsn, previous_commit_lsn: None, commit_time, changes_count: None }
 }
 
-fn change(table: u32, ordinal: u64, parts: &Parts) -> Change {
+fn change(table: u32, ordinal: u64, lsn: Lsn) -> Change {
     Change {
         transaction: 0,
         table,
         ordinal,
-        lsn: parts.lsn,
+        lsn,
         operation: Operation::Truncate,
         old: None,
         new: None,
@@ -339,10 +333,10 @@ fn change(table: u32, ordinal: u64, parts: &Parts) -> Change {
 
 /// One TRUNCATE per table: what an interrupted snapshot has left does not count.
 fn truncates(tables: Vec<Arc<Table>>, parts: &Parts) -> ChangeBatch {
-    let truncate = |table| change(table, 0, parts);
+    let truncate = |table| change(table, 0, parts.lsn);
     ChangeBatch {
         changes: (0..u32::try_from(tables.len()).unwrap_or(u32::MAX)).map(truncate).collect(),
-        transactions: vec![transaction(parts)],
+        transactions: vec![transaction(parts.lsn, parts.time)],
         tables,
         ends_transaction: true,
         ..ChangeBatch::default()

@@ -15,6 +15,8 @@ pub enum SnapshotProgress {
     None,
     /// Begun and not finished: the process ended in between.
     Running,
+    /// A gap was accepted in place of one, and the process ended before the new slot was there.
+    Accepting,
     /// Finished, or not wanted: the stream has its starting point.
     Done,
 }
@@ -112,6 +114,11 @@ pub fn decide(facts: &Facts<'_>) -> Start {
             }
             // Also where no lane has a checkpoint: at-least-once delivery writes it after its records.
             Start::Fresh { drop_slot: facts.slot.is_some(), again: true }
+        }
+        // Some lanes may have begun anew, and what the others hold is of the line that was given up: neither says anything.
+        (SnapshotProgress::Accepting, _) => {
+            let cause = "a gap was accepted before, and that was interrupted".to_owned();
+            Start::Accept { cause }
         }
         (SnapshotProgress::Done, None) => {
             park(facts, "its checkpoint topic has lost the low watermark")
@@ -388,6 +395,20 @@ mod tests {
         let facts = Facts { snapshot: SnapshotProgress::Running, watermark: None, ..facts() };
         let behind = Server { end: Lsn(90), ..facts.server };
         parks(&Facts { server: behind, ..facts }, "rows of the interrupted snapshot stand at 0/5A");
+    }
+
+    /// What lanes and server say is of two lines then.
+    #[test]
+    fn an_acceptance_that_was_interrupted_is_gone_on_with() {
+        let accepting = Facts { snapshot: SnapshotProgress::Accepting, ..facts() };
+        let behind = Server { end: Lsn(9), parted: Parted::Foreign, ..accepting.server };
+        for lanes in [accepting.lanes.clone(), vec![Position::ZERO]] {
+            let facts = Facts { lanes, server: behind, slot: None, ..accepting.clone() };
+            assert!(matches!(decide(&facts), Start::Accept { .. }), "{facts:?}");
+            // By the lanes that have begun anew for it.
+            let begun = Facts { reseed: true, ..facts };
+            assert_eq!(decide(&begun), Start::Fresh { drop_slot: false, again: true });
+        }
     }
 
     fn promoted(parted: Parted) -> Facts<'static> {

@@ -561,6 +561,7 @@ impl Opening {
             copying: None,
             known: Rc::default(),
             infers: Cell::new(false),
+            telling: Rc::default(),
             wire: Wire::default(),
             end: None,
             sealed: BTreeSet::new(),
@@ -614,6 +615,8 @@ struct Task {
     known: Rc<RefCell<Option<Oids>>>,
     /// DDL cannot be captured, so it is told from the stream.
     infers: Cell<bool>,
+    /// A mark is about to tell of tables.
+    telling: Rc<Cell<bool>>,
     /// In which form values are asked for.
     wire: Wire,
     present: Present,
@@ -779,10 +782,10 @@ impl Task {
                     // A changed spec may have waited for that.
                     let copied = match self.copied(front) {
                         Ok(()) => self.mark(session, Some(front)).await,
-                        Err(failure) => Err(failure),
+                        Err(failure) => Err(End::Failure(failure)),
                     };
-                    if let Err(failure) = copied {
-                        return End::Failure(failure);
+                    if let Err(end) = copied {
+                        return end;
                     }
                     if self.end.is_none() && matches!(self.present.next, Some(Next::Seal(_))) {
                         return End::Moved;
@@ -790,8 +793,8 @@ impl Task {
                     self.progress.watermark()
                 }
                 events::Noted::Other => {
-                    if let Err(failure) = self.modify(session, front).await {
-                        return End::Failure(failure);
+                    if let Err(end) = self.modify(session, front).await {
+                        return end;
                     }
                     continue;
                 }

@@ -15,6 +15,7 @@ pub use inlet::{Inlet, Sink, Told};
 pub use postgres::replication::Line;
 
 use crate::batch::{Decoded, WalBatch};
+use crate::decoder::SPOOL_BYTES_MAX;
 use crate::failure::Failure;
 use crate::reader::{self, Obey, OpenStream};
 use crate::source::open_stream;
@@ -26,11 +27,13 @@ use postgres::settings::Settings;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use supervision::Credit;
 pub use supervision::{Budget, Limits};
 use threaded::ThreadedReader;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 use wal::relation::RelationDescription;
+use wal::spool::Spool;
 use wal::{Lsn, Table};
 
 /// Bytes that one task may hold between the WAL and Kafka.
@@ -171,6 +174,13 @@ pub(crate) fn decoding(open: &OpenStage) -> wal::decoder::Options {
         binary: open.binary,
         ..wal::decoder::Options::default()
     }
+}
+
+/// What holds a transaction until its length is known, where records tell it.
+pub(crate) fn spool(spec: &config::Task) -> Option<Spool<Credit>> {
+    let helpers = captures_ddl(spec).then(|| slot_name(spec));
+    let spool = || Spool::new(SPOOL_BYTES_MAX).with_statements(helpers.as_deref());
+    spec.sink.wants_lengths().then(spool)
 }
 
 /// Name of a task's slot and publication, and of the schema of its helper objects.

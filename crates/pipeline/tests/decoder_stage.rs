@@ -73,7 +73,7 @@ async fn what_waits_behind_a_failure_is_not_passed_on() {
     let core = wal::decoder::Decoder::new(wal::decoder::Options::default());
     let describe = Rc::new(Wrong(Arc::clone(&go)));
     let line = Lifeline::new(guardian, 3, Stage::Decoder);
-    let decoder = Decoder::new(core, describe, decoded, learned, false, line).start();
+    let decoder = Decoder::new(core, describe, decoded, learned, None, line).start();
     let budget = Budget::new(1 << 10);
     for bytes in [row(), keepalive(), keepalive()] {
         let credit = budget.take(1).await;

@@ -4,7 +4,9 @@
 //! pgoutput says how many there were by ending the transaction, and nowhere before. What is held is
 //! bounded: of a transaction that is longer, the number stays unknown.
 
+use crate::Tuple;
 use crate::frame::{Frame, Frames};
+use crate::statement;
 use bytes::Bytes;
 use std::collections::VecDeque;
 
@@ -22,6 +24,17 @@ pub struct Spool<T> {
     lengths: VecDeque<Option<u64>>,
     /// How often everything was released.
     serial: u64,
+    /// Where DDL statements are captured.
+    statements: Option<Captured>,
+}
+
+/// What stands for captured statements: each is a change, and what is done to the helper table is none.
+#[derive(Debug)]
+struct Captured {
+    schema: Box<str>,
+    prefix: String,
+    /// The helper table, once the stream has described it.
+    table: Option<[u8; 4]>,
 }
 
 impl<T> Spool<T> {
@@ -37,7 +50,19 @@ impl<T> Spool<T> {
             given_up: false,
             lengths: VecDeque::new(),
             serial: 0,
+            statements: None,
         }
+    }
+
+    /// Counts the DDL statements that are captured by the helper objects in `schema`.
+    #[must_use]
+    pub fn with_statements(self, schema: Option<&str>) -> Self {
+        let captured = |schema: &str| Captured {
+            schema: schema.into(),
+            prefix: statement::prefix(schema),
+            table: None,
+        };
+        Self { statements: schema.map(captured), ..self }
     }
 
     /// Takes in the next buffer of whole CopyData messages.
@@ -109,17 +134,66 @@ impl<T> Spool<T> {
                     }
                     0
                 }
-                Some(b'I' | b'U' | b'D') => 1,
-                // The number of tables follows (PostgreSQL, "Logical Replication Message Formats").
-                Some(b'T') => {
-                    let count = message[1..].first_chunk().map(|bytes| u32::from_be_bytes(*bytes));
-                    count.unwrap_or(0).into()
-                }
-                Some(_) | None => 0,
+                Some(_) | None => changes(message, self.statements.as_mut()),
             };
             if let Some(count) = &mut self.open {
                 *count += changes;
             }
         }
+    }
+}
+
+/// How many changes the decoder makes of a message (PostgreSQL, "Logical Replication Message Formats").
+fn changes(message: &[u8], statements: Option<&mut Captured>) -> u64 {
+    let Some((&kind, rest)) = message.split_first() else { return 0 };
+    let is_helper = |oid: Option<&[u8; 4]>| {
+        oid.is_some() && statements.as_ref().and_then(|it| it.table.as_ref()) == oid
+    };
+    match kind {
+        // A statement is inserted into the helper table, and taken away again.
+        b'I' => 1,
+        b'U' | b'D' => u64::from(!is_helper(rest.first_chunk())),
+        // The number of tables, options, then the tables.
+        b'T' => {
+            let count = rest.first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes));
+            let tables = rest.get(5..).unwrap_or_default().as_chunks().0;
+            let helpers = tables.iter().filter(|oid| is_helper(Some(oid))).count();
+            u64::from(count).saturating_sub(helpers as u64)
+        }
+        b'R' => {
+            if let Some(statements) = statements {
+                statements.describe(rest);
+            }
+            0
+        }
+        b'M' => u64::from(statements.is_some_and(|it| it.is_statement(rest))),
+        _ => 0,
+    }
+}
+
+impl Captured {
+    /// A relation: its OID, then schema and name, each ended by a zero byte.
+    fn describe(&mut self, relation: &[u8]) {
+        let Some((oid, names)) = relation.split_first_chunk() else { return };
+        let mut names = names.split(|&byte| byte == 0);
+        let is_helper = names.next() == Some(self.schema.as_bytes())
+            && names.next() == Some(statement::TABLE.as_bytes());
+        if is_helper {
+            self.table = Some(*oid);
+        }
+    }
+
+    /// A logical message: flags (1: transactional), LSN, prefix with a zero byte, length, content.
+    fn is_statement(&self, message: &[u8]) -> bool {
+        let content = || {
+            let (&flags, rest) = message.split_first()?;
+            let rest = rest.get(8..)?.strip_prefix(self.prefix.as_bytes())?.strip_prefix(&[0])?;
+            rest.get(4..).filter(|_| flags & 1 == 1)
+        };
+        // Whoever may write messages can write others.
+        content().is_some_and(|content| {
+            let tuple = Tuple::check(content).ok().filter(|(_, taken)| *taken == content.len());
+            tuple.is_some_and(|(tuple, _)| statement::changed(tuple).is_some())
+        })
     }
 }

@@ -4,7 +4,10 @@
 mod encode;
 
 use bytes::Bytes;
-use encode::{begin, commit, complete, insert, keepalive, relation, text, truncate, xlog_data};
+use encode::{
+    Value, begin, commit, complete, delete, insert, keepalive, logical, relation, text, truncate,
+    tuple, xlog_data,
+};
 use proptest::prelude::*;
 use wal::ChangeBatch;
 use wal::decoder::{Decoder, Options, Step};
@@ -32,8 +35,19 @@ fn messages(lengths: &[usize], value_bytes: usize) -> Vec<Vec<u8>> {
 
 /// Buffers of so many messages each, through a spool and a decoder.
 fn decoded(messages: &[Vec<u8>], sizes: &[usize], bytes_max: usize) -> Vec<ChangeBatch> {
-    let mut spool = Spool::new(bytes_max);
-    let mut decoder = Decoder::new(Options::default());
+    decoded_with(None, messages, sizes, bytes_max)
+}
+
+/// The same, with helper objects that capture DDL.
+fn decoded_with(
+    helpers: Option<&str>,
+    messages: &[Vec<u8>],
+    sizes: &[usize],
+    bytes_max: usize,
+) -> Vec<ChangeBatch> {
+    let mut spool = Spool::new(bytes_max).with_statements(helpers);
+    let options = Options { ddl: helpers.map(Into::into), ..Options::default() };
+    let mut decoder = Decoder::new(options);
     let mut batches = Vec::new();
     let (mut rest, mut sizes) = (messages, sizes.iter().cycle());
     let (mut sent, mut seen) = (0, Vec::new());
@@ -95,6 +109,42 @@ fn a_truncate_of_some_tables_is_as_many_changes() {
     assert_eq!(known(&decoded(&stream, &[1], 1 << 20)), [(7, Some(3))]);
 }
 
+/// Positions number them with the rows, so the length counts them, too: else it would be below the last number.
+#[test]
+fn captured_statements_are_changes() {
+    let row = [Value::Null, text("[[\"public\",\"t\"]]"), text("{}")];
+    let statement = tuple(&row);
+    let ours = |transactional, content: &[u8]| logical(transactional, 2, "public.ddl", content);
+    let stream = [
+        xlog_data(1, &begin(9, 0, 7)),
+        xlog_data(1, &relation(16, "t", &["a"])),
+        xlog_data(2, &ours(true, &statement)),
+        // A second message follows each; others, and what is outside of the transaction, are none.
+        xlog_data(2, &ours(true, b"")),
+        xlog_data(2, &ours(false, &statement)),
+        xlog_data(2, &logical(true, 2, "public.ddl.other", &statement)),
+        xlog_data(3, &insert(16, &[text("x")])),
+        xlog_data(9, &commit(9, 10, 0)),
+    ];
+    let batches = decoded_with(Some("public"), &stream, &[1], 1 << 20);
+    assert_eq!(known(&batches), [(7, Some(2))]);
+    assert_eq!(batches.iter().map(|it| it.changes.len()).sum::<usize>(), 2);
+    assert_eq!(known(&decoded(&stream, &[1], 1 << 20)), [(7, Some(1))], "nobody captures");
+    // Before 14: rows of a helper table, which are taken away again.
+    let stream = [
+        xlog_data(1, &begin(9, 0, 7)),
+        xlog_data(1, &relation(15, "ddl", &["id", "changed", "content"])),
+        xlog_data(1, &relation(16, "t", &["a"])),
+        xlog_data(2, &insert(15, &row)),
+        xlog_data(2, &delete(15, b'K', &[text("1"), Value::Null, Value::Null])),
+        xlog_data(3, &truncate(&[15, 16], 0)),
+        xlog_data(9, &commit(9, 10, 0)),
+    ];
+    let batches = decoded_with(Some("public"), &stream, &[1], 1 << 20);
+    assert_eq!(known(&batches), [(7, Some(2))]);
+    assert_eq!(batches.iter().map(|it| it.changes.len()).sum::<usize>(), 2);
+}
+
 #[test]
 fn what_is_given_up_is_passed_on_and_counted_no_more() {
     let mut spool = Spool::new(1 << 20);
@@ -147,7 +197,7 @@ proptest! {
 
     #[test]
     fn no_input_panics(bytes: Vec<u8>, more: Vec<u8>) {
-        let mut spool = Spool::new(8);
+        let mut spool = Spool::new(8).with_statements(Some("public"));
         spool.push(Bytes::from(bytes), ());
         spool.push(Bytes::from([xlog_data(1, &begin(9, 0, 7)), more].concat()), ());
         spool.give_up();

@@ -24,7 +24,7 @@ fn run(bench: &Bench, spec: &config::Task, wanted: &[(&str, i32)]) -> Vec<Item> 
         .iter()
         .map(|&(name, partitions)| WantedTopic { name: name.into(), partitions, bytes: 1 << 20 })
         .collect();
-    check(&bench.settings, spec, &bench.names, &wanted)
+    check(&bench.settings, Ok(()), spec, &bench.names, &wanted)
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn a_broker_that_is_not_there_is_one_failed_item() {
     spec.sink.brokers = vec!["127.0.0.1:1".into()];
     let settings = kafka::settings::Settings::new(&spec, Path::new(".")).expect("valid settings");
     let names = kafka::names::Names::new("distributary", "nowhere").expect("valid names");
-    let items = check(&settings, &spec, &names, &[]);
+    let items = check(&settings, Ok(()), &spec, &names, &[]);
     let expected = [("sink.connection", State::Fail), ("sink.properties", State::Pass)];
     assert_eq!(states(&items), BTreeMap::from(expected), "{items:#?}");
     let items = connectivity(&settings);
@@ -169,7 +169,7 @@ fn a_wrong_password_is_told_soon_and_not_repeated() {
     let mut items = Vec::new();
     while took.len() < 3 && !took.iter().any(|it| *it < Duration::from_secs(10)) {
         let started = Instant::now();
-        items = check(&settings, &spec, &names, &[]);
+        items = check(&settings, Ok(()), &spec, &names, &[]);
         took.push(started.elapsed());
     }
     assert!(took.iter().any(|it| *it < Duration::from_secs(10)), "it took {took:?}");

@@ -52,7 +52,7 @@ fn settings(task: &config::Task) -> Settings {
 fn checked(task: &config::Task, topics: &[&str]) -> Vec<Item> {
     let names = Names::new(PREFIX, &task.task).expect("names");
     let wanted = |name: &&str| WantedTopic { name: (*name).into(), partitions: 1, bytes: 0 };
-    check(&settings(task), task, &names, &topics.iter().map(wanted).collect::<Vec<_>>())
+    check(&settings(task), Ok(()), task, &names, &topics.iter().map(wanted).collect::<Vec<_>>())
 }
 
 #[track_caller]

@@ -20,7 +20,8 @@ pub(super) fn connect(lookup: &Lookup, settings: &Settings) -> Result<Metadata, 
     // The library is silent about an error that it has told: what it told stays the reason.
     let mut told = None;
     loop {
-        let failed = match lookup.try_metadata(patience) {
+        let left = until.saturating_duration_since(Instant::now()).max(TRY_STEP);
+        let failed = match lookup.try_metadata(patience.min(left)) {
             Ok(metadata) => return Ok(metadata),
             Err(error) => Error::from_kafka(DOING, &error),
         };

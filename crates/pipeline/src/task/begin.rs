@@ -80,6 +80,8 @@ impl Task {
             }
             Start::Accept { cause } => {
                 warn!(cause, "the divergence is accepted, as `source.on_divergence` says");
+                // Before any lane begins anew: a crash in between must not be judged by what is left.
+                self.note_accepted(&session).await?;
                 (self.options.reseed, self.options.accept_gap) = (true, true);
                 return Err(End::Anew);
             }
@@ -163,7 +165,8 @@ impl Task {
         let state = self.state.borrow().clone();
         let snapshot = match &state.snapshot {
             None => SnapshotProgress::None,
-            Some(SnapshotState { done: false, .. }) => SnapshotProgress::Running,
+            Some(SnapshotState { done: false, gap: None, .. }) => SnapshotProgress::Running,
+            Some(SnapshotState { done: false, gap: Some(_), .. }) => SnapshotProgress::Accepting,
             Some(SnapshotState { done: true, .. }) => SnapshotProgress::Done,
         };
         if snapshot == SnapshotProgress::Done && !self.spec.sync.incremental && !self.options.reseed
@@ -287,7 +290,7 @@ impl Task {
     }
 
     /// Tables that have come while nobody looked. Who is busy is taken in while the stream runs.
-    async fn take_in(
+    pub(super) async fn take_in(
         &mut self,
         session: &Session,
         capture: &Capture,
@@ -356,7 +359,8 @@ impl Task {
         self.drop_plans().await?;
         self.descriptions().forget_all().await?;
         let before = self.state.borrow().watermark.clone();
-        let state = SnapshotState { id: id.clone(), done: false, lsn: Lsn::ZERO, gap: None };
+        let accepted = self.options.accept_gap.then(|| gap(session, before.as_ref(), Lsn::ZERO));
+        let state = SnapshotState { id: id.clone(), done: false, lsn: Lsn::ZERO, gap: accepted };
         self.note_snapshot(state).await?;
         self.options.reseed = false;
         let mut replication = Replication::connect(&self.postgres).await?;
@@ -542,6 +546,14 @@ impl Task {
             }
         }
         Ok(())
+    }
+
+    /// What is between the low watermark and a slot that is yet to be made is let go.
+    async fn note_accepted(&self, session: &Session) -> Result<(), Failure> {
+        let before = self.state.borrow().watermark.clone();
+        let gap = Some(gap(session, before.as_ref(), Lsn::ZERO));
+        let id = snapshot_id(self.generation);
+        self.note_snapshot(SnapshotState { id, done: false, lsn: Lsn::ZERO, gap }).await
     }
 
     /// With the revision whose rows they will be.

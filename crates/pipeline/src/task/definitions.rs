@@ -4,12 +4,15 @@
 //! Such a record has no place in the stream. All of one occasion are a chunk (delivery-protocol.md, section 9): a crash repeats it under the same
 //! name, and lanes that hold it leave it out.
 
+use super::begin::{microseconds_now, snapshot_id};
+use super::events::Noted;
 use super::{CLOSE_MAX, End, Task};
 use crate::batch::Stated;
 use crate::capture::{Reading, Relation};
 use crate::chunk::asked::records;
 use crate::failure::Failure;
-use crate::snapshot::{Statements, Work};
+use crate::front::Front;
+use crate::snapshot::{Statements, Work, statements};
 use kafka::meta::MetaState;
 use postgres::Session;
 use record::inferred::{Inferred, created};
@@ -73,7 +76,7 @@ impl Task {
             return Ok(());
         }
         let count = stated.len();
-        let name = format!("tables/{:016x}", digest(tables.iter().map(|it| it.oid)));
+        let name = chunk_name(tables);
         let chunk = Arc::new(Chunk { open: self.open_beside(&name), name });
         let work = Work::Statements(Statements { stated, chunk });
         let front = self.snapshot_front(id, lsn, work);
@@ -93,11 +96,7 @@ impl Task {
         session: &Session,
         added: &mut Vec<Relation>,
     ) -> Result<(), End> {
-        if !tells(&self.spec) {
-            return Ok(());
-        }
-        let infers = self.infers.get();
-        let oids = untold(session, &self.slot_name, infers, &self.state, added).await?;
+        let oids = self.untold(session, added).await?;
         if oids.is_empty() {
             return Ok(());
         }
@@ -105,11 +104,53 @@ impl Task {
             added.retain(|it| !oids.contains(&it.oid));
             return Ok(());
         }
-        let tables = session.tables_present(&oids).await?;
-        let tables = tables.into_iter().filter(|it| !session.goes_by_root(it));
-        let tables: Vec<Arc<Table>> = tables.map(Arc::new).collect();
-        let (id, end) = (super::begin::snapshot_id(self.generation), session.wal_end().await?);
+        let tables = shown(session, &oids).await?;
+        let (id, end) = (snapshot_id(self.generation), session.wal_end().await?);
         self.tell_tables(session, &tables, &id, end).await
+    }
+
+    /// Which of these tables readers are to be told of first.
+    pub(super) async fn untold(
+        &self,
+        session: &Session,
+        added: &[Relation],
+    ) -> Result<Vec<u32>, Failure> {
+        if !tells(&self.spec) {
+            return Ok(Vec::new());
+        }
+        untold(session, &self.slot_name, self.infers.get(), &self.state, added).await
+    }
+
+    /// The same as [`Self::tell_added`], for tables that a mark has taken in, while `front` streams.
+    pub(super) async fn tell_marked(
+        &mut self,
+        session: &Session,
+        front: &Front,
+        oids: &[u32],
+    ) -> Result<(), End> {
+        let tables = shown(session, oids).await?;
+        let stated = self.stated(session, &tables).await?;
+        if stated.is_empty() {
+            return Ok(());
+        }
+        let name = chunk_name(&tables);
+        let mut batch = statements(&stated, session.wal_end().await?, microseconds_now())?;
+        batch.snapshot = Some(snapshot_id(self.generation).into());
+        batch.chunk = Some(Arc::new(Chunk { open: self.open_beside(&name), name }));
+        let plans = stated.iter().map(|it| it.plans.newest().cloned()).collect();
+        let credit = self.budget.take(batch.bytes.len()).await;
+        let seq = front.tell(batch, plans, credit).await?;
+        loop {
+            if let Noted::Advanced(advanced) = self.next(Some(front)).await? {
+                self.settled(advanced.seq);
+                self.progress.advanced(advanced.watermark);
+                if seq <= advanced.seq {
+                    break;
+                }
+            }
+        }
+        info!(tables = stated.len(), "readers know the tables");
+        Ok(())
     }
 
     async fn stated(
@@ -130,12 +171,16 @@ impl Task {
         };
         let (tables, tuples): (Vec<Arc<Table>>, Vec<_>) =
             (0..).zip(&named).filter_map(statement).unzip();
-        let plans = self.planner.plan_all(&tables).await?;
-        let stated = tables.into_iter().zip(plans).zip(tuples);
-        let selected = stated.filter(|((_, plan), _)| plan.is_some());
-        Ok(selected
-            .map(|((table, plan), tuple)| Stated { table, plans: plan.into(), tuple })
-            .collect())
+        // Their topics are made together.
+        self.planner.plan_all(&tables).await?;
+        let mut stated = Vec::with_capacity(tables.len());
+        for (table, tuple) in tables.into_iter().zip(tuples) {
+            let plans = self.planner.plan(&table).await?;
+            if plans.newest().is_some() {
+                stated.push(Stated { table, plans, tuple });
+            }
+        }
+        Ok(stated)
     }
 
     /// Chunks that may not be durable in every lane, this one among them: of others lanes forget what they hold.
@@ -146,6 +191,17 @@ impl Task {
         });
         open.chain([name.to_owned()]).collect()
     }
+}
+
+/// What the stream tells by these names.
+async fn shown(session: &Session, oids: &[u32]) -> Result<Vec<Arc<Table>>, Failure> {
+    let tables = session.tables_present(oids).await?;
+    Ok(tables.into_iter().filter(|it| !session.goes_by_root(it)).map(Arc::new).collect())
+}
+
+/// Who repeats it finds the lanes that hold it.
+fn chunk_name(tables: &[Arc<Table>]) -> String {
+    format!("tables/{:016x}", digest(tables.iter().map(|it| it.oid)))
 }
 
 /// The same of the same tables (FNV-1a).

@@ -4,9 +4,10 @@
 //! what commits from there on is held; the mark is recorded; what is held goes on by the new revision. A crash before
 //! the record leaves the old revision, one after it finds both.
 
-use super::Task;
 use super::begin::{captured, planned, snapshot_id, tables};
 use super::revision::Next;
+use super::tables::Taken;
+use super::{End, Task};
 use crate::batch::{MarkReached, Marked};
 use crate::capture::{Capture, Reading, Relation};
 use crate::chunk::key::key_names;
@@ -69,7 +70,7 @@ impl Task {
     }
 
     /// Puts in force what was changed while `front` streams.
-    pub(super) async fn modify(&mut self, session: &Session, front: &Front) -> Result<(), Failure> {
+    pub(super) async fn modify(&mut self, session: &Session, front: &Front) -> Result<(), End> {
         let is_new = self.take_spec(Some(front));
         let is_due = matches!(self.present.next, Some(Next::Mark(_))) && !self.has_to_copy();
         if is_new || is_due { self.mark(session, Some(front)).await } else { Ok(()) }
@@ -81,24 +82,31 @@ impl Task {
         &mut self,
         session: &Session,
         front: Option<&Front>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), End> {
         let shape = match self.present.next.clone() {
             Some(Next::Mark(shape)) if !self.has_to_copy() => shape,
             Some(Next::Mark(_)) => {
                 info!("the changed spec waits until every table is copied");
-                return self.certain().await;
+                return Ok(self.certain().await?);
             }
-            Some(Next::Seal(_)) => return self.certain().await,
+            Some(Next::Seal(_)) => return Ok(self.certain().await?),
             None => {
                 self.certain().await?;
                 self.tell_in_force();
                 return Ok(());
             }
         };
+        // Whoever looks after tables leaves those to this that readers do not know.
+        self.telling.set(true);
         let marked = self.prepare_and_record(session, front, shape).await;
         // What is not recorded is not planned by. Whether it is recorded is made sure of before anything is routed.
         self.planner.keep(|number| self.present.marks.iter().any(|mark| mark.number == number));
-        marked?;
+        let taken = match marked {
+            Ok(untold) => self.take_in_untold(session, front, &untold).await,
+            Err(failure) => Err(failure.into()),
+        };
+        self.telling.set(false);
+        taken?;
         self.tell_in_force();
         Ok(())
     }
@@ -122,12 +130,13 @@ impl Task {
         self.spec = Arc::new(spec);
     }
 
+    /// Gives the tables that readers do not know: these are not published yet.
     async fn prepare_and_record(
         &mut self,
         session: &Session,
         front: Option<&Front>,
         shape: Shape,
-    ) -> Result<(), Failure> {
+    ) -> Result<Vec<u32>, Failure> {
         let number = self.present.newest() + 1;
         let spec = Arc::new(self.spec.shaped(&shape));
         let mask_key = planner::mask_key(&spec, &self.options.folder)?;
@@ -135,8 +144,15 @@ impl Task {
         let revision = self.planner.revision(Arc::clone(&marked), Arc::clone(&spec), mask_key)?;
         let revision = Rc::new(revision);
         // What cannot be carried out must not come into force.
-        let capture = captured(session, &revision.selection, &spec).await?;
-        self.planner.plan_under(&revision, &tables(session, &capture.read).await?).await?;
+        let mut capture = captured(session, &revision.selection, &spec).await?;
+        let untold = self.untold_by(session, &capture).await?;
+        let is_told = |oid: &u32| !untold.contains(oid);
+        let readings = std::mem::take(&mut capture.read).into_iter();
+        let (read, later): (Vec<_>, Vec<_>) = readings.partition(|it| is_told(&it.relation.oid));
+        self.planner.plan_under(&revision, &tables(session, &read).await?).await?;
+        self.planner.check_under(&revision, &tables(session, &later).await?)?;
+        capture.publish.retain(|it| is_told(&it.oid));
+        capture.read = read;
         let changed = self.widen(session, &capture).await?;
         // Tables that come from here on are planned under it, too.
         self.planner.add(Rc::clone(&revision));
@@ -154,7 +170,49 @@ impl Task {
             }
         }
         self.follow(session, &capture, changed.removed).await;
-        Ok(())
+        Ok(untold)
+    }
+
+    /// Tables of a capture that are not published, and that readers do not know.
+    async fn untold_by(&self, session: &Session, capture: &Capture) -> Result<Vec<u32>, Failure> {
+        let publication = session.publication(&self.slot_name).await?.unwrap_or_default();
+        let is_new = |it: &&Relation| !publication.tables.contains(&it.oid);
+        let added: Vec<Relation> = capture.publish.iter().filter(is_new).cloned().collect();
+        self.untold(session, &added).await
+    }
+
+    /// Tells readers of tables that the mark has brought, then takes them in as any that come while the task runs.
+    async fn take_in_untold(
+        &mut self,
+        session: &Session,
+        front: Option<&Front>,
+        untold: &[u32],
+    ) -> Result<(), End> {
+        if untold.is_empty() {
+            return Ok(());
+        }
+        let capture = self.capture(session).await?;
+        let Some(front) = front else {
+            let published = session.publication(&self.slot_name).await?.unwrap_or_default();
+            return self.take_in(session, &capture, published.tables.into_iter().collect()).await;
+        };
+        self.tell_marked(session, front, untold).await?;
+        // Before they are published: what is dropped right after has changes in the stream, which need its key.
+        self.descriptions().note_missing(session, untold).await?;
+        let (tables, readings) = (self.tables(), capture.readings());
+        for relation in capture.publish.iter().filter(|it| untold.contains(&it.oid)) {
+            let reading = readings.get(&relation.oid).copied();
+            match tables.take_in(session, relation, reading).await? {
+                Taken::Copying | Taken::Streaming => {
+                    if let Some(known) = &mut *self.known.borrow_mut() {
+                        known.insert(relation.oid);
+                    }
+                }
+                // The next look does it.
+                Taken::Busy | Taken::Refused => {}
+            }
+        }
+        Ok(self.copy_beside(front)?)
     }
 
     /// Publishes what is to be captured, beside what was: what commits before the mark is captured as before.

@@ -22,7 +22,7 @@ use config::IdentityPolicy;
 use kafka::meta::{MetaRecord, MetaState};
 use kafka::topics::Admin;
 use postgres::{Error, Session};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -47,6 +47,8 @@ pub(super) struct Tables {
     descriptions: Descriptions,
     /// DDL cannot be captured.
     infers: bool,
+    /// A mark is about to tell of tables, and takes them in.
+    telling: Rc<Cell<bool>>,
     /// Published at the last look.
     known: Rc<RefCell<Option<Oids>>>,
     progress: Arc<Progress>,
@@ -75,6 +77,7 @@ impl Task {
             state: Rc::clone(&self.state),
             descriptions: self.descriptions(),
             infers: self.infers.get(),
+            telling: Rc::clone(&self.telling),
             known: Rc::clone(&self.known),
             progress: Arc::clone(&self.progress),
             guardian: self.guardian.clone(),
@@ -176,7 +179,7 @@ impl Tables {
             )));
         }
         // A mark has come meanwhile, which publishes and takes out by itself.
-        if !Rc::ptr_eq(&revision, &self.planner.newest()) {
+        if self.telling.get() || !Rc::ptr_eq(&revision, &self.planner.newest()) {
             return Ok(false);
         }
         let first = self.known.borrow().is_none();

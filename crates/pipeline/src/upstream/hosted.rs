@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::planner::Plans;
 use crate::progress::Progress;
 use crate::reader;
-use crate::upstream::decoding;
+use crate::upstream::{decoding, spool};
 use actix::{Actor, Addr, Context, Handler, Message, Recipient};
 use postgres::settings::Settings;
 use std::cell::RefCell;
@@ -89,7 +89,7 @@ async fn live(
             describe,
             decoded,
             learned,
-            spec.sink.wants_lengths(),
+            spool(spec),
             line(Stage::Decoder),
         )
         .start()
