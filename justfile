@@ -36,6 +36,10 @@ up *args="3":
 down *args:
     ./cluster/local/down {{ args }}
 
+# Whether an event costs more CPU than in the last release; `--write` takes what is found as the new figures.
+guard *args:
+    cargo bench --bench guard -- {{ args }}
+
 # Start servers and leave them running, by default the ones that most work needs.
 servers *names="postgres-15 kafka":
     ./cluster/local/servers start {{ names }}
