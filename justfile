@@ -22,7 +22,7 @@ test *args:
 it suite *args:
     ./cluster/local/test {{ suite }} {{ args }}
 
-# `decode` and `encode` need no server; `drain`, `cluster`, `latency`, `memory`, `snapshot`, `tables`, `kafka_lane` and `walsender` take `--help`.
+# `decode` and `encode` need no server; `drain`, `debezium`, `cluster`, `latency`, `memory`, `snapshot`, `tables`, `kafka_lane` and `walsender` take `--help`.
 # One benchmark, whose figures go to BENCHMARKS.md; each takes `--quick`.
 bench name *args:
     cargo build --release -p cli --bin distributary
