@@ -22,7 +22,7 @@ test *args:
 it suite *args:
     ./cluster/local/test {{ suite }} {{ args }}
 
-# `decode` and `encode` need no server; `drain`, `cluster`, `latency`, `memory`, `snapshot`, `streaming`, `tables`, `kafka_lane` and `walsender` take `--help`.
+# `decode` and `encode` need no server; `drain`, `debezium`, `cluster`, `latency`, `memory`, `snapshot`, `streaming`, `tables`, `kafka_lane` and `walsender` take `--help`.
 # One benchmark, whose figures go to BENCHMARKS.md; each takes `--quick`.
 bench name *args:
     cargo build --release -p cli --bin distributary
@@ -35,6 +35,10 @@ up *args="3":
 # End what `up` has started; `--wipe` deletes its data, too.
 down *args:
     ./cluster/local/down {{ args }}
+
+# Whether an event costs more CPU than in the last release; `--write` takes what is found as the new figures.
+guard *args:
+    cargo bench --bench guard -- {{ args }}
 
 # Start servers and leave them running, by default the ones that most work needs.
 servers *names="postgres-15 kafka":

@@ -46,6 +46,8 @@ pub struct Cluster<'a> {
     prefix: String,
     nodes: BTreeMap<String, Node>,
     coordinators: Vec<String>,
+    /// Of nodes and calls, beside that of this process.
+    environment: Vec<(String, String)>,
 }
 
 impl<'a> Cluster<'a> {
@@ -73,11 +75,26 @@ impl<'a> Cluster<'a> {
         let prefix = format!("cluster_{}", unique());
         // Workers are told of those that may come later, too.
         let addresses = (1..=3).map(|number| site.address(&format!("c{number}"))).collect();
-        let (disk, nodes) = (disk.to_owned(), BTreeMap::new());
-        let mut cluster = Self { scene, site, disk, prefix, nodes, coordinators: addresses };
+        let mut cluster = Self {
+            scene,
+            site,
+            disk: disk.to_owned(),
+            prefix,
+            nodes: BTreeMap::new(),
+            coordinators: addresses,
+            environment: Vec::new(),
+        };
         (1..=coordinators).for_each(|it| cluster.add_coordinator(it));
         (1..=workers).for_each(|it| cluster.add_worker(&format!("w{it}")));
         cluster
+    }
+
+    /// Gives nodes that begin from now on, and calls, more environment.
+    #[must_use]
+    pub fn with_environment(mut self, variables: &[(&str, &str)]) -> Self {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        self.environment.extend(variables.iter().map(owned));
+        self
     }
 
     /// Starts coordinator `number` of at most three.
@@ -138,7 +155,8 @@ impl<'a> Cluster<'a> {
         };
         let spec = node.spec.to_str().expect("UTF-8").to_owned();
         let arguments = [command, "--config", &spec];
-        let environment = [(SECRET, PASSWORD)];
+        let more = self.environment.iter().map(|(name, value)| (&**name, &**value));
+        let environment: Vec<_> = more.chain([(SECRET, PASSWORD)]).collect();
         let launcher = self.site.launcher(name);
         let mut process =
             Distributary::start_by(&launcher, self.scene.folder(), &arguments, &environment);

@@ -87,6 +87,20 @@ impl Connect {
     /// When it cannot be started.
     #[must_use]
     pub fn start(folder: &Path, kafka: &Server, connectors: &[(&str, String)]) -> Self {
+        Self::start_with(&[HEAP, COMPILER], folder, kafka, connectors)
+    }
+
+    /// As [`Self::start`], in a virtual machine with these options.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    #[must_use]
+    pub fn start_with(
+        options: &[&str],
+        folder: &Path,
+        kafka: &Server,
+        connectors: &[(&str, String)],
+    ) -> Self {
         let write = |name: &str, text: &str| {
             let path = folder.join(name);
             fs::write(&path, text).expect("the folder can be written");
@@ -114,7 +128,8 @@ impl Connect {
         let output = File::create(&log).expect("the folder can be written");
         let log4j = repository().join("cluster/local/kafka/log4j2.properties");
         let child = Command::new("java")
-            .args([HEAP, COMPILER, "-cp", &installed("connect")])
+            .args(options)
+            .args(["-cp", &installed("connect")])
             .arg(format!("-Dlog4j2.configurationFile={}", log4j.display()))
             .arg("org.apache.kafka.connect.cli.ConnectStandalone")
             .args(&files)
@@ -124,6 +139,11 @@ impl Connect {
             .spawn()
             .expect("java can be started");
         Self { child, log }
+    }
+
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// What it has logged.

@@ -8,6 +8,7 @@ pub mod bench;
 pub mod catalog;
 pub mod checker;
 pub mod cluster;
+pub mod collector;
 pub mod deadline;
 pub mod decode;
 pub mod disk;

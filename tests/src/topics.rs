@@ -2,7 +2,9 @@
 
 use crate::servers::Server;
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
@@ -61,6 +63,17 @@ pub fn create(kafka: &Server, name: &str, partitions: i32) {
     crate::deadline::await_true("the topic in the metadata", LONGEST, || {
         list(kafka, |topic| topic == name).contains_key(name)
     });
+}
+
+/// Changes one setting of a topic.
+///
+/// # Panics
+/// When the broker refuses.
+pub fn set(kafka: &Server, name: &str, key: &str, value: &str) {
+    let (admin, options) = admin(kafka);
+    let change = AlterConfig::new(ResourceSpecifier::Topic(name)).set(key, value);
+    let results = wait(admin.alter_configs([&change], &options)).expect("an answer");
+    results.into_iter().for_each(|result| drop(result.expect("a setting of the topic")));
 }
 
 /// Deletes the topics whose names pass.

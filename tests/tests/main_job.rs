@@ -50,7 +50,11 @@ fn arrives_whole(label: &str, server: &str, short_seed: u64, amount: Amount) {
     workload::large_transaction(&mut sql);
     workload.await_committed(amount.transactions);
     workload.stop();
-    run.interrupt(CATCH_UP_MAX).expect(0);
+    let log = run.interrupt(CATCH_UP_MAX);
+    // Every type that the workload's tables have comes in binary form where the server can send it.
+    let wire = if server == "postgres-11" { "wire=\"text\"" } else { "wire=\"binary\"" };
+    let log = &log.expect(0).stderr;
+    assert!(log.contains(wire) && !log.contains("begins again with text"), "{wire}: {log}");
     scene.catch_up(&spec);
     let report = scene.check(Promises::default());
     say(&format!(

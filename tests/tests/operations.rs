@@ -1,11 +1,15 @@
 //! What people do to a task of a cluster, and what they are told, where servers are away: at its start, at
 //! its end, and while a coordinator has just begun.
 
+use rdkafka::ClientContext;
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Mutex;
 use std::time::Duration;
 use tests::cluster::Cluster;
+use tests::collector::{Collector, Told};
 use tests::deadline::{await_some, await_true};
 use tests::network::{Link, Weather};
 use tests::process::{Distributary, Ended};
@@ -386,4 +390,138 @@ fn a_lost_slot_is_left_behind_by_one_order() {
     scene.sql().run("INSERT INTO orders VALUES (6)");
     await_true("a row behind the crash", CATCH_UP_MAX, || ids().contains(&6));
     assert_eq!(ids().len(), 8);
+}
+
+/// Whether the broker refuses a record without a key, of who asks it.
+fn refuses_keyless(scene: &Scene, topic: &str) -> bool {
+    let config = tests::topics::client(&scene.kafka);
+    let producer: BaseProducer<Reported> =
+        config.create_with_context(Reported::default()).expect("a producer");
+    producer.send(BaseRecord::<(), str>::to(topic).payload("of nobody")).expect("queued");
+    producer.flush(CALL_MAX).expect("reported");
+    let told = producer.context().0.lock().expect("no panic").take();
+    told.expect("a report").is_err()
+}
+
+/// What became of the last record.
+#[derive(Default)]
+struct Reported(Mutex<Option<Result<(), String>>>);
+
+impl ClientContext for Reported {}
+
+impl ProducerContext for Reported {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        let told = result.as_ref().map(drop).map_err(|(error, _)| error.to_string());
+        *self.0.lock().expect("no panic") = Some(told);
+    }
+}
+
+/// OpenTelemetry's status of what has failed.
+const ERROR: i32 = 2;
+/// Where the caller of the command line is in a trace of its own.
+const CALLER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+/// What the broker refuses is told to who asks for an answer, and to nobody else.
+#[test]
+fn changed_acks_are_in_force_in_a_running_task_and_traces_tell_of_it() {
+    let (scene, collector) = (Scene::new("acks", "postgres-15"), Collector::start());
+    let mut sql = scene.sql();
+    sql.run("CREATE TABLE t (id int); INSERT INTO t VALUES (0)");
+    let mut cluster = Cluster::start(&scene, 0, 0).with_environment(&[
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=hunter2"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "service.name=shop-cdc"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "200"),
+        ("TRACEPARENT", CALLER),
+    ]);
+    cluster.add_coordinator(1);
+    cluster.add_worker("w1");
+    let spec = cluster.spec().sink("delivery: at-least-once").line("lanes: 2");
+    cluster.apply(&spec.clone().sink("acks: all"));
+    cluster.await_status("the stream", CATCH_UP_MAX, Status::streams);
+    let change = |cluster: &mut Cluster<'_>, acks: &str, opened: usize| {
+        let path = spec.clone().sink(acks).write(scene.folder());
+        cluster.call(&["task", "apply", path.to_str().expect("UTF-8")]).expect(0);
+        await_true("both lanes with other producers", CATCH_UP_MAX, || {
+            cluster.log("w1").matches("lane opened").count() == opened
+        });
+    };
+    change(&mut cluster, "acks: 0", 4);
+    let topic = format!("{}.public.t", scene.name);
+    tests::topics::set(&scene.kafka, &topic, "cleanup.policy", "compact");
+    await_true("a topic that wants keys", CATCH_UP_MAX, || refuses_keyless(&scene, &topic));
+    sql.run("INSERT INTO t VALUES (1)");
+    let written = sql.value("SELECT pg_current_wal_lsn()");
+    let confirmed = format!(
+        "SELECT '{written}' <= confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = '{}'",
+        scene.slot()
+    );
+    await_true("the lost row confirmed", CATCH_UP_MAX, || sql.value(&confirmed) == "t");
+    traces_tell_what_was_done(&scene, &mut cluster, &collector);
+
+    change(&mut cluster, "acks: 1", 6);
+    sql.run("INSERT INTO t VALUES (2)");
+    cluster.await_status("that the broker refuses it", CATCH_UP_MAX, |it| {
+        !it.text("cause").is_empty() && it.text("cause").contains(&topic)
+    });
+    assert_eq!(sql.value(&confirmed.replace(&written, "0/0")), "t");
+}
+
+fn traces_tell_what_was_done(scene: &Scene, cluster: &mut Cluster<'_>, collector: &Collector) {
+    let named = |name: &str| -> Vec<Told> {
+        collector.spans().into_iter().filter(|it| it.span.name == name).collect()
+    };
+    let of_task = [
+        "task.start",
+        "precheck",
+        "meta.open",
+        "lane.open",
+        "snapshot",
+        "task.begin",
+        "lane.renew",
+        "transaction",
+    ];
+    for name in of_task {
+        await_true(name, CATCH_UP_MAX, || !named(name).is_empty());
+        let told = named(name);
+        assert!(told.iter().all(|it| it.attribute("task") == scene.name), "{name}: {told:?}");
+    }
+    let start = named("task.start").remove(0).span;
+    for name in ["precheck", "meta.open", "snapshot", "task.begin"] {
+        let part = named(name).remove(0).span;
+        assert_eq!((&part.trace_id, &part.parent_span_id), (&start.trace_id, &start.span_id));
+        assert!(start.start_time_unix_nano <= part.start_time_unix_nano, "{part:?}");
+        assert!(part.end_time_unix_nano <= start.end_time_unix_nano, "{part:?}");
+    }
+    let opened: Vec<_> = named("lane.open").iter().map(|it| it.attribute("lane")).collect();
+    assert_eq!(opened.iter().filter(|it| *it == "1").count(), 2, "{opened:?}");
+
+    // From the caller's span over the command line's and the coordinator's to what was written.
+    let calls = named("admin.call");
+    // One that was refused, as there was no leader yet, was made again.
+    let is_done = |it: &&Told| it.span.status.as_ref().is_none_or(|status| status.code != ERROR);
+    let is_served = |it: &&Told| !it.attribute("rpc.method").is_empty();
+    let served: Vec<_> = calls.iter().filter(is_served).filter(is_done).collect();
+    let methods: Vec<_> = served.iter().map(|it| it.attribute("rpc.method")).collect();
+    assert_eq!(methods, ["ApplyTask", "StartTask", "ApplyTask"]);
+    for it in &served {
+        let own = calls.iter().find(|caller| caller.span.span_id == it.span.parent_span_id);
+        let own = &own.expect("the command line's span").span;
+        let trace: String = own.trace_id.iter().map(|byte| format!("{byte:02x}")).collect();
+        let caller: String = own.parent_span_id.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert!(CALLER.contains(&format!("-{trace}-{caller}-")), "{own:?}");
+        assert_eq!(it.span.trace_id, own.trace_id);
+        let is_order = |order: &&Told| order.span.parent_span_id == it.span.span_id;
+        assert_eq!(named("coordinator.order").iter().filter(is_order).count(), 1, "{it:?}");
+    }
+    assert!(!named("coordinator.write").is_empty());
+
+    let (told, heads) = (collector.spans(), collector.heads());
+    assert!(told.iter().all(|it| it.service == "shop-cdc"), "the environment names the service");
+    assert!(heads.contains("POST /v1/traces") && heads.contains("hunter2"), "{heads}");
+    for (what, text) in [("spans", format!("{told:?}")), ("log", cluster.log("w1"))] {
+        assert!(!text.contains("hunter2"), "a secret in the {what}: {text}");
+    }
 }

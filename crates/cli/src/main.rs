@@ -43,9 +43,14 @@ fn main() {
     };
     logs::start(shape, &arguments.log_level, console.clone());
     panics::log();
+    let traces = telemetry::traces::start().unwrap_or_else(|error| {
+        tracing::warn!("{error}");
+        None
+    });
     // A panic was logged where it happened; nothing of what it left is used again.
     let ended = catch_unwind(AssertUnwindSafe(|| carry_out(&arguments, &console)));
     let code = ended.unwrap_or(Exit::Failed);
+    drop(traces);
     // A thread that still waits for a server must not hold the process back.
     std::process::exit(code.into());
 }

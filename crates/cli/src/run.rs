@@ -35,14 +35,17 @@ pub(crate) fn run(arguments: &Run, output: Output, console: &Console) -> io::Res
 async fn live(arguments: &Run, spec: Spec, output: Output, console: &Console) -> io::Result<Exit> {
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone())?;
+    let progress = Arc::new(Progress::default());
+    progress.trace.begin(&spec.task.task);
     let passed = tokio::select! {
-        passed = precheck(arguments, &spec, output) => passed,
+        passed = precheck(arguments, &spec, &progress, output) => passed,
         () = stop.cancelled() => {
             report::note(output, "stopped during the precheck; nothing was started");
             return Ok(Exit::Done);
         }
     };
     if !passed {
+        progress.trace.fail("precheck not passed");
         return Ok(Exit::Precheck);
     }
     let options = Options {
@@ -55,7 +58,7 @@ async fn live(arguments: &Run, spec: Spec, output: Output, console: &Console) ->
         folder: spec.folder,
         data_dir: pipeline::spooling::temporary_folder(),
     };
-    let (task, progress) = (Arc::new(spec.task), Arc::new(Progress::default()));
+    let task = Arc::new(spec.task);
     info!(task = task.task, version = env!("CARGO_PKG_VERSION"), "task starts");
     let watching = actix_rt::spawn(status::watch(Arc::clone(&progress), console.clone(), output));
     let alerts = match Alerts::start(&task, &options.folder, &progress) {
@@ -74,7 +77,8 @@ async fn live(arguments: &Run, spec: Spec, output: Output, console: &Console) ->
 }
 
 /// Shows what did not pass, or everything; false where the task may not start.
-async fn precheck(arguments: &Run, spec: &Spec, output: Output) -> bool {
+async fn precheck(arguments: &Run, spec: &Spec, progress: &Progress, output: Output) -> bool {
+    let mut span = progress.trace.span("precheck", &spec.task.task);
     let items = pipeline::precheck(&spec.task, &spec.folder, false).await;
     let verdict = Verdict::new(&items, &[]);
     for item in items.iter().filter(|item| arguments.verbose || item.state != State::Pass) {
@@ -85,6 +89,7 @@ async fn precheck(arguments: &Run, spec: &Spec, output: Output) -> bool {
             (verdict.count(State::Pass, false), verdict.count(State::Warning, false));
         info!(passed, warnings, "precheck passed");
     } else {
+        span.fail("not passed");
         let remedy = "mend what fails; `distributary check` shows every item";
         report::error(output, "precheck not passed; nothing was started", remedy);
     }

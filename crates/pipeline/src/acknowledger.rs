@@ -19,6 +19,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 use supervision::Lifeline;
+use telemetry::traces::Sampler;
 use tokio::sync::watch;
 use wal::{Lsn, Position};
 
@@ -55,6 +56,8 @@ pub struct Parts {
     pub write: WriteWatermark,
     pub confirmed: watch::Sender<Lsn>,
     pub guardian: Recipient<Advanced>,
+    /// Records some transactions; `None`: no traces are sent.
+    pub sampler: Option<Sampler>,
     pub lifeline: Lifeline,
 }
 
@@ -166,6 +169,10 @@ impl Handler<Durable> for Acknowledger {
         }
         if durable.generation == self.parts.generation {
             self.frontier.durable(durable.lane, durable.seq);
+            if let Some(sampler) = &mut self.parts.sampler {
+                let lsn = self.frontier.confirmable().unwrap_or(Lsn::ZERO);
+                sampler.durable(self.frontier.commit_time_us(), lsn);
+            }
             if self.parts.eager || TRANSACTIONS_MAX <= self.frontier.transactions() {
                 self.confirm(ctx);
             }

@@ -29,11 +29,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use supervision::{Budget, Credit, Lifeline, Limits, Stage, StageFailed};
+use telemetry::traces::Sampler;
 use tokio::sync::{oneshot, watch};
 use wal::{ChangeBatch, Lsn};
 
 /// What every front of a task shares.
 pub struct Context<'a> {
+    pub task: &'a str,
     pub generation: u64,
     pub lanes: &'a Lanes,
     pub lanes_count: u8,
@@ -175,6 +177,7 @@ impl Context<'_> {
             write,
             confirmed,
             guardian,
+            sampler: Sampler::new(self.task),
             lifeline: self.line(Stage::Acknowledger),
         })
         .start();

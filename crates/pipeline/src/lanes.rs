@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use supervision::{FailureLog, Lifeline, RestartPolicy, Stage, StageFailed, Verdict};
+use telemetry::traces::Span;
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::{info, warn};
 use wal::{Lsn, Position};
@@ -71,6 +72,10 @@ struct Lane {
     producer: Option<Addr<Producer>>,
     opened: Option<Position>,
     failures: FailureLog,
+    /// While it is opened.
+    opening: Span,
+    /// While it goes elsewhere, or opens its producer anew.
+    changing: Span,
 }
 
 /// Counts a thread for as long as it runs.
@@ -97,6 +102,8 @@ impl Lanes {
             producer: None,
             opened: None,
             failures: FailureLog::default(),
+            opening: Span::default(),
+            changing: Span::default(),
         };
         let lanes = (0..count).map(lane).collect();
         let mut lanes = Self { factory, lanes, running: Arc::default(), settings: 0 };
@@ -113,6 +120,13 @@ impl Lanes {
         lane.moving = false;
         lane.settings = self.settings;
         lane.host = host;
+        lane.opening = self
+            .factory
+            .progress
+            .trace
+            .span("lane.open", &self.factory.spec.task)
+            .with("lane", i64::from(number))
+            .with("host", lane.host.to_string());
         let (life, anew, host) = (lane.life, lane.anew, lane.host.clone());
         let state = if host == Host::Nowhere { LaneState::Waiting } else { LaneState::Opening };
         self.factory.progress.lane(number, &host, state, None);
@@ -181,6 +195,11 @@ impl Lanes {
             let is_gone =
                 matches!(&lane.host, Host::Node(node) if self.factory.hosts.is_gone(node));
             let waits = lane.opened.is_some() && !is_gone;
+            lane.changing =
+                (self.factory.progress.trace.span("lane.move", &self.factory.spec.task))
+                    .with("lane", i64::from(number))
+                    .with("from", lane.host.to_string())
+                    .with("to", host.to_string());
             self.begin_again(number, if waits { MOVE_MAX } else { Duration::ZERO });
         }
     }
@@ -227,6 +246,8 @@ impl Lanes {
         let Some((number, lane)) = due else { return };
         lane.renewing = true;
         info!(lane = number, "lane opens its producer anew");
+        lane.changing = (self.factory.progress.trace.span("lane.renew", &self.factory.spec.task))
+            .with("lane", i64::from(number));
         self.begin_again(number, RENEW_MAX);
     }
 
@@ -246,6 +267,7 @@ impl Lanes {
         match self.lanes.get_mut(usize::from(opened.lane)) {
             Some(lane) if lane.life == opened.life => {
                 lane.opened = Some(opened.position);
+                (lane.opening, lane.changing) = (Span::default(), Span::default());
                 lane.anew = false;
                 let position = Some(opened.position);
                 let progress = &self.factory.progress;
@@ -333,6 +355,8 @@ impl Lanes {
         }
         lane.producer = None;
         lane.opened = None;
+        lane.opening.fail(failed.cause.clone());
+        lane.opening = Span::default();
         self.factory.progress.lane(lane_number, &lane.host, LaneState::Retrying, None);
         let verdict = lane.failures.record(failed.class, Instant::now(), rand::random(), &policy);
         if let Verdict::RestartAfter(delay) = verdict {

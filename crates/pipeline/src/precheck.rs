@@ -39,6 +39,7 @@ pub async fn pass(
     progress: &Progress,
     retry: impl Fn() -> config::Retry,
 ) -> Result<(), Unfit> {
+    let mut span = progress.trace.span("precheck", &task.task);
     let mut retries = Retries::new(&task.retry);
     let result = loop {
         let mut failed = precheck(task, folder, false).await;
@@ -58,6 +59,9 @@ pub async fn pass(
         }
     };
     progress.troubled(None);
+    if result.is_err() {
+        span.fail("not passed");
+    }
     result
 }
 

@@ -86,6 +86,7 @@ pub struct Progress {
     slot: Mutex<Option<SlotHealth>>,
     gap: Mutex<Option<Gap>>,
     tables: Mutex<Tables>,
+    pub trace: telemetry::traces::Trace,
 }
 
 /// A panic elsewhere leaves a figure behind, nothing worse.

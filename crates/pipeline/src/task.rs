@@ -123,6 +123,25 @@ pub async fn run_on(
     stop: CancellationToken,
     hosts: Rc<dyn Hosts>,
 ) -> Outcome {
+    let trace = Arc::clone(&progress);
+    let outcome = run_again(spec, options, progress, stop, hosts).await;
+    match &outcome {
+        Outcome::Parked { cause, .. }
+        | Outcome::Failed { cause }
+        | Outcome::Overtaken { cause } => trace.trace.fail(cause),
+        Outcome::CaughtUp | Outcome::Stopped { .. } | Outcome::Released => trace.trace.end(),
+    }
+    outcome
+}
+
+/// Begins again what has failed, where that is asked for.
+async fn run_again(
+    spec: Arc<config::Task>,
+    options: Options,
+    progress: Arc<Progress>,
+    stop: CancellationToken,
+    hosts: Rc<dyn Hosts>,
+) -> Outcome {
     let mut options = options;
     let mut recovery = Recovery::new(&spec.retry);
     loop {
@@ -489,9 +508,19 @@ impl Opening {
         Ok(planner)
     }
 
+    async fn open_meta(&self, anew: bool) -> Result<(Meta, MetaState), Failure> {
+        let mut span = self.progress.trace.span("meta.open", &self.spec.task);
+        let opened = Meta::open(self.kafka.clone(), self.names.clone(), anew).await;
+        span.note(&opened);
+        opened
+    }
+
     /// Before anybody is fenced: the internal topics, and the clients of the lanes here, which connect while the meta
     /// lane is opened.
     async fn make_ready(&mut self) -> Result<(), Failure> {
+        if !self.options.release {
+            self.progress.trace.begin(&self.spec.task);
+        }
         if !std::mem::take(&mut self.topics_made) {
             self.ensure_topics().await?;
         }
@@ -504,7 +533,7 @@ impl Opening {
         self.take_newest();
         self.make_ready().await?;
         let anew = self.options.reseed;
-        let (meta, state) = Meta::open(self.kafka.clone(), self.names.clone(), anew).await?;
+        let (meta, state) = self.open_meta(anew).await?;
         let present = Present::new(&self.spec, &state, anew);
         present.tell(&state);
         let spec = &present.spec;
@@ -695,13 +724,16 @@ impl Task {
     /// One life of the front, from the first SQL to its end.
     async fn one_generation(&mut self) -> Result<std::convert::Infallible, End> {
         self.upstream = None;
+        if !self.options.release {
+            self.progress.trace.begin(&self.spec.task);
+        }
         self.lanes_open().await?;
         self.generation += 1;
         let stop = self.stop.clone();
         let (session, from) = tokio::select! {
             biased;
             () = stop.cancelled() => return Err(End::Stopped),
-            begun = self.begin() => begun?,
+            begun = self.begin_traced() => begun?,
         };
         let durable = self.watermark_lsn().unwrap_or(from);
         if self.end.is_some_and(|end| end <= durable) {
@@ -712,6 +744,15 @@ impl Task {
             return Err(End::Outcome(Outcome::CaughtUp));
         }
         self.stream(session, from).await
+    }
+
+    async fn begin_traced(&mut self) -> Result<(Rc<Session>, Lsn), End> {
+        let mut span = self.progress.trace.span("task.begin", &self.spec.task);
+        let begun = self.begin().await;
+        if let Err(End::Failure(failure)) = &begun {
+            span.fail(failure.cause.clone());
+        }
+        begun
     }
 
     /// Streams until something ends this life.
@@ -749,6 +790,7 @@ impl Task {
         let wire = if binary.is_some() { "binary" } else { "text" };
         info!(generation = self.generation, lsn = %from, wire, "streaming");
         self.progress.streaming.store(true, Relaxed);
+        self.progress.trace.end();
         // What came while the tables were read, and no record depends on, holds since then.
         self.tell_in_force();
         let front = self.front().stream(feed);
@@ -819,6 +861,7 @@ impl Task {
 
     fn front(&self) -> front::Context<'_> {
         front::Context {
+            task: &self.spec.task,
             generation: self.generation,
             lanes: &self.lanes,
             lanes_count: self.lanes.count(),

@@ -45,6 +45,7 @@ fn bench(lanes: u8) -> Bench {
         }),
         confirmed,
         guardian,
+        sampler: None,
         lifeline: Lifeline::new(failure_guardian, 1, Stage::Acknowledger),
     })
     .start();

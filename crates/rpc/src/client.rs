@@ -96,6 +96,18 @@ pub fn admin(
     channel: Channel,
     token: Option<&SecretString>,
 ) -> Result<AdminClient<InterceptedService<Channel, Bearer>>, Error> {
+    admin_within(channel, token, None)
+}
+
+/// As [`admin`], for calls that belong to the trace of this `traceparent` (W3C Trace Context).
+///
+/// # Errors
+/// As [`admin`].
+pub fn admin_within(
+    channel: Channel,
+    token: Option<&SecretString>,
+    traceparent: Option<&str>,
+) -> Result<AdminClient<InterceptedService<Channel, Bearer>>, Error> {
     let header = |token: &SecretString| {
         let text = format!("Bearer {}", token.expose_secret().trim());
         let mut value = MetadataValue::<Ascii>::try_from(text).map_err(|_| {
@@ -105,19 +117,26 @@ pub fn admin(
         value.set_sensitive(true);
         Ok::<_, Error>(value)
     };
-    let bearer = Bearer(token.map(header).transpose()?);
+    // One that cannot stand in a header says nothing.
+    let traceparent = traceparent.and_then(|it| MetadataValue::try_from(it).ok());
+    let bearer = Bearer { token: token.map(header).transpose()?, traceparent };
     let client = AdminClient::with_interceptor(channel, bearer);
     Ok(client.max_decoding_message_size(MESSAGE_BYTES_MAX))
 }
 
-/// Shows a token with every call.
+/// Shows a token, and to which trace it belongs, with every call.
 #[derive(Clone, Debug)]
-pub struct Bearer(Option<MetadataValue<Ascii>>);
+pub struct Bearer {
+    token: Option<MetadataValue<Ascii>>,
+    traceparent: Option<MetadataValue<Ascii>>,
+}
 
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if let Some(value) = &self.0 {
-            request.metadata_mut().insert("authorization", value.clone());
+        for (name, value) in [("authorization", &self.token), ("traceparent", &self.traceparent)] {
+            if let Some(value) = value {
+                request.metadata_mut().insert(name, value.clone());
+            }
         }
         Ok(request)
     }

@@ -23,6 +23,7 @@ const OURS: &[&str] = &[
     "record",
     "rpc",
     "supervision",
+    "telemetry",
     "wal",
 ];
 

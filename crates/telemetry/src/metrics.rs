@@ -29,6 +29,7 @@ pub struct Scrape {
     ready: Count,
     leader: Family<OfLeader, Count>,
     term: Count,
+    spans_dropped: Counter,
     members: Family<OfMembers, Count>,
     task_state: Family<OfState, Count>,
     lanes: Family<OfState, Count>,
@@ -149,6 +150,7 @@ impl Scrape {
             ready: add(r, "node_ready", "1: the node can do its work, as /readyz says"),
             leader: add(r, "cluster_leader", "1: the coordinator that leads, as this node knows it"),
             term: add(r, "cluster_term", "Term of the leader; grows with each change"),
+            spans_dropped: add(r, "trace_spans_dropped", "Spans that the collector of traces did not get"),
             members: add(r, "cluster_members", "Nodes by what they are and how they fare"),
             task_state: add(r, "task_state", "1: the task is in this state; 0: in another one"),
             lanes: add(r, "task_lanes", "Lanes of a task by how they fare"),
@@ -186,6 +188,11 @@ impl Scrape {
 
     pub fn ready(&self, ready: bool) {
         self.ready.set(u64::from(ready));
+    }
+
+    /// Spans that were to be sent and were not.
+    pub fn spans_dropped(&self, spans: u64) {
+        self.spans_dropped.inc_by(spans);
     }
 
     pub fn leader(&self, leader: Option<&str>, term: u64) {
@@ -307,6 +314,7 @@ mod tests {
         let scrape = Scrape::new();
         scrape.node("w1", "worker", "0.1.0");
         scrape.ready(true);
+        scrape.spans_dropped(2);
         scrape.leader(Some("c1"), 42);
         scrape.member("worker", "alive");
         scrape.member("worker", "alive");
@@ -334,6 +342,8 @@ mod tests {
             distributary_cluster_leader{leader="c1"} 1
             # TYPE distributary_cluster_term gauge
             distributary_cluster_term 42
+            # TYPE distributary_trace_spans_dropped counter
+            distributary_trace_spans_dropped_total 2
             # TYPE distributary_cluster_members gauge
             distributary_cluster_members{role="worker",state="alive"} 2
             # TYPE distributary_task_state gauge

@@ -83,7 +83,8 @@ impl fmt::Debug for Webhook {
     }
 }
 
-fn agent() -> Agent {
+/// Makes calls that end in time, to whom the system trusts.
+pub(crate) fn agent() -> Agent {
     let found = rustls_native_certs::load_native_certs().certs;
     let roots = found.iter().map(|it| Certificate::from_der(it).to_owned()).collect();
     let tls = TlsConfig::builder()

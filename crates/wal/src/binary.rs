@@ -12,6 +12,7 @@ mod nested;
 mod network;
 mod number;
 mod read;
+mod search;
 mod text;
 
 pub use text::Text;
@@ -245,6 +246,8 @@ fn builtin(type_oid: u32, server_version: u32) -> Option<Scalar> {
         oid::INET | oid::CIDR => network::address,
         oid::MACADDR => network::macaddr,
         oid::MACADDR8 => network::macaddr8,
+        oid::TSVECTOR => search::tsvector,
+        oid::TSQUERY => search::tsquery,
         oid::POINT => geometry::point,
         oid::LSEG => geometry::lseg,
         oid::PATH => geometry::path,

@@ -19,7 +19,7 @@ const VERSION: u32 = 180_000;
 const TABLE: u32 = 77;
 
 /// Built-in types with a decoder.
-const SCALARS: [u32; 44] = [
+const SCALARS: [u32; 46] = [
     oid::BOOL,
     oid::BYTEA,
     oid::CHAR,
@@ -64,7 +64,12 @@ const SCALARS: [u32; 44] = [
     oid::PG_LSN,
     oid::JSONB,
     oid::XID8,
+    oid::TSVECTOR,
+    oid::TSQUERY,
 ];
+
+/// Prints a name that only the catalog has.
+const REGCLASS: u32 = 2205;
 
 fn own(oid: u32, kind: Kind) -> Arc<Type> {
     Arc::new(Type { oid, schema: "public".into(), name: "own".into(), kind })
@@ -139,9 +144,9 @@ fn elements(element: u32, lower: i32, values: &[Option<&[u8]>]) -> Vec<u8> {
 #[test]
 fn every_type_of_the_list_has_a_decoder_and_others_are_named() {
     assert_eq!(without_decoder(all().iter().map(|it| &**it), VERSION), None);
-    let inside = array(30_000, composite(30_001, &[base(oid::INT4), base(oid::TSVECTOR)]));
+    let inside = array(30_000, composite(30_001, &[base(oid::INT4), base(REGCLASS)]));
     let fault = without_decoder([&*inside], VERSION).unwrap();
-    assert_eq!(fault, Fault::NoDecoder { oid: oid::TSVECTOR, name: "type".into() });
+    assert_eq!(fault, Fault::NoDecoder { oid: REGCLASS, name: "type".into() });
     assert!(fault.to_string().contains("has no decoder"), "{fault}");
 }
 
@@ -187,6 +192,32 @@ fn a_text_that_is_much_longer_than_its_bytes_is_refused_before_there_is_room_for
         type_ = array(30_000 + level, type_);
     }
     assert_eq!(read(&type_, &value, 1 << 16), Err(Fault::TooLong { max: 1 << 16 }));
+}
+
+/// Items of a query: the count and what the server writes for each.
+fn query(items: &[&[u8]]) -> Vec<u8> {
+    [&u32::try_from(items.len()).unwrap().to_be_bytes(), &*items.concat()].concat()
+}
+
+#[test]
+fn queries_of_full_text_search_are_whole_or_refused() {
+    let (not, and, or) = (&[2, 1][..], &[2, 2][..], &[2, 3][..]);
+    let (one, two, three) = (&b"\x01\0\0a\0"[..], &b"\x01\x0A\x01'\\\0"[..], &b"\x01\0\0c\0"[..]);
+    let tsquery = base(oid::TSQUERY);
+    is(&tsquery, &query(&[]), "");
+    is(&tsquery, &query(&[and, not, or, three, two, one]), r"'a' & !( '''\\':*AC | 'c' )");
+    let phrase: &[u8] = &[2, 4, 0, 7];
+    is(&tsquery, &query(&[phrase, phrase, three, two, one]), r"'a' <7> ( '''\\':*AC <7> 'c' )");
+    for wrong in [&[and, one][..], &[one, one], &[not], &[&[3]], &[&[2, 5], one], &[b"\x01\0\0a"]] {
+        assert_eq!(read(&tsquery, &query(wrong), 1 << 16), Err(Fault::Malformed), "{wrong:?}");
+    }
+    assert_eq!(read(&tsquery, &[0xFF; 9], 1 << 16), Err(Fault::Malformed));
+    // As deep as it is long, which no stack of calls could bear.
+    let deep = query(&[&[2, 1].repeat(1 << 20)[..], one]);
+    let deep = [&(1_u32 + (1 << 20)).to_be_bytes(), &deep[4..]].concat();
+    let printed = read(&tsquery, &deep, 1 << 30).unwrap();
+    assert_eq!((printed.len(), &printed[1 << 20..]), ((1 << 20) + 3, &b"'a'"[..]));
+    assert_eq!(read(&tsquery, &deep, 1 << 20), Err(Fault::TooLong { max: 1 << 20 }));
 }
 
 /// Decodes a buffer of whole messages; `types` are those of the table's columns.
@@ -238,7 +269,7 @@ fn row(batch: &ChangeBatch, change: &Change) -> [Vec<Option<String>>; 2] {
 #[test]
 fn a_batch_holds_texts_whichever_forms_come() {
     let four = |number: i32| Value::Binary(number.to_be_bytes().to_vec());
-    let columns = [("id", oid::INT4), ("a", oid::TEXT), ("b", oid::TSVECTOR)];
+    let columns = [("id", oid::INT4), ("a", oid::TEXT), ("b", REGCLASS)];
     let types = columns.map(|(_, oid)| base(oid));
     let old = [four(1), Value::Null, Value::Null];
     let messages = [
@@ -263,7 +294,7 @@ fn a_batch_holds_texts_whichever_forms_come() {
 
 #[test]
 fn a_value_without_a_decoder_ends_the_stream_and_says_where() {
-    let columns = [("id", oid::INT4), ("b", oid::TSVECTOR)];
+    let columns = [("id", oid::INT4), ("b", REGCLASS)];
     let types = columns.map(|(_, oid)| base(oid));
     let new = [text("1"), Value::Binary(vec![0; 4])];
     let messages =

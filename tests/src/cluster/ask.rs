@@ -18,7 +18,8 @@ impl Cluster<'_> {
         let access = self.site.access(&self.coordinators);
         let mut all = arguments.to_vec();
         all.extend(access.iter().map(String::as_str));
-        Distributary::start(self.scene.folder(), &all).wait(CALL_MAX)
+        let more: Vec<_> = self.environment.iter().map(|(key, value)| (&**key, &**value)).collect();
+        Distributary::start_in(self.scene.folder(), &all, &more).wait(CALL_MAX)
     }
 
     /// Applies the spec and starts the task.

@@ -24,6 +24,24 @@ const TYPES: &str = "\
     CREATE TYPE words AS RANGE (SUBTYPE = text, COLLATION = \"C\"); \
     CREATE TYPE spans AS RANGE (SUBTYPE = interval)";
 
+/// Words between quotes (`/` stands for a backslash), and queries of full text search.
+const SEARCH: &str = r"
+    CREATE FUNCTION lexeme() RETURNS text LANGUAGE sql AS $$
+      SELECT format('''%s''', replace(replace(words[1 + floor(random() * 13)::int], '''', ''''''), '/', '\\'))
+      FROM (SELECT ARRAY['a', 'b c', 'it''s', 'back/slash', 'é', '(', ':', '&', '''', '/', '/''/', '!', '漢字'] AS words) q
+    $$;
+    CREATE FUNCTION some_query(depth int) RETURNS tsquery LANGUAGE plpgsql AS $$ BEGIN
+      IF depth = 0 OR random() < 0.1 THEN
+        RETURN (lexeme() || (ARRAY['', ':*', ':A', ':BD', ':*ABCD', ':*C'])[1 + floor(random() * 6)::int])::tsquery;
+      END IF;
+      RETURN CASE floor(random() * 5)::int
+        WHEN 0 THEN !!some_query(depth - 1)
+        WHEN 1 THEN some_query(depth - 1) && some_query(depth - 1)
+        WHEN 2 THEN some_query(depth - 1) || some_query(depth - 1)
+        WHEN 3 THEN some_query(depth - 1) <-> some_query(depth - 1)
+        ELSE tsquery_phrase(some_query(depth - 1), some_query(depth - 1), floor(random() * 16385)::int) END;
+    END $$";
+
 /// Two characters each, of which readers of arrays, rows or ranges take some for something else.
 const WORDS: &str = "\
     SELECT x || y AS w FROM unnest(ARRAY['', 'a', '\"', E'\\\\', '{', '}', '(', ')', '[', ']', ',', ';', ' ', \
@@ -134,6 +152,24 @@ const VALUES: &[(&str, &str)] = &[
     ("bit(13)", "SELECT n::bit(13) FROM generate_series(0, 8191, 97) n"),
     ("varbit", "SELECT left(repeat('10110', 9), n)::varbit FROM generate_series(0, 40) n"),
     (
+        "tsvector",
+        "SELECT (SELECT string_agg(lexeme() || CASE WHEN (n + 0 * i) % 3 = 0 THEN '' ELSE format(':%s%s', \
+           1 + floor(random() * 16383)::int, substr('ABCD', 1 + floor(random() * 4)::int, 1)) END, ' ') \
+         FROM generate_series(0, n % 40) i)::tsvector FROM generate_series(1, 300) n \
+       UNION ALL SELECT array_to_tsvector(array_agg(w)) FROM (WORDS) q WHERE w <> '' \
+       UNION ALL VALUES (''::tsvector), ('a:16383A,2,1B'), (to_tsvector('simple', repeat('same other ', 300))), \
+         (repeat('zwölf', 300)::tsvector)",
+    ),
+    ("tsvector[]", "VALUES (ARRAY['', 'a:1 b', '''\"q'':2A']::tsvector[])"),
+    (
+        "tsquery",
+        "SELECT some_query(n % 7) FROM generate_series(1, 700) n \
+       UNION ALL VALUES (''::tsquery), ('a & b & c | !(d | e) & !!f'), ('a <-> (b <-> c) <2> (d & e <0> f)'), \
+         ('(a | b) & (c & d) & (e | (f | g))'), ((repeat('!', 30) || 'a')::tsquery), \
+         (('a' || repeat(' & (b | c)', 90))::tsquery), ((repeat('(a <-> ', 30) || 'b' || repeat(')', 30))::tsquery)",
+    ),
+    ("tsquery[]", "VALUES (ARRAY['', 'a & b', '''\"q''']::tsquery[])"),
+    (
         "inet",
         "SELECT (SELECT string_agg(CASE WHEN n >> b & 1 = 1 THEN to_hex(b * 37 + 1) ELSE '0' END, ':' ORDER BY b) \
          FROM generate_series(0, 7) b)::inet FROM generate_series(0, 255) n \
@@ -210,6 +246,7 @@ const VALUES: &[(&str, &str)] = &[
 
 fn create(ground: &mut Ground) {
     ground.sql.run(TYPES);
+    ground.sql.run(SEARCH);
     ground.sql.run("SELECT setseed(0.25)");
     for (number, (type_, _)) in VALUES.iter().enumerate() {
         let keep = if number % 2 == 0 { "FULL" } else { "DEFAULT" };

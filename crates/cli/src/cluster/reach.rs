@@ -11,6 +11,7 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
+use telemetry::traces::Span;
 use tokio::time::Instant;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
@@ -129,14 +130,23 @@ impl Reach {
         kind: Call,
         call: impl AsyncFn(&mut Admin) -> Result<Response<T>, Status>,
     ) -> Result<T, Error> {
+        let mut span = match kind {
+            Call::Read => Span::default(),
+            Call::Change => Span::call("admin.call"),
+        };
         let until = Instant::now() + self.leader_wait;
         let mut said = false;
         loop {
-            let answered = self.ask(kind, &call).await;
+            let answered = self.ask(kind, &span, &call).await;
             let code = answered.as_ref().err().map(|error| error.code);
             let reason = code.and_then(|code| kind.awaits(code));
             match reason.filter(|_| Instant::now() < until) {
-                None => return answered,
+                None => {
+                    if let Err(error) = &answered {
+                        span.fail(error.cause.clone());
+                    }
+                    return answered;
+                }
                 Some(reason) => {
                     if !std::mem::replace(&mut said, true) {
                         info!("{reason}");
@@ -168,6 +178,7 @@ impl Reach {
     async fn ask<T>(
         &self,
         kind: Call,
+        span: &Span,
         call: impl AsyncFn(&mut Admin) -> Result<Response<T>, Status>,
     ) -> Result<T, Error> {
         let mut next: VecDeque<String> = self.coordinators.iter().cloned().collect();
@@ -177,7 +188,7 @@ impl Reach {
             if !asked.insert(bare(&address).to_owned()) {
                 continue;
             }
-            let error = match self.at(&address).await {
+            let error = match self.at(&address, span).await {
                 Err(error) if error.code == Code::Argument => return Err(error),
                 // A node that is not what it should be must not hide those that are.
                 Err(error) => error,
@@ -194,9 +205,9 @@ impl Reach {
         Err(together(failed))
     }
 
-    async fn at(&self, address: &str) -> Result<Admin, Error> {
+    async fn at(&self, address: &str, span: &Span) -> Result<Admin, Error> {
         let channel = client::connect(address, self.tls.as_ref(), &Expected::Coordinator).await?;
-        client::admin(channel, self.token.as_ref())
+        client::admin_within(channel, self.token.as_ref(), span.traceparent().as_deref())
     }
 }
 

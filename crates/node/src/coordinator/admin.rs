@@ -9,6 +9,7 @@ use crate::task_state;
 use rpc::v1::admin_server::Admin;
 use rpc::v1::*;
 use rpc::{Error, Principal};
+use telemetry::traces::{Span, TRACEPARENT};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use tracing::info;
@@ -35,7 +36,16 @@ impl Service {
     {
         let principal = Principal::of(request)?.clone();
         let by = Principal { address: None, ..principal.clone() }.to_string();
+        let caller = request.metadata().get(TRACEPARENT).and_then(|it| it.to_str().ok());
+        let mut span = Span::serve("admin.call", caller)
+            .with("rpc.method", call)
+            .with("object", object.to_owned());
+        let ordered = span.child("coordinator.order");
         let result = self.handle.order(order, by).await;
+        drop(ordered);
+        if let Err(error) = &result {
+            span.fail(error.cause.clone());
+        }
         match &result {
             Ok(done) => {
                 let revision = done.revision;

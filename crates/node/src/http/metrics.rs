@@ -9,6 +9,7 @@ use telemetry::metrics::{self, Scrape};
 pub(super) fn text(status: Option<&Status>, ready: bool) -> String {
     let scrape = Scrape::new();
     scrape.ready(ready);
+    scrape.spans_dropped(telemetry::traces::dropped());
     let Some(status) = status else { return scrape.text() };
     scrape.node(&status.node, &status.role, &status.version);
     scrape.leader(status.leader.as_deref(), status.term);

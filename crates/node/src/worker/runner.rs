@@ -147,6 +147,9 @@ impl Runner {
             Ok(alerts) => alerts,
             Err(error) => return self.say(TaskState::PrecheckFailed, error, ALERTS_REMEDY),
         };
+        if !release {
+            self.progress.trace.begin(&spec.task);
+        }
         if !release && !proven {
             let retry = || self.specs.newest().retry;
             let passed = tokio::select! {
@@ -155,7 +158,10 @@ impl Runner {
             };
             match passed {
                 Ok(()) => self.say(TaskState::Initializing, String::new(), ""),
-                Err(Unfit::Items(failed)) => return self.unfit(&failed),
+                Err(Unfit::Items(failed)) => {
+                    self.progress.trace.fail("precheck not passed");
+                    return self.unfit(&failed);
+                }
                 Err(Unfit::GaveUp(outcome)) => {
                     alerts.finish(&outcome).await;
                     return self.ended_with(outcome);

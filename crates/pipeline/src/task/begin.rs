@@ -426,6 +426,8 @@ impl Task {
         let ToRead { before: sources, beside } = reading;
         let estimate = self.progress.snapshot_rows_estimated.load(Relaxed);
         self.progress.snapshot_running.store(true, Relaxed);
+        let mut span = self.progress.trace.span("snapshot", &self.spec.task);
+        span = span.with("tables", i64::try_from(sources.len()).unwrap_or(i64::MAX));
         let held = self.hold(&sources, &exported).await?;
         info!(tables = sources.len(), rows_estimated = estimate, "snapshot begins");
         // A transaction may commit exactly at the consistent point: its changes come after.
@@ -437,6 +439,10 @@ impl Task {
         drop(held);
         front.retire(super::CLOSE_MAX).await;
         self.snapshot_failed = read.is_err();
+        if let Err(End::Failure(failure)) = &read {
+            span.fail(failure.cause.clone());
+        }
+        drop(span);
         self.progress.snapshot_running.store(false, Relaxed);
         read?;
         info!(rows = self.progress.snapshot_rows.load(Relaxed), "snapshot is durable");

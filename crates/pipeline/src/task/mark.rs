@@ -284,12 +284,15 @@ impl Task {
         };
         let passed = self.watermark_lsn().unwrap_or(Lsn::ZERO);
         let recorded = before.passed(passed).marked(at, shape);
+        let mut span = self.revision_span("revision.mark", self.present.newest() + 1, at);
         self.in_doubt = true;
         let mut records = vec![MetaRecord::Revision(Box::new(recorded.clone()))];
         records.extend(
             copies.iter().cloned().map(|(name, json)| MetaRecord::Plan { name, json: Some(json) }),
         );
-        self.meta.write(records).await?;
+        let written = self.meta.write(records).await;
+        span.note(&written);
+        written?;
         self.in_doubt = false;
         self.state.borrow_mut().plans.extend(copies);
         // Of an older line of WAL there may be one beyond.

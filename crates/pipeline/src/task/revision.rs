@@ -7,6 +7,7 @@ use crate::batch::Marked;
 use config::{Means, Shape, SqlAscii, Task as Spec, Unrepresentable};
 use kafka::meta::{Mark, MetaRecord, MetaState, Revision, Watermark};
 use std::sync::Arc;
+use telemetry::traces::Span;
 use tracing::info;
 use wal::{Lsn, Position};
 
@@ -120,9 +121,17 @@ fn freed(shape: &Shape, wanted: &Shape) -> Shape {
 }
 
 impl Task {
+    /// A revision comes into force at `lsn`.
+    pub(super) fn revision_span(&self, name: &'static str, number: u64, lsn: Lsn) -> Span {
+        let span = self.progress.trace.span(name, &self.spec.task).with("lsn", lsn.to_string());
+        span.with("revision", i64::try_from(number).unwrap_or(i64::MAX))
+    }
+
     /// Seals every lane at the end of the revision, then puts the next one in force. May be repeated
     /// after a crash at any point.
     pub(super) async fn end_revision(&mut self, end: Lsn, next: Shape) -> Result<(), End> {
+        let number = self.present.newest() + 1;
+        let _span = self.revision_span("revision.seal", number, end);
         self.lanes.keep_producers();
         let lanes = 0..self.lanes.count();
         let is_open = |lane: &u8| !self.sealed.contains(lane);
@@ -139,7 +148,6 @@ impl Task {
         }
         let Some(watermark) = self.state.borrow().watermark.clone() else { return Ok(()) };
         let positions = vec![Position::just_before(end); usize::from(next.lanes.0)];
-        let number = self.present.newest() + 1;
         info!(revision = number, lsn = %end, lanes = next.lanes.0, "lanes sealed, the spec is in force");
         let records = vec![
             MetaRecord::Revision(Box::new(Revision {

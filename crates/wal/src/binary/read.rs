@@ -27,6 +27,14 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
+    /// What stands before the next zero, which is taken, too.
+    pub(super) fn until_zero(&mut self) -> Result<&'a [u8], Fault> {
+        let end = memchr::memchr(0, self.rest).ok_or(Fault::Malformed)?;
+        let text = self.slice(end)?;
+        self.byte()?;
+        Ok(text)
+    }
+
     pub(super) fn rest(&mut self) -> &'a [u8] {
         std::mem::take(&mut self.rest)
     }

@@ -10,6 +10,7 @@ use crate::state::{Desired, Key, Task, Term};
 use crate::task_state::News;
 use rpc::{Code, Error};
 use std::time::Instant;
+use telemetry::traces::Span;
 use tracing::{info, warn};
 
 /// A transaction under way.
@@ -21,6 +22,8 @@ pub(super) struct Flight {
     last: Option<(String, Option<Vec<u8>>)>,
     /// Who waits for it.
     change: Option<(Change, Done)>,
+    /// Until it is read back.
+    _span: Span,
 }
 
 impl Desk {
@@ -77,7 +80,10 @@ impl Desk {
 
     fn take_off(&mut self, term: Term, records: Records, change: Option<(Change, Done)>) {
         let last = change.as_ref().and_then(|_| records.entries.last().cloned());
-        self.flight = Some(Flight { offset: None, term, last, change });
+        let span = Span::root("coordinator.write")
+            .with("records", i64::try_from(records.entries.len()).unwrap_or(i64::MAX))
+            .with("ordered", change.is_some());
+        self.flight = Some(Flight { offset: None, term, last, change, _span: span });
         self.order(Order::Write { term, records: records.entries });
     }
 
