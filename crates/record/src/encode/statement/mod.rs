@@ -263,7 +263,10 @@ impl Captured {
         let same: Vec<&Piece<'_>> = pieces.iter().filter(|it| it.is_of(&self.tag)).collect();
         let names: Vec<String> = self.names();
         let can_be = |piece: &&&Piece<'_>| names.is_empty() || names.iter().any(|it| piece.has(it));
-        let numbered = nth.and_then(|nth| same.get(nth.checked_sub(1)?)).filter(can_be);
+        // What was rolled back had the same number before, and was told of by nobody.
+        let numbers = split::numbers(&pieces, &self.tag);
+        let of_number = numbers.into_iter().rev().filter(|it| Some(it.0) == nth).map(|it| it.1);
+        let numbered = of_number.filter_map(|it| same.get(it)).find(can_be);
         numbered.or_else(|| same.iter().find(can_be)).map(|it| it.text.to_owned())
     }
 
@@ -300,6 +303,23 @@ mod tests {
         check(&of("B", 2), "CREATE TABLE IF NOT EXISTS \"B\" (x int)", false);
         // What was rolled back is not counted.
         check(&of("B", 1), "CREATE TABLE IF NOT EXISTS \"B\" (x int)", false);
+    }
+
+    #[test]
+    fn what_was_rolled_back_in_the_same_string_is_not_taken_for_what_followed() {
+        let of = |query: &str, nth: u32| {
+            format!(
+                r#"{{"tag":"ALTER TABLE","nth":{nth},"query":"{query}","objects":[{{"type":"table","name":"t"}}]}}"#
+            )
+        };
+        let query = "BEGIN; ALTER TABLE t ADD a int; SAVEPOINT s; ALTER TABLE t ADD b int; \
+                     SAVEPOINT s; ALTER TABLE t ADD c int; RELEASE SAVEPOINT s; ROLLBACK TO s; \
+                     ALTER TABLE t ADD d int; COMMIT; ALTER TABLE t ADD e int; ROLLBACK AND CHAIN; \
+                     ALTER TABLE t ADD f int; ROLLBACK PREPARED 'x'; ALTER TABLE t ADD g int";
+        check(&of(query, 1), "ALTER TABLE t ADD a int", false);
+        check(&of(query, 2), "ALTER TABLE t ADD d int", false);
+        check(&of(query, 3), "ALTER TABLE t ADD f int", false);
+        check(&of(query, 4), "ALTER TABLE t ADD g int", false);
     }
 
     #[test]

@@ -81,6 +81,39 @@ pub(super) fn pieces(sql: &str) -> Vec<Piece<'_>> {
     found
 }
 
+/// The statements of a tag as the event trigger counts them: the number of each, and its place among them. A rollback
+/// takes the trigger's count back, so that a number can come again.
+pub(super) fn numbers(pieces: &[Piece<'_>], tag: &str) -> Vec<(usize, usize)> {
+    let (mut count, mut before, mut found) = (0, 0, Vec::new());
+    let mut savepoints: Vec<(&str, usize)> = Vec::new();
+    for piece in pieces {
+        let noise = |word: &&str| !matches!(*word, "work" | "transaction" | "savepoint");
+        let (verb, rest) =
+            piece.words.split_first().map_or(("", &[][..]), |it| (it.0.as_str(), it.1));
+        let rest: Vec<&str> = rest.iter().map(String::as_str).filter(noise).collect();
+        let place = |name: &str| savepoints.iter().rposition(|it| it.0 == name);
+        match (verb, rest.as_slice()) {
+            ("savepoint", [name]) => savepoints.push((name, count)),
+            ("release", [name]) => savepoints.truncate(place(name).unwrap_or(savepoints.len())),
+            ("rollback" | "abort", ["to", name]) => {
+                if let Some(place) = place(name) {
+                    count = savepoints[place].1;
+                    savepoints.truncate(place + 1);
+                }
+            }
+            (_, ["prepared", ..]) => {}
+            ("rollback" | "abort", _) => (count, savepoints) = (before, Vec::new()),
+            ("commit" | "end", _) => (before, savepoints) = (count, Vec::new()),
+            _ if piece.is_of(tag) => {
+                count += 1;
+                found.push((count, found.len()));
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
 fn close<'a>(
     sql: &'a str,
     open: &mut Option<(usize, usize)>,
