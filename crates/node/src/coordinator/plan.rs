@@ -307,6 +307,6 @@ pub(super) mod tests {
         bench.task(1, Desired::Running, TaskState::Prechecking);
         bench.put(&Key::Node("w9".into()), &Node::default());
         let planned = plan(&bench.cluster, &bench.workers, Scope::All);
-        assert_eq!(planned.unplaced["shop"], "no worker has registered");
+        assert_eq!(planned.unplaced["shop"], "it has no place: no worker has registered");
     }
 }
