@@ -226,7 +226,9 @@ impl Lane {
             self.report(around);
             return Ok(());
         }
-        self.end_if_due(At::Batch { ends_transaction: batch.ends_transaction }, around)
+        // It may stand between two parts of a source transaction.
+        let ends_transaction = batch.ends_transaction && self.ends_transaction;
+        self.end_if_due(At::Batch { ends_transaction }, around)
     }
 
     /// Nothing waits: commits what is open, unless the rest of its source transaction is awaited.

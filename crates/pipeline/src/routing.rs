@@ -343,13 +343,15 @@ impl Routing {
         let ended = ended.and_then(|index| batch.transactions.get(index));
         let ended = ended.filter(|_| batch.chunk.is_none());
         let commit_time_us = ended.map(|transaction| unix_micros(transaction.commit_time));
+        // A chunk may come between two parts of a source transaction, of which it says nothing.
+        let is_streamed = batch.chunk.is_none();
         let batch = Arc::new(batch);
         let mut lanes = 0;
         for (number, lane) in self.lanes.iter_mut().enumerate() {
-            if lane.pieces.is_empty() && !(lane.is_open && ends_transaction) {
+            if lane.pieces.is_empty() && !(lane.is_open && ends_transaction && is_streamed) {
                 continue;
             }
-            lane.is_open = !ends_transaction;
+            lane.is_open = if is_streamed { !ends_transaction } else { lane.is_open };
             lanes |= 1 << number;
             let part = LaneBatch {
                 generation: self.generation,

@@ -2,7 +2,7 @@
 
 mod bench;
 
-use bench::{inserts, lane_batch, task_plan};
+use bench::{chunk, inserts, lane_batch, task_plan};
 use config::Oversize;
 use kafka::sink::{CommitPoint, Committed, LaneSink, Opened};
 use pipeline::Failure;
@@ -233,6 +233,17 @@ async fn one_lane_commits_a_source_transaction_whole() {
     let mut bench = bench(Script::default(), 1);
     bench.write(1, inserts(50, 0..1, false));
     bench.write(2, inserts(50, 1..2, false));
+    bench.write(3, inserts(50, 2..3, true));
+    assert_eq!(bench.durable(3).await, at(50, 2));
+    let log = bench.end().await;
+    assert_eq!(log.iter().filter(|line| line.starts_with("commit")).count(), 1, "{log:?}");
+}
+
+#[actix_rt::test]
+async fn a_chunk_within_a_source_transaction_does_not_end_it() {
+    let mut bench = bench(Script::default(), 1);
+    bench.write(1, inserts(50, 0..1, false));
+    bench.write(2, chunk(inserts(40, 1..2, true)));
     bench.write(3, inserts(50, 2..3, true));
     assert_eq!(bench.durable(3).await, at(50, 2));
     let log = bench.end().await;

@@ -3,7 +3,7 @@
 mod bench;
 
 use actix::{Actor, Addr};
-use bench::{Probe, inserts, table, table_plan, task_plan};
+use bench::{Probe, chunk, inserts, table, table_plan, task_plan};
 use pipeline::batch::{
     Decoded, Durable, Inference, LaneBatch, LaneReady, Routed, Stated, TableLearned,
 };
@@ -99,6 +99,16 @@ async fn a_lane_hears_of_the_end_of_a_transaction_that_has_nothing_more_for_it()
         let end = queue.try_recv().expect("the end");
         assert!(end.ends_transaction && end.pieces.is_empty());
     }
+}
+
+#[actix_rt::test]
+async fn a_chunk_between_two_parts_of_a_transaction_is_not_its_end() {
+    let mut bench = bench(2);
+    bench.route(inserts(50, 0..100, false)).await;
+    bench.route(chunk(inserts(40, 0..100, true))).await;
+    let mut end = inserts(50, 0..0, true);
+    end.tables.clear();
+    assert_eq!(bench.route(end).await.lanes, 0b11);
 }
 
 #[actix_rt::test]

@@ -133,3 +133,10 @@ impl<M: Message<Result = ()> + Unpin + 'static> Handler<M> for Probe<M> {
         let _ = self.0.send(message);
     }
 }
+
+/// The batch as the rows of a chunk that was read beside the stream.
+pub(crate) fn chunk(batch: ChangeBatch) -> ChangeBatch {
+    let name = "1/7/1".to_owned();
+    let chunk = wal::Chunk { open: vec![name.clone()], name };
+    ChangeBatch { chunk: Some(Arc::new(chunk)), ..batch }
+}
