@@ -47,7 +47,7 @@ fn connect(admin: &Admin, settings: &Settings) -> Result<Metadata, Item> {
     })
 }
 
-/// The items of the sink. `reached`: what [`reach`] has found.
+/// The items of the sink. `reached`: what [`reach()`] has found.
 #[must_use]
 pub fn check(
     settings: &Settings,
