@@ -301,10 +301,7 @@ impl Handler<Retire> for Copying {
 
 async fn run(shared: &Rc<Shared>) -> Result<(), Failure> {
     let session = Session::connect(&shared.settings).await?;
-    if shared.line() != crate::task::line(&session) {
-        let timeline = session.server().timeline;
-        return Err(postgres::Error::ServerChanged { timeline }.into());
-    }
+    session.server().line().is(shared.line())?;
     if let Some(xid) = ChunkReader::given_out(&session).await? {
         info!("commits wait for standbys: chunks wait for the transactions that are open now");
         shared.router.do_send(RoutedBefore(xid));

@@ -3,6 +3,7 @@
 //! emitted is decided beside the router all the same (delivery-protocol.md, section 9). What carries questions and
 //! answers to another node is not this package's business.
 
+pub use crate::chunk::copy::{Key, Range};
 use crate::failure::Failure;
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -26,9 +27,6 @@ const PIECE_BYTES_MAX: usize = 1 << 20;
 const ANSWERS_QUEUED: usize = 4;
 /// PostgreSQL sends no longer row in the text format of COPY.
 const ROW_BYTES_MAX: usize = 1 << 30;
-
-/// Values of a key as text.
-pub type Key = Vec<Box<str>>;
 
 /// All that another node needs to know to hold a connection for us.
 #[derive(Clone, Debug)]
@@ -54,18 +52,9 @@ pub enum Ask {
     End,
 }
 
-/// As [`Between`], with keys of its own.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Range {
-    pub after: Option<Key>,
-    pub upto: Key,
-}
-
-/// What a reader says.
+/// What a reader says; first of all, that it has connected ([`Answer::Done`]).
 #[derive(Clone, Debug)]
 pub enum Answer {
-    /// It is connected; said once, first.
-    Opened,
     Begun(Begun),
     /// A part of the rows that were asked for, which may end within a row. [`Answer::Done`] follows the last one.
     Rows(Bytes),
@@ -156,11 +145,9 @@ impl Conversation {
         let ended = || NotRead::lost(Failure::transient("the reader of chunks has ended"));
         match self.answers.lock().await.recv().await.ok_or_else(ended)? {
             Answer::NotRead(not_read) => Err(not_read.elsewhere()),
-            answer @ (Answer::Opened
-            | Answer::Begun(_)
-            | Answer::Rows(_)
-            | Answer::Key(_)
-            | Answer::Done) => Ok(answer),
+            answer @ (Answer::Begun(_) | Answer::Rows(_) | Answer::Key(_) | Answer::Done) => {
+                Ok(answer)
+            }
         }
     }
 
@@ -189,7 +176,7 @@ impl Reader {
 
     /// On another one, once it is connected.
     pub(crate) async fn elsewhere(conversation: Conversation) -> Result<Self, NotRead> {
-        let Answer::Opened = conversation.next().await? else { return Err(unexpected()) };
+        let Answer::Done = conversation.next().await? else { return Err(unexpected()) };
         Ok(Self::Elsewhere(conversation))
     }
 
@@ -208,7 +195,7 @@ impl Reader {
     pub(crate) async fn rows(
         &self,
         source: &ChunkSource,
-        range: Range,
+        range: &Range,
         condition: Option<&str>,
         rows_max: Option<u64>,
         mut take: impl FnMut(&[u8]) -> Result<(), Failure>,
@@ -217,7 +204,7 @@ impl Reader {
             |rows: &[u8]| rows.split_inclusive(|&byte| byte == b'\n').try_for_each(&mut take);
         match self {
             Self::Here(reader) => {
-                let rows = reader.rows(source, range.between(), condition, rows_max).await?;
+                let rows = reader.rows(source, between(range), condition, rows_max).await?;
                 let mut rows = pin!(rows);
                 while let Some(data) = rows.next().await {
                     if let Err(failure) = each(&data?) {
@@ -226,7 +213,8 @@ impl Reader {
                 }
             }
             Self::Elsewhere(there) => {
-                let (source, condition) = (source.clone(), condition.map(str::to_owned));
+                let (source, range) = (source.clone(), range.clone());
+                let condition = condition.map(str::to_owned);
                 let mut answer =
                     there.ask(Ask::Rows { source, range, condition, rows_max }).await?;
                 let mut whole = Rows::default();
@@ -255,13 +243,14 @@ impl Reader {
     pub(crate) async fn cut(
         &self,
         source: &ChunkSource,
-        range: Range,
+        range: &Range,
         rows: u64,
     ) -> Result<Option<Key>, NotRead> {
         match self {
-            Self::Here(reader) => Ok(reader.cut(source, range.between(), rows).await?),
+            Self::Here(reader) => Ok(reader.cut(source, between(range), rows).await?),
             Self::Elsewhere(there) => {
-                there.key(Ask::Cut { source: source.clone(), range, rows }).await
+                let (source, range) = (source.clone(), range.clone());
+                there.key(Ask::Cut { source, range, rows }).await
             }
         }
     }
@@ -284,10 +273,8 @@ impl Conversation {
     }
 }
 
-impl Range {
-    fn between(&self) -> Between<'_> {
-        Between { after: self.after.as_deref(), upto: &self.upto }
-    }
+fn between(range: &Range) -> Between<'_> {
+    Between { after: range.after.as_deref(), upto: &range.upto }
 }
 
 /// The beginning of a row whose rest has not come.
@@ -312,8 +299,8 @@ impl Rows {
 /// A connection to the server that is streamed from.
 async fn connect(settings: &Settings, line: Line) -> Result<ChunkReader, Error> {
     let reader = ChunkReader::open(settings).await?;
-    let found = reader.line();
-    if found == line { Ok(reader) } else { Err(Error::ServerChanged { timeline: found.timeline }) }
+    reader.line().is(line)?;
+    Ok(reader)
 }
 
 /// Holds a connection for another node, on a thread of its own, and answers what it asks, until nobody asks or listens
@@ -358,7 +345,7 @@ async fn converse(
         Ok(reader) => reader,
         Err(error) => return drop(answers.send(Answer::NotRead(error.into())).await),
     };
-    let mut answer = Answer::Opened;
+    let mut answer = Answer::Done;
     // Who does not listen any more has ended this.
     while answers.send(answer).await.is_ok() {
         let Some(ask) = asked.recv().await else { return };
@@ -377,7 +364,7 @@ async fn answered(
     Ok(match ask {
         Ask::Begin(source) => Answer::Begun(reader.begin(&source).await?),
         Ask::Rows { source, range, condition, rows_max } => {
-            let rows = reader.rows(&source, range.between(), condition.as_deref(), rows_max);
+            let rows = reader.rows(&source, between(&range), condition.as_deref(), rows_max);
             let mut rows = pin!(rows.await?);
             let mut piece = Vec::new();
             while let Some(data) = rows.next().await {
@@ -391,7 +378,7 @@ async fn answered(
         }
         Ask::Last(source) => Answer::Key(reader.last(&source).await?),
         Ask::Cut { source, range, rows } => {
-            Answer::Key(reader.cut(&source, range.between(), rows).await?)
+            Answer::Key(reader.cut(&source, between(&range), rows).await?)
         }
         Ask::End => {
             reader.end().await?;

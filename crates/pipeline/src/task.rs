@@ -11,7 +11,7 @@ mod revision;
 mod tables;
 mod wire;
 
-pub(crate) use begin::{line, microseconds_now};
+pub(crate) use begin::microseconds_now;
 
 use crate::acknowledger::{Positions, WriteWatermark};
 use crate::batch::Advanced;
@@ -770,7 +770,7 @@ impl Task {
                 spec: Arc::clone(&self.spec),
                 generation: self.generation,
                 from,
-                line: begin::line(&session),
+                line: session.server().line(),
                 confirmed: self.watermark_lsn().unwrap_or(from),
                 eager: self.is_eager(),
                 binary,

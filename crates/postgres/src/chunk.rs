@@ -6,7 +6,6 @@
 
 use crate::quote::{identifier, identifiers, literal, qualified, readable};
 use crate::replication::Line;
-use crate::session::Server;
 use crate::settings::Settings;
 use crate::snapshot::{Readable, refused};
 use crate::{Error, Session};
@@ -96,8 +95,7 @@ impl ChunkReader {
     /// The line of WAL that the server is on.
     #[must_use]
     pub fn line(&self) -> Line {
-        let Server { system_id, timeline, .. } = *self.session.server();
-        Line { system_id, timeline }
+        self.session.server().line()
     }
 
     /// The table of this OID as it is now, read by the columns of `key`. `only`: without what inherits from

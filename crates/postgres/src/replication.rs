@@ -69,6 +69,17 @@ pub struct Line {
     pub timeline: u32,
 }
 
+impl Line {
+    /// Compares the line that a server was found on with the one that it should be on.
+    ///
+    /// # Errors
+    /// [`Error::ServerChanged`]
+    pub fn is(self, wanted: Self) -> Result<(), Error> {
+        let Self { timeline, .. } = self;
+        if self == wanted { Ok(()) } else { Err(Error::ServerChanged { timeline }) }
+    }
+}
+
 /// A slot that was made.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CreatedSlot {
@@ -234,9 +245,8 @@ impl Replication {
     /// [`Error::SlotLost`], [`Error::PublicationMissing`], or the connection ends.
     pub async fn start(mut self, options: &StreamOptions) -> Result<WalStream, Error> {
         let Identity { system_id, timeline, wal_end: end } = self.identify().await?;
-        let found = Line { system_id, timeline };
-        if options.line.is_some_and(|line| line != found) {
-            return Err(Error::ServerChanged { timeline });
+        if let Some(line) = options.line {
+            Line { system_id, timeline }.is(line)?;
         }
         if end < options.from {
             return Err(Error::ServerBehind { requested: options.from, end });
@@ -364,12 +374,12 @@ fn start_statement(options: &StreamOptions, version: u32) -> Result<String, Erro
             statement.push_str(&format!(", {option} 'true'"));
         }
     }
-    if options.streaming && version < STREAMING_SINCE {
-        return Err(Error::Unsupported {
-            what: "`source.streaming: on` before PostgreSQL 14; set it to off".into(),
-        });
-    }
     if options.streaming {
+        if version < STREAMING_SINCE {
+            return Err(Error::Unsupported {
+                what: "`source.streaming: on` before PostgreSQL 14; set it to off".into(),
+            });
+        }
         // Since 16 there is `parallel`, too.
         statement.push_str(", streaming 'on'");
     }

@@ -7,6 +7,7 @@ pub(crate) use login::UnsafeLogin;
 use crate::Error;
 use crate::catalog::Memory;
 use crate::hosts::{self, Role};
+use crate::replication::Line;
 use crate::settings::Settings;
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
@@ -47,6 +48,14 @@ pub struct Server {
     /// Of the database.
     pub encoding: String,
     pub is_polardb: bool,
+}
+
+impl Server {
+    /// The line of WAL that it is on.
+    #[must_use]
+    pub fn line(&self) -> Line {
+        Line { system_id: self.system_id, timeline: self.timeline }
+    }
 }
 
 impl Session {

@@ -9,6 +9,7 @@ use super::convert::{Caller, spec_out};
 use super::peers::Peers;
 use pipeline::Failure;
 use pipeline::reading::{Answer, Ask, Conversation, NotRead, OpenReader};
+use rpc::v1::chunks_down::Message as Down;
 use rpc::{Code, Error, v1};
 pub(super) use server::Answers;
 use supervision::FailureClass;
@@ -16,7 +17,6 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
-use tracing::debug;
 
 /// Questions that wait for the stream: one is put at a time.
 const ASKS_QUEUED: usize = 2;
@@ -69,43 +69,29 @@ impl Link {
     }
 
     async fn connect(&self, open: &OpenReader, caller: Caller) -> Result<Streams, Failure> {
-        let Place { node, address } = &self.place;
-        let channel =
-            self.peers.channel(node, address).await.map_err(|error| self.refused(&error))?;
-        let protocols = self.peers.protocols();
-        let spec = spec_out(&open.spec)?;
-        let mut protocol = protocols.max;
-        loop {
-            let first = v1::OpenReader {
-                protocol,
-                task: open.spec.task.clone(),
-                placement_rev: caller.placement_rev,
-                spec: spec.clone(),
-                owner: caller.node.clone(),
-                system_id: open.line.system_id,
-                timeline: open.line.timeline,
-            };
+        let first = v1::OpenReader {
+            // As the call says.
+            protocol: 0,
+            task: open.spec.task.clone(),
+            placement_rev: caller.placement_rev,
+            spec: spec_out(&open.spec)?,
+            owner: caller.node,
+            system_id: open.line.system_id,
+            timeline: open.line.timeline,
+        };
+        let opened = self.peers.open(&self.place, rpc::CHUNKS, |mut client, protocol| {
             let (down, messages) = mpsc::channel(ASKS_QUEUED);
-            // It has room: nothing was sent before.
-            let _ = down.try_send(convert::down(v1::chunks_down::Message::Open(first)));
-            let client = &mut rpc::client::link(channel.clone());
-            let error = match client.chunks(ReceiverStream::new(messages)).await {
-                Ok(up) => return Ok((down, up.into_inner())),
-                Err(status) => Error::from(status),
-            };
-            match (error.code, protocols.older(protocol, rpc::CHUNKS)) {
-                (Code::Protocol, Some(older)) => {
-                    debug!(node, protocol, older, "the node speaks an older protocol");
-                    protocol = older;
-                    continue;
-                }
-                // A release that does not know the call says so.
-                (Code::Protocol | Code::Unsupported, _) => return Err(self.too_old()),
-                (Code::Unreachable, _) => self.peers.forget(node, address).await,
-                _ => {}
+            let first = Down::Open(v1::OpenReader { protocol, ..first.clone() });
+            async move {
+                // It has room: nothing was sent before.
+                let _ = down.try_send(convert::down(first));
+                let up = client.chunks(ReceiverStream::new(messages)).await?.into_inner();
+                Ok((down, up))
             }
-            return Err(self.refused(&error));
-        }
+        });
+        // A release that does not know the call says so.
+        let is_old = |error: &Error| matches!(error.code, Code::Protocol | Code::Unsupported);
+        opened.await.map_err(|it| if is_old(&it) { self.too_old() } else { self.refused(&it) })
     }
 
     async fn listen(
@@ -113,8 +99,6 @@ impl Link {
         mut up: Streaming<v1::ChunksUp>,
         answers: &mpsc::Sender<Answer>,
     ) -> Failure {
-        // `Done` is also what the conversation begins with.
-        let mut is_open = false;
         loop {
             let answer = match up.message().await {
                 Ok(Some(v1::ChunksUp { message: Some(said) })) => {
@@ -125,7 +109,6 @@ impl Link {
                 Err(status) => Err(Error::from(status).to_string()),
             };
             let answer = match answer {
-                Ok(Answer::Done) if !std::mem::replace(&mut is_open, true) => Answer::Opened,
                 Ok(answer) => answer,
                 Err(why) => return self.broke(&why),
             };

@@ -5,6 +5,7 @@
 use super::convert;
 pub use super::convert::Caller;
 use super::peers::Peers;
+use crate::state::Placement;
 use pipeline::hosts::OpenLane;
 use pipeline::lane::{Event, Order, Report};
 use pipeline::link::{LinkError, Sender};
@@ -20,16 +21,33 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
-use tracing::debug;
 
 /// Frames that wait for the stream; what waits before them costs nothing, since it is shared with the router.
 const FRAMES_QUEUED: usize = 4;
 
-/// Where a lane is to run.
+/// Where something is to run.
 #[derive(Clone, Debug)]
 pub struct Place {
     pub node: String,
     pub address: String,
+}
+
+/// Where `node` is by the placement of a task, and as whom `own` asks it.
+///
+/// # Errors
+/// When the placement does not say it.
+pub fn find(
+    placement: &Placement,
+    task: &str,
+    node: &str,
+    own: &str,
+) -> Result<(Place, Caller), Failure> {
+    let Some(address) = placement.addresses.get(node).cloned() else {
+        let cause = format!("the placement of task `{task}` does not say where {node} is");
+        return Err(Failure::transient(cause));
+    };
+    let caller = Caller { node: own.to_owned(), placement_rev: placement.rev };
+    Ok((Place { node: node.to_owned(), address }, caller))
 }
 
 /// Starts a lane at `place`; its link lives on `runtime`.
@@ -96,38 +114,28 @@ impl Lane {
     }
 
     async fn connect(&self, open: &OpenLane, caller: Caller) -> Result<Link, Failure> {
-        let Place { node, address } = &self.place;
-        let channel =
-            self.peers.channel(node, address).await.map_err(|error| self.unreachable(&error))?;
         let (protocols, least) = (self.peers.protocols(), least(&open.spec));
         if protocols.max < least {
             return Err(self.too_old(least, "this node"));
         }
-        let mut protocol = protocols.max;
-        loop {
-            let first = Down::Open(convert::open_out(open, &caller, protocol)?);
+        let first = convert::open_out(open, &caller)?;
+        let opened = self.peers.open(&self.place, least, |mut client, protocol| {
             let (down, messages) = mpsc::channel(FRAMES_QUEUED);
-            // It has room: nothing was sent before.
-            let _ = down.try_send(v1::LaneDown { message: Some(first) });
-            let client = &mut rpc::client::link(channel.clone());
-            let error = match client.lane(ReceiverStream::new(messages)).await {
-                Ok(up) => return Ok(Link { sender: sender(protocol), down, up: up.into_inner() }),
-                Err(status) => Error::from(status),
-            };
-            match (error.code, protocols.older(protocol, least)) {
-                (Code::Protocol, Some(older)) => {
-                    debug!(node, protocol, older, "the node speaks an older protocol");
-                    protocol = older;
-                    continue;
-                }
-                (Code::Protocol, None) if protocol == least && protocols.min < least => {
-                    return Err(self.too_old(least, &format!("node {node}")));
-                }
-                (Code::Unreachable, _) => self.peers.forget(node, address).await,
-                _ => {}
+            let first = Down::Open(v1::OpenLane { protocol, ..first.clone() });
+            async move {
+                // It has room: nothing was sent before.
+                let _ = down.try_send(v1::LaneDown { message: Some(first) });
+                let up = client.lane(ReceiverStream::new(messages)).await?.into_inner();
+                Ok(Link { sender: sender(protocol), down, up })
             }
-            return Err(self.unreachable(&error));
-        }
+        });
+        opened.await.map_err(|error| {
+            if error.code == Code::Protocol && protocols.min < least {
+                self.too_old(least, &format!("node {}", self.place.node))
+            } else {
+                self.unreachable(&error)
+            }
+        })
     }
 
     /// Tried again until the node is renewed, or the spec asks for less.

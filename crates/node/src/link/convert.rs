@@ -70,13 +70,10 @@ pub(super) fn spec_in(spec: &[u8], task: &str) -> Result<config::Task, Error> {
     Ok(spec)
 }
 
-pub(super) fn open_out(
-    open: &OpenLane,
-    caller: &Caller,
-    protocol: u32,
-) -> Result<v1::OpenLane, Failure> {
+pub(super) fn open_out(open: &OpenLane, caller: &Caller) -> Result<v1::OpenLane, Failure> {
     Ok(v1::OpenLane {
-        protocol,
+        // As the call says.
+        protocol: 0,
         task: open.spec.task.clone(),
         lane: u32::from(open.lane),
         life: open.life,

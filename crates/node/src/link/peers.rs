@@ -1,10 +1,15 @@
 //! Connections to other workers: one for each, made when it is first needed.
 
-use rpc::{Error, Expected, Protocols, Tls};
+use super::client::Place;
+use rpc::v1::link_client::LinkClient;
+use rpc::{Code, Error, Expected, Protocols, Tls};
 use std::collections::HashMap;
+use std::future::Future;
 use std::sync::Arc;
 use tokio::sync::Mutex;
+use tonic::Status;
 use tonic::transport::Channel;
+use tracing::debug;
 
 /// The connections of one node. Clones share them.
 #[derive(Clone)]
@@ -43,8 +48,40 @@ impl Peers {
         Ok(channel)
     }
 
+    /// Opens a stream to a worker. `open` makes the call by a protocol: the newest one, and while the worker refuses that
+    /// an older one, not below `least`.
+    ///
+    /// # Errors
+    /// When the worker cannot be reached, or does not take it.
+    pub(super) async fn open<T, F: Future<Output = Result<T, Status>>>(
+        &self,
+        place: &Place,
+        least: u32,
+        open: impl Fn(LinkClient<Channel>, u32) -> F,
+    ) -> Result<T, Error> {
+        let Place { node, address } = place;
+        let client = rpc::client::link(self.channel(node, address).await?);
+        let mut protocol = self.protocols.max;
+        loop {
+            let error = match open(client.clone(), protocol).await {
+                Ok(opened) => return Ok(opened),
+                Err(status) => Error::from(status),
+            };
+            match (error.code, self.protocols.older(protocol, least)) {
+                (Code::Protocol, Some(older)) => {
+                    debug!(node, protocol, older, "the node speaks an older protocol");
+                    protocol = older;
+                    continue;
+                }
+                (Code::Unreachable, _) => self.forget(node, address).await,
+                _ => {}
+            }
+            return Err(error);
+        }
+    }
+
     /// What broke is connected anew.
-    pub async fn forget(&self, node: &str, address: &str) {
+    async fn forget(&self, node: &str, address: &str) {
         self.known.lock().await.remove(&(node.to_owned(), address.to_owned()));
     }
 }

@@ -38,7 +38,13 @@ const LANE_BYTES_MAX: u32 = 64 << 20;
 const PLACEMENT_WAIT_MAX: Duration = Duration::from_secs(5);
 const DEAF: &str = "this node does not reach Kafka";
 /// A caller says at once what it wants.
-pub(super) const OPEN_WAIT_MAX: Duration = Duration::from_secs(5);
+const OPEN_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// The first message of a stream that opens something; `None`: the stream has ended. `opens`: what, with its article.
+pub(super) async fn first<T>(down: &mut Streaming<T>, opens: &str) -> Result<Option<T>, Status> {
+    let first = tokio::time::timeout(OPEN_WAIT_MAX, down.message()).await;
+    first.map_err(|_| refused(format!("nothing was said to open {opens}")))?
+}
 
 /// A lane that this node writes, for its reports.
 #[derive(Clone, Debug)]
@@ -123,8 +129,7 @@ impl Link for LinkService {
     ) -> Result<Response<Self::LaneStream>, Status> {
         let principal = Principal::of(&request)?.clone();
         let mut down = request.into_inner();
-        let first = tokio::time::timeout(OPEN_WAIT_MAX, down.message()).await;
-        let first = first.map_err(|_| refused("nothing was said to open a lane"))??;
+        let first = first(&mut down, "a lane").await?;
         let Some(Down::Open(open)) = first.and_then(|it| it.message) else {
             return Err(refused("the first message must open a lane").into());
         };

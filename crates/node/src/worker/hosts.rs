@@ -5,17 +5,17 @@ use super::Context;
 use super::specs::Specs;
 use crate::front::{self, HAND_OVER_MAX};
 use crate::link::chunks;
-use crate::link::client::{self, Place};
+use crate::link::client::{self, Caller, Place};
 use crate::link::peers::Peers;
 use crate::link::stage::client::From;
 use crate::state::{ClusterState, Placement};
-use pipeline::Progress;
 use pipeline::chunk::asked::CopyOrder;
 use pipeline::hosts::{Host, Hosts, OpenLane, Upstream};
 use pipeline::lane::Event;
 use pipeline::producer::StartLane;
 use pipeline::reading::{Conversation, OpenReader};
 use pipeline::upstream::{self, OpenStage};
+use pipeline::{Failure, Progress};
 use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
@@ -59,6 +59,12 @@ impl Placed {
         placement.router() == Some(&self.context.node.node)
     }
 
+    /// Where a node is, and as whom it is asked.
+    fn find(&self, node: &str) -> Result<(Place, Caller), Failure> {
+        let placement = self.placement().unwrap_or_default();
+        client::find(&placement, &self.task, node, &self.context.node.node)
+    }
+
     fn host(&self, node: Option<&str>) -> Host {
         match node {
             Some(node) if node == self.context.node.node => Host::Here,
@@ -98,18 +104,15 @@ impl Hosts for Placed {
     }
 
     fn start(&self, node: &str, open: OpenLane, progress: Arc<Progress>) -> StartLane {
-        let placement = self.placement().unwrap_or_default();
-        let Some(address) = placement.addresses.get(node).cloned() else {
-            let cause =
-                format!("the placement of task `{}` does not say where {node} is", self.task);
-            return Box::new(move |report| {
-                report(Event::Failed(pipeline::Failure::transient(cause)));
-                Box::new(drop)
-            });
+        let (place, caller) = match self.find(node) {
+            Ok(found) => found,
+            Err(failure) => {
+                return Box::new(move |report| {
+                    report(Event::Failed(failure));
+                    Box::new(drop)
+                });
+            }
         };
-        let caller =
-            client::Caller { node: self.context.node.node.clone(), placement_rev: placement.rev };
-        let place = Place { node: node.to_owned(), address };
         let (runtime, peers) = (self.runtime.clone(), self.context.peers.clone());
         client::start(runtime, peers, place, caller, open, progress)
     }
@@ -123,15 +126,12 @@ impl Hosts for Placed {
     }
 
     fn start_reader(&self, node: &str, open: OpenReader) -> Conversation {
-        let placement = self.placement().unwrap_or_default();
-        let Some(address) = placement.addresses.get(node).cloned() else {
-            let cause = format!("the placement of `{}` does not say where {node} is", self.task);
-            return Conversation::failing(pipeline::Failure::transient(cause));
-        };
-        let caller =
-            client::Caller { node: self.context.node.node.clone(), placement_rev: placement.rev };
-        let place = Place { node: node.to_owned(), address };
-        chunks::start(&self.runtime, self.context.peers.clone(), place, caller, open)
+        match self.find(node) {
+            Ok((place, caller)) => {
+                chunks::start(&self.runtime, self.context.peers.clone(), place, caller, open)
+            }
+            Err(failure) => Conversation::failing(failure),
+        }
     }
 
     fn handed_over(&self) -> Option<Pin<Box<dyn Future<Output = ()> + '_>>> {

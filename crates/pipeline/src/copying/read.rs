@@ -8,7 +8,7 @@ use crate::chunk::merge::{Marked, Ticket};
 use crate::chunk::throttle::Amount;
 use crate::failure::Failure;
 use crate::hosts::Host;
-use crate::reading::{self, Begun, NotRead, Reader, Then};
+use crate::reading::{Begun, NotRead, Reader, Then};
 use crate::router::Router;
 use crate::task::microseconds_now;
 use actix::Addr;
@@ -349,7 +349,7 @@ impl At<'_> {
         let at = if self.shared.snapshot.parallel <= 1 && described.condition.is_none() {
             None
         } else {
-            self.reader.cut(&described.table.source, owned(range), rows).await?
+            self.reader.cut(&described.table.source, range, rows).await?
         };
         self.reader.end().await?;
         self.shared.change(self.index, |table| {
@@ -407,7 +407,7 @@ impl At<'_> {
             Ok(())
         };
         let (source, condition) = (&described.table.source, described.condition.as_deref());
-        self.reader.rows(source, owned(range), condition, rows_max, take).await??;
+        self.reader.rows(source, range, condition, rows_max, take).await??;
         let batch = batch.take();
         let is_whole = !is_cut && rows_max.is_none_or(|rows_max| count < rows_max);
         let last = batch.changes.last().and_then(|last| last.new).filter(|_| !is_whole);
@@ -481,10 +481,6 @@ impl At<'_> {
         });
         Ok(Outcome::Done)
     }
-}
-
-fn owned(range: &Range) -> reading::Range {
-    reading::Range { after: range.after.clone(), upto: range.upto.clone() }
 }
 
 impl Shared {

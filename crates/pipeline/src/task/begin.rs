@@ -120,7 +120,7 @@ impl Task {
             return Ok(());
         }
         let Some(before) = self.state.borrow().watermark.clone() else { return Ok(()) };
-        let Line { system_id, timeline } = line(session);
+        let Line { system_id, timeline } = session.server().line();
         info!(timeline, before = before.timeline, lsn = %before.lsn, "the new timeline has all of it");
         let lanes = self.lane_positions();
         let history = self.told_history();
@@ -132,7 +132,7 @@ impl Task {
 
     /// Where the server's line left that of the low watermark. Of another system its identifier tells.
     fn parted(&self, session: &Session, watermark: &Watermark) -> Parted {
-        let Line { system_id, timeline } = line(session);
+        let Line { system_id, timeline } = session.server().line();
         if system_id != watermark.system_id {
             return Parted::Never;
         }
@@ -141,7 +141,7 @@ impl Task {
 
     /// Where the server's line left the older ones. `None`: the server has lost the file.
     async fn history(&self, session: &Session) -> Result<Option<Vec<Switch>>, Failure> {
-        let now = line(session);
+        let now = session.server().line();
         if now.timeline == 1 {
             return Ok(Some(Vec::new()));
         }
@@ -653,11 +653,6 @@ pub(super) async fn tables(
 
 fn oids(capture: &Capture) -> Vec<u32> {
     capture.publish.iter().map(|relation| relation.oid).collect()
-}
-
-pub(crate) fn line(session: &Session) -> Line {
-    let postgres::Server { system_id, timeline, .. } = *session.server();
-    Line { system_id, timeline }
 }
 
 /// Microseconds since 2000-01-01 00:00 UTC (PostgreSQL's `TimestampTz`).

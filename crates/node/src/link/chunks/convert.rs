@@ -53,7 +53,7 @@ pub(super) fn ask_in(message: Down) -> Option<Ask> {
 
 pub(super) fn answer_out(answer: Answer) -> v1::ChunksUp {
     let message = match answer {
-        Answer::Opened | Answer::Done => Up::Done(v1::Done {}),
+        Answer::Done => Up::Done(v1::Done {}),
         Answer::Begun(Begun { visibility, high, files, shape }) => Up::Begun(v1::Begun {
             visibility: visibility.to_string(),
             high_lsn: high.0,

@@ -5,7 +5,7 @@
 
 use super::convert;
 use crate::link::convert::{refused, spec_in};
-use crate::link::server::{LinkService, OPEN_WAIT_MAX};
+use crate::link::server::{LinkService, first};
 use crate::state::Placement;
 use pipeline::reading::{self, Answer, Ask, Line, OpenReader};
 use rpc::v1::chunks_down::Message as Down;
@@ -34,8 +34,7 @@ impl LinkService {
         }
         let principal = Principal::of(&request)?.clone();
         let mut down = request.into_inner();
-        let first = tokio::time::timeout(OPEN_WAIT_MAX, down.message()).await;
-        let first = first.map_err(|_| refused("nothing was said to open a reader"))??;
+        let first = first(&mut down, "a reader").await?;
         let Some(Down::Open(open)) = first.and_then(|it| it.message) else {
             return Err(refused("the first message must open a reader").into());
         };

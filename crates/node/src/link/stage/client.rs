@@ -3,7 +3,7 @@
 //! Nothing is lost when it breaks: the front begins again, from the confirmed position.
 
 use super::convert;
-use crate::link::client::Place;
+use crate::link::client::{Place, find};
 use crate::link::convert::{Caller, failure_in};
 use crate::link::peers::Peers;
 use crate::state::Placement;
@@ -13,7 +13,7 @@ use pipeline::link::upstream::{KnownTables, TableSender, Told, Up, UpReceiver};
 use pipeline::upstream::{Event, OpenStage, Order, Report, Seen, Start, UpstreamStage, failing};
 use rpc::v1::stage_down::Message as Down;
 use rpc::v1::stage_up::Message as Said;
-use rpc::{Code, Error, v1};
+use rpc::{Error, v1};
 use std::sync::Arc;
 use supervision::{Budget, Credit, FailureClass, Limits, TellLender};
 use tokio::runtime::Handle;
@@ -36,13 +36,10 @@ impl From<'_> {
     /// A stage of a task on another node of its placement. What comes from there is paid from `budget`.
     #[must_use]
     pub fn start(self, on: &str, placement: &Placement, open: OpenStage, budget: Budget) -> Start {
-        let Some(address) = placement.addresses.get(on).cloned() else {
-            let task = &open.spec.task;
-            let cause = format!("the placement of task `{task}` does not say where {on} is");
-            return failing(Failure::transient(cause));
+        let (place, caller) = match find(placement, &open.spec.task, on, self.node) {
+            Ok(found) => found,
+            Err(failure) => return failing(failure),
         };
-        let caller = Caller { node: self.node.to_owned(), placement_rev: placement.rev };
-        let place = Place { node: on.to_owned(), address };
         let (runtime, peers) = (self.runtime, self.peers.clone());
         Box::new(move |report| {
             let (orders, queue) = mpsc::unbounded_channel();
@@ -85,31 +82,18 @@ impl Elsewhere {
     }
 
     async fn connect(&self, open: &OpenStage, caller: Caller) -> Result<Streams, Failure> {
-        let Place { node, address } = &self.place;
-        let channel =
-            self.peers.channel(node, address).await.map_err(|error| self.refused(&error))?;
-        let protocols = self.peers.protocols();
-        let mut protocol = protocols.max;
-        loop {
-            let first = Down::Open(convert::open_out(open, &caller, protocol)?);
+        let first = convert::open_out(open, &caller)?;
+        let opened = self.peers.open(&self.place, rpc::PROTOCOL_MIN, |mut client, protocol| {
             let (down, messages) = mpsc::channel(MESSAGES_QUEUED);
-            // It has room: nothing was sent before.
-            let _ = down.try_send(v1::StageDown { message: Some(first) });
-            let client = &mut rpc::client::link(channel.clone());
-            let error = match client.stage(ReceiverStream::new(messages)).await {
-                Ok(up) => return Ok((down, up.into_inner())),
-                Err(status) => Error::from(status),
-            };
-            match (error.code, protocols.older(protocol, protocols.min)) {
-                (Code::Protocol, Some(older)) => {
-                    protocol = older;
-                    continue;
-                }
-                (Code::Unreachable, _) => self.peers.forget(node, address).await,
-                _ => {}
+            let first = Down::Open(v1::OpenStage { protocol, ..first.clone() });
+            async move {
+                // It has room: nothing was sent before.
+                let _ = down.try_send(v1::StageDown { message: Some(first) });
+                let up = client.stage(ReceiverStream::new(messages)).await?.into_inner();
+                Ok((down, up))
             }
-            return Err(self.refused(&error));
-        }
+        });
+        opened.await.map_err(|error| self.refused(&error))
     }
 
     /// Until the stage's life is over.

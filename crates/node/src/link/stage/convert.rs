@@ -8,17 +8,14 @@ use rpc::{Error, v1};
 use std::sync::Arc;
 use wal::Lsn;
 
-pub(super) fn open_out(
-    open: &OpenStage,
-    caller: &Caller,
-    protocol: u32,
-) -> Result<v1::OpenStage, Failure> {
+pub(super) fn open_out(open: &OpenStage, caller: &Caller) -> Result<v1::OpenStage, Failure> {
     let stage = match open.stage {
         UpstreamStage::Reader => Stage::Reader,
         UpstreamStage::Decoder => Stage::Decoder,
     };
     Ok(v1::OpenStage {
-        protocol,
+        // As the call says.
+        protocol: 0,
         task: open.spec.task.clone(),
         stage: stage.into(),
         generation: open.generation,

@@ -6,7 +6,7 @@
 use super::client::From;
 use super::convert;
 use crate::link::convert::{failure_out, refused};
-use crate::link::server::{LinkService, OPEN_WAIT_MAX};
+use crate::link::server::{LinkService, first};
 use crate::state::Placement;
 use pipeline::Failure;
 use pipeline::batch::{Decoded, WalBatch};
@@ -84,8 +84,7 @@ impl LinkService {
     ) -> Result<Answers, Status> {
         let principal = Principal::of(&request)?.clone();
         let mut down = request.into_inner();
-        let first = tokio::time::timeout(OPEN_WAIT_MAX, down.message()).await;
-        let first = first.map_err(|_| refused("nothing was said to open a stage"))??;
+        let first = first(&mut down, "a stage").await?;
         let Some(Down::Open(open)) = first.and_then(|it| it.message) else {
             return Err(refused("the first message must open a stage").into());
         };
