@@ -16,10 +16,11 @@ use crate::chunk::merge::Verdict;
 use crate::descriptions::Descriptions;
 use crate::routing::{Met, Routing};
 use actix::{Actor, ActorContext, Context, Handler, Recipient};
+use record::plan::TablePlan;
 use std::sync::Arc;
-use supervision::Lifeline;
+use supervision::{Credit, Lifeline};
 use tracing::info;
-use wal::Lsn;
+use wal::{ChangeBatch, Lsn};
 
 /// The third stage. Lives as long as its generation.
 #[derive(Debug)]
@@ -62,19 +63,27 @@ impl Router {
                 }
                 Verdict::Emit { left_out, .. } => {
                     let ChunkRead { batch, plan, credit, answer, .. } = chunk;
-                    let (rows, producers) = (batch.changes.len() as u64, &self.producers);
-                    let routed =
-                        self.routing.route_chunk(batch, plan, credit, &mut |lane, part| {
-                            if let Some(producer) = &producers[lane] {
-                                producer.do_send(part.clone());
-                            }
-                        });
-                    let seq = routed.seq;
-                    self.acknowledger.do_send(routed);
+                    let rows = batch.changes.len() as u64;
+                    // No mark comes while tables are copied: the plan is of the newest revision.
+                    let seq = self.hand_on(batch, vec![Some(plan)], credit);
                     let _ = answer.send(ChunkRouted::At { seq, rows, left_out });
                 }
             }
         }
+    }
+
+    /// Hands on what has no place in the stream; gives its number.
+    fn hand_on(
+        &mut self,
+        batch: ChangeBatch,
+        plans: Vec<Option<Arc<TablePlan>>>,
+        credit: Credit,
+    ) -> u64 {
+        let mut send = to(&self.producers);
+        let routed = self.routing.route_aside(batch, &plans.into(), credit, &mut send);
+        let seq = routed.seq;
+        self.acknowledger.do_send(routed);
+        seq
     }
 
     fn routed(&mut self, routed: Vec<Routed>) {
@@ -115,6 +124,15 @@ impl Router {
     }
 }
 
+/// Gives each lane its part; a lane without an owner gets it later.
+fn to(producers: &[Option<Recipient<LaneBatch>>]) -> impl FnMut(usize, &LaneBatch) {
+    |lane, part| {
+        if let Some(producer) = &producers[lane] {
+            producer.do_send(part.clone());
+        }
+    }
+}
+
 impl Actor for Router {
     type Context = Context<Self>;
 }
@@ -131,12 +149,7 @@ impl Handler<Decoded> for Router {
     type Result = ();
 
     fn handle(&mut self, decoded: Decoded, _: &mut Context<Self>) {
-        let producers = &self.producers;
-        let routed = self.routing.route(decoded, &mut |lane, part| {
-            if let Some(producer) = &producers[lane] {
-                producer.do_send(part.clone());
-            }
-        });
+        let routed = self.routing.route(decoded, &mut to(&self.producers));
         self.routed(routed);
     }
 }
@@ -154,12 +167,7 @@ impl Handler<MarkReached> for Router {
     type Result = ();
 
     fn handle(&mut self, reached: MarkReached, _: &mut Context<Self>) {
-        let producers = &self.producers;
-        let routed = self.routing.reach(reached, &mut |lane, part| {
-            if let Some(producer) = &producers[lane] {
-                producer.do_send(part.clone());
-            }
-        });
+        let routed = self.routing.reach(reached, &mut to(&self.producers));
         self.routed(routed);
     }
 }
@@ -196,15 +204,9 @@ impl Handler<Tell> for Router {
     type Result = ();
 
     fn handle(&mut self, Tell { batch, plans, credit, answer }: Tell, _: &mut Context<Self>) {
-        let producers = &self.producers;
-        let routed = self.routing.route_aside(batch, &plans.into(), credit, &mut |lane, part| {
-            if let Some(producer) = &producers[lane] {
-                producer.do_send(part.clone());
-            }
-        });
+        let seq = self.hand_on(batch, plans, credit);
         // Whoever asked may have gone.
-        let _ = answer.send(routed.seq);
-        self.acknowledger.do_send(routed);
+        let _ = answer.send(seq);
     }
 }
 

@@ -288,18 +288,6 @@ impl Routing {
         routed.push(self.hand_on(batch, &plans, marked.as_ref(), credit, send));
     }
 
-    /// Hands on a chunk whose rows have found their place.
-    pub fn route_chunk(
-        &mut self,
-        batch: ChangeBatch,
-        plan: Arc<TablePlan>,
-        credit: Credit,
-        send: &mut dyn FnMut(usize, &LaneBatch),
-    ) -> Routed {
-        // No mark comes while tables are copied: the plan is of the newest revision.
-        self.route_aside(batch, &[Some(plan)].into(), credit, send)
-    }
-
     /// Hands on what has no place in the stream and goes by the newest revision.
     pub fn route_aside(
         &mut self,
@@ -325,10 +313,11 @@ impl Routing {
         record::rewrite::rewrite(&mut batch, plans);
         self.split(&batch, plans);
         let ends_transaction = batch.ends_transaction;
+        // A chunk may come between two parts of a source transaction, of which it says nothing.
+        let is_streamed = batch.chunk.is_none();
         let transactions = match &mut self.transactions {
             Some(transactions) => {
-                // A chunk ends no transaction of the stream.
-                if ends_transaction && batch.chunk.is_none() {
+                if ends_transaction && is_streamed {
                     transactions.end();
                 } else if let Some(end) = batch.committed_end_lsn {
                     // It may be confirmed, so it must be told.
@@ -341,17 +330,17 @@ impl Routing {
         let confirmable = batch.idle_until.max(batch.committed_end_lsn);
         let ended = batch.transactions.len().checked_sub(if ends_transaction { 1 } else { 2 });
         let ended = ended.and_then(|index| batch.transactions.get(index));
-        let ended = ended.filter(|_| batch.chunk.is_none());
+        let ended = ended.filter(|_| is_streamed);
         let commit_time_us = ended.map(|transaction| unix_micros(transaction.commit_time));
-        // A chunk may come between two parts of a source transaction, of which it says nothing.
-        let is_streamed = batch.chunk.is_none();
         let batch = Arc::new(batch);
         let mut lanes = 0;
         for (number, lane) in self.lanes.iter_mut().enumerate() {
             if lane.pieces.is_empty() && !(lane.is_open && ends_transaction && is_streamed) {
                 continue;
             }
-            lane.is_open = if is_streamed { !ends_transaction } else { lane.is_open };
+            if is_streamed {
+                lane.is_open = !ends_transaction;
+            }
             lanes |= 1 << number;
             let part = LaneBatch {
                 generation: self.generation,

@@ -262,14 +262,12 @@ impl Shared {
     }
 
     /// Hands statements on.
-    async fn state(&self, Statements { stated, chunk }: &Statements) -> Result<(), Failure> {
-        for Stated { table, plans, .. } in stated {
+    async fn state(&self, statements: &Statements) -> Result<(), Failure> {
+        for Stated { table, plans, .. } in &statements.stated {
             let (table, plans) = (Arc::clone(table), plans.clone());
             self.parts.router.do_send(TableLearned { table, plans, inference: None });
         }
-        let mut batch = statements(stated, self.parts.lsn, self.parts.time)?;
-        batch.snapshot = Some(Arc::clone(&self.parts.id));
-        batch.chunk = Some(Arc::clone(chunk));
+        let batch = statements.batch(&self.parts.id, self.parts.lsn, self.parts.time)?;
         let credit = self.parts.budget.take(batch.bytes.len()).await;
         self.batches.set(self.batches.get() + 1);
         self.parts.router.do_send(Decoded { batch, credit });
@@ -293,26 +291,35 @@ impl Shared {
     }
 }
 
-/// One insert into the table that each stands for, as of `lsn` and `time`.
-pub(crate) fn statements(stated: &[Stated], lsn: Lsn, time: i64) -> Result<ChangeBatch, Failure> {
-    let too_many = |_| Failure::fatal("the definitions of all tables together are above 4 GiB");
-    let (mut bytes, mut changes) = (Vec::new(), Vec::with_capacity(stated.len()));
-    for (table, Stated { tuple, .. }) in (0..).zip(stated) {
-        let start = u32::try_from(bytes.len()).map_err(too_many)?;
-        bytes.extend_from_slice(tuple);
-        let end = u32::try_from(bytes.len()).map_err(too_many)?;
-        let new = Some(Span { start, end });
-        let ordinal = u64::from(table);
-        changes.push(Change { new, operation: Operation::Insert, ..change(table, ordinal, lsn) });
+impl Statements {
+    /// One insert into the table that each stands for, as of `lsn` and `time`; `id`: of the snapshot.
+    pub(crate) fn batch(&self, id: &Arc<str>, lsn: Lsn, time: i64) -> Result<ChangeBatch, Failure> {
+        let Self { stated, chunk } = self;
+        let too_many = |_| Failure::fatal("the definitions of all tables together are above 4 GiB");
+        let (mut bytes, mut changes) = (Vec::new(), Vec::with_capacity(stated.len()));
+        for (table, Stated { tuple, .. }) in (0..).zip(stated) {
+            let start = u32::try_from(bytes.len()).map_err(too_many)?;
+            bytes.extend_from_slice(tuple);
+            let end = u32::try_from(bytes.len()).map_err(too_many)?;
+            let new = Some(Span { start, end });
+            let ordinal = u64::from(table);
+            changes.push(Change {
+                new,
+                operation: Operation::Insert,
+                ..change(table, ordinal, lsn)
+            });
+        }
+        Ok(ChangeBatch {
+            bytes: bytes.into(),
+            changes,
+            transactions: vec![transaction(lsn, time)],
+            tables: stated.iter().map(|it| Arc::clone(&it.table)).collect(),
+            snapshot: Some(Arc::clone(id)),
+            chunk: Some(Arc::clone(chunk)),
+            ends_transaction: true,
+            ..ChangeBatch::default()
+        })
     }
-    Ok(ChangeBatch {
-        bytes: bytes.into(),
-        changes,
-        transactions: vec![transaction(lsn, time)],
-        tables: stated.iter().map(|it| Arc::clone(&it.table)).collect(),
-        ends_transaction: true,
-        ..ChangeBatch::default()
-    })
 }
 
 fn transaction(commit_lsn: Lsn, commit_time: i64) -> Transaction {

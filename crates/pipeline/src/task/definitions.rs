@@ -12,7 +12,7 @@ use crate::capture::{Reading, Relation};
 use crate::chunk::asked::records;
 use crate::failure::Failure;
 use crate::front::Front;
-use crate::snapshot::{Statements, Work, statements};
+use crate::snapshot::{Statements, Work};
 use kafka::meta::MetaState;
 use postgres::Session;
 use record::inferred::{Inferred, created};
@@ -71,15 +71,9 @@ impl Task {
         id: &str,
         lsn: Lsn,
     ) -> Result<(), End> {
-        let stated = self.stated(session, tables).await?;
-        if stated.is_empty() {
-            return Ok(());
-        }
-        let count = stated.len();
-        let name = chunk_name(tables);
-        let chunk = Arc::new(Chunk { open: self.open_beside(&name), name });
-        let work = Work::Statements(Statements { stated, chunk });
-        let front = self.snapshot_front(id, lsn, work);
+        let Some(statements) = self.statements(session, tables).await? else { return Ok(()) };
+        let count = statements.stated.len();
+        let front = self.snapshot_front(id, lsn, Work::Statements(statements));
         let told = self.until_durable(&front).await;
         front.retire(CLOSE_MAX).await;
         told?;
@@ -129,15 +123,10 @@ impl Task {
         oids: &[u32],
     ) -> Result<(), End> {
         let tables = shown(session, oids).await?;
-        let stated = self.stated(session, &tables).await?;
-        if stated.is_empty() {
-            return Ok(());
-        }
-        let name = chunk_name(&tables);
-        let mut batch = statements(&stated, session.wal_end().await?, microseconds_now())?;
-        batch.snapshot = Some(snapshot_id(self.generation).into());
-        batch.chunk = Some(Arc::new(Chunk { open: self.open_beside(&name), name }));
-        let plans = stated.iter().map(|it| it.plans.newest().cloned()).collect();
+        let Some(statements) = self.statements(session, &tables).await? else { return Ok(()) };
+        let (id, end) = (snapshot_id(self.generation).into(), session.wal_end().await?);
+        let batch = statements.batch(&id, end, microseconds_now())?;
+        let plans = statements.stated.iter().map(|it| it.plans.newest().cloned()).collect();
         let credit = self.budget.take(batch.bytes.len()).await;
         let seq = front.tell(batch, plans, credit).await?;
         loop {
@@ -149,17 +138,20 @@ impl Task {
                 }
             }
         }
-        info!(tables = stated.len(), "readers know the tables");
+        info!(tables = statements.stated.len(), "readers know the tables");
         Ok(())
     }
 
-    async fn stated(
+    /// What makes these tables; `None`: nothing is to be told.
+    async fn statements(
         &self,
         session: &Session,
         tables: &[Arc<Table>],
-    ) -> Result<Vec<Stated>, Failure> {
+    ) -> Result<Option<Statements>, Failure> {
         // Leaves that are read one by one go by the name of their root.
         let mut names = BTreeSet::new();
+        // Who repeats it finds the lanes that hold it.
+        let name = format!("tables/{:016x}", digest(tables.iter().map(|it| it.oid)));
         let named = tables.iter().filter(|it| names.insert((&*it.schema, &*it.name)));
         let named: Vec<&Arc<Table>> = named.collect();
         let columns: Vec<_> = named.iter().flat_map(|it| &it.columns).collect();
@@ -180,7 +172,11 @@ impl Task {
                 stated.push(Stated { table, plans, tuple });
             }
         }
-        Ok(stated)
+        if stated.is_empty() {
+            return Ok(None);
+        }
+        let chunk = Arc::new(Chunk { open: self.open_beside(&name), name });
+        Ok(Some(Statements { stated, chunk }))
     }
 
     /// Chunks that may not be durable in every lane, this one among them: of others lanes forget what they hold.
@@ -197,11 +193,6 @@ impl Task {
 async fn shown(session: &Session, oids: &[u32]) -> Result<Vec<Arc<Table>>, Failure> {
     let tables = session.tables_present(oids).await?;
     Ok(tables.into_iter().filter(|it| !session.goes_by_root(it)).map(Arc::new).collect())
-}
-
-/// Who repeats it finds the lanes that hold it.
-fn chunk_name(tables: &[Arc<Table>]) -> String {
-    format!("tables/{:016x}", digest(tables.iter().map(|it| it.oid)))
 }
 
 /// The same of the same tables (FNV-1a).
