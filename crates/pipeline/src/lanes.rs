@@ -48,6 +48,13 @@ pub struct Factory {
     pub policy: RestartPolicy,
 }
 
+impl Factory {
+    /// Something that is done with a lane.
+    fn span(&self, name: &'static str, lane: u8) -> Span {
+        self.progress.trace.span(name, &self.spec.task).with("lane", i64::from(lane))
+    }
+}
+
 /// All lanes of a task. Lives as long as the task; fronts come and go.
 pub struct Lanes {
     factory: Factory,
@@ -120,13 +127,7 @@ impl Lanes {
         lane.moving = false;
         lane.settings = self.settings;
         lane.host = host;
-        lane.opening = self
-            .factory
-            .progress
-            .trace
-            .span("lane.open", &self.factory.spec.task)
-            .with("lane", i64::from(number))
-            .with("host", lane.host.to_string());
+        lane.opening = self.factory.span("lane.open", number).with("host", lane.host.to_string());
         let (life, anew, host) = (lane.life, lane.anew, lane.host.clone());
         let state = if host == Host::Nowhere { LaneState::Waiting } else { LaneState::Opening };
         self.factory.progress.lane(number, &host, state, None);
@@ -195,11 +196,8 @@ impl Lanes {
             let is_gone =
                 matches!(&lane.host, Host::Node(node) if self.factory.hosts.is_gone(node));
             let waits = lane.opened.is_some() && !is_gone;
-            lane.changing =
-                (self.factory.progress.trace.span("lane.move", &self.factory.spec.task))
-                    .with("lane", i64::from(number))
-                    .with("from", lane.host.to_string())
-                    .with("to", host.to_string());
+            let span = self.factory.span("lane.move", number);
+            lane.changing = span.with("from", lane.host.to_string()).with("to", host.to_string());
             self.begin_again(number, if waits { MOVE_MAX } else { Duration::ZERO });
         }
     }
@@ -246,8 +244,7 @@ impl Lanes {
         let Some((number, lane)) = due else { return };
         lane.renewing = true;
         info!(lane = number, "lane opens its producer anew");
-        lane.changing = (self.factory.progress.trace.span("lane.renew", &self.factory.spec.task))
-            .with("lane", i64::from(number));
+        lane.changing = self.factory.span("lane.renew", number);
         self.begin_again(number, RENEW_MAX);
     }
 

@@ -10,7 +10,7 @@ mod encode;
 mod rows;
 
 use bytes::Bytes;
-use encode::{Value, begin, commit, complete, insert, truncate, typed_relation, xlog_data};
+use encode::{Value, knowing};
 use record::encode::Encoder;
 use record::plan::TablePlan;
 use record::route::{Piece, Scratch};
@@ -87,26 +87,8 @@ fn yardstick_bytes() -> Vec<u8> {
 fn stream(binary: bool) -> (Decoder, Bytes) {
     let columns: Vec<_> = ORDER.iter().map(|(name, oid, _)| (*name, *oid)).collect();
     let options = Options { binary: binary.then_some(180_000), ..Options::default() };
-    let mut decoder = Decoder::new(options);
-    let relation = typed_relation(7, "t", b'd', &columns);
-    let first = [begin(1, 0, 1), relation, truncate(&[7], 0), commit(1, 2, 0)];
-    let first: Vec<u8> = first.iter().flat_map(|message| xlog_data(1, message)).collect();
-    let Ok(Step::Describe(description)) = decoder.decode(first.into()) else {
-        panic!("no description was asked for")
-    };
-    decoder.learn(complete(&description));
-    decoder.resume().expect("the table was learned");
-    let values: Vec<_> = if binary { binary_values() } else { texts() };
-    let mut out = Vec::new();
-    for transaction in 1..=10_u64 {
-        let lsn = transaction * 0x1_0000;
-        out.extend(xlog_data(lsn, &begin(lsn, 0, 1)));
-        for change in 0..ROWS / 10 {
-            out.extend(xlog_data(lsn - 0x1000 + change, &insert(7, &values)));
-        }
-        out.extend(xlog_data(lsn + 8, &commit(lsn, lsn + 8, 0)));
-    }
-    (decoder, out.into())
+    let values = if binary { binary_values() } else { texts() };
+    (knowing(options, &columns), encode::rows(ROWS, &values).into())
 }
 
 fn texts() -> Vec<Value> {

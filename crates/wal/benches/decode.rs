@@ -6,41 +6,23 @@ mod encode;
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use encode::{Value, begin, commit, complete, insert, text, truncate, typed_relation, xlog_data};
+use encode::{Value, knowing, rows, text};
 use std::hint::black_box;
 use wal::copy::append_tuple;
-use wal::decoder::{Decoder, Options, Step};
+use wal::decoder::{Decoder, Options};
 use wal::types::oid;
 
 const CHANGES: u64 = 1000;
 
-fn buffer(columns: &[Value]) -> Bytes {
-    let mut out = Vec::new();
-    for transaction in 1..=10u64 {
-        let lsn = transaction * 0x1_0000;
-        out.extend(xlog_data(lsn, &begin(lsn, 0, 1)));
-        for change in 0..CHANGES / 10 {
-            out.extend(xlog_data(lsn - 0x1000 + change, &insert(7, columns)));
-        }
-        out.extend(xlog_data(lsn + 8, &commit(lsn, lsn + 8, 0)));
-    }
-    out.into()
+fn buffer(values: &[Value]) -> Bytes {
+    rows(CHANGES, values).into()
 }
 
 /// A decoder that knows the table.
 fn decoder(binary: Option<u32>, types: [u32; 8]) -> Decoder {
-    let mut decoder = Decoder::new(Options { binary, ..Options::default() });
     let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
     let columns: Vec<_> = names.into_iter().zip(types).collect();
-    let relation = typed_relation(7, "t", b'd', &columns);
-    let first = [begin(1, 0, 1), relation, truncate(&[7], 0), commit(1, 2, 0)];
-    let first: Vec<u8> = first.iter().flat_map(|message| xlog_data(1, message)).collect();
-    let Ok(Step::Describe(description)) = decoder.decode(first.into()) else {
-        panic!("no description was asked for")
-    };
-    decoder.learn(complete(&description));
-    decoder.resume().expect("the table was learned");
-    decoder
+    knowing(Options { binary, ..Options::default() }, &columns)
 }
 
 /// A row of many types, as the server sends it in binary form.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub, reason = "shared by several suites")]
 
 use std::sync::Arc;
+use wal::decoder::{Decoder, Options, Step};
 use wal::relation::{ColumnDescription, RelationDescription};
 use wal::table::{Column, ReplicaIdentity, Table};
 use wal::types::{Type, oid};
@@ -166,4 +167,32 @@ pub fn described(oid: u32, name: &str, columns: &[&str]) -> RelationDescription 
         columns: columns.collect(),
         differences: Vec::new(),
     }
+}
+
+/// A decoder that has been told of the table 7.
+pub fn knowing(options: Options, columns: &[(&str, u32)]) -> Decoder {
+    let mut decoder = Decoder::new(options);
+    let first =
+        [begin(1, 0, 1), typed_relation(7, "t", b'd', columns), truncate(&[7], 0), commit(1, 2, 0)];
+    let first: Vec<u8> = first.iter().flat_map(|message| xlog_data(1, message)).collect();
+    let Ok(Step::Describe(description)) = decoder.decode(first.into()) else {
+        panic!("no description was asked for")
+    };
+    decoder.learn(complete(&description));
+    decoder.resume().unwrap();
+    decoder
+}
+
+/// So many rows of the table 7, in ten transactions.
+pub fn rows(rows: u64, values: &[Value]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for transaction in 1..=10_u64 {
+        let lsn = transaction * 0x1_0000;
+        out.extend(xlog_data(lsn, &begin(lsn, 0, 1)));
+        for change in 0..rows / 10 {
+            out.extend(xlog_data(lsn - 0x1000 + change, &insert(7, values)));
+        }
+        out.extend(xlog_data(lsn + 8, &commit(lsn, lsn + 8, 0)));
+    }
+    out
 }
