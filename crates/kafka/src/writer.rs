@@ -54,6 +54,7 @@ pub(crate) struct Writer {
 /// since it counts records against the five requests that a broker remembers of an idempotent producer; and as soon as
 /// something behind that batch has been gathered for long enough, its thread looks without a pause whether it may go.
 /// So the next burst waits until this one has arrived, where it costs nothing and grows.
+#[derive(Clone, Copy)]
 struct Bursts {
     linger: Duration,
     began: Instant,
@@ -190,18 +191,15 @@ impl Writer {
 
     /// Begins a burst, once the one before has arrived.
     fn wait_for_burst(&mut self) -> Result<(), Error> {
-        let pending = self.pending();
-        let Some(bursts) = &mut self.bursts else { return Ok(()) };
-        if pending != 0 {
-            if bursts.began.elapsed() < bursts.linger {
-                return Ok(());
-            }
-            while self.pending() != 0 {
-                self.check()?;
-                self.deliveries().wait(self.sent, LOOK);
-            }
+        let Some(Bursts { linger, began }) = self.bursts else { return Ok(()) };
+        if self.pending() != 0 && began.elapsed() < linger {
+            return Ok(());
         }
-        self.bursts.iter_mut().for_each(|it| it.began = Instant::now());
+        while self.pending() != 0 {
+            self.check()?;
+            self.deliveries().wait(self.sent, LOOK);
+        }
+        self.bursts = Some(Bursts { linger, began: Instant::now() });
         Ok(())
     }
 
