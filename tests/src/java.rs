@@ -19,6 +19,8 @@ const HEAP: &str = "-Xmx384m";
 const STOP_MAX: Duration = Duration::from_secs(60);
 /// They live for seconds.
 const COMPILER: &str = "-XX:TieredStopAtLevel=1";
+/// The SDK of DTS, made for Java 8, looks into this.
+const EXPORTS: &str = "--add-exports=java.base/sun.util.calendar=ALL-UNNAMED";
 
 /// What `cluster/local/consumers` prints for a name, once it has installed what belongs to it.
 ///
@@ -44,7 +46,7 @@ pub fn installed(name: &str) -> String {
 #[must_use]
 pub fn answers(name: &str, class: &str, arguments: &[&str], lines: &[String]) -> Vec<Value> {
     let mut child = Command::new("java")
-        .args([HEAP, COMPILER, "-cp", &installed(name), class])
+        .args([HEAP, COMPILER, EXPORTS, "-cp", &installed(name), class])
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -1,10 +1,10 @@
-//! Avro: DTS's by its published schema with Avro's own library; Debezium's by Apicurio's deserializer and
+//! Avro: DTS's by its published schema with Avro's own library, and by the vendor's SDK; Debezium's by Apicurio's deserializer and
 //! converter.
 
 use crate::goods::{self, COLUMNS, Column, Like, Rows, alike, columns_but};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tests::java;
 use tests::reader::Topics;
 use tests::scene::Scene;
@@ -47,6 +47,81 @@ fn the_published_schema_of_dts_reads_dts_avro() {
         }
     }
     goods::assert_same(&rows, &expected, &columns);
+    read_by_the_sdk(&answers, &lines, &columns);
+}
+
+/// What the vendor's SDK makes of each column.
+const SDK_TYPES: [&str; 21] = [
+    "INTEGER_NUMERIC",
+    "INTEGER_NUMERIC",
+    "INTEGER_NUMERIC",
+    "FLOAT_NUMERIC",
+    "FLOAT_NUMERIC",
+    "DECIMAL_NUMERIC",
+    "STRING",
+    "STRING",
+    "STRING",
+    "TEXT_ENCODING_OBJECT",
+    "DATETIME",
+    "DATETIME",
+    "DATETIME",
+    "DATETIME",
+    "DATETIME",
+    "BINARY_ENCODING_OBJECT",
+    "BINARY_ENCODING_OBJECT",
+    "TEXT_ENCODING_OBJECT",
+    "TEXT_ENCODING_OBJECT",
+    "TEXT_ENCODING_OBJECT",
+    "TEXT_ENCODING_OBJECT",
+];
+
+/// The vendor's SDK makes of each record what Avro's own library does.
+fn read_by_the_sdk(records: &[Value], lines: &[String], columns: &[Column]) {
+    for (record, told) in records.iter().zip(&java::answers("dts", "Dts", &[], lines)) {
+        for (ours, theirs) in
+            [("id", "id"), ("operation", "operation"), ("sourceTimestamp", "timestamp")]
+        {
+            assert_eq!(told[theirs], record[ours]);
+        }
+        // Of three names it leaves out the one in the middle.
+        let name = record["objectName"].as_str().expect("a name").replace(".o.", ".");
+        assert_eq!((&told["name"], &told["table"]), (&name.into(), &"goods".into()));
+        assert_eq!(told["key"], json!(["id"]));
+        for (ours, theirs) in [("beforeImages", "before"), ("afterImages", "after")] {
+            let values = told[theirs].as_array().map(|values| {
+                let typed = columns.iter().zip(SDK_TYPES).zip(values);
+                let row = typed.map(|((column, type_), value)| alike(column, sdk(value, type_)));
+                row.collect::<Vec<_>>()
+            });
+            let expected = image(record, ours, columns).map(|(_, row)| row);
+            assert_eq!(values, expected, "{theirs} of {record}");
+        }
+    }
+}
+
+/// A value of the SDK as the server's text.
+fn sdk(value: &Value, type_: &str) -> Value {
+    let Some(text) = value[1].as_str() else { return Value::Null };
+    assert_eq!(value[0], type_, "{value}");
+    match type_ {
+        // It leaves out zeros at the end of a fraction: of microseconds, or milliseconds where there is no day.
+        "DATETIME" => match text.split_once('.') {
+            Some((at, fraction)) if at.contains(' ') => format!("{at}.{fraction:0<6}").into(),
+            Some((at, fraction)) => format!("{at}.{fraction:0<3}").into(),
+            None => text.into(),
+        },
+        "BINARY_ENCODING_OBJECT" => {
+            let hex = text.to_lowercase();
+            let bytes = (0..hex.len() / 2).map(|at| u8::from_str_radix(&hex[2 * at..][..2], 16));
+            let bytes: Vec<u8> = bytes.map(|byte| byte.expect("hexadecimal")).collect();
+            // Documents are told as bytes, too.
+            match String::from_utf8(bytes) {
+                Ok(text) if text.starts_with(['{', '[']) => text.into(),
+                Ok(_) | Err(_) => format!("\\x{hex}").into(),
+            }
+        }
+        _ => text.into(),
+    }
 }
 
 /// A row of a record by the names of its fields.
