@@ -40,6 +40,10 @@ down *args:
 guard *args:
     cargo bench --bench guard -- {{ args }}
 
+# The same by instructions of the tests' build, as CI does it; needs valgrind.
+guard-instructions *args:
+    cargo test --locked --workspace --bench guard -- --instructions {{ args }}
+
 # Start servers and leave them running, by default the ones that most work needs.
 servers *names="postgres-15 kafka":
     ./cluster/local/servers start {{ names }}
