@@ -191,11 +191,13 @@ impl Lanes {
                 continue;
             }
             info!(lane = number, from = %lane.host, to = %host, "lane moves");
-            // One that is not open has nothing to commit; its node may be why it is not. The dead say nothing, and a link
-            // to them may break only later.
-            let is_gone =
-                matches!(&lane.host, Host::Node(node) if self.factory.hosts.is_gone(node));
-            let waits = lane.opened.is_some() && !is_gone;
+            // One that is not open has nothing to commit; its node may be why it is not. Here it may be about to open its
+            // producer, which would fence the next owner. The dead say nothing, and a link to them may break only later.
+            let waits = match &lane.host {
+                Host::Here => lane.producer.is_some(),
+                Host::Node(node) => lane.opened.is_some() && !self.factory.hosts.is_gone(node),
+                Host::Nowhere => false,
+            };
             let span = self.factory.span("lane.move", number);
             lane.changing = span.with("from", lane.host.to_string()).with("to", host.to_string());
             self.begin_again(number, if waits { MOVE_MAX } else { Duration::ZERO });

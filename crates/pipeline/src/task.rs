@@ -54,6 +54,8 @@ use wire::Wire;
 
 /// How long a drain may take before the rest is left to the next start.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
+/// How long a lane that is not open is waited for then, where somebody waits for the end.
+const CLOSED_MAX: Duration = Duration::from_millis(500);
 const CLOSE_MAX: Duration = Duration::from_secs(5);
 /// How long what a front needs is prepared before the former owner is asked to end: it waits 5 s for that.
 const PREPARE_MAX: Duration = Duration::from_secs(3);

@@ -1,6 +1,6 @@
 //! What happened, and what of it concerns the one who waits.
 
-use super::{DRAIN_MAX, End, Task};
+use super::{CLOSED_MAX, DRAIN_MAX, End, Task};
 use crate::batch::{Advanced, LaneOpened, SnapshotRead};
 use crate::failure::Failure;
 use crate::front::Front;
@@ -196,10 +196,15 @@ impl Task {
     /// again at the next start.
     pub(super) async fn drain(&mut self, front: &Front) {
         front.pause();
-        let until = tokio::time::Instant::now() + DRAIN_MAX;
+        let began = tokio::time::Instant::now();
+        let until = began + DRAIN_MAX;
         while self.budget.bytes_free() < self.budget.bytes_max() as usize {
             let soon = tokio::time::Instant::now() + Duration::from_millis(10);
-            if until < soon || self.settle(front, soon).await.is_err() {
+            // Whoever waits for the end opens every lane anew. Here one may never be opened again: it is placed behind
+            // another router by then.
+            let is_closed = self.options.hurried && !self.lanes.are_open();
+            let patience = if is_closed { CLOSED_MAX } else { DRAIN_MAX };
+            if began + patience < soon || self.settle(front, soon).await.is_err() {
                 warn!("not everything could be delivered in time; the next start goes on there");
                 return;
             }
