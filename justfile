@@ -52,6 +52,15 @@ servers *names="postgres-15 kafka":
 ci:
     ./.ci/run
 
+# What the program is made of, as a bill of materials (CycloneDX): target/sbom/distributary.cdx.json.
+sbom:
+    command -v cargo-cyclonedx >/dev/null || cargo install --locked cargo-cyclonedx@0.5.9
+    cargo cyclonedx --manifest-path crates/cli/Cargo.toml --format json --spec-version 1.5 --describe binaries
+    mkdir -p target/sbom
+    mv crates/cli/distributary_bin.cdx.json target/sbom/distributary.cdx.json
+    # It writes one for each program of the workspace.
+    rm -f tests/*_bin.cdx.json
+
 # Licences, bans and sources of all dependencies, and known holes in them (whose list comes from the network).
 deny:
     command -v cargo-deny >/dev/null || cargo install --locked cargo-deny@0.20.2
