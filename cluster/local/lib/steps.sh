@@ -3,23 +3,42 @@
 steps_done=() steps_failed=() tests_passed=0 tests_failed=0 tests_ignored=0
 steps_begun=$SECONDS
 
-# Runs a step and goes on where it fails, so that one run shows everything that is wrong.
+# Runs a step and goes on where it fails, so that one run shows everything that is wrong. While suites run beside it
+# (`beside_suites`), what it says comes in one piece.
 # Arguments: title, command...
 step() {
     local title=$1 begun=$SECONDS code=0 log
     shift
     log=$(mktemp "$logs/XXXXXX")
-    printf '\n━━ %s\n' "$title"
+    [[ -n ${beside_suites:-} ]] || printf '\n━━ %s\n' "$title"
     # A subshell with errexit of its own: a function called in a condition would run on after a failure.
     set +e
-    (set -e && "$@") 2>&1 </dev/null | tee "$log"
-    code=${PIPESTATUS[0]}
+    if [[ -n ${beside_suites:-} ]]; then
+        (set -e && "$@") >"$log" 2>&1 </dev/null
+        code=$?
+    else
+        (set -e && "$@") 2>&1 </dev/null | tee "$log"
+        code=${PIPESTATUS[0]}
+    fi
     set -e
     count_tests "$log"
     local took=$((SECONDS - begun))
     note_step "$code" "$took" "$title"
-    printf '━━ %s: %s, %d s\n' "$title" "$( ((code == 0)) && echo ok || echo FAILED)" "$took"
+    [[ -z ${beside_suites:-} ]] || say_in_one_piece "$title" "$code" "$took" "$log"
+    [[ -n ${beside_suites:-} ]] || say_ended "$title" "$code" "$took"
     return 0
+}
+
+say_ended() { printf '━━ %s: %s, %d s\n' "$1" "$( (($2 == 0)) && echo ok || echo FAILED)" "$3"; }
+
+# Arguments: title, exit code, seconds, file with what was said.
+say_in_one_piece() {
+    (
+        flock 9
+        printf '\n━━ %s\n' "$1"
+        cat "$4"
+        say_ended "$1" "$2" "$3"
+    ) 9>"$logs/lock"
 }
 
 # Arguments: exit code, seconds, title.
