@@ -52,6 +52,13 @@ servers *names="postgres-15 kafka":
 ci:
     ./.ci/run
 
+# Fuzz one of fuzz/fuzz_targets, by default for a minute; for the stable compiler, as there is no unsafe code to look into.
+fuzz target *args="-max_total_time=60":
+    RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+        -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+        --cfg fuzzing -Ccodegen-units=1" \
+        cargo run --locked --manifest-path fuzz/Cargo.toml --target {{ arch() }}-unknown-linux-gnu --bin {{ target }} -- {{ args }}
+
 # What the program is made of, as a bill of materials (CycloneDX): target/sbom/distributary.cdx.json.
 sbom:
     command -v cargo-cyclonedx >/dev/null || cargo install --locked cargo-cyclonedx@0.5.9
