@@ -193,6 +193,14 @@ pub const KINDS: &[Kind] = &[
         "name the servers themselves in `source.hosts`",
     ),
     either(
+        "source.standby",
+        "where `source.read_from: standby` is set: the standby's version, `wal_level`, `hot_standby_feedback` and \
+         `primary_slot_name`, and EXECUTE on `pg_log_standby_snapshot()` at the primary",
+        "standbys older than 16 have no logical slots; a slot is lost once the primary removes old catalog rows that \
+         it needs; an idle primary does not write what a new slot waits for",
+        "the setting or GRANT that is printed, or `source.read_from: primary`",
+    ),
+    either(
         "source.ddl",
         "whether event triggers and their helper objects can be made, or are there",
         "without them DDL statements are inferred from the rows as far as these tell them, and new tables are not seen at once",
