@@ -12,6 +12,8 @@ SET distributary.schemas = 'public';           -- schemas that are captured, wit
 --   in the spec for tables that are not to have it, and set what you want there by hand;
 -- * the publication, which belongs to the role, so that `task release` can drop it.
 -- DDL statements need event triggers, which only a superuser may create: write `source.ddl: off`.
+-- With `source.read_from: standby` a slot is made sooner after
+--   GRANT EXECUTE ON FUNCTION pg_log_standby_snapshot() TO distributary_shop;
 
 DO $do$
 DECLARE

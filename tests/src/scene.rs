@@ -88,6 +88,24 @@ impl Scene {
         Distributary::start(self.folder(), &arguments)
     }
 
+    /// What the precheck says of an item: its state, what was seen, and what mends it.
+    ///
+    /// # Panics
+    /// When it has no such item.
+    #[must_use]
+    #[track_caller]
+    pub fn checked(&self, spec: &Spec, item: &str) -> (String, String, String) {
+        let path = spec.write(self.folder());
+        let words = [Path::new("check"), &path, Path::new("-o"), Path::new("json")];
+        let ended = Distributary::start(self.folder(), &words).wait(CATCH_UP_MAX);
+        let found: serde_json::Value = serde_json::from_str(&ended.stdout).expect("JSON");
+        let items = found["items"].as_array().or(found.as_array()).expect("items");
+        let found = items.iter().find(|it| it["name"] == item);
+        let found = found.unwrap_or_else(|| panic!("no item {item}: {items:#?}"));
+        let text = |key: &str| found[key].as_str().unwrap_or_default().to_owned();
+        (text("state"), text("seen"), text("remedy"))
+    }
+
     /// Runs the task until it has caught up, and all of that is visible.
     ///
     /// # Panics

@@ -75,20 +75,18 @@ fn a_safe_failover_under_a_running_task() {
     assert_eq!((left(&pair.primary), left(&pair.standby)), ("0".into(), "1".into()), "{said}");
 }
 
-/// The precheck says what it lacks; beside its primary it does no harm.
+/// The precheck says what it lacks; beside its primary it does no harm, and keeps no slot before 16.
 fn a_standby_alone_is_no_source(scene: &Scene, standby: &Server) {
     let both = format!("{}, {}", standby.address, scene.postgres.address);
     for (hosts, state) in [(&standby.address, "fail"), (&both, "pass")] {
-        let path = scene.spec().hosts(hosts).write(scene.folder());
-        let words = ["check", path.to_str().expect("UTF-8"), "-o", "json"];
-        let ended = Distributary::start(scene.folder(), &words).wait(CATCH_UP_MAX);
-        let found: serde_json::Value = serde_json::from_str(&ended.stdout).expect("JSON");
-        let items = found["items"].as_array().or(found.as_array()).expect("items");
-        let item = items.iter().find(|it| it["name"] == "source.connection").expect("the item");
-        assert_eq!(item["state"], state, "{item}");
-        let remedy = item["remedy"].as_str().unwrap_or_default();
-        assert_eq!(remedy.contains("add the primary to source.hosts"), state == "fail", "{item}");
+        let (found, _, remedy) = scene.checked(&scene.spec().hosts(hosts), "source.connection");
+        assert_eq!(found, state, "{remedy}");
+        assert_eq!(remedy.contains("add the primary to source.hosts"), state == "fail", "{remedy}");
     }
+    let spec = scene.spec().hosts(&both).source("read_from: standby");
+    let (state, seen, _) = scene.checked(&spec, "source.standby");
+    assert_eq!(state, "fail", "{seen}");
+    assert!(seen.contains("PostgreSQL 15") && seen.contains("16 and later"), "{seen}");
 }
 
 #[test]

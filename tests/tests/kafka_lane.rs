@@ -407,7 +407,14 @@ fn meta(bench: &Bench) -> (MetaLane, MetaState) {
 
 fn watermark(lsn: u64) -> Watermark {
     let lanes = vec![point(lsn, 1).position];
-    Watermark { lsn: Lsn(lsn), system_id: 7, timeline: 1, lanes, history: Vec::new() }
+    Watermark {
+        lsn: Lsn(lsn),
+        system_id: 7,
+        timeline: 1,
+        lanes,
+        history: Vec::new(),
+        standby: false,
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::pattern::TablePattern;
 use crate::task::{Acks, Delivery, NewPartitions, Object, Oversize, Switch, Task, Unrepresentable};
-use crate::{DdlCapture, OnIncompatible, Problem};
+use crate::{Choice, DdlCapture, OnIncompatible, Problem, ReadFrom};
 use std::time::Duration;
 
 /// Rust's own words for a place in the spec.
@@ -101,6 +101,10 @@ impl Task {
             if value.is_empty() {
                 found.push(problem(path, "is required"));
             }
+        }
+        if source.read_from == ReadFrom::Standby && source.slot_failover == Choice::On {
+            let text = "slots of a standby cannot be copied to others: `auto` or `off` with `read_from: standby`";
+            found.push(problem("source.slot_failover", text));
         }
         let slot = format!("{}{}", source.slot_prefix, self.task);
         let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';

@@ -69,6 +69,9 @@ pub struct Source {
     pub user: String,
     pub password: Option<Secret>,
     pub tls: Tls,
+    /// Which server is read. `standby`: the slot is made on a host that is in recovery, stream and first snapshot come from
+    /// there (PostgreSQL 16+); what the task writes goes to the read-write host all the same.
+    pub read_from: ReadFrom,
     pub slot_prefix: String,
     pub slot_failover: Choice,
     pub replica_identity: IdentityPolicy,
@@ -97,6 +100,7 @@ impl Default for Source {
             user: String::new(),
             password: None,
             tls: Tls::default(),
+            read_from: ReadFrom::default(),
             slot_prefix: "distributary_".into(),
             slot_failover: Choice::default(),
             replica_identity: IdentityPolicy::default(),
@@ -128,6 +132,7 @@ word! {
     TlsMode { Disable, #[default] Prefer, Require, VerifyCa, VerifyFull }
 }
 word! { Choice { #[default] Auto, On, Off } }
+word! { ReadFrom { #[default] Primary, Standby } }
 word! { Switch { #[default] Off, On } }
 word! { IdentityPolicy { #[default] Full, Keep } }
 word! { DdlCapture { #[default] Auto, Messages, Tables, Off } }

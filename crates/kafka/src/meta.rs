@@ -40,6 +40,9 @@ pub struct Watermark {
     /// Where the server's time line left the older ones, from the oldest; earlier releases did not write it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<Switch>,
+    /// Fed by the slot of a standby, which has all of it also where it was promoted since; earlier releases read none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub standby: bool,
 }
 
 /// A line of a time line's history: where it left an older one.

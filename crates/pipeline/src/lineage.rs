@@ -70,7 +70,14 @@ mod tests {
 
     fn fed_by(timeline: u32, history: &[(u32, u64)]) -> Watermark {
         let history = switches(history);
-        Watermark { lsn: Lsn(90), system_id: 1, timeline, lanes: Vec::new(), history }
+        Watermark {
+            lsn: Lsn(90),
+            system_id: 1,
+            timeline,
+            lanes: Vec::new(),
+            history,
+            standby: false,
+        }
     }
 
     #[track_caller]

@@ -247,7 +247,14 @@ mod tests {
     fn watermark(system_id: u64, lsn: u64) -> MetaRecord {
         let lanes = vec![Position::just_before(Lsn(lsn))];
         let (lsn, history) = (Lsn(lsn), Vec::new());
-        MetaRecord::Watermark(Watermark { lsn, system_id, timeline: 1, lanes, history })
+        MetaRecord::Watermark(Watermark {
+            lsn,
+            system_id,
+            timeline: 1,
+            lanes,
+            history,
+            standby: false,
+        })
     }
 
     fn snapshot() -> MetaRecord {

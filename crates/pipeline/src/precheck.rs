@@ -453,4 +453,43 @@ mod tests {
         assert!(metrics.seen.contains("`.` and `_`"), "{}", metrics.seen);
         assert_eq!(of("", "topic: all", &[("a", "b"), ("a", "c")]).state, State::Pass);
     }
+
+    #[tokio::test]
+    async fn a_check_of_the_sink_that_ends_early_is_told() {
+        let wanted = || Wanted { topics: Vec::new(), schemas: Vec::new(), letters: None };
+        let text = "version: 1\ntask: t\nsource: {hosts: [h], database: d, user: u}\n\
+             sink: {brokers: [\"127.0.0.1:1\"]}\nobjects: [{table: \"*.*\"}]\n";
+        let task = config::Task::parse(text).expect("a spec");
+        let folder = Path::new(".");
+        let ended = tokio::spawn(std::future::pending());
+        ended.abort();
+        let items = sink(&task, folder, false, wanted(), Some(ended)).await;
+        let [item] = &items[..] else { panic!("one item: {items:#?}") };
+        assert_eq!((item.name.as_str(), item.state), ("sink.check", State::Fail));
+        assert!(item.seen.contains("ended early") && !item.may_pass, "{item:#?}");
+        // One that comes to its end says what it has met.
+        let away = Box::new(Item::fail("sink.connection", "away", "start it"));
+        let reached = tokio::spawn(async { Err(away) });
+        let items = sink(&task, folder, false, wanted(), Some(reached)).await;
+        assert!(items.iter().any(|it| it.name == "sink.connection"), "{items:#?}");
+        assert!(items.iter().all(|it| it.name != "sink.check"), "{items:#?}");
+    }
+
+    #[test]
+    fn the_topic_of_definitions_is_looked_at_as_those_of_rows_are() {
+        let of = |sync: &str| {
+            let text = format!(
+                "version: 1\ntask: t\nsource: {{hosts: [h], database: d, user: u}}\n\
+                 sink: {{brokers: [b], topic: \"{{task}}.{{table}}\", ddl_topic: \"{{task}}.told\"}}\n\
+                 sync: {{{sync}}}\nobjects: [{{table: \"*.*\"}}]\n"
+            );
+            let task = config::Task::parse(&text).expect("a spec");
+            let (selection, plan) = spec(&task).expect("planned");
+            let wanted = topics(&task, &selection, &plan, [("s", "a", 7)].into_iter());
+            wanted.into_iter().map(|it| (it.name, it.partitions, it.bytes)).collect::<Vec<_>>()
+        };
+        let rows = ("t.a".to_owned(), 4, 7);
+        assert_eq!(of("definitions: true"), [rows.clone(), ("t.told".to_owned(), 1, 0)]);
+        assert_eq!(of("definitions: false"), [rows]);
+    }
 }

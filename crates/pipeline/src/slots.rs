@@ -257,6 +257,7 @@ mod tests {
             confirmed_flush: Lsn(1),
             restart_lsn: Some(Lsn(1)),
             lost: false,
+            conflicting: false,
             retained_bytes: 0,
             temporary: false,
             failover: false,

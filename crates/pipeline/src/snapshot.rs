@@ -63,6 +63,8 @@ pub struct Rows {
     pub beside: Vec<Source>,
     /// Rows of an earlier, interrupted snapshot may be in the topics: a truncate comes first.
     pub again: bool,
+    /// Holds all tables, and then reads them alone: others would queue behind who waits for it.
+    pub holder: Option<Box<SnapshotReader>>,
 }
 
 /// Statements that have no place in the stream. All of them are one chunk, which a lane that holds it leaves out when they
@@ -141,7 +143,8 @@ async fn run(parts: Parts, work: Work) {
         Work::Statements(statements) => (Rows::default(), Some(statements)),
     };
     let sources = std::mem::take(&mut rows.sources);
-    let parallel = parts.parallel.min(sources.len()).max(1);
+    let holder = rows.holder.take();
+    let parallel = if holder.is_some() { 1 } else { parts.parallel.min(sources.len()).max(1) };
     let shared = Rc::new(Shared {
         parts,
         rows,
@@ -151,7 +154,7 @@ async fn run(parts: Parts, work: Work) {
     });
     let result = match &statements {
         Some(statements) => shared.state(statements).await,
-        None => read_all(&shared, parallel).await,
+        None => read_all(&shared, parallel, holder).await,
     };
     let Ok(shared) = Rc::try_unwrap(shared) else { return };
     let Shared { mut parts, batches, .. } = shared;
@@ -165,7 +168,11 @@ async fn run(parts: Parts, work: Work) {
     }
 }
 
-async fn read_all(shared: &Rc<Shared>, parallel: usize) -> Result<(), Failure> {
+async fn read_all(
+    shared: &Rc<Shared>,
+    parallel: usize,
+    holder: Option<Box<SnapshotReader>>,
+) -> Result<(), Failure> {
     shared.tell_waiting();
     for source in shared.waiting.borrow().iter().chain(&shared.rows.beside) {
         let (table, first) = (Arc::clone(&source.table), Some(Arc::clone(&source.plan)));
@@ -175,20 +182,24 @@ async fn read_all(shared: &Rc<Shared>, parallel: usize) -> Result<(), Failure> {
         let tables = shared.tables();
         shared.send(truncates(tables, &shared.parts)).await;
     }
-    future::try_join_all((0..parallel).map(|_| read_tables(shared))).await?;
+    let readers = std::iter::once(holder).chain(std::iter::repeat_with(|| None)).take(parallel);
+    future::try_join_all(readers.map(|reader| read_tables(shared, reader))).await?;
     Ok(())
 }
 
 /// One connection: takes table after table until none waits.
-async fn read_tables(shared: &Rc<Shared>) -> Result<(), Failure> {
+async fn read_tables(
+    shared: &Rc<Shared>,
+    mut reader: Option<Box<SnapshotReader>>,
+) -> Result<(), Failure> {
     let parts = &shared.parts;
-    let mut reader: Option<SnapshotReader> = None;
     loop {
         let Some(source) = shared.waiting.borrow_mut().pop_front() else { return Ok(()) };
         let reader = match &mut reader {
             Some(reader) => reader,
             none @ None => {
-                none.insert(SnapshotReader::open(&parts.settings, &shared.rows.exported).await?)
+                let opened = SnapshotReader::open(&parts.settings, &shared.rows.exported).await?;
+                none.insert(Box::new(opened))
             }
         };
         read_table(shared, reader, &source).await?;

@@ -50,6 +50,8 @@ fn classify(error: &postgres::Error) -> FailureClass {
     match error {
         Error::Unreachable { .. }
         | Error::NoPrimary { .. }
+        | Error::NoStandby { .. }
+        | Error::StandbyBehind { .. }
         | Error::Closed { .. }
         | Error::ServerChanged { .. } => FailureClass::Connection,
         // A person may be at it: a password is changed, a right is granted, a lock is given up.

@@ -27,6 +27,8 @@ pub struct Slot {
     pub confirmed_flush: Lsn,
     /// `wal_status` is `lost`: the server has removed WAL that the slot needs.
     pub lost: bool,
+    /// By a conflict with what a standby has replayed.
+    pub conflicting: bool,
 }
 
 /// The server that was found.
@@ -162,7 +164,12 @@ fn resume(facts: &Facts<'_>, watermark: &Watermark) -> Start {
         return park(facts, &format!("replication slot `{}` is gone", facts.slot_name));
     };
     if slot.lost {
-        let cause = "the server has removed WAL that the slot still needed (wal_status = lost)";
+        let cause = if slot.conflicting {
+            "the primary has removed rows of its catalog that the slot of its standby still needed: set \
+             hot_standby_feedback = on there, and primary_slot_name"
+        } else {
+            "the server has removed WAL that the slot still needed (wal_status = lost)"
+        };
         return park(facts, cause);
     }
     if watermark.lsn < slot.confirmed_flush {
@@ -328,9 +335,10 @@ mod tests {
                 timeline: 1,
                 lanes: vec![lane],
                 history: Vec::new(),
+                standby: false,
             }),
             lanes: vec![lane],
-            slot: Some(Slot { confirmed_flush: Lsn(95), lost: false }),
+            slot: Some(Slot { confirmed_flush: Lsn(95), lost: false, conflicting: false }),
             server: Server { system_id: 1, timeline: 1, end: Lsn(200), parted: Parted::Never },
             reseed: false,
             on_divergence: OnDivergence::Park,
@@ -375,12 +383,12 @@ mod tests {
         parks(&Facts { watermark: None, ..facts() }, "lost the low watermark");
         parks(&Facts { lanes: vec![Position::ZERO], ..facts() }, "truncated or altered");
         parks(&Facts { lanes: Vec::new(), ..facts() }, "has run with 1 lanes, `lanes` is 0 now");
-        let advanced = Some(Slot { confirmed_flush: Lsn(101), lost: false });
+        let advanced = Some(Slot { confirmed_flush: Lsn(101), lost: false, conflicting: false });
         parks(
             &Facts { slot: advanced, ..facts() },
             "advanced to 0/65 by someone else or made again",
         );
-        let lost = Some(Slot { confirmed_flush: Lsn(95), lost: true });
+        let lost = Some(Slot { confirmed_flush: Lsn(95), lost: true, conflicting: false });
         parks(&Facts { slot: lost, ..facts() }, "wal_status = lost");
         parks(&Facts { slot: facts().slot, ..empty() }, "the checkpoints of task `shop` do not");
         parks(&Facts { lanes: facts().lanes, ..empty() }, "low watermark is missing");

@@ -6,6 +6,7 @@ use config::pattern::TablePattern;
 use postgres::Session;
 use postgres::replication::{Replication, StreamOptions};
 use postgres::settings::Settings;
+use postgres::standby;
 use record::Record;
 use record::encode::{EncodeError, Encoder};
 use record::plan::{TablePlan, TaskPlan};
@@ -101,8 +102,14 @@ impl Tail<'_> {
         show: &mut dyn FnMut(&Record<'_>),
         stop: &CancellationToken,
     ) -> Result<(), Failure> {
+        if settings.reads_standby() {
+            // The publication may have been made just now.
+            let end = self.session.wal_end().await?;
+            Session::connect_slot(settings).await?.await_replayed(end).await?;
+        }
         let mut connection = Replication::connect(settings).await?;
-        let created = connection.create_slot(slot, false, true).await?;
+        let created =
+            standby::create_slot(&mut connection, self.session, slot, false, true).await?;
         let options = StreamOptions {
             slot: slot.to_owned(),
             from: created.consistent_point,

@@ -439,7 +439,7 @@ impl Opening {
     async fn expire(&self, cause: &str) -> Outcome {
         let name = slot_name(&self.spec);
         let dropped = async {
-            let session = Session::connect(&self.postgres).await?;
+            let session = Session::connect_slot(&self.postgres).await?;
             drop_slot(&session, &self.postgres, &name).await
         };
         match dropped.await {
@@ -575,6 +575,7 @@ impl Opening {
             retries: Retries::new(&spec.retry),
             hosts: Rc::clone(&self.hosts),
             session: self.session.take(),
+            slot_host: SlotHost::default(),
             upstream: None,
             planner: Rc::new(planner),
             meta,
@@ -620,6 +621,7 @@ struct Task {
     hosts: Rc<dyn Hosts>,
     /// For the first life of the front.
     session: Option<Session>,
+    slot_host: SlotHost,
     /// Where the stages before the router were in the last life of the front.
     upstream: Option<Upstream>,
     planner: Rc<Planner>,
@@ -657,6 +659,15 @@ struct Task {
     end: Option<Lsn>,
     /// Lanes that are sealed there.
     sealed: BTreeSet<u8>,
+}
+
+/// The server that has the slot, in this life of the front.
+#[derive(Default)]
+struct SlotHost {
+    /// Where it is, or was, a standby; `None`: it is the read-write one, which has a session.
+    session: Option<Rc<Session>>,
+    /// It was in recovery when this life began.
+    is_standby: bool,
 }
 
 /// Why a life of the front ended.
@@ -922,9 +933,10 @@ impl Task {
         let (positions, count) = (Rc::clone(&self.positions), self.spec.lanes);
         let (system_id, timeline) = (session.server().system_id, session.server().timeline);
         let (history, teller) = (self.told_history(), self.teller());
+        let standby = self.slot_host.is_standby;
         Rc::new(move |lsn, beside| {
             let (lanes, history) = (first(&positions, count), history.clone());
-            let watermark = Watermark { lsn, system_id, timeline, lanes, history };
+            let watermark = Watermark { lsn, system_id, timeline, lanes, history, standby };
             let (meta, state, teller) = (meta.clone(), Rc::clone(&state), Arc::clone(&teller));
             Box::pin(async move {
                 meta.advance(watermark.clone(), beside, teller).await?;
@@ -958,7 +970,7 @@ impl Task {
     }
 
     async fn retained(&self) -> Result<Option<u64>, Failure> {
-        let session = Session::connect(&self.postgres).await?;
+        let session = Session::connect_slot(&self.postgres).await?;
         Ok(session.slot(&self.slot_name).await?.map(|slot| slot.retained_bytes))
     }
 
@@ -967,7 +979,8 @@ impl Task {
         let session = Session::connect(&self.postgres).await?;
         // First, so that nothing more is written for nobody.
         session.drop_ddl_capture(&self.slot_name).await?;
-        self.drop_slot(&session).await?;
+        let of_slot = Session::connect_slot(&self.postgres).await?;
+        drop_slot(&of_slot, &self.postgres, &self.slot_name).await?;
         session.drop_publication(&self.slot_name).await?;
         let (kafka, topics) = (self.kafka.clone(), self.names.topics_of_task());
         tokio::task::spawn_blocking(move || Admin::new(&kafka)?.delete(&topics)).await??;
@@ -976,7 +989,7 @@ impl Task {
     }
 
     async fn drop_slot(&self, session: &Session) -> Result<(), Failure> {
-        drop_slot(session, &self.postgres, &self.slot_name).await
+        drop_slot(self.at_slot(session), &self.postgres, &self.slot_name).await
     }
 }
 

@@ -80,7 +80,8 @@ impl ChunkReader {
     /// # Errors
     /// When the server cannot be reached.
     pub async fn open(settings: &Settings) -> Result<Self, Error> {
-        let session = crate::snapshot::reading(settings).await?;
+        let session = Session::connect_chunks(settings).await?;
+        let session = crate::snapshot::reading(session, settings).await?;
         // The order of the key is wanted: without statistics the server might sort the table for each chunk.
         let statement = "SET enable_seqscan = off; SET enable_bitmapscan = off; SET jit = off";
         let old = "SET enable_seqscan = off; SET enable_bitmapscan = off";

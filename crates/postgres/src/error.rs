@@ -27,6 +27,16 @@ pub enum Error {
          source.hosts, or wait for the end of the failover"
     )]
     NoPrimary { hosts: String },
+    #[error(
+        "none of {hosts} is a standby, and `source.read_from` wants one; add it to source.hosts, or set \
+         `source.read_from: primary`"
+    )]
+    NoStandby { hosts: String },
+    #[error(
+        "the standby has replayed WAL up to {replayed} and not up to {wanted}: it lags, or has lost its primary; \
+         look at pg_stat_wal_receiver there"
+    )]
+    StandbyBehind { replayed: wal::Lsn, wanted: wal::Lsn },
     #[error("{reason}; check source.database")]
     DatabaseMissing { reason: String },
     #[error("not allowed: {doing}; {remedy}")]
@@ -124,6 +134,8 @@ impl Error {
         match self {
             Self::Unreachable { .. }
             | Self::NoPrimary { .. }
+            | Self::NoStandby { .. }
+            | Self::StandbyBehind { .. }
             | Self::Closed { .. }
             | Self::ServerChanged { .. } => true,
             Self::Authentication { .. }

@@ -15,6 +15,7 @@ pub mod session;
 pub mod settings;
 pub mod slot;
 pub mod snapshot;
+pub mod standby;
 pub mod tls;
 
 mod connection;

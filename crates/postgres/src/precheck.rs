@@ -9,6 +9,7 @@ mod identity;
 mod rights;
 mod server;
 mod slots;
+mod standby;
 mod statements;
 mod tables;
 mod unsupported;
@@ -36,10 +37,24 @@ pub async fn check(
         Err(error) => return (vec![refused("source.connection", &error)], Vec::new()),
     };
     let mut items = vec![connection(&session, task).await];
-    items.extend(server::items(&session, task).await);
     let slot = format!("{}{}", task.source.slot_prefix, task.task);
-    items.extend(slots::items(&session, task, &slot, settings.application_name()).await);
-    items.push(way::replication(&session, settings).await);
+    let found = match settings.reads_standby() {
+        true => Some(Session::connect_slot(settings).await),
+        false => None,
+    };
+    let at_slot = found.as_ref().map_or(Ok(&session), Result::as_ref);
+    items.extend(server::items(&session, at_slot.unwrap_or(&session), task).await);
+    match at_slot {
+        Ok(at_slot) => {
+            if settings.reads_standby() {
+                items.push(item(standby::NAME, standby::standby(&session, at_slot, &slot).await));
+            }
+            let application = settings.application_name();
+            items.extend(slots::items(at_slot, task, &slot, application).await);
+            items.push(way::replication(at_slot, settings).await);
+        }
+        Err(error) => items.push(refused(standby::NAME, error)),
+    }
     items.push(item("source.ddl", ddl::ddl(&session, task, &slot).await));
     let candidates = match session.candidates().await {
         Ok(candidates) => candidates,

@@ -14,6 +14,7 @@ use crate::ddl::MESSAGES_SINCE;
 use crate::hosts::{self, Role};
 use crate::quote::{identifier, literal};
 use crate::settings::{self, Settings};
+use crate::slot;
 use config::Choice;
 use std::time::Duration;
 use tracing::debug;
@@ -38,6 +39,7 @@ const STATUS_INTERVAL_MAX: Duration = Duration::from_secs(10);
 pub struct Replication {
     connection: Connection,
     version: u32,
+    role: Role,
     /// `wal_sender_timeout`; zero: none.
     sender_timeout: Duration,
 }
@@ -110,14 +112,19 @@ pub struct StreamOptions {
 }
 
 impl Replication {
-    /// Connects to the host that accepts writes.
+    /// Connects to the host that has the task's slot, or shall have it: the one that accepts writes, or a standby
+    /// (`source.read_from`).
     ///
     /// # Errors
-    /// When no host can be reached, none is the primary, or the login is refused.
+    /// When no host can be told to be that one, or the login is refused.
     pub async fn connect(settings: &Settings) -> Result<Self, Error> {
         let connect =
             async |host: &_| Self::over(settings, Connection::open(settings, host).await?).await;
-        hosts::read_write(settings, connect).await
+        let statement = slot::own_slot(&settings.0.slot)?;
+        let has_slot = async |it: &mut Self| {
+            Ok(!it.connection.query("looking for the slot", &statement).await?.is_empty())
+        };
+        hosts::of_slot(settings, connect, has_slot).await
     }
 
     async fn over(settings: &Settings, mut connection: Connection) -> Result<(Self, Role), Error> {
@@ -143,7 +150,12 @@ impl Replication {
         }
         debug!(version, ?sender_timeout, "replication connection opened");
         let role = Role::new(is_in_recovery == "t");
-        Ok((Self { connection, version, sender_timeout }, role))
+        Ok((Self { connection, version, role, sender_timeout }, role))
+    }
+
+    /// Whether the server was in recovery when the connection was opened.
+    pub(crate) fn is_standby(&self) -> bool {
+        self.role == Role::Standby
     }
 
     /// What is told by the way here: whether the process that answers is the one that was logged in to, and

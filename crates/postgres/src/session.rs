@@ -67,11 +67,29 @@ impl Session {
         Self::connect_read_write(settings, LIMITS).await
     }
 
-    /// As [`Self::connect`], for reading a snapshot: read-only, and statements may take long.
+    /// Connects to the host that has the task's slot, or shall have it: the read-write one, or a standby
+    /// (`source.read_from`).
+    ///
+    /// # Errors
+    /// When no host can be told to be that one, or it refuses.
+    pub async fn connect_slot(settings: &Settings) -> Result<Self, Error> {
+        Self::connect_of_slot(settings, LIMITS).await
+    }
+
+    /// As [`Self::connect_slot`], for reading a snapshot that was exported there: read-only, and statements may take long.
+    ///
+    /// # Errors
+    /// As [`Self::connect_slot`].
+    pub async fn connect_snapshot(settings: &Settings) -> Result<Self, Error> {
+        Self::connect_of_slot(settings, UNLIMITED).await
+    }
+
+    /// As [`Self::connect`], for reading chunks: read-only, and statements may take long. Never a standby:
+    /// `pg_current_snapshot()` leaves out there what is in progress.
     ///
     /// # Errors
     /// As [`Self::connect`].
-    pub async fn connect_snapshot(settings: &Settings) -> Result<Self, Error> {
+    pub async fn connect_chunks(settings: &Settings) -> Result<Self, Error> {
         Self::connect_read_write(settings, UNLIMITED).await
     }
 
@@ -85,6 +103,15 @@ impl Session {
             Ok((session, Role::ReadWrite))
         };
         hosts::read_write(settings, any).await
+    }
+
+    async fn connect_of_slot(
+        settings: &Settings,
+        limits: &'static [(&'static str, &'static str)],
+    ) -> Result<Self, Error> {
+        let connect = async |host: &_| login::login(settings, host, limits).await;
+        let has_slot = async |session: &mut Self| session.has_slot(&settings.0.slot).await;
+        hosts::of_slot(settings, connect, has_slot).await
     }
 
     async fn connect_read_write(

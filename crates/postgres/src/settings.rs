@@ -31,6 +31,9 @@ pub(crate) struct Inner {
     folder: PathBuf,
     connector: Arc<Mutex<Connector>>,
     pub(crate) application_name: String,
+    /// Name of the task's slot.
+    pub(crate) slot: String,
+    reads_standby: bool,
     pub(crate) naming: Naming,
     /// An encoding that `source.sql_ascii` names.
     pub(crate) decoded_here: Option<&'static str>,
@@ -106,6 +109,8 @@ impl Settings {
             folder: folder.to_owned(),
             connector: Arc::new(Mutex::new(Connector::new(&source.tls, folder)?)),
             application_name,
+            slot: format!("{}{}", source.slot_prefix, task.task),
+            reads_standby: source.read_from == config::ReadFrom::Standby,
             naming,
             decoded_here: match config::SqlAscii::parse(&source.sql_ascii) {
                 Some(config::SqlAscii::Encoding(name)) => Some(name),
@@ -140,6 +145,12 @@ impl Settings {
     /// whoever meets one may have decoded here.
     pub(crate) fn takes_bytes(&self, encoding: &str) -> bool {
         encoding == "SQL_ASCII" || self.0.decoded_here == Some(encoding)
+    }
+
+    /// Whether slot, stream and first snapshot are a standby's.
+    #[must_use]
+    pub fn reads_standby(&self) -> bool {
+        self.0.reads_standby
     }
 
     /// How the server lists our connections; tells our own stale walsender from others.

@@ -1,5 +1,6 @@
 //! Replication slots: what they hold, who uses them, and getting rid of them.
 
+use crate::quote::literal;
 use crate::replication::FAILOVER_SINCE;
 use crate::{Error, Session};
 use std::time::Duration;
@@ -35,6 +36,8 @@ pub struct Slot {
     pub restart_lsn: Option<Lsn>,
     /// The server has removed WAL that the slot needs: it can never be read again.
     pub lost: bool,
+    /// It is lost because the primary of this standby has removed rows of the catalog that it needs (16+).
+    pub conflicting: bool,
     /// WAL that the server keeps for it.
     pub retained_bytes: u64,
     pub temporary: bool,
@@ -52,6 +55,13 @@ impl Session {
     pub async fn slot(&self, name: &str) -> Result<Option<Slot>, Error> {
         let slots = self.slots_where("s.slot_name = $1", name).await?;
         Ok(slots.into_iter().next())
+    }
+
+    /// Whether the server has a logical slot of this name that is no copy of its primary's.
+    pub(crate) async fn has_slot(&self, name: &str) -> Result<bool, Error> {
+        let statement = own_slot(name)?;
+        let rows = self.query("replication slots", &statement, &[]).await?;
+        Ok(!rows.is_empty())
     }
 
     /// Slots whose names begin so, by name.
@@ -79,7 +89,8 @@ impl Session {
             "SELECT s.slot_name::text, s.plugin::text, s.database::text, s.active_pid, \
                a.application_name, (s.confirmed_flush_lsn - '0/0'::pg_lsn)::int8, \
                (s.restart_lsn - '0/0'::pg_lsn)::int8, {lost}, \
-               greatest(coalesce(pg_wal_lsn_diff(e.lsn, s.restart_lsn), 0), 0)::int8, s.temporary, {copied} \
+               greatest(coalesce(pg_wal_lsn_diff(e.lsn, s.restart_lsn), 0), 0)::int8, s.temporary, {copied}, \
+               coalesce((to_jsonb(s) ->> 'conflicting')::bool, false) \
              FROM (SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() \
                           ELSE pg_current_wal_lsn() END AS lsn) e, \
                pg_replication_slots s LEFT JOIN pg_stat_activity a ON a.pid = s.active_pid \
@@ -167,6 +178,16 @@ impl Session {
     }
 }
 
+/// Finds a logical slot that is no copy of the primary's (17+: what a standby copies has no use there before it is promoted).
+pub(crate) fn own_slot(name: &str) -> Result<String, Error> {
+    Ok(format!(
+        "SELECT s.slot_name::text FROM pg_replication_slots s \
+         WHERE s.slot_name = {} AND s.slot_type = 'logical' \
+           AND NOT (pg_is_in_recovery() AND coalesce((to_jsonb(s) ->> 'synced')::bool, false))",
+        literal(name)?
+    ))
+}
+
 fn slot(row: &Row) -> Result<Slot, tokio_postgres::Error> {
     let text = |index| row.try_get::<_, Option<String>>(index).map(Option::unwrap_or_default);
     let lsn = |index| {
@@ -186,6 +207,7 @@ fn slot(row: &Row) -> Result<Slot, tokio_postgres::Error> {
         temporary: row.try_get(9)?,
         failover: row.try_get(10)?,
         synced: row.try_get(11)?,
+        conflicting: row.try_get(12)?,
     })
 }
 

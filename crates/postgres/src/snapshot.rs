@@ -10,6 +10,7 @@ use crate::settings::{self, Settings};
 use crate::{Error, Session};
 use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt};
+use std::fmt;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
 use wal::Table;
@@ -17,6 +18,14 @@ use wal::Table;
 /// One connection that reads in somebody's snapshot.
 pub struct SnapshotReader {
     session: Session,
+    /// All tables that it reads are locked.
+    holds: bool,
+}
+
+impl fmt::Debug for SnapshotReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SnapshotReader").field("holds", &self.holds).finish_non_exhaustive()
+    }
 }
 
 /// What is read.
@@ -38,8 +47,7 @@ impl Readable {
 }
 
 /// A session that reads rows as the stream sends them.
-pub(crate) async fn reading(settings: &Settings) -> Result<Session, Error> {
-    let session = Session::connect_snapshot(settings).await?;
+pub(crate) async fn reading(session: Session, settings: &Settings) -> Result<Session, Error> {
     if settings.takes_bytes(&session.server().encoding) {
         let set = session.client().batch_execute(settings::BYTES).await;
         set.map_err(Error::reading("asking for texts as bytes"))?;
@@ -54,7 +62,7 @@ impl SnapshotReader {
     /// # Errors
     /// When the server cannot be reached, or the snapshot is gone.
     pub async fn open(settings: &Settings, snapshot: &str) -> Result<Self, Error> {
-        let session = reading(settings).await?;
+        let session = reading(Session::connect_snapshot(settings).await?, settings).await?;
         let snapshot = literal(snapshot)?;
         // Locks of a table end with the savepoint: nobody waits for a reader that has gone on, and
         // thousands of tables do not fill the server's table of locks.
@@ -67,7 +75,7 @@ impl SnapshotReader {
             .batch_execute(&statements)
             .await
             .map_err(Error::reading("taking over the snapshot"))?;
-        Ok(Self { session })
+        Ok(Self { session, holds: false })
     }
 
     /// Keeps all these tables from being truncated or rewritten for as long as this reader lives, and
@@ -76,12 +84,13 @@ impl SnapshotReader {
     ///
     /// # Errors
     /// As [`Self::read`].
-    pub async fn hold(&self, readables: &[Readable]) -> Result<(), Error> {
+    pub async fn hold(&mut self, readables: &[Readable]) -> Result<(), Error> {
         for readable in readables {
             let statement = format!("LOCK TABLE {} IN ACCESS SHARE MODE", readable.relation()?);
             let locked = self.session.client().batch_execute(&statement).await;
             locked.map_err(|error| refused(error, readable))?;
         }
+        self.holds = true;
         for readable in readables {
             self.check(readable).await?;
         }
@@ -119,6 +128,9 @@ impl SnapshotReader {
 
     /// Lets the table before go, and keeps this one from being altered.
     async fn lock(&self, readable: &Readable) -> Result<(), Error> {
+        if self.holds {
+            return Ok(());
+        }
         let relation = readable.relation()?;
         let statements =
             format!("ROLLBACK TO SAVEPOINT one_table; LOCK TABLE {relation} IN ACCESS SHARE MODE");

@@ -193,6 +193,14 @@ pub const KINDS: &[Kind] = &[
         "name the servers themselves in `source.hosts`",
     ),
     either(
+        "source.standby",
+        "where `source.read_from: standby` is set: the standby's version, `wal_level`, `hot_standby_feedback` and \
+         `primary_slot_name`, and EXECUTE on `pg_log_standby_snapshot()` at the primary",
+        "standbys older than 16 have no logical slots; a slot is lost once the primary removes old catalog rows that \
+         it needs; an idle primary does not write what a new slot waits for",
+        "the setting or GRANT that is printed, or `source.read_from: primary`",
+    ),
+    either(
         "source.ddl",
         "whether event triggers and their helper objects can be made, or are there",
         "without them DDL statements are inferred from the rows as far as these tell them, and new tables are not seen at once",
@@ -420,6 +428,32 @@ mod tests {
         for kind in KINDS {
             assert!(kind.fails || kind.warning != Ignoring::None, "{} always passes", kind.name);
         }
+    }
+
+    /// What tests say, in the folder and below.
+    fn tested(folder: &Path, is_test: bool, text: &mut String) {
+        let entries = std::fs::read_dir(folder).expect("a folder of the sources");
+        for path in entries.map(|entry| entry.expect("an entry").path()) {
+            let name = path.file_name().unwrap_or_default();
+            if path.is_dir() {
+                tested(&path, is_test || name == "tests", text);
+            } else if path.extension().is_some_and(|it| it == "rs") {
+                let source = std::fs::read_to_string(&path).expect("UTF-8");
+                let own = source.split_once("#[cfg(test)]").map_or("", |it| it.1);
+                text.push_str(if is_test { &source } else { own });
+            }
+        }
+    }
+
+    #[test]
+    fn each_is_named_by_a_test() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let mut text = String::new();
+        tested(&root.join("crates"), false, &mut text);
+        tested(&root.join("tests"), true, &mut text);
+        let is_untested = |kind: &&Kind| !text.contains(&format!("\"{}\"", kind.name));
+        let untested: Vec<_> = KINDS.iter().filter(is_untested).map(|kind| kind.name).collect();
+        assert!(untested.is_empty(), "no test makes these fail and pass: {untested:?}");
     }
 
     fn documented() -> String {

@@ -9,6 +9,7 @@ fn records() -> [MetaRecord; 4] {
             timeline: 2,
             lanes: vec![position, Position::ZERO],
             history: vec![Switch { timeline: 1, lsn: Lsn(0x16_0000_0148) }],
+            standby: false,
         }),
         MetaRecord::Pin { topic: "public.orders".into(), partitions: 12 },
         MetaRecord::Snapshot(SnapshotState { id: "s1".into(), done: true, lsn: Lsn(9), gap: None }),
@@ -61,8 +62,12 @@ fn the_bytes_of_the_meta_lane_do_not_change() {
 fn a_watermark_of_an_earlier_release_is_read() {
     let json = r#"{"lsn":"0/9","system_id":7,"timeline":2,"lanes":["0/8:1"]}"#;
     let watermark: Watermark = serde_json::from_str(json).expect("JSON");
-    assert!(watermark.history.is_empty());
+    assert!(watermark.history.is_empty() && !watermark.standby);
     assert_eq!(serde_json::to_string(&watermark).expect("JSON"), json);
+    let of_standby = Watermark { standby: true, ..watermark };
+    let json = r#"{"lsn":"0/9","system_id":7,"timeline":2,"lanes":["0/8:1"],"standby":true}"#;
+    assert_eq!(serde_json::to_string(&of_standby).expect("JSON"), json);
+    assert_eq!(serde_json::from_str::<Watermark>(json).expect("JSON"), of_standby);
 }
 
 /// Frozen: consumers read this.

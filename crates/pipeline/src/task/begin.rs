@@ -2,7 +2,7 @@
 
 use super::revision::Next;
 use super::tables::{self, Taken};
-use super::{End, Task, events::Noted};
+use super::{End, SlotHost, Task, events::Noted};
 use crate::capture::{Capture, Reading, Relation, capture};
 use crate::chunk::copy::Record;
 use crate::chunk::key::key_names;
@@ -23,6 +23,7 @@ use postgres::Session;
 use postgres::ddl::{self, Means, Taking};
 use postgres::replication::{CreatedSlot, Line, Replication, wants_failover};
 use postgres::snapshot::{Readable, SnapshotReader};
+use postgres::standby;
 use record::selection::Selection;
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -53,6 +54,7 @@ impl Task {
             None => Session::connect(&self.postgres).await?,
         };
         let session = Rc::new(session);
+        self.find_slot_host(&session).await?;
         self.history = self.history(&session).await?;
         if 1 < self.generation && self.is_on_another_line(&session) {
             // An older front may have left them work of a line that is about to be judged: nothing
@@ -104,6 +106,50 @@ impl Task {
         Ok((session, from))
     }
 
+    /// Where the slot is: on the read-write host, or on a standby, promoted or not.
+    async fn find_slot_host(&mut self, session: &Rc<Session>) -> Result<(), Failure> {
+        self.slot_host = SlotHost::default();
+        if !self.postgres.reads_standby() {
+            return Ok(());
+        }
+        let found = Session::connect_slot(&self.postgres).await?;
+        let (one, other) = (session.server(), found.server());
+        if one.system_id != other.system_id {
+            return Err(Failure::transient(format!(
+                "{} is no standby of {}: their system identifiers differ; correct source.hosts",
+                other.host, one.host
+            )));
+        }
+        let is_standby = found.is_standby().await?;
+        info!(host = other.host, standby = is_standby, "the slot's host is found");
+        self.slot_host = SlotHost { session: Some(Rc::new(found)), is_standby };
+        Ok(())
+    }
+
+    /// The session at the host of the slot.
+    pub(super) fn at_slot<'a>(&'a self, session: &'a Session) -> &'a Session {
+        self.slot_host.session.as_deref().unwrap_or(session)
+    }
+
+    /// A slot that is made on a standby sees the publication only where it begins after it.
+    async fn await_standby(&self, session: &Session) -> Result<(), Failure> {
+        if !self.postgres.reads_standby() {
+            return Ok(());
+        }
+        if !self.slot_host.is_standby {
+            let hosts = self.spec.source.hosts.join(", ");
+            return Err(postgres::Error::NoStandby { hosts }.into());
+        }
+        let end = session.wal_end().await?;
+        Ok(self.at_slot(session).await_replayed(end).await?)
+    }
+
+    /// A standby's own slot cannot be copied to others.
+    fn wants_failover(&self, session: &Session) -> bool {
+        let wanted = self.spec.source.slot_failover;
+        !self.slot_host.is_standby && wants_failover(wanted, session.server().version)
+    }
+
     /// Whether the server has been promoted, or replaced, since the low watermark was written.
     fn is_on_another_line(&self, session: &Session) -> bool {
         let state = self.state.borrow();
@@ -124,7 +170,8 @@ impl Task {
         info!(timeline, before = before.timeline, lsn = %before.lsn, "the new timeline has all of it");
         let lanes = self.lane_positions();
         let history = self.told_history();
-        let watermark = Watermark { system_id, timeline, lanes, history, ..before };
+        let standby = self.slot_host.is_standby;
+        let watermark = Watermark { system_id, timeline, lanes, history, standby, ..before };
         self.meta.write(vec![MetaRecord::Watermark(watermark.clone())]).await?;
         self.state.borrow_mut().watermark = Some(watermark);
         Ok(())
@@ -161,7 +208,7 @@ impl Task {
     }
 
     async fn decide(&self, session: &Session) -> Result<Start, Failure> {
-        let slot = session.slot(&self.slot_name).await?;
+        let slot = self.at_slot(session).slot(&self.slot_name).await?;
         let state = self.state.borrow().clone();
         let snapshot = match &state.snapshot {
             None => SnapshotProgress::None,
@@ -178,7 +225,12 @@ impl Task {
         let lanes = self.lane_positions();
         let end = session.wal_end().await?;
         let parted = match &state.watermark {
-            Some(watermark) if !self.options.reseed => self.parted(session, watermark),
+            Some(watermark) if !self.options.reseed => {
+                let parted = self.parted(session, watermark);
+                // A promoted standby has all that has come through its slot.
+                let has_all = watermark.standby && slot.is_some();
+                if has_all && matches!(parted, Parted::At(_)) { Parted::Never } else { parted }
+            }
             Some(_) | None => Parted::Never,
         };
         Ok(decide(&Facts {
@@ -187,7 +239,11 @@ impl Task {
             snapshot,
             watermark: state.watermark,
             lanes,
-            slot: slot.map(|slot| Slot { confirmed_flush: slot.confirmed_flush, lost: slot.lost }),
+            slot: slot.map(|slot| Slot {
+                confirmed_flush: slot.confirmed_flush,
+                lost: slot.lost,
+                conflicting: slot.conflicting,
+            }),
             server: Server { system_id: server.system_id, timeline: server.timeline, end, parted },
             reseed: self.options.reseed,
             on_divergence: self.spec.source.on_divergence,
@@ -232,12 +288,13 @@ impl Task {
     async fn resume(&mut self, session: &Session) -> Result<(), End> {
         let kafka = self.kafka.clone();
         let admin = tokio::task::spawn_blocking(move || Admin::connected(&kafka));
-        let slot = session.slot(&self.slot_name).await?;
+        let at_slot = self.at_slot(session);
+        let slot = at_slot.slot(&self.slot_name).await?;
         if slot.as_ref().is_some_and(|slot| slot.active_pid.is_some()) {
             let application = self.postgres.application_name();
-            session.end_stale_walsender(&self.slot_name, application).await?;
+            at_slot.end_stale_walsender(&self.slot_name, application).await?;
         }
-        let failover = wants_failover(self.spec.source.slot_failover, session.server().version);
+        let failover = self.wants_failover(session);
         if slot.is_some_and(|slot| slot.failover != failover) {
             let mut replication = Replication::connect(&self.postgres).await?;
             replication.set_failover(&self.slot_name, failover).await?;
@@ -363,10 +420,12 @@ impl Task {
         let state = SnapshotState { id: id.clone(), done: false, lsn: Lsn::ZERO, gap: accepted };
         self.note_snapshot(state).await?;
         self.options.reseed = false;
+        self.await_standby(session).await?;
         let mut replication = Replication::connect(&self.postgres).await?;
-        let failover = wants_failover(self.spec.source.slot_failover, session.server().version);
+        let failover = self.wants_failover(session);
         let CreatedSlot { consistent_point, snapshot } =
-            replication.create_slot(&self.slot_name, failover, false).await?;
+            standby::create_slot(&mut replication, session, &self.slot_name, failover, false)
+                .await?;
         info!(slot = self.slot_name, lsn = %consistent_point, "replication slot created");
         let mut plans = Vec::new();
         let published = oids(&capture);
@@ -429,11 +488,14 @@ impl Task {
         let mut span = self.progress.trace.span("snapshot", &self.spec.task);
         span = span.with("tables", i64::try_from(sources.len()).unwrap_or(i64::MAX));
         let held = self.hold(&sources, &exported).await?;
+        // A standby replays nothing while it waits for a lock, and readers of that table wait behind it.
+        let (held, holder) =
+            if self.slot_host.is_standby { (None, held.map(Box::new)) } else { (held, None) };
         info!(tables = sources.len(), rows_estimated = estimate, "snapshot begins");
         // A transaction may commit exactly at the consistent point: its changes come after.
         let lsn = Lsn(consistent_point.0.saturating_sub(1));
         let beside = if again { beside } else { Vec::new() };
-        let work = Work::Rows(snapshot::Rows { exported, sources, beside, again });
+        let work = Work::Rows(snapshot::Rows { exported, sources, beside, again, holder });
         let front = self.snapshot_front(id, lsn, work);
         let read = self.until_durable(&front).await;
         drop(held);
@@ -463,7 +525,7 @@ impl Task {
             return Ok(None);
         }
         info!("the last snapshot could not be finished, holding its tables against TRUNCATE");
-        let reader = SnapshotReader::open(&self.postgres, exported).await?;
+        let mut reader = SnapshotReader::open(&self.postgres, exported).await?;
         let readables: Vec<Readable> = sources.iter().map(|it| it.readable.clone()).collect();
         reader.hold(&readables).await?;
         Ok(Some(reader))
@@ -493,6 +555,8 @@ impl Task {
         let sources = self.sources(session, readings).await?;
         let large: std::collections::HashSet<u32> = match self.spec.snapshot.beside_stream {
             _ if !self.spec.sync.incremental => std::collections::HashSet::new(),
+            // Chunks are read from the primary, which is to be spared.
+            BesideStream::Auto if self.slot_host.is_standby => std::collections::HashSet::new(),
             BesideStream::Never => std::collections::HashSet::new(),
             BesideStream::Always => sources.iter().map(|it| it.readable.oid).collect(),
             BesideStream::Auto => {
@@ -583,6 +647,7 @@ impl Task {
             timeline: session.server().timeline,
             lanes: self.lane_positions(),
             history: self.told_history(),
+            standby: self.slot_host.is_standby,
         };
         let mut records =
             vec![MetaRecord::Snapshot(snapshot.clone()), MetaRecord::Watermark(watermark.clone())];

@@ -248,7 +248,7 @@ mod tests {
         state.revision = Some(revision.marked(Lsn(0x50), wanted.shape()));
         let watermark = |lsn| {
             let (lsn, lanes, history) = (Lsn(lsn), Vec::new(), Vec::new());
-            Some(Watermark { lsn, system_id: 1, timeline: 1, lanes, history })
+            Some(Watermark { lsn, system_id: 1, timeline: 1, lanes, history, standby: false })
         };
         state.watermark = watermark(0x4f);
         let before = Present::new(&wanted, &state, false);

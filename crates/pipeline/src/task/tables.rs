@@ -47,6 +47,8 @@ pub(super) struct Tables {
     descriptions: Descriptions,
     /// DDL cannot be captured.
     infers: bool,
+    /// The slot is a standby's.
+    from_standby: bool,
     /// A mark is about to tell of tables, and takes them in.
     telling: Rc<Cell<bool>>,
     /// Published at the last look.
@@ -77,6 +79,7 @@ impl Task {
             state: Rc::clone(&self.state),
             descriptions: self.descriptions(),
             infers: self.infers.get(),
+            from_standby: self.slot_host.is_standby,
             telling: Rc::clone(&self.telling),
             known: Rc::clone(&self.known),
             progress: Arc::clone(&self.progress),
@@ -90,13 +93,14 @@ impl Task {
             return None;
         }
         let (tables, session) = (self.tables(), Rc::clone(session));
-        Some(Looking(actix_rt::spawn(async move { tables.look(&session).await })))
+        let at_slot = self.slot_host.session.clone().unwrap_or_else(|| Rc::clone(&session));
+        Some(Looking(actix_rt::spawn(async move { tables.look(&session, &at_slot).await })))
     }
 }
 
 impl Tables {
     /// Until the generation ends, or a person must decide.
-    async fn look(&self, session: &Session) {
+    async fn look(&self, session: &Session, at_slot: &Session) {
         let (mut seen, mut signed, mut danger) = (None, false, false);
         let mut gone = BTreeMap::new();
         loop {
@@ -107,8 +111,11 @@ impl Tables {
                     warn!(cause = %failure.cause, "`distributary slots` will call the slot foreign");
                 }
             }
-            if let Err(failure) = self.look_at_slot(session, &mut danger).await {
+            if let Err(failure) = self.look_at_slot(at_slot, &mut danger).await {
                 info!(cause = %failure.cause, "the slot is looked at again later");
+            }
+            if let Some(failure) = self.look_at_role(at_slot).await {
+                return self.lost(failure);
             }
             if let Err(failure) = self.descriptions.forget(&mut gone).await {
                 info!(cause = %failure.cause, "dropped tables are forgotten later");
@@ -121,14 +128,37 @@ impl Tables {
                     }
                 }
                 Err(failure) if failure.class == supervision::FailureClass::Fatal => {
-                    let generation = self.generation;
-                    self.guardian.do_send(TablesSeen { generation, lost: Some(failure) });
-                    return;
+                    return self.lost(failure);
                 }
-                // The stream notices itself when the server is away.
-                Err(failure) => info!(cause = %failure.cause, "tables are looked at again later"),
+                // The stream notices itself when the server is away, but not when a standby's primary was: once there is
+                // one again, all that asks it begins again.
+                Err(failure) => {
+                    let is_away = failure.class == supervision::FailureClass::Connection;
+                    if self.postgres.reads_standby()
+                        && is_away
+                        && Session::connect(&self.postgres).await.is_ok()
+                    {
+                        return self.lost(failure);
+                    }
+                    info!(cause = %failure.cause, "tables are looked at again later");
+                }
             }
         }
+    }
+
+    /// Ends this life of the front.
+    fn lost(&self, failure: Failure) {
+        let generation = self.generation;
+        self.guardian.do_send(TablesSeen { generation, lost: Some(failure) });
+    }
+
+    /// A standby that was promoted streams on, on a line of its own, which positions must be told by from then on.
+    async fn look_at_role(&self, at_slot: &Session) -> Option<Failure> {
+        if !self.from_standby || at_slot.is_standby().await.unwrap_or(true) {
+            return None;
+        }
+        let cause = "the standby that is read from was promoted: its new timeline is taken up";
+        Some(Failure { class: supervision::FailureClass::Connection, cause: cause.into() })
     }
 
     /// Figures for whoever shows them, and a log line where a person should act.

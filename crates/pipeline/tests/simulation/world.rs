@@ -529,7 +529,11 @@ impl World {
             snapshot: SnapshotProgress::Done,
             watermark: Some(self.process.watermark.clone()),
             lanes: self.process.positions.clone(),
-            slot: slot.map(|confirmed_flush| start::Slot { confirmed_flush, lost: false }),
+            slot: slot.map(|confirmed_flush| start::Slot {
+                confirmed_flush,
+                lost: false,
+                conflicting: false,
+            }),
             server: start::Server { system_id: SYSTEM, timeline, end, parted },
             reseed: false,
         }
@@ -801,5 +805,5 @@ impl World {
 }
 
 fn watermark(lsn: Lsn, timeline: u32, lanes: Vec<Position>) -> Watermark {
-    Watermark { lsn, system_id: SYSTEM, timeline, lanes, history: Vec::new() }
+    Watermark { lsn, system_id: SYSTEM, timeline, lanes, history: Vec::new(), standby: false }
 }

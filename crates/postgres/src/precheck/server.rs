@@ -33,14 +33,16 @@ struct Facts {
     standby_slots: Option<String>,
 }
 
-pub(super) async fn items(session: &Session, task: &config::Task) -> Vec<Item> {
-    let mut items = match facts(session).await {
-        Ok(facts) => vec![
+/// `at_slot`: at the host that has the slot, or shall have it.
+pub(super) async fn items(session: &Session, at_slot: &Session, task: &config::Task) -> Vec<Item> {
+    let both = async { Ok((facts(session).await?, facts(at_slot).await?)) };
+    let mut items = match both.await {
+        Ok((facts, of_slot)) => vec![
             version(session.server(), &facts),
             wal_level(&facts),
             encoding(&facts, &task.source.sql_ascii),
-            wal_retention(&facts),
-            sender_timeout(&facts),
+            wal_retention(&of_slot),
+            sender_timeout(&of_slot),
         ],
         Err(error) => vec![super::refused("source.settings", &error)],
     };
@@ -192,6 +194,11 @@ fn sender_timeout(facts: &Facts) -> Item {
 async fn failover(session: &Session, task: &config::Task) -> Result<Item, Error> {
     const NAME: &str = "source.failover";
     let (wanted, hosts) = (task.source.slot_failover, task.source.hosts.len());
+    if task.source.read_from == config::ReadFrom::Standby {
+        let seen = "the slot stays on its standby, and goes on there when that one is promoted; when that one is \
+                    lost, the task parks until it is run with --reseed";
+        return Ok(Item::pass(NAME, seen));
+    }
     if session.server().version < FAILOVER_SINCE {
         if wanted == Choice::On {
             let seen = "`source.slot_failover: on` needs PostgreSQL 17 or later";

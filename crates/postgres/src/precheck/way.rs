@@ -44,7 +44,7 @@ pub(super) async fn replication(session: &Session, settings: &Settings) -> Item 
 
 async fn compared(session: &Session, settings: &Settings, walsender: End) -> Result<Item, Error> {
     // Whoever takes turns does so with the next connection at the latest.
-    let another = Session::connect(settings).await?;
+    let another = Session::connect_slot(settings).await?;
     Ok(judge(&[end(session).await?, walsender, end(&another).await?]))
 }
 
