@@ -27,6 +27,7 @@ use crate::lanes::{Factory, Lanes};
 use crate::meta::Meta;
 use crate::planner::{self, Planner};
 use crate::progress::{Progress, Trouble};
+use crate::streams::Beside;
 use crate::tables::Oids;
 use crate::turns::Turns;
 use crate::upstream::{OpenStage, UpstreamStage, slot_name};
@@ -112,6 +113,16 @@ pub async fn run(
     progress: Arc<Progress>,
     stop: CancellationToken,
 ) -> Outcome {
+    let surplus = match options.reseed {
+        true => crate::streams::release_surplus(&spec, &options).await,
+        false => Ok(()),
+    };
+    if let Err(failure) = surplus {
+        return Outcome::Failed { cause: failure.cause };
+    }
+    if 1 < spec.source.streams {
+        return crate::streams::run(spec, options, progress, stop).await;
+    }
     run_on(spec, options, progress, stop, Rc::new(Here)).await
 }
 
@@ -123,15 +134,32 @@ pub async fn run_on(
     stop: CancellationToken,
     hosts: Rc<dyn Hosts>,
 ) -> Outcome {
+    run_beside(spec, options, progress, stop, hosts, Beside::default()).await
+}
+
+/// As [`run_on`], beside other streams of the task.
+pub(crate) async fn run_beside(
+    spec: Arc<config::Task>,
+    options: Options,
+    progress: Arc<Progress>,
+    stop: CancellationToken,
+    hosts: Rc<dyn Hosts>,
+    beside: Beside,
+) -> Outcome {
     let trace = Arc::clone(&progress);
-    let outcome = run_again(spec, options, progress, stop, hosts).await;
-    match &outcome {
+    let outcome = run_again(spec, options, progress, stop, hosts, beside).await;
+    trace_end(&trace, &outcome);
+    outcome
+}
+
+/// The start of the task ends at the latest with the task.
+pub(crate) fn trace_end(progress: &Progress, outcome: &Outcome) {
+    match outcome {
         Outcome::Parked { cause, .. }
         | Outcome::Failed { cause }
-        | Outcome::Overtaken { cause } => trace.trace.fail(cause),
-        Outcome::CaughtUp | Outcome::Stopped { .. } | Outcome::Released => trace.trace.end(),
+        | Outcome::Overtaken { cause } => progress.trace.fail(cause),
+        Outcome::CaughtUp | Outcome::Stopped { .. } | Outcome::Released => progress.trace.end(),
     }
-    outcome
 }
 
 /// Begins again what has failed, where that is asked for.
@@ -141,6 +169,7 @@ async fn run_again(
     progress: Arc<Progress>,
     stop: CancellationToken,
     hosts: Rc<dyn Hosts>,
+    beside: Beside,
 ) -> Outcome {
     let mut options = options;
     let mut recovery = Recovery::new(&spec.retry);
@@ -158,6 +187,7 @@ async fn run_again(
             Ok(opening) => opening,
             Err(failure) => return parked(failure),
         };
+        opening.beside = beside.clone();
         opening.prepare().await;
         let outcome = opening.live().await;
         // It may have been changed meanwhile.
@@ -330,6 +360,7 @@ struct Opening {
     session: Option<Session>,
     /// The internal topics were looked after before the task was ours; for the first attempt.
     topics_made: bool,
+    beside: Beside,
 }
 
 impl Opening {
@@ -342,7 +373,7 @@ impl Opening {
     ) -> Result<Self, Failure> {
         let postgres = postgres::settings::Settings::new(&spec, &options.folder)?;
         let kafka = kafka::settings::Settings::new(&spec, &options.folder)?;
-        let names = Names::new(&spec.sink.state_prefix, &spec.task)
+        let names = Names::new(&spec.sink.state_prefix, &spec.life())
             .map_err(|error| Failure::fatal(error.to_string()))?;
         let retries = Retries::new(&spec.retry);
         Ok(Self {
@@ -357,6 +388,7 @@ impl Opening {
             hosts,
             session: None,
             topics_made: false,
+            beside: Beside::default(),
         })
     }
 
@@ -419,6 +451,11 @@ impl Opening {
 
     /// Until the task ends: one spec after the other.
     async fn live(&mut self) -> Outcome {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => return Outcome::Stopped { retained_bytes: None },
+            () = self.beside.may_begin() => {}
+        }
         loop {
             let mut task = match self.task().await {
                 Ok(task) => task,
@@ -512,7 +549,11 @@ impl Opening {
         let mut span = self.progress.trace.span("meta.open", &self.spec.task);
         let opened = Meta::open(self.kafka.clone(), self.names.clone(), anew).await;
         span.note(&opened);
-        opened
+        let (meta, state) = opened?;
+        if !anew {
+            crate::streams::unchanged(&self.spec, &state)?;
+        }
+        Ok((meta, state))
     }
 
     /// Before anybody is fenced: the internal topics, and the clients of the lanes here, which connect while the meta
@@ -572,6 +613,7 @@ impl Opening {
             names: self.names.clone(),
             retries: Retries::new(&spec.retry),
             hosts: Rc::clone(&self.hosts),
+            beside: self.beside.clone(),
             session: self.session.take(),
             upstream: None,
             planner: Rc::new(planner),
@@ -616,6 +658,7 @@ struct Task {
     names: Names,
     retries: Retries,
     hosts: Rc<dyn Hosts>,
+    beside: Beside,
     /// For the first life of the front.
     session: Option<Session>,
     /// Where the stages before the router were in the last life of the front.
@@ -960,22 +1003,31 @@ impl Task {
         Ok(session.slot(&self.slot_name).await?.map(|slot| slot.retained_bytes))
     }
 
-    /// Helper objects, slot, publication, then the internal topics: without them the slot would have no owner.
     async fn release(&self) -> Result<(), Failure> {
-        let session = Session::connect(&self.postgres).await?;
-        // First, so that nothing more is written for nobody.
-        session.drop_ddl_capture(&self.slot_name).await?;
-        self.drop_slot(&session).await?;
-        session.drop_publication(&self.slot_name).await?;
-        let (kafka, topics) = (self.kafka.clone(), self.names.topics_of_task());
-        tokio::task::spawn_blocking(move || Admin::new(&kafka)?.delete(&topics)).await??;
-        info!(slot = self.slot_name, "task released");
-        Ok(())
+        release(&self.postgres, &self.kafka, &self.names, &self.slot_name).await
     }
 
     async fn drop_slot(&self, session: &Session) -> Result<(), Failure> {
         drop_slot(session, &self.postgres, &self.slot_name).await
     }
+}
+
+/// Helper objects, slot, publication, then the internal topics: without them the slot would have no owner.
+pub(crate) async fn release(
+    postgres: &postgres::settings::Settings,
+    kafka: &kafka::settings::Settings,
+    names: &Names,
+    slot: &str,
+) -> Result<(), Failure> {
+    let session = Session::connect(postgres).await?;
+    // First, so that nothing more is written for nobody.
+    session.drop_ddl_capture(slot).await?;
+    drop_slot(&session, postgres, slot).await?;
+    session.drop_publication(slot).await?;
+    let (kafka, topics) = (kafka.clone(), names.topics_of_task());
+    tokio::task::spawn_blocking(move || Admin::new(&kafka)?.delete(&topics)).await??;
+    info!(slot, "task released");
+    Ok(())
 }
 
 async fn drop_slot(

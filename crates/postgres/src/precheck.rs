@@ -37,8 +37,9 @@ pub async fn check(
     };
     let mut items = vec![connection(&session, task).await];
     items.extend(server::items(&session, task).await);
-    let slot = format!("{}{}", task.source.slot_prefix, task.task);
-    items.extend(slots::items(&session, task, &slot, settings.application_name()).await);
+    let slot = task.slot_of(1);
+    items.extend(slots::items(&session, task, settings.application_name()).await);
+    items.extend(streams(&session, task));
     items.push(way::replication(&session, settings).await);
     items.push(item("source.ddl", ddl::ddl(&session, task, &slot).await));
     let candidates = match session.candidates().await {
@@ -52,6 +53,27 @@ pub async fn check(
     let scope = Scope::new(&session, task, &slot, &selected);
     items.extend(tables::items(&scope, selection).await);
     (items, selected)
+}
+
+/// What several streams need, and what they give up.
+fn streams(session: &Session, task: &config::Task) -> Option<Item> {
+    const NAME: &str = "source.streams";
+    let count = task.source.streams;
+    if count < 2 {
+        return None;
+    }
+    // Before, leaves are published one by one, and those of one tree could go apart.
+    if session.server().version < VIA_ROOT_SINCE {
+        let seen = "several streams need PostgreSQL 13 or later, which publishes partition trees as a whole";
+        return Some(Item::fail(NAME, seen, "set `source.streams: 1`, or leave it out"));
+    }
+    let lanes = if task.lanes.0 == 1 { ", also with `lanes: 1`" } else { "" };
+    let seen = format!(
+        "tables are divided over {count} slots: the order of changes is kept within each table, not over tables, and \
+         source transactions are not shown as a whole{lanes}"
+    );
+    let remedy = "set `source.streams: 1` where consumers rely on the order over tables; else nothing need be done";
+    Some(Item::warning(NAME, seen, remedy))
 }
 
 /// Where from as well: whoever keeps a list of allowed addresses needs it.
