@@ -4,11 +4,12 @@
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 use tests::checker::{Promises, checkpoints};
 use tests::deadline::await_true;
-use tests::event::lsn_of;
+use tests::event::{Id, lsn_of};
 use tests::process::Distributary;
 use tests::reader::Topics;
 use tests::scene::{CATCH_UP_MAX, Scene, walsender};
@@ -201,4 +202,51 @@ fn another_number_of_streams_takes_a_reseed(scene: &Scene, spec: &Spec) {
     scene.superuser().run(&format!(
         "REASSIGN OWNED BY {role} TO CURRENT_USER; DROP OWNED BY {role}; DROP ROLE {role}"
     ));
+}
+
+#[test]
+fn without_a_snapshot_all_streams_begin_at_one_position() {
+    let scene = Scene::new("begun", "postgres-15");
+    let mut sql = scene.sql();
+    // Of one stream each.
+    let tables = ["new0", "new1", "new2"];
+    for table in tables {
+        sql.run(&format!(
+            "CREATE TABLE {table} (id int PRIMARY KEY); INSERT INTO {table} VALUES (0)"
+        ));
+    }
+    let spec = scene.spec().sink("partitions: 1").source("streams: 3").source("ddl: off");
+    let spec = spec.line("lanes: 1").line("sync: {snapshot: false, definitions: false}");
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut number = 0;
+            while !stop.load(Relaxed) {
+                number += 1;
+                let insert = |table| format!("INSERT INTO {table} VALUES ({number})");
+                // Each is one transaction.
+                sql.run(&tables.map(insert).join("; "));
+                thread::sleep(Duration::from_millis(2));
+            }
+        });
+        // Also when it panics: the writer would never end.
+        let begun = std::panic::catch_unwind(|| {
+            let mut run = scene.run(&spec, &[]);
+            await_all_streaming(&scene, &mut run, 3);
+            run.kill();
+        });
+        stop.store(true, Relaxed);
+        writer.join().expect("the writer ends");
+        begun.expect("the task streams");
+    });
+    scene.catch_up(&spec);
+    let topics = scene.topics();
+    let of = |table: &str| -> Vec<u64> {
+        let topic = format!("{}.public.{table}", scene.name);
+        topics.of(&topic).map(|it| Id::of(it).expect("an id").lsn).collect()
+    };
+    let [first, second, third] = tables.map(of);
+    assert!(!first.is_empty(), "no transaction was seen: the test shows nothing");
+    assert_eq!(first, second);
+    assert_eq!(first, third);
 }
