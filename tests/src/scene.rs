@@ -173,8 +173,8 @@ impl Scene {
     /// # Panics
     /// When the broker does not answer.
     pub fn await_settled(&self) {
-        let (data, state) = (format!("{}.", self.name), format!("{STATE_PREFIX}.{}.", self.name));
-        await_settled(&self.kafka, |it| it.starts_with(&data) || it.starts_with(&state));
+        let data = format!("{}.", self.name);
+        await_settled(&self.kafka, |it| it.starts_with(&data) || is_state_of(it, &data));
     }
 
     /// Names of the replication slots of the database.
@@ -204,10 +204,20 @@ impl Scene {
         }
         sql.run(&format!("DROP DATABASE IF EXISTS {}", quoted(database)));
         topics::delete(&self.kafka, |topic| {
-            topic.starts_with(database.as_str())
-                || topic.starts_with(&format!("{STATE_PREFIX}.{database}"))
+            topic.starts_with(database.as_str()) || is_state_of(topic, database)
         });
     }
+}
+
+/// Whether it is an internal topic of a task of this name, or of one of its streams.
+fn is_state_of(topic: &str, task: &str) -> bool {
+    let rest = topic.strip_prefix(STATE_PREFIX).and_then(|it| it.strip_prefix('.'));
+    // Streams after the first have their number before the name.
+    let name = |it: &str| {
+        let name = it.trim_start_matches(|first: char| first.is_ascii_digit());
+        name.strip_prefix('_').unwrap_or(name).starts_with(task)
+    };
+    rest.is_some_and(name)
 }
 
 /// Process id of the walsender that streams a slot; 0: none.

@@ -88,6 +88,13 @@ impl Spec {
         self
     }
 
+    /// Leaves a line below `source` out again.
+    #[must_use]
+    pub fn without_source(mut self, line: &str) -> Self {
+        self.source.retain(|it| it != line);
+        self
+    }
+
     /// Adds a line below `sink`.
     #[must_use]
     pub fn sink(mut self, line: &str) -> Self {

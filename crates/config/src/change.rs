@@ -42,6 +42,7 @@ const MEANS: &[(&str, Means)] = &[
     ("sink.topic", Means::Mark),
     ("objects", Means::Mark),
     ("lanes", Means::Seal),
+    ("source.streams", Means::Never),
     ("source.partition_names", Means::Seal),
     ("source.sql_ascii", Means::Seal),
     ("source.ddl", Means::Seal),

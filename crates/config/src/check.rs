@@ -65,6 +65,7 @@ impl Task {
         self.check_source(&mut found);
         self.check_sink(&mut found);
         self.check_retry(&mut found);
+        self.check_streams(&mut found);
         if self.alerts.as_ref().is_some_and(|alerts| alerts.webhook.is_none()) {
             found.push(problem("alerts.webhook", "is required, e.g. ${env:ALERTS_URL}"));
         }
@@ -220,6 +221,15 @@ impl Task {
     #[must_use]
     pub fn literal_secrets(&self) -> Vec<String> {
         crate::secret::literals(self.secrets())
+    }
+
+    /// Settings that a cluster cannot carry out yet.
+    #[must_use]
+    pub fn unsupported_in_cluster(&self) -> Vec<Problem> {
+        let text = "several streams are carried by `distributary run` only, in one process, and not by a cluster yet: \
+                    leave it out, or run the task with `distributary run`";
+        let is_several = 1 < self.source.streams;
+        is_several.then(|| problem("source.streams", text)).into_iter().collect()
     }
 
     /// Settings that this release reads but cannot carry out yet, or not without another one. Nothing is ignored in silence.

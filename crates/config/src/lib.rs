@@ -18,6 +18,7 @@ pub mod problem;
 pub mod registry;
 pub mod secret;
 mod shape;
+pub mod streams;
 pub mod task;
 mod text;
 pub mod tokens;

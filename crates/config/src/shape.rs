@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 #[serde(default)]
 pub struct Shape {
     pub lanes: Lanes,
+    #[serde(skip_serializing_if = "crate::task::is_one")]
+    pub streams: u8,
     pub partition_names: PartitionNames,
     /// Of `source`.
     pub sql_ascii: String,
@@ -47,6 +49,7 @@ impl Task {
         let sink = &self.sink;
         Shape {
             lanes: self.lanes,
+            streams: self.source.streams,
             partition_names: self.source.partition_names,
             sql_ascii: self.source.sql_ascii.clone(),
             topic: sink.topic.clone(),
@@ -70,6 +73,7 @@ impl Task {
         let mut task = self.clone();
         let shape = shape.clone();
         task.lanes = shape.lanes;
+        task.source.streams = shape.streams;
         task.source.partition_names = shape.partition_names;
         task.source.sql_ascii = shape.sql_ascii;
         task.sink.topic = shape.topic;
@@ -98,6 +102,7 @@ impl Shape {
     pub fn differences(&self, other: &Self) -> Vec<&'static str> {
         let pairs = [
             ("lanes", self.lanes == other.lanes),
+            ("source.streams", self.streams == other.streams),
             ("source.partition_names", self.partition_names == other.partition_names),
             ("source.sql_ascii", self.sql_ascii == other.sql_ascii),
             ("sink.topic", self.topic == other.topic),

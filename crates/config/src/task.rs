@@ -44,6 +44,9 @@ pub struct Task {
     pub placement: Placement,
     /// Key of the columns under `columns.mask`: a reference such as `${file:mask.key}`, 16 bytes or more.
     pub mask_key: Option<Secret>,
+    /// Which of its streams this is, from 1 (`source.streams`); 0: the task as a whole. No part of a spec.
+    #[serde(skip)]
+    pub stream: u8,
 }
 
 /// Number of lanes.
@@ -89,6 +92,10 @@ pub struct Source {
     pub on_divergence: OnDivergence,
     /// Of all spooled transactions together; more of them park the task.
     pub spool_bytes_max: Bytes,
+    /// Replication slots over which the tables are divided, 1 to 16: order is kept within a table then, not over tables
+    /// (`docs/streams.md`).
+    #[serde(skip_serializing_if = "is_one")]
+    pub streams: u8,
 }
 
 impl Default for Source {
@@ -112,8 +119,15 @@ impl Default for Source {
             sql_ascii: "fail".into(),
             on_divergence: OnDivergence::default(),
             spool_bytes_max: Bytes(10 << 30),
+            streams: 1,
         }
     }
+}
+
+/// What came after the first release is written only where it is not the default.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+pub(crate) fn is_one(value: &u8) -> bool {
+    *value == 1
 }
 
 /// TLS towards PostgreSQL. `ca` and `cert` are PEM files, relative to the spec, or their text, which begins

@@ -73,6 +73,31 @@ pub fn capture(
     version: u32,
     names: PartitionNames,
 ) -> Capture {
+    capture_settled(candidates, selection, version, names, &HashMap::new())
+}
+
+/// The same, for one stream of several. `settled`: the streams that publish relations already, by OID: a table keeps
+/// its stream, whatever it is named later.
+#[must_use]
+pub fn capture_settled(
+    candidates: &[Candidate],
+    selection: &Selection,
+    version: u32,
+    names: PartitionNames,
+    settled: &HashMap<u32, u8>,
+) -> Capture {
+    let division = selection.division();
+    let oids: HashMap<(&str, &str), u32> =
+        candidates.iter().map(|it| ((&*it.schema, &*it.name), it.oid)).collect();
+    // Rows of a tree that goes by its root have the root's stream.
+    let carries = |it: &Candidate, in_tree: bool| {
+        let root = it.parent.as_ref().filter(|_| in_tree && names == PartitionNames::Parent);
+        let (schema, name) = root.map_or((&*it.schema, &*it.name), |(schema, name)| (schema, name));
+        match oids.get(&(schema, name)).and_then(|oid| settled.get(oid)) {
+            Some(&stream) if division.stream != 0 => stream == division.stream,
+            Some(_) | None => division.carries(schema, name),
+        }
+    };
     let via_root = via_root(version, names);
     let roots: HashSet<(&str, &str)> = candidates
         .iter()
@@ -85,7 +110,7 @@ pub fn capture(
         let root = it.parent.as_ref().map(|(schema, name)| (schema.as_str(), name.as_str()));
         let in_tree = root.is_some_and(|root| roots.contains(&root));
         let own = selection.selected(&it.schema, &it.name).is_some();
-        if !in_tree && !own {
+        if !(in_tree || own) || !carries(it, in_tree) {
             continue;
         }
         let is_leaf = it.kind == RelationKind::Ordinary;
@@ -107,4 +132,68 @@ pub fn capture(
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(oid: u32, name: &str, root: Option<&str>) -> Candidate {
+        Candidate {
+            oid,
+            schema: "public".into(),
+            name: name.into(),
+            kind: RelationKind::Ordinary,
+            parent: root.map(|root| ("public".into(), root.into())),
+            identity: ReplicaIdentity::Full,
+            has_key: true,
+            identity_usable: true,
+            rows_estimated: 0,
+            bytes: 0,
+            unlogged: false,
+            owner_is_us: true,
+            publishable: true,
+        }
+    }
+
+    /// OIDs that the streams of a task publish, and those whose identity they set.
+    fn divided(candidates: &[Candidate], settled: &[(u32, u8)]) -> Vec<Vec<u32>> {
+        let mut task = config::Task::default();
+        task.source.streams = 3;
+        task.objects = vec![config::Object { table: "public.*".into(), ..Default::default() }];
+        let settled: HashMap<u32, u8> = settled.iter().copied().collect();
+        let names = PartitionNames::Parent;
+        let of = |number| {
+            let selection = Selection::new(&task.as_stream(number)).expect("a selection");
+            let found = capture_settled(candidates, &selection, 150_000, names, &settled);
+            found.publish.iter().map(|it| it.oid).collect()
+        };
+        (1..=3).map(of).collect()
+    }
+
+    #[test]
+    fn every_table_is_in_one_stream_and_stays_there() {
+        let mut tables: Vec<_> =
+            (0..30).map(|oid| candidate(oid, &format!("t{oid}"), None)).collect();
+        let before = divided(&tables, &[]);
+        let mut all: Vec<u32> = before.iter().flatten().copied().collect();
+        all.sort_unstable();
+        assert!(all.into_iter().eq(0..30));
+        // Renamed: by its new names each would go elsewhere.
+        tables.iter_mut().for_each(|it| it.name = format!("renamed{}", it.oid));
+        let streams = (1..).zip(&before);
+        let settled: Vec<(u32, u8)> =
+            streams.flat_map(|(number, oids)| oids.iter().map(move |&oid| (oid, number))).collect();
+        assert_eq!(divided(&tables, &settled), before);
+        assert_ne!(divided(&tables, &[]), before);
+    }
+
+    #[test]
+    fn partitions_go_with_their_root() {
+        let root = Candidate { kind: RelationKind::Partitioned, ..candidate(1, "root", None) };
+        let mut tables = vec![root];
+        tables.extend((2..12).map(|oid| candidate(oid, &format!("leaf{oid}"), Some("root"))));
+        let published: Vec<u32> = divided(&tables, &[]).into_iter().flatten().collect();
+        assert_eq!(published, [1], "no leaf is published by another stream");
+    }
 }

@@ -163,7 +163,7 @@ impl fmt::Display for Host {
 /// Lets what opens these lanes connect, before they may be opened. Nobody is fenced by that; a spec that cannot be carried
 /// out here is told by [`OpenLane::here`]. Paths are relative to `folder`.
 pub fn connect(spec: &config::Task, folder: &Path, lanes: &[u8]) {
-    let names = Names::new(&spec.sink.state_prefix, &spec.task);
+    let names = Names::new(&spec.sink.state_prefix, &spec.life());
     let (Ok(kafka), Ok(names)) = (Settings::new(spec, folder), names) else { return };
     for &lane in lanes {
         drop(kafka::ready::prepare(&kafka, &names, LaneId::Lane(lane)));
@@ -182,7 +182,7 @@ impl OpenLane {
         progress: Arc<Progress>,
     ) -> Result<(LaneThread, Receiver), Failure> {
         let kafka = Settings::new(&self.spec, folder)?;
-        let names = Names::new(&self.spec.sink.state_prefix, &self.spec.task)
+        let names = Names::new(&self.spec.sink.state_prefix, &self.spec.life())
             .map_err(|error| Failure::fatal(error.to_string()))?;
         let plan = TaskPlan::new(&self.spec, &self.spec.source.database)?;
         let plan = plan.of_server(self.server_version);

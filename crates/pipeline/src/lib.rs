@@ -5,6 +5,7 @@
 //! * [`spooling`]: before the reader, where transactions are sent while they are in progress.
 //! * [`task`]: one life of a task: where it begins ([`start`]), its [`snapshot`], its [`front`]s and
 //!   [`lanes`], what follows a [`failure`].
+//! * [`streams`]: a task of several slots, each of which is a task of its own.
 //! * [`hosts`]: where stages and lanes run; [`upstream`]: the stages before the router, here or elsewhere; [`link`]:
 //!   what stages on different nodes hand to each other, as bytes.
 //! * [`chunk`], [`copying`]: reading tables while the stream runs; [`reading`]: by connections here or elsewhere.
@@ -50,6 +51,7 @@ pub mod snapshot;
 pub mod source;
 pub mod spooling;
 pub mod start;
+pub mod streams;
 pub mod tables;
 pub mod tail;
 pub mod task;

@@ -46,11 +46,14 @@ impl Misfits {
     #[must_use]
     pub fn new(spec: &config::Task, plan: &TaskPlan, lane: u8) -> Self {
         let registry = spec.sink.registry.as_ref().map(|it| it.on_incompatible);
+        // Streams have as many lanes each.
+        let before = i32::from(spec.stream.saturating_sub(1)) * i32::from(spec.lanes.0);
+        let place = before + i32::from(lane);
         Self {
             oversize: spec.sink.oversize,
             set_aside_values: spec.sink.unrepresentable == Unrepresentable::DeadLetter,
             set_aside_schemas: registry == Some(OnIncompatible::DeadLetter),
-            letters: plan.letters().map(|topic| (topic.into(), i32::from(lane))),
+            letters: plan.letters().map(|topic| (topic.into(), place)),
         }
     }
 

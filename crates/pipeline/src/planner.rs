@@ -358,11 +358,11 @@ pub(crate) fn mask_key(spec: &config::Task, folder: &Path) -> Result<Option<Mask
     key.map(Some).map_err(|error| Failure::fatal(error.to_string()))
 }
 
-/// The dead-letter topic, with a partition for each lane; `None`: nothing goes there.
+/// The dead-letter topic, with a partition for each lane of each stream; `None`: nothing goes there.
 pub(crate) fn letters(spec: &config::Task, task: &TaskPlan) -> Option<NewTopic> {
     Some(NewTopic {
         name: task.letters()?.to_owned(),
-        partitions: i32::from(spec.lanes.0),
+        partitions: i32::from(spec.lanes.0) * i32::from(spec.source.streams),
         replication_factor: spec.sink.replication_factor,
         config: BTreeMap::new(),
     })

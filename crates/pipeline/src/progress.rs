@@ -9,7 +9,7 @@ use kafka::meta::Gap;
 use postgres::health::SlotHealth;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use supervision::Budget;
 use wal::{Lsn, Position};
@@ -85,7 +85,8 @@ pub struct Progress {
     budget: Mutex<Option<Budget>>,
     slot: Mutex<Option<SlotHealth>>,
     gap: Mutex<Option<Gap>>,
-    tables: Mutex<Tables>,
+    /// Of all streams of the task.
+    tables: Arc<Mutex<Tables>>,
     pub trace: telemetry::traces::Trace,
 }
 
@@ -107,6 +108,53 @@ fn at(lanes: &mut Vec<LaneProgress>, lane: u8) -> &mut LaneProgress {
 }
 
 impl Progress {
+    /// Of one stream of a task of several, whose figures are in `whole`.
+    #[must_use]
+    pub fn of_stream(whole: &Self) -> Self {
+        Self { tables: Arc::clone(&whole.tables), ..Self::default() }
+    }
+
+    /// Takes the figures of the task from those of its streams: counts add up, the lowest watermark counts, and the
+    /// newest commit time.
+    pub fn gather(&self, streams: &[Arc<Self>]) {
+        type Counter = fn(&Progress) -> &AtomicU64;
+        let counters: [Counter; 10] = [
+            |it| &it.snapshot_rows_estimated,
+            |it| &it.snapshot_rows,
+            |it| &it.snapshot_bytes,
+            |it| &it.wal_bytes,
+            |it| &it.spool_bytes,
+            |it| &it.spool_transactions,
+            |it| &it.records,
+            |it| &it.dead_letters,
+            |it| &it.ddl_gaps,
+            |it| &it.commits,
+        ];
+        for counter in counters {
+            let sum = streams.iter().map(|it| counter(it).load(Relaxed)).sum();
+            counter(self).store(sum, Relaxed);
+        }
+        let newest = streams.iter().map(|it| it.durable_commit_time_us.load(Relaxed)).max();
+        self.durable_commit_time_us.store(newest.unwrap_or_default(), Relaxed);
+        let runs = |it: &Arc<Self>| it.snapshot_running.load(Relaxed);
+        self.snapshot_running.store(streams.iter().any(runs), Relaxed);
+        self.streaming.store(streams.iter().all(|it| it.streaming.load(Relaxed)), Relaxed);
+        self.advanced(streams.iter().map(|it| it.watermark()).min().unwrap_or_default());
+        let end = streams.iter().map(|it| it.server_end()).max().unwrap_or_default();
+        self.server_end.fetch_max(end.0, Relaxed);
+        let trouble = |(number, it): (u8, &Arc<Self>)| {
+            let trouble = it.trouble()?;
+            Some(Trouble { cause: format!("stream {number}: {}", trouble.cause), ..trouble })
+        };
+        self.troubled((1..).zip(streams).find_map(trouble));
+        *lock(&self.lanes) = streams.iter().flat_map(|it| it.lanes()).collect();
+        let slots = streams.iter().filter_map(|it| it.slot_health());
+        self.slot(slots.max_by_key(|it| it.retained_bytes));
+        if let Some(gap) = streams.iter().find_map(|it| it.accepted_gap()) {
+            self.gap_accepted(gap);
+        }
+    }
+
     /// The server named its end of WAL and sent `bytes`.
     pub fn received(&self, server_end: Lsn, bytes: usize) {
         self.server_end.fetch_max(server_end.0, Relaxed);

@@ -232,7 +232,7 @@ fn row(host: &str, slot: &Slot, task: Option<&str>, kind: Kind, note: String) ->
         host: host.to_owned(),
         slot: slot.name.clone(),
         kind,
-        task: task.map(str::to_owned),
+        task: task.map(|life| config::streams::task_of_life(life).to_owned()),
         database: slot.database.clone(),
         active: slot.active_pid.is_some(),
         retained_bytes: slot.retained_bytes,

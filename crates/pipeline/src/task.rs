@@ -27,6 +27,7 @@ use crate::lanes::{Factory, Lanes};
 use crate::meta::Meta;
 use crate::planner::{self, Planner};
 use crate::progress::{Progress, Trouble};
+use crate::streams::Beside;
 use crate::tables::Oids;
 use crate::turns::Turns;
 use crate::upstream::{OpenStage, UpstreamStage, slot_name};
@@ -114,6 +115,16 @@ pub async fn run(
     progress: Arc<Progress>,
     stop: CancellationToken,
 ) -> Outcome {
+    let surplus = match options.reseed {
+        true => crate::streams::release_surplus(&spec, &options).await,
+        false => Ok(()),
+    };
+    if let Err(failure) = surplus {
+        return Outcome::Failed { cause: failure.cause };
+    }
+    if 1 < spec.source.streams {
+        return crate::streams::run(spec, options, progress, stop).await;
+    }
     run_on(spec, options, progress, stop, Rc::new(Here)).await
 }
 
@@ -125,15 +136,32 @@ pub async fn run_on(
     stop: CancellationToken,
     hosts: Rc<dyn Hosts>,
 ) -> Outcome {
+    run_beside(spec, options, progress, stop, hosts, Beside::default()).await
+}
+
+/// As [`run_on`], beside other streams of the task.
+pub(crate) async fn run_beside(
+    spec: Arc<config::Task>,
+    options: Options,
+    progress: Arc<Progress>,
+    stop: CancellationToken,
+    hosts: Rc<dyn Hosts>,
+    beside: Beside,
+) -> Outcome {
     let trace = Arc::clone(&progress);
-    let outcome = run_again(spec, options, progress, stop, hosts).await;
-    match &outcome {
+    let outcome = run_again(spec, options, progress, stop, hosts, beside).await;
+    trace_end(&trace, &outcome);
+    outcome
+}
+
+/// The start of the task ends at the latest with the task.
+pub(crate) fn trace_end(progress: &Progress, outcome: &Outcome) {
+    match outcome {
         Outcome::Parked { cause, .. }
         | Outcome::Failed { cause }
-        | Outcome::Overtaken { cause } => trace.trace.fail(cause),
-        Outcome::CaughtUp | Outcome::Stopped { .. } | Outcome::Released => trace.trace.end(),
+        | Outcome::Overtaken { cause } => progress.trace.fail(cause),
+        Outcome::CaughtUp | Outcome::Stopped { .. } | Outcome::Released => progress.trace.end(),
     }
-    outcome
 }
 
 /// Begins again what has failed, where that is asked for.
@@ -143,6 +171,7 @@ async fn run_again(
     progress: Arc<Progress>,
     stop: CancellationToken,
     hosts: Rc<dyn Hosts>,
+    beside: Beside,
 ) -> Outcome {
     let mut options = options;
     let mut recovery = Recovery::new(&spec.retry);
@@ -160,6 +189,7 @@ async fn run_again(
             Ok(opening) => opening,
             Err(failure) => return parked(failure),
         };
+        opening.beside = beside.clone();
         opening.prepare().await;
         let outcome = opening.live().await;
         // It may have been changed meanwhile.
@@ -332,6 +362,7 @@ struct Opening {
     session: Option<Session>,
     /// The internal topics were looked after before the task was ours; for the first attempt.
     topics_made: bool,
+    beside: Beside,
 }
 
 impl Opening {
@@ -344,7 +375,7 @@ impl Opening {
     ) -> Result<Self, Failure> {
         let postgres = postgres::settings::Settings::new(&spec, &options.folder)?;
         let kafka = kafka::settings::Settings::new(&spec, &options.folder)?;
-        let names = Names::new(&spec.sink.state_prefix, &spec.task)
+        let names = Names::new(&spec.sink.state_prefix, &spec.life())
             .map_err(|error| Failure::fatal(error.to_string()))?;
         let retries = Retries::new(&spec.retry);
         Ok(Self {
@@ -359,6 +390,7 @@ impl Opening {
             hosts,
             session: None,
             topics_made: false,
+            beside: Beside::default(),
         })
     }
 
@@ -421,6 +453,11 @@ impl Opening {
 
     /// Until the task ends: one spec after the other.
     async fn live(&mut self) -> Outcome {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => return Outcome::Stopped { retained_bytes: None },
+            () = self.beside.may_begin() => {}
+        }
         loop {
             let mut task = match self.task().await {
                 Ok(task) => task,
@@ -514,7 +551,11 @@ impl Opening {
         let mut span = self.progress.trace.span("meta.open", &self.spec.task);
         let opened = Meta::open(self.kafka.clone(), self.names.clone(), anew).await;
         span.note(&opened);
-        opened
+        let (meta, state) = opened?;
+        if !anew {
+            crate::streams::unchanged(&self.spec, &state)?;
+        }
+        Ok((meta, state))
     }
 
     /// Before anybody is fenced: the internal topics, and the clients of the lanes here, which connect while the meta
@@ -528,6 +569,31 @@ impl Opening {
         }
         drop(self.connect_lanes());
         Ok(())
+    }
+
+    fn factory(
+        &self,
+        present: &Present,
+        planner: &Planner,
+        guardian: Addr<Guardian>,
+        news: UnboundedSender<News>,
+    ) -> Factory {
+        Factory {
+            kafka: self.kafka.clone(),
+            names: self.names.clone(),
+            plan: planner.first().task.clone(),
+            pins: planner.shared_pins(),
+            spec: Arc::clone(&present.spec),
+            hosts: Rc::clone(&self.hosts),
+            revision: present.number,
+            floor: present.floor,
+            server_version: 0,
+            anew: false,
+            progress: Arc::clone(&self.progress),
+            guardian,
+            news,
+            policy: self.retries.policy,
+        }
     }
 
     /// Opens the meta lane, which fences an older process, and starts the lanes.
@@ -546,20 +612,9 @@ impl Opening {
         let guardian = Guardian(sender.clone()).start();
         actix_rt::spawn(tell_of_changes(Rc::clone(&self.hosts), sender.clone()));
         let factory = Factory {
-            kafka: self.kafka.clone(),
-            names: self.names.clone(),
-            plan: planner.first().task.clone(),
-            pins: planner.shared_pins(),
-            spec: Arc::clone(spec),
-            hosts: Rc::clone(&self.hosts),
-            revision: present.number,
-            floor: present.floor,
             server_version,
             anew,
-            progress: Arc::clone(&self.progress),
-            guardian: guardian.clone(),
-            news: sender,
-            policy: self.retries.policy,
+            ..self.factory(&present, &planner, guardian.clone(), sender)
         };
         let lanes = Lanes::start(factory, present.lanes);
         Ok(Task {
@@ -574,6 +629,7 @@ impl Opening {
             names: self.names.clone(),
             retries: Retries::new(&spec.retry),
             hosts: Rc::clone(&self.hosts),
+            beside: self.beside.clone(),
             session: self.session.take(),
             slot_host: SlotHost::default(),
             upstream: None,
@@ -619,6 +675,7 @@ struct Task {
     names: Names,
     retries: Retries,
     hosts: Rc<dyn Hosts>,
+    beside: Beside,
     /// For the first life of the front.
     session: Option<Session>,
     slot_host: SlotHost,
@@ -974,23 +1031,32 @@ impl Task {
         Ok(session.slot(&self.slot_name).await?.map(|slot| slot.retained_bytes))
     }
 
-    /// Helper objects, slot, publication, then the internal topics: without them the slot would have no owner.
     async fn release(&self) -> Result<(), Failure> {
-        let session = Session::connect(&self.postgres).await?;
-        // First, so that nothing more is written for nobody.
-        session.drop_ddl_capture(&self.slot_name).await?;
-        let of_slot = Session::connect_slot(&self.postgres).await?;
-        drop_slot(&of_slot, &self.postgres, &self.slot_name).await?;
-        session.drop_publication(&self.slot_name).await?;
-        let (kafka, topics) = (self.kafka.clone(), self.names.topics_of_task());
-        tokio::task::spawn_blocking(move || Admin::new(&kafka)?.delete(&topics)).await??;
-        info!(slot = self.slot_name, "task released");
-        Ok(())
+        release(&self.postgres, &self.kafka, &self.names, &self.slot_name).await
     }
 
     async fn drop_slot(&self, session: &Session) -> Result<(), Failure> {
         drop_slot(self.at_slot(session), &self.postgres, &self.slot_name).await
     }
+}
+
+/// Helper objects, slot, publication, then the internal topics: without them the slot would have no owner.
+pub(crate) async fn release(
+    postgres: &postgres::settings::Settings,
+    kafka: &kafka::settings::Settings,
+    names: &Names,
+    slot: &str,
+) -> Result<(), Failure> {
+    let session = Session::connect(postgres).await?;
+    // First, so that nothing more is written for nobody.
+    session.drop_ddl_capture(slot).await?;
+    let of_slot = Session::connect_slot(postgres).await?;
+    drop_slot(&of_slot, postgres, slot).await?;
+    session.drop_publication(slot).await?;
+    let (kafka, topics) = (kafka.clone(), names.topics_of_task());
+    tokio::task::spawn_blocking(move || Admin::new(&kafka)?.delete(&topics)).await??;
+    info!(slot, "task released");
+    Ok(())
 }
 
 async fn drop_slot(

@@ -185,7 +185,7 @@ pub(crate) fn spool(spec: &config::Task) -> Option<Spool<Credit>> {
 
 /// Name of a task's slot and publication, and of the schema of its helper objects.
 pub(crate) fn slot_name(spec: &config::Task) -> String {
-    format!("{}{}", spec.source.slot_prefix, spec.task)
+    spec.slot_of(spec.stream)
 }
 
 /// A stage that cannot be started.

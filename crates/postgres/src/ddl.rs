@@ -37,6 +37,8 @@ pub struct Taking<'a> {
     pub via_root: bool,
     /// Tables get REPLICA IDENTITY FULL.
     pub full: bool,
+    /// Where the task has several streams: their publications, in their order. Partitions go with their roots.
+    pub publications: &'a [String],
 }
 
 impl Taking<'_> {
@@ -51,9 +53,28 @@ impl Taking<'_> {
         Ok(if text.len() == 4 { "false".into() } else { text + " ELSE false END" })
     }
 
+    /// The publication of a table that goes by the name of `home`: `own`, or that of the stream that
+    /// `record::selection::Division` finds.
+    fn publication(&self, own: &str) -> Result<String, Error> {
+        if self.publications.len() < 2 {
+            return literal(own);
+        }
+        let (mut text, count) = (String::new(), self.publications.len());
+        for (number, name) in self.publications.iter().enumerate() {
+            text += &format!(" WHEN {number} THEN {}", literal(name)?);
+        }
+        Ok(format!(
+            "(SELECT CASE (get_byte(h, 0) * 256 + get_byte(h, 1)) % {count}{text} END \
+             FROM sha256(convert_to(home.nspname || '.' || home.relname, 'UTF8')) h)"
+        ))
+    }
+
     /// Tells helper objects of one selection from those of another.
     fn digest(&self) -> Result<u64, Error> {
-        let text = format!("{} {} {}", self.wanted()?, self.via_root, self.full);
+        let mut text = format!("{} {} {}", self.wanted()?, self.via_root, self.full);
+        if 1 < self.publications.len() {
+            text += &format!(" {}", self.publications.join(" "));
+        }
         // FNV-1a: the same in every release.
         let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         Ok(text.bytes().fold(0xcbf2_9ce4_8422_2325, step))
@@ -331,7 +352,7 @@ END"
         .replace("@dropped@", &literal(&format!("distributary.{schema}_dropped"))?)
         .replace("@on_end@", &identifier(&on_end)?)
         .replace("@on_drop@", &identifier(&on_drop)?)
-        .replace("@publication@", &literal(schema)?)
+        .replace("@publication@", &taking.publication(schema)?)
         .replace("@full@", if taking.full { "true" } else { "false" })
         .replace("@via_root@", if taking.via_root { "true" } else { "false" })
         .replace("@comment@", &literal(&comment(schema, means, taking)?)?)

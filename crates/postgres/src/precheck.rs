@@ -37,20 +37,21 @@ pub async fn check(
         Err(error) => return (vec![refused("source.connection", &error)], Vec::new()),
     };
     let mut items = vec![connection(&session, task).await];
-    let slot = format!("{}{}", task.source.slot_prefix, task.task);
+    let slot = task.slot_of(1);
     let found = match settings.reads_standby() {
         true => Some(Session::connect_slot(settings).await),
         false => None,
     };
     let at_slot = found.as_ref().map_or(Ok(&session), Result::as_ref);
     items.extend(server::items(&session, at_slot.unwrap_or(&session), task).await);
+    items.extend(streams(&session, task));
     match at_slot {
         Ok(at_slot) => {
             if settings.reads_standby() {
                 items.push(item(standby::NAME, standby::standby(&session, at_slot, &slot).await));
             }
             let application = settings.application_name();
-            items.extend(slots::items(at_slot, task, &slot, application).await);
+            items.extend(slots::items(at_slot, task, application).await);
             items.push(way::replication(at_slot, settings).await);
         }
         Err(error) => items.push(refused(standby::NAME, error)),
@@ -67,6 +68,27 @@ pub async fn check(
     let scope = Scope::new(&session, task, &slot, &selected);
     items.extend(tables::items(&scope, selection).await);
     (items, selected)
+}
+
+/// What several streams need, and what they give up.
+fn streams(session: &Session, task: &config::Task) -> Option<Item> {
+    const NAME: &str = "source.streams";
+    let count = task.source.streams;
+    if count < 2 {
+        return None;
+    }
+    // Before, leaves are published one by one, and those of one tree could go apart.
+    if session.server().version < VIA_ROOT_SINCE {
+        let seen = "several streams need PostgreSQL 13 or later, which publishes partition trees as a whole";
+        return Some(Item::fail(NAME, seen, "set `source.streams: 1`, or leave it out"));
+    }
+    let lanes = if task.lanes.0 == 1 { ", also with `lanes: 1`" } else { "" };
+    let seen = format!(
+        "tables are divided over {count} slots: the order of changes is kept within each table, not over tables, and \
+         source transactions are not shown as a whole{lanes}"
+    );
+    let remedy = "set `source.streams: 1` where consumers rely on the order over tables; else nothing need be done";
+    Some(Item::warning(NAME, seen, remedy))
 }
 
 /// Where from as well: whoever keeps a list of allowed addresses needs it.

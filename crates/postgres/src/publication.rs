@@ -137,6 +137,20 @@ impl Session {
         }))
     }
 
+    /// Which of these publications has which relations, by OID, as they were added: one by one.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn members(&self, publications: &[String]) -> Result<Vec<(String, u32)>, Error> {
+        let statement = "SELECT p.pubname::text, r.prrelid FROM pg_publication p \
+             JOIN pg_publication_rel r ON r.prpubid = p.oid WHERE p.pubname = ANY ($1)";
+        let rows =
+            self.query("publications", statement, &[(&publications, Type::TEXT_ARRAY)]).await?;
+        let read = |row: &tokio_postgres::Row| Ok((row.try_get(0)?, row.try_get(1)?));
+        let found: Result<_, tokio_postgres::Error> = rows.iter().map(read).collect();
+        found.map_err(Error::reading("publications"))
+    }
+
     /// Drops a publication; one that is not there is fine.
     ///
     /// # Errors

@@ -97,8 +97,7 @@ impl Settings {
         let password = source.password.as_ref().map(|it| LiveSecret::new(it, folder)).transpose();
         let password =
             password.map_err(|error| Error::Config(format!("source.password: {error}")))?;
-        let mut application_name = format!("distributary/{}/{}", task.sink.state_prefix, task.task);
-        application_name.truncate(APPLICATION_NAME_BYTES_MAX);
+        let application_name = application_name(task);
         let naming = Naming::new(task).map_err(|error| Error::Config(error.to_string()))?;
         Ok(Self(Arc::new(Inner {
             hosts,
@@ -213,6 +212,13 @@ pub(crate) fn unlimited(version: u32) -> &'static str {
         140_000..170_000 => "SET idle_session_timeout = 0",
         170_000.. => "SET idle_session_timeout = 0; SET transaction_timeout = 0",
     }
+}
+
+/// By which the task's connections are known.
+pub(crate) fn application_name(task: &config::Task) -> String {
+    let mut name = format!("distributary/{}/{}", task.sink.state_prefix, task.life());
+    name.truncate(APPLICATION_NAME_BYTES_MAX);
+    name
 }
 
 #[cfg(test)]

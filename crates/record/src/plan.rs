@@ -23,6 +23,8 @@ use wal::{Table, statement};
 #[derive(Clone, Debug)]
 pub struct TaskPlan {
     pub(crate) task: Box<str>,
+    /// By which the task's events are told from others: each stream counts its own.
+    pub(crate) life: Box<str>,
     pub(crate) database: Box<str>,
     /// Debezium's logical name.
     pub(crate) prefix: Box<str>,
@@ -235,6 +237,7 @@ impl TaskPlan {
         }
         Ok(Self {
             task: task.task.as_str().into(),
+            life: task.life().into(),
             database: database.into(),
             prefix: sink.topic_prefix.as_deref().unwrap_or(&task.task).into(),
             codec,

@@ -2,6 +2,7 @@
 
 use super::{Kind, Read, Report, by_partition};
 use crate::event::{Id, Seq};
+use crate::reader::Record;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// Indexes of records whose id an earlier one had.
@@ -13,16 +14,19 @@ pub(super) fn doubled(reads: &[Read<'_>]) -> BTreeSet<usize> {
     let mut doubled = BTreeSet::new();
     for index in by_partition(reads).into_values().flatten() {
         let Read { id, record, .. } = &reads[index];
-        // Ids are unique in a task; topics of several tasks are never checked together.
-        let task = record.headers.iter().find(|(name, _)| name == "distributary.task");
-        let task = task.and_then(|(_, value)| std::str::from_utf8(value).ok()).unwrap_or_default();
         if let Some(seq) = id.seq
-            && !seen.insert((task, id.lsn, seq))
+            && !seen.insert((task(record), id.lsn, seq))
         {
             doubled.insert(index);
         }
     }
     doubled
+}
+
+/// Ids are unique in a task, or in one stream of it; topics of several tasks are never checked together.
+fn task(record: &Record) -> &str {
+    let task = record.headers.iter().find(|(name, _)| name == "distributary.task");
+    task.and_then(|(_, value)| std::str::from_utf8(value).ok()).unwrap_or_default()
 }
 
 /// In each partition positions grow: those of the stream strictly, snapshots never fall behind.
@@ -46,13 +50,14 @@ pub(super) fn partitions(reads: &[Read<'_>], report: &mut Report) {
 
 /// The ordinals of a transaction begin at 0 and have no holes.
 pub(super) fn ordinals(reads: &[Read<'_>], report: &mut Report) {
-    let mut transactions: BTreeMap<u64, BTreeSet<u64>> = BTreeMap::new();
+    let mut transactions: BTreeMap<(&str, u64), BTreeSet<u64>> = BTreeMap::new();
     for read in reads {
         if let Some(seq) = read.id.seq {
-            transactions.entry(read.id.lsn).or_default().insert(seq.ordinal);
+            let transaction = (task(read.record), read.id.lsn);
+            transactions.entry(transaction).or_default().insert(seq.ordinal);
         }
     }
-    for (lsn, ordinals) in transactions {
+    for ((_, lsn), ordinals) in transactions {
         let mut next = 0;
         for ordinal in ordinals {
             if ordinal != next {

@@ -145,7 +145,7 @@ fn still_there(task: &Task) -> String {
 }
 
 fn slot(task: &Task) -> String {
-    format!("{}{}", task.source.slot_prefix, task.task)
+    task.slots().join("`, `")
 }
 
 fn stopped(slot: &str, retained_bytes: Option<u64>) -> String {

@@ -157,7 +157,7 @@ pub const KINDS: &[Kind] = &[
     fails(
         "source.slots",
         "`max_replication_slots`, and how many are taken",
-        "the task needs one slot",
+        "the task needs one slot for each of its streams",
         "drop a slot that nobody needs, or ALTER SYSTEM SET max_replication_slots = …; restart",
     ),
     either(
@@ -175,7 +175,7 @@ pub const KINDS: &[Kind] = &[
     fails(
         "source.senders",
         "`max_wal_senders`, and how many are taken",
-        "the stream needs one walsender",
+        "each stream needs one walsender",
         "ALTER SYSTEM SET max_wal_senders = …; then restart the server",
     ),
     fails(
@@ -183,6 +183,12 @@ pub const KINDS: &[Kind] = &[
         "whether the role may replicate",
         "without it there is no slot and no stream",
         "ALTER ROLE … REPLICATION;",
+    ),
+    either(
+        "source.streams",
+        "with several `source.streams`: whether the server publishes partition trees as a whole; what is given up",
+        "each stream is read on its own: the order over tables is not kept, and source transactions come in parts",
+        "set `source.streams: 1` where consumers rely on that order, or the server is older than PostgreSQL 13",
     ),
     fails(
         "source.replication",

@@ -52,7 +52,10 @@ pub(super) fn accept<'a>(
     let secrets = task.literal_secrets();
     let mut found: Vec<_> = secrets.iter().map(|path| literal(path, &places)).collect();
     found.extend(
-        task.unsupported().into_iter().map(|it| Problem { line: places.line(&it.path), ..it }),
+        task.unsupported()
+            .into_iter()
+            .chain(task.unsupported_in_cluster())
+            .map(|it| Problem { line: places.line(&it.path), ..it }),
     );
     found.sort_by_key(|it| it.line);
     refuse(found)?;

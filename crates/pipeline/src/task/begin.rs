@@ -3,7 +3,7 @@
 use super::revision::Next;
 use super::tables::{self, Taken};
 use super::{End, SlotHost, Task, events::Noted};
-use crate::capture::{Capture, Reading, Relation, capture};
+use crate::capture::{Capture, Reading, Relation, capture_settled};
 use crate::chunk::copy::Record;
 use crate::chunk::key::key_names;
 use crate::copying::written;
@@ -25,7 +25,7 @@ use postgres::replication::{CreatedSlot, Line, Replication, wants_failover};
 use postgres::snapshot::{Readable, SnapshotReader};
 use postgres::standby;
 use record::selection::Selection;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -100,7 +100,7 @@ impl Task {
                     self.note_line(&session).await?;
                     self.mark(&session, None).await?;
                 }
-                from
+                self.resume_at(from)
             }
         };
         Ok((session, from))
@@ -148,6 +148,16 @@ impl Task {
     fn wants_failover(&self, session: &Session) -> bool {
         let wanted = self.spec.source.slot_failover;
         !self.slot_host.is_standby && wants_failover(wanted, session.server().version)
+    }
+
+    /// What commits before all streams had their slots is of none of them.
+    fn resume_at(&self, from: Lsn) -> Lsn {
+        if self.spec.stream == 0 {
+            return from;
+        }
+        let begun = self.state.borrow().snapshot.as_ref().map_or(from, |snapshot| snapshot.lsn);
+        self.beside.begins(begun);
+        from.max(begun)
     }
 
     /// Whether the server has been promoted, or replaced, since the low watermark was written.
@@ -387,13 +397,20 @@ impl Task {
             return Ok(None);
         };
         let names = self.spec.source.partition_names;
-        let newest = self.planner.newest();
+        let (newest, publications) = (self.planner.newest(), self.spec.slots());
         let taking = Taking {
+            publications: &publications,
             selection: &newest.selection,
             via_root: crate::capture::via_root(session.server().version, names),
             full: self.spec.source.replica_identity == IdentityPolicy::Full,
         };
         let captures = session.ensure_ddl_capture(schema, means, taking).await?;
+        if !captures && self.spec.stream != 0 {
+            return Err(Failure::fatal(
+                "the role may not create event triggers, and with several `source.streams` DDL cannot be inferred: set \
+                 `source.ddl: off`, or run the task once as a superuser, who leaves them there",
+            ));
+        }
         self.infers.set(!captures);
         if !captures || means == Means::Messages {
             return Ok(None);
@@ -431,8 +448,15 @@ impl Task {
         let published = oids(&capture);
         let gap = self.options.accept_gap.then(|| gap(session, before.as_ref(), consistent_point));
         if gap.is_none() {
-            self.tell_read(session, &capture.read, &id, consistent_point).await?;
+            let readings = self.told_readings(session, &capture).await?;
+            self.tell_read(session, &readings, &id, consistent_point).await?;
         }
+        self.beside.begins(consistent_point);
+        let consistent_point = match self.spec.sync.snapshot && gap.is_none() {
+            // The snapshot has what the stream of its own slot does not have.
+            true => consistent_point,
+            false => self.beside.last_point(consistent_point).await,
+        };
         if self.spec.sync.snapshot && gap.is_none() {
             let reading = self.reading(session, capture.read).await?;
             plans = planned(&reading.beside, &id)?;
@@ -456,6 +480,19 @@ impl Task {
             session.drop_publication(&self.slot_name).await?;
         }
         Ok(consistent_point)
+    }
+
+    /// Tables that readers are told of: the first stream tells of those of all.
+    async fn told_readings(
+        &self,
+        session: &Session,
+        capture: &Capture,
+    ) -> Result<Vec<Reading>, Failure> {
+        if self.spec.stream != 1 {
+            return Ok(capture.read.clone());
+        }
+        let whole = self.planner.newest().selection.whole();
+        Ok(captured(session, &whole, &self.spec).await?.read)
     }
 
     /// Replica identities first: a published table without one makes its users' UPDATEs fail.
@@ -705,7 +742,15 @@ pub(super) async fn captured(
 ) -> Result<Capture, Failure> {
     let candidates = session.candidates().await?;
     let names = spec.source.partition_names;
-    Ok(capture(&candidates, selection, session.server().version, names))
+    let mut settled = HashMap::new();
+    if selection.division().stream != 0 {
+        let slots = spec.slots();
+        let number = |name: &String| (1..).zip(&slots).find(|(_, it)| *it == name);
+        let members = session.members(&slots).await?;
+        let member = |(name, oid): &(String, u32)| Some((*oid, number(name)?.0));
+        settled = members.iter().filter_map(member).collect();
+    }
+    Ok(capture_settled(&candidates, selection, session.server().version, names, &settled))
 }
 
 pub(super) async fn tables(

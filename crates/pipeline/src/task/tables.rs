@@ -180,7 +180,7 @@ impl Tables {
         let kafka = self.kafka.clone();
         let cluster = tokio::task::spawn_blocking(move || Admin::new(&kafka)?.cluster_id());
         let cluster = cluster.await??;
-        let owner = crate::slots::owner(&self.spec.task, &self.spec.sink.state_prefix, &cluster);
+        let owner = crate::slots::owner(&self.spec.life(), &self.spec.sink.state_prefix, &cluster);
         Ok(session.sign_publication(&self.publication, &owner).await?)
     }
 

@@ -72,21 +72,30 @@ LANGUAGE plpgsql SET search_path TO pg_catalog, pg_temp
 AS $distributary$
 DECLARE
   made record;
+  home record;
   is_in_tree bool;
+  target text;
 BEGIN
   SELECT n.nspname, c.relname, c.relkind, c.relpersistence, c.relispartition, c.relreplident INTO made
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = relation;
-  IF made.relkind NOT IN ('r', 'p') OR made.relpersistence <> 'p'
-    OR NOT EXISTS (SELECT FROM pg_publication WHERE pubname = @publication@)
-  THEN
+  IF made.relkind NOT IN ('r', 'p') OR made.relpersistence <> 'p' THEN
     RETURN;
   END IF;
-  is_in_tree := made.relispartition AND EXISTS (
-    WITH RECURSIVE up (oid) AS (
-      SELECT relation UNION SELECT i.inhparent FROM up JOIN pg_inherits i ON i.inhrelid = up.oid)
-    SELECT FROM up JOIN pg_class c ON c.oid = up.oid JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE NOT c.relispartition AND @schema@.wanted(n.nspname, c.relname));
+  WITH RECURSIVE up (oid) AS (
+    SELECT relation UNION SELECT i.inhparent FROM up JOIN pg_inherits i ON i.inhrelid = up.oid)
+  SELECT n.nspname, c.relname INTO home
+    FROM up JOIN pg_class c ON c.oid = up.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE made.relispartition AND NOT c.relispartition AND @schema@.wanted(n.nspname, c.relname) LIMIT 1;
+  is_in_tree := FOUND;
   IF NOT is_in_tree AND NOT @schema@.wanted(made.nspname, made.relname) THEN
+    RETURN;
+  END IF;
+  -- The name by which its rows go.
+  IF NOT is_in_tree OR NOT @via_root@ THEN
+    SELECT made.nspname, made.relname INTO home;
+  END IF;
+  target := @publication@;
+  IF NOT EXISTS (SELECT FROM pg_publication WHERE pubname = target) THEN
     RETURN;
   END IF;
   -- FULL would keep users from updating a table with virtual columns.
@@ -105,7 +114,7 @@ BEGIN
   IF (CASE WHEN NOT @via_root@ THEN made.relkind = 'r'
            WHEN made.relkind = 'r' THEN NOT is_in_tree ELSE NOT made.relispartition END)
   THEN
-    EXECUTE format('ALTER PUBLICATION %I ADD TABLE ONLY %I.%I', @publication@, made.nspname, made.relname);
+    EXECUTE format('ALTER PUBLICATION %I ADD TABLE ONLY %I.%I', target, made.nspname, made.relname);
   END IF;
 END
 $distributary$;

@@ -34,6 +34,13 @@ pub(super) async fn ddl(
         );
         return Ok(Item::fail(NAME, error.to_string(), remedy));
     }
+    if rights == Rights::Missing && 1 < task.source.streams {
+        let seen = "the role may not create event triggers, and with several `source.streams` DDL cannot be inferred: \
+                    each of them sees a part of the tables, and one writes the DDL topic";
+        let remedy = "set `source.ddl: off`, or run the task once as a superuser, who leaves the triggers there (or as \
+                      the role that the managed service has for it)";
+        return Ok(Item::fail(NAME, seen, remedy));
+    }
     Ok(judge(wanted, means, rights))
 }
 

@@ -9,23 +9,28 @@ use config::precheck::Item;
 /// Statements of one remedy.
 const DROPS_MAX: usize = 8;
 
-pub(super) async fn items(
-    session: &Session,
-    task: &config::Task,
-    slot: &str,
-    application: &str,
-) -> Vec<Item> {
+pub(super) async fn items(session: &Session, task: &config::Task, application: &str) -> Vec<Item> {
+    let names = task.slots();
+    let slot = &names[0];
     let mut items = Vec::new();
     match session.slots("").await {
         Ok(slots) => {
-            let own = slots.iter().find(|it| it.name == slot);
+            let own = |name: &String| slots.iter().find(|it| it.name == *name);
+            let missing = names.iter().filter(|it| own(it).is_none()).count();
             let max = setting(session, "max_replication_slots").await;
-            items.push(item("source.slots", max.map(|max| free_slots(max, &slots, own.is_some()))));
-            items.push(item("source.slot", own_slot(session, slot, own, application).await));
+            items.push(item("source.slots", max.map(|max| free_slots(max, &slots, missing))));
+            for (number, name) in (1..).zip(&names) {
+                let application = application_of(task, number, application);
+                items.push(item(
+                    "source.slot",
+                    own_slot(session, name, own(name), &application).await,
+                ));
+            }
             items.push(headroom::headroom(session, slot, &slots).await);
-            items.push(orphans(&slots, task, slot));
-            let is_streaming = own.is_some_and(|it| it.active_pid.is_some());
-            items.push(item("source.senders", free_senders(session, is_streaming).await));
+            items.push(orphans(&slots, task, &names));
+            let is_idle = |it: &&String| own(it).is_none_or(|it| it.active_pid.is_none());
+            let idle = names.iter().filter(is_idle).count();
+            items.push(item("source.senders", free_senders(session, idle).await));
         }
         Err(error) => items.push(super::refused("source.slots", &error)),
     }
@@ -33,15 +38,23 @@ pub(super) async fn items(
     items
 }
 
+/// By which the reader of one stream is known.
+fn application_of(task: &config::Task, number: u8, of_task: &str) -> String {
+    match number {
+        0 | 1 => of_task.to_owned(),
+        _ => crate::settings::application_name(&task.as_stream(number)),
+    }
+}
+
 /// Slots with our prefix in this database that nobody reads. Those of other databases may be of tasks that
 /// are only suspended, whom this one knows nothing of.
-fn orphans(slots: &[Slot], task: &config::Task, own: &str) -> Item {
+fn orphans(slots: &[Slot], task: &config::Task, own: &[String]) -> Item {
     const NAME: &str = "source.orphaned-slots";
     let prefix = &task.source.slot_prefix;
     let is_orphan = |it: &&Slot| {
         it.name.starts_with(prefix.as_str())
             && it.database == task.source.database
-            && it.name != own
+            && !own.contains(&it.name)
             && it.active_pid.is_none()
             && !it.temporary
     };
@@ -65,11 +78,16 @@ async fn setting(session: &Session, name: &'static str) -> Result<i64, Error> {
     Ok(value.map_err(Error::reading("settings"))?.unwrap_or_default())
 }
 
-fn free_slots(max: i64, slots: &[Slot], has_own: bool) -> Item {
+/// `missing`: slots that the task has yet to make.
+fn free_slots(max: i64, slots: &[Slot], missing: usize) -> Item {
     const NAME: &str = "source.slots";
     let used = i64::try_from(slots.len()).unwrap_or(i64::MAX);
-    let seen = format!("{used} of max_replication_slots = {max} are taken");
-    if has_own || used < max {
+    let missing = i64::try_from(missing).unwrap_or(i64::MAX);
+    let mut seen = format!("{used} of max_replication_slots = {max} are taken");
+    if 1 < missing {
+        seen += &format!(", and the task needs {missing}");
+    }
+    if missing == 0 || used.saturating_add(missing) <= max {
         return Item::pass(NAME, seen);
     }
     let inactive: Vec<String> =
@@ -138,15 +156,20 @@ fn judge(slot: &Slot, database: &str, application: &str) -> Item {
     Item::fail(NAME, seen, "stop the other reader, or give the task another name")
 }
 
-async fn free_senders(session: &Session, is_streaming: bool) -> Result<Item, Error> {
+/// `missing`: those that the task has yet to start.
+async fn free_senders(session: &Session, missing: usize) -> Result<Item, Error> {
     const NAME: &str = "source.senders";
     let max = setting(session, "max_wal_senders").await?;
     let statement = "SELECT count(*) FROM pg_stat_get_wal_senders()";
     let rows = session.query("walsenders", statement, &[]).await?;
     let used: i64 =
         rows.first().map_or(Ok(0), |row| row.try_get(0)).map_err(Error::reading("walsenders"))?;
-    let seen = format!("{used} of max_wal_senders = {max} are taken");
-    if is_streaming || used < max {
+    let missing = i64::try_from(missing).unwrap_or(i64::MAX);
+    let mut seen = format!("{used} of max_wal_senders = {max} are taken");
+    if 1 < missing {
+        seen += &format!(", and the task needs {missing}");
+    }
+    if missing == 0 || used.saturating_add(missing) <= max {
         return Ok(Item::pass(NAME, seen));
     }
     let more = max.saturating_add(10);
@@ -248,9 +271,12 @@ mod tests {
         let task = config::Task::default();
         let mut task = config::Task { task: "other".into(), ..task };
         task.source.database = "shop".into();
-        let state = |slot: Slot| orphans(&[slot], &task, "distributary_other").state;
+        task.source.streams = 2;
+        let state = |slot: Slot| orphans(&[slot], &task, &task.slots()).state;
         assert_eq!(state(slot()), State::Warning);
         assert_eq!(state(Slot { name: "distributary_other".into(), ..slot() }), State::Pass);
+        let second = Slot { name: "distributary_2_other".into(), ..slot() };
+        assert_eq!(state(second), State::Pass);
         assert_eq!(state(Slot { name: "debezium".into(), ..slot() }), State::Pass);
         assert_eq!(state(Slot { database: "other".into(), ..slot() }), State::Pass);
         assert_eq!(state(Slot { active_pid: Some(1), ..slot() }), State::Pass);
@@ -258,9 +284,12 @@ mod tests {
 
     #[test]
     fn the_last_slot_is_enough_if_it_is_ours() {
-        assert_eq!(free_slots(1, &[slot()], true).state, State::Pass);
-        assert_eq!(free_slots(2, &[slot()], false).state, State::Pass);
-        let item = free_slots(1, &[slot()], false);
+        assert_eq!(free_slots(1, &[slot()], 0).state, State::Pass);
+        assert_eq!(free_slots(2, &[slot()], 1).state, State::Pass);
+        let several = free_slots(2, &[slot()], 2);
+        assert_eq!(several.state, State::Fail);
+        assert!(several.seen.contains("the task needs 2"), "{several:?}");
+        let item = free_slots(1, &[slot()], 1);
         assert_eq!(item.state, State::Fail);
         assert!(item.remedy.contains("distributary_shop"), "{item:?}");
         assert!(item.remedy.contains("max_replication_slots = 11"), "{item:?}");

@@ -158,7 +158,7 @@ impl Encoder {
     pub fn new(task: &TaskPlan) -> Self {
         Self {
             tombstones: task.codec.is_debezium() && task.options.tombstones,
-            marks: Marks::new(&task.task, task.headers),
+            marks: Marks::new(&task.life, task.headers),
             transaction: None,
             order: None,
             now_us: None,
