@@ -2,7 +2,7 @@
 //! and at least once, beside `pg_recvlogical` to nowhere, in turns. Prints tables for
 //! BENCHMARKS.md.
 //!
-//! usage: just bench drain [--backlog rows|pgbench|large]... [--rows N] [--runs N] [--wire] [--quick]
+//! usage: just bench drain [--backlog rows|pgbench|large|tables]... [--rows N] [--runs N] [--wire|--streams] [--quick]
 
 mod backlog;
 

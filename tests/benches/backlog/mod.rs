@@ -1,23 +1,27 @@
 //! Drains backlogs that wait behind replication slots, each subject in its turn, and prints tables for BENCHMARKS.md.
 
+mod subject;
+mod watch;
+
 use clap::{Parser, ValueEnum};
 use std::ffi::OsStr;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+use subject::{STREAMS, SUBJECTS, Subject, WIRES, WITH_DEBEZIUM};
 use tests::bench::{
     binary, megabytes, pace, postgres_program, print_ending, print_heading, process_of, shown,
     spread,
 };
 use tests::java::Connect;
-use tests::procfs::{cpu_seconds, has_ended, memory_bytes_max};
+use tests::procfs::{cpu_seconds, memory_bytes_max};
 use tests::reader::count;
 use tests::scene::Scene;
 use tests::sql::{PASSWORD, ROLE, Sql};
 use tests::task::Spec;
 use tests::topics;
+use watch::{Cost, reader_of, watch};
 
 /// Drain backlogs behind replication slots.
 #[derive(Parser)]
@@ -37,6 +41,9 @@ struct Arguments {
     /// Compares values as text and in binary form, in place of the two deliveries.
     #[arg(long)]
     wire: bool,
+    /// Compares one, two and four streams (`source.streams`), in place of the two deliveries.
+    #[arg(long, conflicts_with = "wire")]
+    streams: bool,
     /// Heap of Kafka Connect, where it is a subject.
     #[arg(long, default_value = "1g")]
     heap: String,
@@ -56,50 +63,37 @@ enum Backlog {
     Pgbench,
     /// Inserts of 200 bytes in one transaction.
     Large,
+    /// As rows, each transaction into the next one of 16 tables.
+    Tables,
 }
 
 const TRANSACTION_ROWS: u32 = 100;
 const PGBENCH_CONNECTIONS: u32 = 4;
 /// Three updates and an insert.
 const PGBENCH_EVENTS: u32 = 4;
+const TABLES: [&str; 16] = [
+    "backlog_0",
+    "backlog_1",
+    "backlog_2",
+    "backlog_3",
+    "backlog_4",
+    "backlog_5",
+    "backlog_6",
+    "backlog_7",
+    "backlog_8",
+    "backlog_9",
+    "backlog_10",
+    "backlog_11",
+    "backlog_12",
+    "backlog_13",
+    "backlog_14",
+    "backlog_15",
+];
 const PGBENCH_TABLES: [&str; 4] =
     ["pgbench_accounts", "pgbench_branches", "pgbench_history", "pgbench_tellers"];
 /// How often processes are looked at.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 const RUN_MAX: Duration = Duration::from_secs(900);
-const SUBJECTS: &[Subject] = &[Subject::RecvLogical, Subject::ExactlyOnce, Subject::AtLeastOnce];
-const WIRES: &[Subject] =
-    &[Subject::RecvLogical, Subject::RecvBinary, Subject::OnceText, Subject::ExactlyOnce];
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Subject {
-    RecvLogical,
-    /// Values in binary form.
-    RecvBinary,
-    ExactlyOnce,
-    /// Values as text.
-    OnceText,
-    AtLeastOnce,
-    Debezium,
-}
-
-/// What one run took.
-#[derive(Clone, Copy, Debug, Default)]
-struct Cost {
-    /// From the walsender's first sight to the end of the process.
-    seconds: f64,
-    /// From the start of the process.
-    seconds_whole: f64,
-    client_cpu: f64,
-    walsender_cpu: f64,
-    broker_cpu: f64,
-    memory_bytes: u64,
-}
-
-/// Debezium's connector beside ours.
-const WITH_DEBEZIUM: &[Subject] =
-    &[Subject::RecvLogical, Subject::ExactlyOnce, Subject::AtLeastOnce, Subject::Debezium];
-
 /// Prints the figures of a benchmark of this name; whether Debezium's connector takes part.
 pub(crate) fn drain(name: &str, with_debezium: bool) -> io::Result<()> {
     let mut arguments = Arguments::parse();
@@ -111,10 +105,11 @@ pub(crate) fn drain(name: &str, with_debezium: bool) -> io::Result<()> {
     }
     assert!(0 < arguments.runs, "--runs takes 1 or more");
     print_heading(name)?;
-    let subjects = match (with_debezium, arguments.wire) {
-        (true, _) => WITH_DEBEZIUM,
-        (false, true) => WIRES,
-        (false, false) => SUBJECTS,
+    let subjects = match &arguments {
+        _ if with_debezium => WITH_DEBEZIUM,
+        Arguments { wire: true, .. } => WIRES,
+        Arguments { streams: true, .. } => STREAMS,
+        Arguments { .. } => SUBJECTS,
     };
     for &backlog in &arguments.backlog {
         let bench = Bench::new(backlog, subjects, &arguments);
@@ -129,35 +124,6 @@ pub(crate) fn drain(name: &str, with_debezium: bool) -> io::Result<()> {
         bench.print(&costs)?;
     }
     print_ending()
-}
-
-impl Subject {
-    /// It is no task.
-    fn is_bare(self) -> bool {
-        matches!(self, Self::RecvLogical | Self::RecvBinary | Self::Debezium)
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::RecvLogical => "`pg_recvlogical` to nowhere",
-            Self::RecvBinary => "`pg_recvlogical` to nowhere, binary",
-            Self::OnceText => "`distributary`, exactly once, text",
-            Self::ExactlyOnce => "`distributary`, exactly once",
-            Self::AtLeastOnce => "`distributary`, at least once",
-            Self::Debezium => "Debezium's connector in Kafka Connect",
-        }
-    }
-
-    fn short(self) -> &'static str {
-        match self {
-            Self::RecvLogical => "recv",
-            Self::RecvBinary => "recv_binary",
-            Self::ExactlyOnce => "once",
-            Self::OnceText => "once_text",
-            Self::AtLeastOnce => "least",
-            Self::Debezium => "debezium",
-        }
-    }
 }
 
 /// A backlog behind one slot for each run of each subject.
@@ -180,7 +146,7 @@ impl Bench {
         let scene = Scene::new("drain", "postgres-15");
         let step = match backlog {
             Backlog::Pgbench => PGBENCH_EVENTS * PGBENCH_CONNECTIONS,
-            Backlog::Rows | Backlog::Large => 1,
+            Backlog::Rows | Backlog::Large | Backlog::Tables => 1,
         };
         let mut bench = Self {
             backlog,
@@ -207,6 +173,7 @@ impl Bench {
         sql.run(match backlog {
             Backlog::Pgbench => "INSERT INTO pgbench_history (filler) VALUES ('the end')",
             Backlog::Rows | Backlog::Large => "INSERT INTO backlog VALUES (-1, 'the end')",
+            Backlog::Tables => "INSERT INTO backlog_0 VALUES (-1, 'the end')",
         });
         let seconds = begun.elapsed().as_secs();
         tests::seed::say(&format!("{} written in {seconds} s", bench.about()));
@@ -217,7 +184,9 @@ impl Bench {
         if self.backlog == Backlog::Pgbench {
             self.pgbench(&["-i", "-q", "-s", &self.scale.to_string()]);
         } else {
-            sql.run("CREATE TABLE backlog (id bigint PRIMARY KEY, payload text)");
+            for table in self.tables() {
+                sql.run(&format!("CREATE TABLE {table} (id bigint PRIMARY KEY, payload text)"));
+            }
         }
         sql.run(&format!("CREATE PUBLICATION recv FOR TABLE {}", self.tables().join(", ")));
     }
@@ -240,6 +209,14 @@ impl Bench {
                 ));
             }
             Backlog::Large => sql.run(&pace::insert("backlog", &format!("1, {last}"))),
+            Backlog::Tables => {
+                for (table, low) in
+                    TABLES.iter().cycle().zip((1..=last).step_by(TRANSACTION_ROWS as usize))
+                {
+                    let high = last.min(low + TRANSACTION_ROWS - 1);
+                    sql.run(&pace::insert(table, &format!("{low}, {high}")));
+                }
+            }
         }
     }
 
@@ -259,6 +236,7 @@ impl Bench {
         match self.backlog {
             Backlog::Pgbench => &PGBENCH_TABLES,
             Backlog::Rows | Backlog::Large => &["backlog"],
+            Backlog::Tables => &TABLES,
         }
     }
 
@@ -270,6 +248,10 @@ impl Bench {
                 format!("{events} rows of {bytes} bytes in transactions of {TRANSACTION_ROWS}")
             }
             Backlog::Large => format!("{events} rows of {bytes} bytes in one transaction"),
+            Backlog::Tables => format!(
+                "{events} rows of {bytes} bytes in transactions of {TRANSACTION_ROWS}, each into the next of {} tables",
+                TABLES.len()
+            ),
             Backlog::Pgbench => format!(
                 "{events} events of {} transactions of pgbench (TPC-B-like, scale {}, \
                  {PGBENCH_CONNECTIONS} connections, REPLICA IDENTITY FULL)",
@@ -284,6 +266,13 @@ impl Bench {
             return format!("{}_{}_{run}", self.scene.name, subject.short());
         }
         format!("distributary_{}", self.task(subject, run))
+    }
+
+    /// One for each stream.
+    fn slots(&self, subject: Subject, run: usize) -> Vec<String> {
+        let others = 2..=subject.streams();
+        let others = others.map(|it| format!("distributary_{it}_{}", self.task(subject, run)));
+        std::iter::once(self.slot(subject, run)).chain(others).collect()
     }
 
     fn task(&self, subject: Subject, run: usize) -> String {
@@ -303,6 +292,9 @@ impl Bench {
         match subject {
             Subject::AtLeastOnce => spec.sink("delivery: at-least-once"),
             Subject::OnceText => spec.source("wire: text"),
+            Subject::TwoStreams | Subject::FourStreams => {
+                spec.source(&format!("streams: {}", subject.streams()))
+            }
             Subject::RecvLogical
             | Subject::RecvBinary
             | Subject::ExactlyOnce
@@ -369,9 +361,6 @@ impl Bench {
     fn drain_by_connect(&self, run: usize) -> Cost {
         let (subject, folder) = (Subject::Debezium, tempfile::tempdir().expect("a folder"));
         let (slot, prefix) = (self.slot(subject, run), self.task(subject, run));
-        let query = format!(
-            "SELECT coalesce(active_pid, 0) FROM pg_replication_slots WHERE slot_name = '{slot}'"
-        );
         let mut sql = Sql::superuser(&self.scene.postgres, "postgres");
         let broker_before = cpu_seconds(self.broker).expect("the broker lives");
         let begun = Instant::now();
@@ -380,7 +369,7 @@ impl Bench {
             Connect::start_with(&[&self.heap], folder.path(), &self.scene.kafka, &connectors);
         let mut walsender = 0;
         connect.await_true("Debezium's stream", RUN_MAX, || {
-            walsender = sql.value(&query).parse().expect("a process id");
+            walsender = reader_of(&mut sql, &slot);
             walsender != 0
         });
         let (streaming_since, process) = (Instant::now(), connect.id());
@@ -403,7 +392,7 @@ impl Bench {
         cost.client_cpu = cpu_seconds(process).expect("it lives") - before;
         cost.broker_cpu = cpu_seconds(self.broker).expect("the broker lives") - broker_before;
         connect.stop();
-        let mut free = || sql.value(&query) == "0";
+        let mut free = || reader_of(&mut sql, &slot) == 0;
         tests::deadline::await_true("a free slot", Duration::from_secs(20), &mut free);
         sql.run(&format!("SELECT pg_drop_replication_slot('{slot}')"));
         topics::delete(&self.scene.kafka, |name| name.starts_with(&prefix));
@@ -416,7 +405,7 @@ impl Bench {
             return self.drain_by_connect(run);
         }
         let mut sql = Sql::superuser(&self.scene.postgres, "postgres");
-        let slot = self.slot(subject, run);
+        let slots = self.slots(subject, run);
         let broker_before = cpu_seconds(self.broker).expect("the broker lives");
         let log = std::fs::File::create(self.scene.folder().join("drain.log")).expect("a log");
         let begun = Instant::now();
@@ -427,9 +416,11 @@ impl Bench {
             .stderr(log)
             .spawn()
             .expect("the subject can be started");
-        let mut cost = watch(&mut sql, &slot, child, begun, self.scene.folder());
+        let mut cost = watch(&mut sql, &slots, child, begun, self.scene.folder());
         cost.broker_cpu = cpu_seconds(self.broker).expect("the broker lives") - broker_before;
-        sql.run(&format!("SELECT pg_drop_replication_slot('{slot}')"));
+        for slot in slots {
+            sql.run(&format!("SELECT pg_drop_replication_slot('{slot}')"));
+        }
         if !subject.is_bare() {
             let prefix = format!("{}.{}", self.scene.name, self.task(subject, run));
             let topics = self.tables().iter().map(|table| format!("{prefix}.{table}"));
@@ -491,33 +482,4 @@ impl Bench {
         }
         Ok(())
     }
-}
-
-/// Watches a run until its process ends.
-fn watch(sql: &mut Sql, slot: &str, mut child: Child, begun: Instant, folder: &Path) -> Cost {
-    let query = format!(
-        "SELECT coalesce(active_pid, 0) FROM pg_replication_slots WHERE slot_name = '{slot}'"
-    );
-    let mut cost = Cost::default();
-    let (mut walsender, mut streaming_since) = (0, begun);
-    while !has_ended(child.id()) {
-        assert!(begun.elapsed() < RUN_MAX, "the run does not end");
-        if walsender == 0 {
-            walsender = sql.value(&query).parse().expect("a process id");
-            streaming_since = Instant::now();
-        }
-        cost.walsender_cpu = cpu_seconds(walsender).unwrap_or(cost.walsender_cpu);
-        cost.memory_bytes = memory_bytes_max(child.id()).unwrap_or(cost.memory_bytes);
-        sleep(LOOK_AGAIN);
-    }
-    cost.seconds = streaming_since.elapsed().as_secs_f64();
-    cost.seconds_whole = begun.elapsed().as_secs_f64();
-    cost.client_cpu = cpu_seconds(child.id()).expect("not waited for yet");
-    let status = child.wait().expect("a child can be waited for");
-    let log = std::fs::read_to_string(folder.join("drain.log")).unwrap_or_default();
-    assert!(status.success(), "the run ended with {status}:\n{log}");
-    assert_ne!(walsender, 0, "the run was never seen streaming");
-    let mut free = || sql.value(&query) == "0";
-    tests::deadline::await_true("a free slot", Duration::from_secs(20), &mut free);
-    cost
 }
