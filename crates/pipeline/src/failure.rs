@@ -26,14 +26,18 @@ impl Failure {
         Self { class: FailureClass::Transient, cause: cause.into() }
     }
 
-    /// A lane's checkpoint is not where the lane left it: somebody else has written.
+    /// A lane's checkpoint is not where the lane left it. Where it stands lower, everything is to be opened again; higher,
+    /// somebody else has written.
     #[must_use]
     pub fn checkpoint_moved(found: Position, expected: Position) -> Self {
+        let stands = format!("the lane's checkpoint stands at {found} instead of {expected}");
+        if found < expected {
+            return Self::transient(format!(
+                "{stands}: a broker that was restarted has aborted what it had answered as committed"
+            ));
+        }
         Self::fatal(format!(
-            "the lane's checkpoint stands at {found} instead of {expected}: a broker that was restarted has \
-             aborted what it had answered as committed, or the checkpoint topic was altered by someone else; \
-             run the task again, which goes on where nothing is lost, and parks where something is: then find \
-             out by whom, and run with --reseed"
+            "{stands}: the checkpoint topic was altered by someone else; find out by whom, and run with --reseed"
         ))
     }
 }

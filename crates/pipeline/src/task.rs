@@ -734,6 +734,8 @@ enum End {
     Revision,
     /// Every lane is to begin anew.
     Anew,
+    /// What a lane was told to be durable is not: the task is opened again, which judges by what Kafka has.
+    Undone,
     Stopped,
     /// The stages before the router are to run elsewhere or to read texts, or tables wait to be copied.
     Moved,
@@ -751,18 +753,11 @@ impl Task {
     async fn live(&mut self) -> Option<Outcome> {
         let outcome = loop {
             let Err(mut end) = self.one_generation().await;
-            if matches!(end, End::Anew) {
-                self.lanes.stop(CLOSE_MAX).await;
-                return None;
-            }
             if let (End::Revision, Some(at), Some(Next::Seal(next))) =
                 (&end, self.end, &self.present.next)
             {
                 match self.end_revision(at, next.clone()).await {
-                    Ok(()) => {
-                        self.lanes.stop(CLOSE_MAX).await;
-                        return None;
-                    }
+                    Ok(()) => break None,
                     Err(failed) => end = failed,
                 }
             }
@@ -771,19 +766,20 @@ impl Task {
             }
         };
         self.lanes.stop(CLOSE_MAX).await;
-        Some(self.farewell(outcome).await)
+        Some(self.farewell(outcome?).await)
     }
 
-    /// Lets the delay after a failure pass, or says how the run ends.
-    async fn recover(&mut self, mut end: End) -> Result<(), Outcome> {
+    /// Lets the delay after a failure pass, or says how the run ends; `None`: the task must be opened again.
+    async fn recover(&mut self, mut end: End) -> Result<(), Option<Outcome>> {
         loop {
             let failure = match end {
-                End::Revision | End::Anew | End::Moved => return Ok(()),
-                End::Outcome(outcome) => return Err(outcome),
-                End::Stopped => return Err(Outcome::Stopped { retained_bytes: None }),
+                End::Revision | End::Moved => return Ok(()),
+                End::Anew | End::Undone => return Err(None),
+                End::Outcome(outcome) => return Err(Some(outcome)),
+                End::Stopped => return Err(Some(Outcome::Stopped { retained_bytes: None })),
                 End::Failure(failure) => failure,
             };
-            let delay = self.retries.after(failure, &self.progress)?;
+            let delay = self.retries.after(failure, &self.progress).map_err(Some)?;
             match self.idle(delay).await {
                 Ok(()) => return Ok(()),
                 Err(next) => end = next,
@@ -871,7 +867,8 @@ impl Task {
         let end = self.watch(&front, &session).await;
         drop(looking);
         self.stop_copying();
-        if !matches!(end, End::Failure(_)) {
+        // What is undone must not be confirmed.
+        if !matches!(end, End::Failure(_) | End::Undone) {
             self.drain(&front).await;
         }
         front.retire(CLOSE_MAX).await;

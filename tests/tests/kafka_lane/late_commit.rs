@@ -10,7 +10,12 @@ use rdkafka::producer::Producer;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+use tests::deadline::await_true;
 use tests::procfs::cpu_seconds_of_threads;
+use tests::reader::count;
+use tests::scene::{CATCH_UP_MAX, Scene};
+use tests::servers::Server;
+use tests::task::STATE_PREFIX;
 
 const LONGEST: Duration = Duration::from_secs(90);
 
@@ -61,6 +66,36 @@ fn records_that_are_long_under_way_cost_nothing() {
     let cost = |(thread, cost): (u32, f64)| cost - before.get(&thread).unwrap_or(&0.0);
     let most = cpu_seconds_of_threads("rdk:broker").into_iter().map(cost).fold(0.0, f64::max);
     assert!(most < DELAY.as_secs_f64() / 10.0, "a thread of the client was busy for {most} s");
+}
+
+/// A broker that was restarted can abort what it had answered as committed. A task that was told of the commit opens
+/// everything again and judges by what is in Kafka: here the low watermark has passed what is undone.
+#[test]
+fn a_commit_that_the_broker_undoes_is_noticed() {
+    let turn = Turn::take();
+    let proxy = turn.proxy();
+    let scene = Scene::on("undone", Server::start("postgres-15"), turn.kafka());
+    let mut sql = scene.sql();
+    sql.run("CREATE TABLE items (id int PRIMARY KEY)");
+    let spec = scene.spec().line("lanes: 1");
+    let mut run = scene.run(&spec, &[]);
+    scene.await_streaming(&mut run);
+    sql.run("INSERT INTO items VALUES (1)");
+    let topic = format!("{}.public.items", scene.name);
+    await_true("the first row", CATCH_UP_MAX, || count(&scene.kafka, &topic) == 1);
+    proxy.plan(Plan::AbortAndCut(format!("{STATE_PREFIX}.{}.lane.0", scene.name)));
+    sql.run("INSERT INTO items VALUES (2)");
+    await_true("a commit that is undone", CATCH_UP_MAX, || proxy.is_cut());
+    sql.run("INSERT INTO items VALUES (3)");
+    run.await_log("interrupted, trying again", LONGEST);
+    proxy.plan(Plan::Pass);
+    let ended = run.wait(LONGEST);
+    ended.expect(1);
+    for word in
+        ["everything is opened again, from what Kafka has", "was already durable", "--reseed"]
+    {
+        assert!(ended.stderr.contains(word), "no `{word}`:\n{}", ended.stderr);
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Between the clients and a broker: passes requests on, and on order delays the next records or the next
 //! commit, or holds a commit back and cuts the connection, so that the client sends it again and the first copy
-//! can come later.
+//! can come later; or makes an abort of it, as a broker does that forgets.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -14,13 +14,18 @@ const END_TXN: [u8; 2] = [0, 26];
 const PRODUCE: [u8; 2] = [0, 0];
 
 /// What becomes of the next commit, or of the next records.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) enum Plan {
     #[default]
     Pass,
     Delay(Duration),
     HoldAndCut,
     DelayRecords(Duration),
+    /// The commit of this transactional id becomes an abort, which the client takes for its commit; other commits do not
+    /// come through. Then as [`Self::Cut`].
+    AbortAndCut(String),
+    /// Whoever asks anything loses its connection, until there is another plan.
+    Cut,
 }
 
 #[derive(Debug, Default)]
@@ -56,6 +61,11 @@ impl Proxy {
         self.state.lock().expect("not poisoned").plan = plan;
     }
 
+    /// Whether a commit has become an abort.
+    pub(crate) fn is_cut(&self) -> bool {
+        matches!(self.state.lock().expect("not poisoned").plan, Plan::Cut)
+    }
+
     /// Sends the held commit to the broker; its answer is an error code, 0 where it was carried out.
     pub(crate) fn deliver_held(&self) -> i16 {
         let held = self.state.lock().expect("not poisoned").held.take();
@@ -76,9 +86,10 @@ impl Proxy {
             let _ = io::copy(&mut answers, &mut back);
             let _ = back.shutdown(Shutdown::Both);
         });
-        while let Ok(request) = read_frame(&mut client) {
+        while let Ok(mut request) = read_frame(&mut client) {
             let goes_on = match request.get(4..6) {
-                Some(key) if *key == END_TXN => self.judge(&request),
+                _ if self.is_cut() => false,
+                Some(key) if *key == END_TXN => self.judge(&mut request),
                 Some(key) if *key == PRODUCE => self.judge_records(),
                 _ => true,
             };
@@ -93,7 +104,7 @@ impl Proxy {
     }
 
     /// Whether a commit goes on to the broker.
-    fn judge(&self, request: &[u8]) -> bool {
+    fn judge(&self, request: &mut [u8]) -> bool {
         let mut state = self.state.lock().expect("not poisoned");
         match std::mem::take(&mut state.plan) {
             Plan::Pass => true,
@@ -106,9 +117,20 @@ impl Proxy {
                 state.held = Some(request.to_vec());
                 false
             }
+            Plan::AbortAndCut(id) if has(request, &id) => {
+                // The last byte says whether it is a commit (EndTxn, versions 0 to 2).
+                let commits = request.last_mut().expect("a request");
+                assert_eq!(std::mem::take(commits), 1, "no commit of `{id}`");
+                state.plan = Plan::Cut;
+                true
+            }
             plan @ Plan::DelayRecords(_) => {
                 state.plan = plan;
                 true
+            }
+            plan @ (Plan::AbortAndCut(_) | Plan::Cut) => {
+                state.plan = plan;
+                false
             }
         }
     }
@@ -123,6 +145,10 @@ impl Proxy {
         }
         true
     }
+}
+
+fn has(request: &[u8], text: &str) -> bool {
+    request.windows(text.len()).any(|it| it == text.as_bytes())
 }
 
 /// With its length in front.

@@ -115,7 +115,7 @@ impl Task {
         Ok(Noted::Other)
     }
 
-    fn lane_opened(&mut self, opened: &LaneOpened, front: Option<&Front>) -> Result<(), Failure> {
+    fn lane_opened(&mut self, opened: &LaneOpened, front: Option<&Front>) -> Result<(), End> {
         if !self.lanes.opened(opened) {
             return Ok(());
         }
@@ -125,7 +125,9 @@ impl Task {
             positions.resize(lane + 1, Position::ZERO);
         }
         if opened.position < positions[lane] {
-            return Err(Failure::checkpoint_moved(opened.position, positions[lane]));
+            let failure = Failure::checkpoint_moved(opened.position, positions[lane]);
+            warn!(lane, cause = %failure.cause, "everything is opened again, from what Kafka has");
+            return Err(End::Undone);
         }
         positions[lane] = opened.position;
         drop(positions);
