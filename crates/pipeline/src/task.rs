@@ -453,10 +453,11 @@ impl Opening {
 
     /// Until the task ends: one spec after the other.
     async fn live(&mut self) -> Outcome {
+        // In this order: a release is stopped before it begins, and opens all the same.
         tokio::select! {
             biased;
-            () = self.stop.cancelled() => return Outcome::Stopped { retained_bytes: None },
             () = self.beside.may_begin() => {}
+            () = self.stop.cancelled() => return Outcome::Stopped { retained_bytes: None },
         }
         loop {
             let mut task = match self.task().await {
