@@ -286,14 +286,15 @@ impl Bench {
         let objects: Vec<&str> = objects.iter().map(String::as_str).collect();
         // pgbench's tables have rows before the slot; they are not what is measured.
         let spec = Spec::new(&self.task(subject, run), postgres, name, kafka)
-            .topic(&format!("{name}.{{task}}.{{table}}"))
+            .topic(&format!("{name}.{{task}}.{{schema}}.{{table}}"))
             .line("sync: {snapshot: false}")
             .objects(&objects);
         match subject {
             Subject::AtLeastOnce => spec.sink("delivery: at-least-once"),
             Subject::OnceText => spec.source("wire: text"),
             Subject::TwoStreams | Subject::FourStreams => {
-                spec.source(&format!("streams: {}", subject.streams()))
+                // The role may not create event triggers.
+                spec.source("ddl: off").source(&format!("streams: {}", subject.streams()))
             }
             Subject::RecvLogical
             | Subject::RecvBinary
@@ -423,7 +424,7 @@ impl Bench {
         }
         if !subject.is_bare() {
             let prefix = format!("{}.{}", self.scene.name, self.task(subject, run));
-            let topics = self.tables().iter().map(|table| format!("{prefix}.{table}"));
+            let topics = self.tables().iter().map(|table| format!("{prefix}.public.{table}"));
             let arrived: u64 = topics.map(|topic| count(&self.scene.kafka, &topic)).sum();
             assert_eq!(arrived, u64::from(self.events) + 1, "records in {prefix}");
             topics::delete(&self.scene.kafka, |name| name.contains(&self.task(subject, run)));
