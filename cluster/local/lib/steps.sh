@@ -10,22 +10,21 @@ step() {
     local title=$1 begun=$SECONDS code=0 log
     shift
     log=$(mktemp "$logs/XXXXXX")
-    [[ -n ${beside_suites:-} ]] || printf '\n━━ %s\n' "$title"
     # A subshell with errexit of its own: a function called in a condition would run on after a failure.
     set +e
     if [[ -n ${beside_suites:-} ]]; then
         (set -e && "$@") >"$log" 2>&1 </dev/null
         code=$?
+        say_in_one_piece "$title" "$code" $((SECONDS - begun)) "$log"
     else
+        printf '\n━━ %s\n' "$title"
         (set -e && "$@") 2>&1 </dev/null | tee "$log"
         code=${PIPESTATUS[0]}
+        say_ended "$title" "$code" $((SECONDS - begun))
     fi
     set -e
     count_tests "$log"
-    local took=$((SECONDS - begun))
-    note_step "$code" "$took" "$title"
-    [[ -z ${beside_suites:-} ]] || say_in_one_piece "$title" "$code" "$took" "$log"
-    [[ -n ${beside_suites:-} ]] || say_ended "$title" "$code" "$took"
+    note_step "$code" $((SECONDS - begun)) "$title"
     return 0
 }
 
