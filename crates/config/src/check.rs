@@ -107,7 +107,7 @@ impl Task {
             let text = "slots of a standby cannot be copied to others: `auto` or `off` with `read_from: standby`";
             found.push(problem("source.slot_failover", text));
         }
-        let slot = format!("{}{}", source.slot_prefix, self.task);
+        let slot = self.slot_of(1);
         let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
         if 63 < slot.len() || !slot.bytes().all(plain) {
             let text = "with the task's name must be at most 63 of a-z, 0-9 and _";

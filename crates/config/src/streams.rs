@@ -22,15 +22,20 @@ pub fn task_of_life(life: &str) -> &str {
     if rest.len() == life.len() { life } else { rest.strip_prefix('_').unwrap_or(life) }
 }
 
+/// What names a stream of a task.
+fn life_of(task: &str, stream: u8) -> Cow<'_, str> {
+    match stream {
+        0 | 1 => Cow::Borrowed(task),
+        number => Cow::Owned(format!("{number}_{task}")),
+    }
+}
+
 impl Task {
     /// What names slot, publication, internal topics and transactional ids: `shop` of the first stream, `2_shop` of the
     /// second. No task can have such a name: it begins with a letter.
     #[must_use]
     pub fn life(&self) -> Cow<'_, str> {
-        match self.stream {
-            0 | 1 => Cow::Borrowed(&self.task),
-            number => Cow::Owned(format!("{number}_{}", self.task)),
-        }
+        life_of(&self.task, self.stream)
     }
 
     /// Names of slots and publications; helper objects have the first one.
@@ -42,8 +47,7 @@ impl Task {
     /// Name of the slot and publication of one stream, also of one that the task does not have now.
     #[must_use]
     pub fn slot_of(&self, number: u8) -> String {
-        let life = Self { task: self.task.clone(), stream: number, ..Self::default() };
-        format!("{}{}", self.source.slot_prefix, life.life())
+        format!("{}{}", self.source.slot_prefix, life_of(&self.task, number))
     }
 
     /// One stream, which runs as a task of its own. Limits of the whole task are divided, and the first stream tells of

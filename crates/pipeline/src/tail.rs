@@ -53,7 +53,7 @@ pub async fn tail(
         .map(TablePattern::parse)
         .transpose()
         .map_err(|error| Failure::fatal(format!("--table: {error}")))?;
-    let own = format!("{}{}", task.source.slot_prefix, task.task);
+    let own = task.slot_of(1);
     let temporary = format!("{own}_tail_{}", std::process::id());
     let publication = if session.publication(&own).await?.is_some() {
         own

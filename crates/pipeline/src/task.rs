@@ -115,11 +115,9 @@ pub async fn run(
     progress: Arc<Progress>,
     stop: CancellationToken,
 ) -> Outcome {
-    let surplus = match options.reseed {
-        true => crate::streams::release_surplus(&spec, &options).await,
-        false => Ok(()),
-    };
-    if let Err(failure) = surplus {
+    if options.reseed
+        && let Err(failure) = crate::streams::release_surplus(&spec, &options).await
+    {
         return Outcome::Failed { cause: failure.cause };
     }
     if 1 < spec.source.streams {
@@ -572,10 +570,12 @@ impl Opening {
         Ok(())
     }
 
+    /// What its lanes are made of.
     fn factory(
         &self,
         present: &Present,
         planner: &Planner,
+        server_version: u32,
         guardian: Addr<Guardian>,
         news: UnboundedSender<News>,
     ) -> Factory {
@@ -588,8 +588,8 @@ impl Opening {
             hosts: Rc::clone(&self.hosts),
             revision: present.number,
             floor: present.floor,
-            server_version: 0,
-            anew: false,
+            server_version,
+            anew: self.options.reseed,
             progress: Arc::clone(&self.progress),
             guardian,
             news,
@@ -612,11 +612,7 @@ impl Opening {
         let (sender, news) = unbounded_channel();
         let guardian = Guardian(sender.clone()).start();
         actix_rt::spawn(tell_of_changes(Rc::clone(&self.hosts), sender.clone()));
-        let factory = Factory {
-            server_version,
-            anew,
-            ..self.factory(&present, &planner, guardian.clone(), sender)
-        };
+        let factory = self.factory(&present, &planner, server_version, guardian.clone(), sender);
         let lanes = Lanes::start(factory, present.lanes);
         Ok(Task {
             slot_name: slot_name(spec),

@@ -50,8 +50,7 @@ pub async fn check(
             if settings.reads_standby() {
                 items.push(item(standby::NAME, standby::standby(&session, at_slot, &slot).await));
             }
-            let application = settings.application_name();
-            items.extend(slots::items(at_slot, task, application).await);
+            items.extend(slots::items(at_slot, task).await);
             items.push(way::replication(at_slot, settings).await);
         }
         Err(error) => items.push(refused(standby::NAME, error)),

@@ -108,7 +108,7 @@ impl Settings {
             folder: folder.to_owned(),
             connector: Arc::new(Mutex::new(Connector::new(&source.tls, folder)?)),
             application_name,
-            slot: format!("{}{}", source.slot_prefix, task.task),
+            slot: task.slot_of(task.stream),
             reads_standby: source.read_from == config::ReadFrom::Standby,
             naming,
             decoded_here: match config::SqlAscii::parse(&source.sql_ascii) {

@@ -2,6 +2,7 @@
 
 use super::{headroom, item, some};
 use crate::quote::identifier;
+use crate::settings::application_name;
 use crate::slot::Slot;
 use crate::{Error, Session};
 use config::precheck::Item;
@@ -9,7 +10,7 @@ use config::precheck::Item;
 /// Statements of one remedy.
 const DROPS_MAX: usize = 8;
 
-pub(super) async fn items(session: &Session, task: &config::Task, application: &str) -> Vec<Item> {
+pub(super) async fn items(session: &Session, task: &config::Task) -> Vec<Item> {
     let names = task.slots();
     let slot = &names[0];
     let mut items = Vec::new();
@@ -20,7 +21,7 @@ pub(super) async fn items(session: &Session, task: &config::Task, application: &
             let max = setting(session, "max_replication_slots").await;
             items.push(item("source.slots", max.map(|max| free_slots(max, &slots, missing))));
             for (number, name) in (1..).zip(&names) {
-                let application = application_of(task, number, application);
+                let application = application_name(&task.as_stream(number));
                 items.push(item(
                     "source.slot",
                     own_slot(session, name, own(name), &application).await,
@@ -36,14 +37,6 @@ pub(super) async fn items(session: &Session, task: &config::Task, application: &
     }
     items.push(item("source.role", role(session).await));
     items
-}
-
-/// By which the reader of one stream is known.
-fn application_of(task: &config::Task, number: u8, of_task: &str) -> String {
-    match number {
-        0 | 1 => of_task.to_owned(),
-        _ => crate::settings::application_name(&task.as_stream(number)),
-    }
 }
 
 /// Slots with our prefix in this database that nobody reads. Those of other databases may be of tasks that
@@ -78,16 +71,22 @@ async fn setting(session: &Session, name: &'static str) -> Result<i64, Error> {
     Ok(value.map_err(Error::reading("settings"))?.unwrap_or_default())
 }
 
+/// What is seen of a limit of the server, and whether it leaves room for what is `missing`.
+fn room(setting: &str, used: i64, max: i64, missing: usize) -> (String, bool) {
+    let missing = i64::try_from(missing).unwrap_or(i64::MAX);
+    let mut seen = format!("{used} of {setting} = {max} are taken");
+    if 1 < missing {
+        seen += &format!(", and the task needs {missing}");
+    }
+    (seen, missing == 0 || used.saturating_add(missing) <= max)
+}
+
 /// `missing`: slots that the task has yet to make.
 fn free_slots(max: i64, slots: &[Slot], missing: usize) -> Item {
     const NAME: &str = "source.slots";
     let used = i64::try_from(slots.len()).unwrap_or(i64::MAX);
-    let missing = i64::try_from(missing).unwrap_or(i64::MAX);
-    let mut seen = format!("{used} of max_replication_slots = {max} are taken");
-    if 1 < missing {
-        seen += &format!(", and the task needs {missing}");
-    }
-    if missing == 0 || used.saturating_add(missing) <= max {
+    let (seen, is_room) = room("max_replication_slots", used, max, missing);
+    if is_room {
         return Item::pass(NAME, seen);
     }
     let inactive: Vec<String> =
@@ -164,12 +163,8 @@ async fn free_senders(session: &Session, missing: usize) -> Result<Item, Error> 
     let rows = session.query("walsenders", statement, &[]).await?;
     let used: i64 =
         rows.first().map_or(Ok(0), |row| row.try_get(0)).map_err(Error::reading("walsenders"))?;
-    let missing = i64::try_from(missing).unwrap_or(i64::MAX);
-    let mut seen = format!("{used} of max_wal_senders = {max} are taken");
-    if 1 < missing {
-        seen += &format!(", and the task needs {missing}");
-    }
-    if missing == 0 || used.saturating_add(missing) <= max {
+    let (seen, is_room) = room("max_wal_senders", used, max, missing);
+    if is_room {
         return Ok(Item::pass(NAME, seen));
     }
     let more = max.saturating_add(10);
