@@ -4,6 +4,7 @@
 
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use tests::checker::Promises;
 use tests::deadline::await_true;
 use tests::process::Distributary;
 use tests::scene::{CATCH_UP_MAX, Scene};
@@ -421,6 +422,41 @@ fn a_publication_that_others_alter_parks_the_task() {
     let publication = quoted(&ground.scene.slot());
     ground.scene.sql().run(&format!("ALTER PUBLICATION {publication} SET (publish = 'insert')"));
     ground.parks(&["was altered", "publish = 'insert, update, delete, truncate'", "--reseed"]);
+}
+
+/// Whoever truncates a table that a snapshot holds waits, and so does everybody who comes to that table then: no other
+/// connection of the snapshot may have to.
+#[test]
+fn a_snapshot_that_holds_its_tables_ends_while_somebody_waits_to_truncate_one() {
+    let scene = Scene::new("truncated", "postgres-15");
+    let mut sql = scene.sql();
+    for table in ["a", "b", "c", "d"] {
+        sql.run(&format!("CREATE TABLE {table} (id int PRIMARY KEY)"));
+        sql.run(&format!("INSERT INTO {table} SELECT generate_series(1, 2000)"));
+    }
+    let snapshot = "snapshot: {beside_stream: never, parallel: 2}";
+    let spec = scene.spec().line(snapshot).line("throttle: {snapshot: {rows: 1000}}");
+    let mut run = scene.run(&spec, &[]);
+    run.await_log("snapshot begins", CATCH_UP_MAX);
+    // Those that nobody has come to: they read empty in the snapshot now.
+    sql.run("TRUNCATE c, d; INSERT INTO c VALUES (1); INSERT INTO d VALUES (1)");
+    run.await_log("holding its tables against TRUNCATE", CATCH_UP_MAX);
+    let held = "SELECT count(DISTINCT relation) FROM pg_locks WHERE mode = 'AccessShareLock' \
+                AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+                AND relation::regclass::text IN ('a', 'b', 'c', 'd')";
+    await_true("all tables held", CATCH_UP_MAX, || sql.value(held) == "4");
+    let truncating = ["a", "b", "c", "d"].map(|table| {
+        let mut sql = scene.sql();
+        std::thread::spawn(move || sql.run(&format!("TRUNCATE {table}")))
+    });
+    run.await_log("snapshot is durable", CATCH_UP_MAX);
+    for one in truncating {
+        one.join().expect("the table is free again");
+    }
+    assert_eq!(run.log().matches("trying again").count(), 1, "{}", run.log());
+    run.interrupt(CATCH_UP_MAX).expect(0);
+    scene.catch_up(&spec);
+    scene.check(Promises::default());
 }
 
 /// Kinds of the slots of a database, by name, after `distributary slots`.

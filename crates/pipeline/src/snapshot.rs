@@ -58,13 +58,44 @@ pub enum Work {
 pub struct Rows {
     /// Name of the exported snapshot.
     pub exported: String,
-    pub sources: Vec<Source>,
+    pub portions: Vec<Portion>,
     /// Tables that are read later, beside the stream: only the truncate comes here.
     pub beside: Vec<Source>,
     /// Rows of an earlier, interrupted snapshot may be in the topics: a truncate comes first.
     pub again: bool,
-    /// Holds all tables, and then reads them alone: others would queue behind who waits for it.
+}
+
+/// Tables that are read from one queue.
+#[derive(Debug)]
+pub struct Portion {
+    /// Holds these tables, and reads them alone: another connection would queue behind whoever waits to truncate one.
+    /// `None`: all connections read from this queue.
     pub holder: Option<Box<SnapshotReader>>,
+    pub sources: VecDeque<Source>,
+}
+
+impl Portion {
+    /// Tables that nobody holds.
+    #[must_use]
+    pub fn free(sources: Vec<Source>) -> Self {
+        Self { holder: None, sources: sources.into() }
+    }
+}
+
+/// Divides tables over at most `count` connections, so that each has about as many `rows` to read.
+#[must_use]
+pub fn divide<T>(mut tables: Vec<T>, count: usize, rows: impl Fn(&T) -> u64) -> Vec<VecDeque<T>> {
+    tables.sort_by_key(|it| std::cmp::Reverse(rows(it)));
+    let count = count.min(tables.len()).max(1);
+    let mut parts: Vec<_> = (0..count).map(|_| (0, VecDeque::new())).collect();
+    for table in tables {
+        if let Some((sum, part)) = parts.iter_mut().min_by_key(|(sum, _)| *sum) {
+            // A table costs something without rows, too.
+            *sum += 1 + rows(&table);
+            part.push_back(table);
+        }
+    }
+    parts.into_iter().map(|(_, part)| part).collect()
 }
 
 /// Statements that have no place in the stream. All of them are one chunk, which a lane that holds it leaves out when they
@@ -104,9 +135,9 @@ pub struct Snapshot {
 /// What the readers share. One thread: no locks.
 struct Shared {
     parts: Parts,
-    /// Without the sources, which wait.
+    /// Without the portions, whose tables wait.
     rows: Rows,
-    waiting: RefCell<VecDeque<Source>>,
+    waiting: Vec<RefCell<VecDeque<Source>>>,
     ordinal_next: Cell<u64>,
     batches: Cell<u64>,
 }
@@ -142,19 +173,14 @@ async fn run(parts: Parts, work: Work) {
         Work::Rows(rows) => (rows, None),
         Work::Statements(statements) => (Rows::default(), Some(statements)),
     };
-    let sources = std::mem::take(&mut rows.sources);
-    let holder = rows.holder.take();
-    let parallel = if holder.is_some() { 1 } else { parts.parallel.min(sources.len()).max(1) };
-    let shared = Rc::new(Shared {
-        parts,
-        rows,
-        waiting: RefCell::new(sources.into()),
-        ordinal_next: Cell::new(0),
-        batches: Cell::new(0),
-    });
+    let portions = std::mem::take(&mut rows.portions);
+    let (holders, waiting): (Vec<_>, Vec<_>) =
+        portions.into_iter().map(|it| (it.holder, RefCell::new(it.sources))).unzip();
+    let shared =
+        Rc::new(Shared { parts, rows, waiting, ordinal_next: Cell::new(0), batches: Cell::new(0) });
     let result = match &statements {
         Some(statements) => shared.state(statements).await,
-        None => read_all(&shared, parallel, holder).await,
+        None => read_all(&shared, holders).await,
     };
     let Ok(shared) = Rc::try_unwrap(shared) else { return };
     let Shared { mut parts, batches, .. } = shared;
@@ -170,31 +196,38 @@ async fn run(parts: Parts, work: Work) {
 
 async fn read_all(
     shared: &Rc<Shared>,
-    parallel: usize,
-    holder: Option<Box<SnapshotReader>>,
+    holders: Vec<Option<Box<SnapshotReader>>>,
 ) -> Result<(), Failure> {
     shared.tell_waiting();
-    for source in shared.waiting.borrow().iter().chain(&shared.rows.beside) {
+    let tell = |source: &Source| {
         let (table, first) = (Arc::clone(&source.table), Some(Arc::clone(&source.plan)));
         shared.parts.router.do_send(TableLearned { table, plans: first.into(), inference: None });
-    }
+    };
+    shared.each_waiting(tell);
+    shared.rows.beside.iter().for_each(tell);
     if shared.rows.again {
         let tables = shared.tables();
         shared.send(truncates(tables, &shared.parts)).await;
     }
-    let readers = std::iter::once(holder).chain(std::iter::repeat_with(|| None)).take(parallel);
-    future::try_join_all(readers.map(|reader| read_tables(shared, reader))).await?;
+    let readers = shared.waiting.iter().zip(holders).flat_map(|(queue, holder)| {
+        let most = if holder.is_some() { 1 } else { shared.parts.parallel };
+        let count = most.min(queue.borrow().len());
+        let readers = std::iter::once(holder).chain(std::iter::repeat_with(|| None));
+        readers.take(count).map(move |reader| read_tables(shared, queue, reader))
+    });
+    future::try_join_all(readers).await?;
     Ok(())
 }
 
 /// One connection: takes table after table until none waits.
 async fn read_tables(
     shared: &Rc<Shared>,
+    queue: &RefCell<VecDeque<Source>>,
     mut reader: Option<Box<SnapshotReader>>,
 ) -> Result<(), Failure> {
     let parts = &shared.parts;
     loop {
-        let Some(source) = shared.waiting.borrow_mut().pop_front() else { return Ok(()) };
+        let Some(source) = queue.borrow_mut().pop_front() else { return Ok(()) };
         let reader = match &mut reader {
             Some(reader) => reader,
             none @ None => {
@@ -258,18 +291,24 @@ impl Shared {
     fn tell_waiting(&self) {
         self.parts.progress.tables(|tables| {
             tables.clear();
-            for source in &*self.waiting.borrow() {
+            self.each_waiting(|source| {
                 let Readable { schema, name, .. } = &source.readable;
                 let table = TableProgress::waiting(schema, name, &self.parts.id, source.rows);
                 tables.note(&self.name(&source.readable), table, Instant::now());
-            }
+            });
         });
     }
 
     /// Those that wait to be read, and those that are copied beside the stream.
     fn tables(&self) -> Vec<Arc<Table>> {
-        let waiting = self.waiting.borrow();
-        waiting.iter().chain(&self.rows.beside).map(|it| Arc::clone(&it.table)).collect()
+        let mut tables = Vec::new();
+        self.each_waiting(|it| tables.push(Arc::clone(&it.table)));
+        tables.extend(self.rows.beside.iter().map(|it| Arc::clone(&it.table)));
+        tables
+    }
+
+    fn each_waiting(&self, mut visit: impl FnMut(&Source)) {
+        self.waiting.iter().for_each(|queue| queue.borrow().iter().for_each(&mut visit));
     }
 
     /// Hands statements on.
@@ -358,5 +397,19 @@ fn truncates(tables: Vec<Arc<Table>>, parts: &Parts) -> ChangeBatch {
         tables,
         ends_transaction: true,
         ..ChangeBatch::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_divided_by_their_rows() {
+        let divided = |rows: &[u64], count| divide(rows.to_vec(), count, |it| *it);
+        assert_eq!(divided(&[5, 90, 40, 60], 2), [vec![90, 5], vec![60, 40]]);
+        assert_eq!(divided(&[0, 0, 0, 0], 2), [vec![0, 0], vec![0, 0]]);
+        assert_eq!(divided(&[7, 8], 4), [vec![8], vec![7]]);
+        assert_eq!(divided(&[], 4), [vec![0_u64; 0]]);
     }
 }

@@ -8,7 +8,7 @@ use tokio_postgres::error::SqlState;
 use tracing::info;
 
 /// More than `deadlock_timeout`, after which an automatic vacuum in the way is ended by the server.
-const WAIT: &str = "1500ms";
+pub(crate) const WAIT: &str = "1500ms";
 const ATTEMPTS_MAX: u32 = 8;
 /// Users get this long to go on between two attempts; longer each time.
 const PAUSE: Duration = Duration::from_millis(250);

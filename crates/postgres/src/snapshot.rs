@@ -5,6 +5,7 @@
 //! makes up for it; so its file is compared before it is read, under a lock that keeps it where it
 //! is.
 
+use crate::lock::WAIT;
 use crate::quote::{identifiers, literal, qualified, readable};
 use crate::settings::{self, Settings};
 use crate::{Error, Session};
@@ -85,6 +86,10 @@ impl SnapshotReader {
     /// # Errors
     /// As [`Self::read`].
     pub async fn hold(&mut self, readables: &[Readable]) -> Result<(), Error> {
+        // Who truncates one of them and waits for another does not go on before this gives up.
+        let wait = format!("SET LOCAL lock_timeout = '{WAIT}'");
+        let set = self.session.client().batch_execute(&wait).await;
+        set.map_err(Error::reading("limiting the wait for a lock"))?;
         for readable in readables {
             let statement = format!("LOCK TABLE {} IN ACCESS SHARE MODE", readable.relation()?);
             let locked = self.session.client().batch_execute(&statement).await;

@@ -11,12 +11,13 @@ use crate::failure::Failure;
 use crate::front::Front;
 use crate::lineage;
 use crate::planner::Planner;
-use crate::snapshot::{self, Work};
+use crate::snapshot::{self, Portion, Work};
 use crate::start::{
     Captured, Facts, Parted, Server, Slot, SnapshotProgress, Start, decide, taken_out,
 };
 use crate::tables::Oids;
 use config::{BesideStream, IdentityPolicy};
+use futures_util::future;
 use kafka::meta::{Gap, MetaRecord, Revision, SnapshotState, Switch, Watermark};
 use kafka::topics::Admin;
 use postgres::Session;
@@ -521,21 +522,18 @@ impl Task {
     ) -> Result<(), End> {
         let ToRead { before: sources, beside } = reading;
         let estimate = self.progress.snapshot_rows_estimated.load(Relaxed);
+        let tables = sources.len();
+        let portions = self.portions(sources, &exported).await?;
         self.progress.snapshot_running.store(true, Relaxed);
         let mut span = self.progress.trace.span("snapshot", &self.spec.task);
-        span = span.with("tables", i64::try_from(sources.len()).unwrap_or(i64::MAX));
-        let held = self.hold(&sources, &exported).await?;
-        // A standby replays nothing while it waits for a lock, and readers of that table wait behind it.
-        let (held, holder) =
-            if self.slot_host.is_standby { (None, held.map(Box::new)) } else { (held, None) };
-        info!(tables = sources.len(), rows_estimated = estimate, "snapshot begins");
+        span = span.with("tables", i64::try_from(tables).unwrap_or(i64::MAX));
+        info!(tables, rows_estimated = estimate, "snapshot begins");
         // A transaction may commit exactly at the consistent point: its changes come after.
         let lsn = Lsn(consistent_point.0.saturating_sub(1));
         let beside = if again { beside } else { Vec::new() };
-        let work = Work::Rows(snapshot::Rows { exported, sources, beside, again, holder });
+        let work = Work::Rows(snapshot::Rows { exported, portions, beside, again });
         let front = self.snapshot_front(id, lsn, work);
         let read = self.until_durable(&front).await;
-        drop(held);
         front.retire(super::CLOSE_MAX).await;
         self.snapshot_failed = read.is_err();
         if let Err(End::Failure(failure)) = &read {
@@ -550,22 +548,28 @@ impl Task {
         Ok(())
     }
 
-    /// A table that users truncate all the time reads empty in every snapshot: after a first failure
-    /// the tables are held, in the moment after the slot was made. Not before: making a slot waits
-    /// for open transactions, which would wait for these locks.
-    async fn hold(
-        &mut self,
-        sources: &[snapshot::Source],
+    /// A table that users truncate all the time reads empty in every snapshot: after a first failure each connection
+    /// holds the tables that it will read, from the moment after the slot was made. Not before: making a slot waits for
+    /// open transactions, which would wait for these locks.
+    async fn portions(
+        &self,
+        sources: Vec<snapshot::Source>,
         exported: &str,
-    ) -> Result<Option<SnapshotReader>, Failure> {
+    ) -> Result<Vec<Portion>, Failure> {
         if !self.snapshot_failed {
-            return Ok(None);
+            return Ok(vec![Portion::free(sources)]);
         }
         info!("the last snapshot could not be finished, holding its tables against TRUNCATE");
-        let mut reader = SnapshotReader::open(&self.postgres, exported).await?;
-        let readables: Vec<Readable> = sources.iter().map(|it| it.readable.clone()).collect();
-        reader.hold(&readables).await?;
-        Ok(Some(reader))
+        let count = usize::from(self.spec.snapshot.parallel);
+        let held =
+            snapshot::divide(sources, count, |it| it.rows).into_iter().map(async |sources| {
+                let mut reader = SnapshotReader::open(&self.postgres, exported).await?;
+                let readables: Vec<Readable> =
+                    sources.iter().map(|it| it.readable.clone()).collect();
+                reader.hold(&readables).await?;
+                Ok::<_, Failure>(Portion { holder: Some(Box::new(reader)), sources })
+            });
+        future::try_join_all(held).await
     }
 
     pub(super) async fn sources(
