@@ -10,13 +10,32 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 ///
 /// # Panics
 /// When there is none in time; the message names what was waited for.
-pub fn await_some<T>(what: &str, longest: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
+pub fn await_some<T>(what: &str, longest: Duration, ask: impl FnMut() -> Option<T>) -> T {
+    await_seeing(what, longest, ask, String::new)
+}
+
+/// As [`await_some`], and says what was `seen` last where there is no answer.
+///
+/// # Panics
+/// As [`await_some`].
+pub fn await_seeing<T>(
+    what: &str,
+    longest: Duration,
+    mut ask: impl FnMut() -> Option<T>,
+    seen: impl FnOnce() -> String,
+) -> T {
     let begun = Instant::now();
     loop {
         if let Some(answer) = ask() {
             return answer;
         }
-        assert!(begun.elapsed() < longest, "waited {longest:?} in vain: {what}");
+        if longest <= begun.elapsed() {
+            let seen = seen();
+            panic!(
+                "waited {longest:?} in vain: {what}{}{seen}",
+                if seen.is_empty() { "" } else { "; seen last: " }
+            );
+        }
         sleep(LOOK_AGAIN);
     }
 }

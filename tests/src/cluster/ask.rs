@@ -1,10 +1,11 @@
 //! What is said to a cluster by the command line, and what it answers.
 
 use super::{CALL_MAX, Cluster};
-use crate::deadline::await_some;
+use crate::deadline::{await_seeing, await_some};
 use crate::process::{Distributary, Ended};
 use crate::status::Status;
 use crate::task::Spec;
+use std::cell::RefCell;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -58,16 +59,19 @@ impl Cluster<'_> {
         longest: Duration,
         is: impl Fn(&Status) -> bool,
     ) -> Status {
-        await_some(what, longest, || {
+        let seen = RefCell::new(String::new());
+        let ask = || {
             // A coordinator that has just begun does not know the task yet.
             let ended = self.ask_status();
             let status = (ended.code == Some(0)).then(|| Status::parse(&ended.stdout));
             let status = status.filter(&is);
             if status.is_none() {
+                seen.replace(format!("{} {}", ended.stdout.trim_end(), ended.stderr.trim_end()));
                 sleep(CALL_PAUSE);
             }
             status
-        })
+        };
+        await_seeing(what, longest, ask, || seen.take())
     }
 
     /// Waits until one of these coordinators leads.
