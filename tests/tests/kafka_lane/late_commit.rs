@@ -10,12 +10,18 @@ use rdkafka::producer::Producer;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+use tests::checker::Promises;
 use tests::deadline::await_true;
+use tests::process::Distributary;
 use tests::procfs::cpu_seconds_of_threads;
 use tests::reader::count;
 use tests::scene::{CATCH_UP_MAX, Scene};
 use tests::servers::Server;
-use tests::task::STATE_PREFIX;
+use tests::sql::Sql;
+use tests::task::{STATE_PREFIX, Spec};
+
+/// What a task says that opens itself again.
+const UNDONE: &str = "everything is opened again, from what Kafka has";
 
 const LONGEST: Duration = Duration::from_secs(90);
 
@@ -68,34 +74,64 @@ fn records_that_are_long_under_way_cost_nothing() {
     assert!(most < DELAY.as_secs_f64() / 10.0, "a thread of the client was busy for {most} s");
 }
 
-/// A broker that was restarted can abort what it had answered as committed. A task that was told of the commit opens
-/// everything again and judges by what is in Kafka: here the low watermark has passed what is undone.
+/// A broker that was restarted can abort what it had answered as committed: here the commit of lane 0 in a task that streams,
+/// after which nobody reaches the broker. No other lane's commit comes through meanwhile.
+struct Undone {
+    scene: Scene,
+    spec: Spec,
+    sql: Sql,
+    run: Distributary,
+    proxy: Proxy,
+    _turn: Turn,
+}
+
+impl Undone {
+    fn new(label: &str, lanes: u8) -> Self {
+        let turn = Turn::take();
+        let proxy = turn.proxy();
+        let scene = Scene::on(label, Server::start("postgres-15"), turn.kafka());
+        let mut sql = scene.sql();
+        sql.run("CREATE TABLE items (id int PRIMARY KEY)");
+        let spec = scene.spec().line(&format!("lanes: {lanes}"));
+        let mut run = scene.run(&spec, &[]);
+        scene.await_streaming(&mut run);
+        sql.run("INSERT INTO items VALUES (1)");
+        let topic = format!("{}.public.items", scene.name);
+        await_true("the first row", CATCH_UP_MAX, || count(&scene.kafka, &topic) == 1);
+        proxy.plan(Plan::AbortAndCut(format!("{STATE_PREFIX}.{}.lane.0", scene.name)));
+        sql.run("INSERT INTO items SELECT generate_series(2, 20)");
+        await_true("a commit that is undone", CATCH_UP_MAX, || proxy.is_cut());
+        sql.run("INSERT INTO items SELECT generate_series(21, 40)");
+        Self { scene, spec, sql, run, proxy, _turn: turn }
+    }
+}
+
+/// A task that was told of the commit opens everything again and judges by what is in Kafka: here the low watermark has
+/// passed what is undone.
 #[test]
 fn a_commit_that_the_broker_undoes_is_noticed() {
-    let turn = Turn::take();
-    let proxy = turn.proxy();
-    let scene = Scene::on("undone", Server::start("postgres-15"), turn.kafka());
-    let mut sql = scene.sql();
-    sql.run("CREATE TABLE items (id int PRIMARY KEY)");
-    let spec = scene.spec().line("lanes: 1");
-    let mut run = scene.run(&spec, &[]);
-    scene.await_streaming(&mut run);
-    sql.run("INSERT INTO items VALUES (1)");
-    let topic = format!("{}.public.items", scene.name);
-    await_true("the first row", CATCH_UP_MAX, || count(&scene.kafka, &topic) == 1);
-    proxy.plan(Plan::AbortAndCut(format!("{STATE_PREFIX}.{}.lane.0", scene.name)));
-    sql.run("INSERT INTO items VALUES (2)");
-    await_true("a commit that is undone", CATCH_UP_MAX, || proxy.is_cut());
-    sql.run("INSERT INTO items VALUES (3)");
-    run.await_log("interrupted, trying again", LONGEST);
-    proxy.plan(Plan::Pass);
-    let ended = run.wait(LONGEST);
+    let mut undone = Undone::new("undone", 1);
+    undone.run.await_log("interrupted, trying again", LONGEST);
+    undone.proxy.plan(Plan::Pass);
+    let ended = undone.run.wait(LONGEST);
     ended.expect(1);
-    for word in
-        ["everything is opened again, from what Kafka has", "was already durable", "--reseed"]
-    {
+    for word in [UNDONE, "was already durable", "--reseed"] {
         assert!(ended.stderr.contains(word), "no `{word}`:\n{}", ended.stderr);
     }
+}
+
+/// Here the low watermark has not: it is below what another lane could not commit.
+#[test]
+fn a_commit_that_the_broker_undoes_is_made_again() {
+    let Undone { _turn, scene, spec, mut sql, mut run, proxy } = Undone::new("made_again", 2);
+    run.await_log("lane will be opened again lane=0", LONGEST);
+    proxy.plan(Plan::Pass);
+    run.await_log(UNDONE, LONGEST);
+    sql.run("INSERT INTO items SELECT generate_series(41, 60)");
+    run.interrupt(CATCH_UP_MAX).expect(0);
+    scene.catch_up(&spec);
+    let report = scene.check(Promises::default());
+    assert_eq!(report.rows, 60);
 }
 
 #[test]
