@@ -10,7 +10,7 @@ use tests::seed::seed;
 use tests::servers::Server;
 use tests::sql::Sql;
 use tests::standby::Pair;
-use tests::task::Spec;
+use tests::task::{STATE_PREFIX, Spec};
 use tests::workload::{self, Pace, Workload};
 
 const TAKE_OVER_MAX: Duration = Duration::from_secs(180);
@@ -130,6 +130,31 @@ fn a_slot_that_is_lost_parks(scene: &Scene, pair: &Pair) {
     assert_eq!(value(&pair.standby, "postgres", &lost), "reserved");
 }
 
+/// Without its internal topics nobody can go on with the slot; what belongs to it is on the primary.
+fn an_orphan_goes_with_what_the_primary_has_of_it(scene: &Scene, pair: &Pair) {
+    let spec = spec(scene, pair);
+    let mut run = scene.run(&spec, &[]);
+    await_streaming(scene, pair, &mut run);
+    let owner = "SELECT count(*) FROM pg_publication WHERE \
+                 obj_description(oid, 'pg_publication') LIKE 'Distributary: %'";
+    // The standby is asked, which replays it.
+    await_true("the owner's record", CATCH_UP_MAX, || {
+        value(&pair.standby, &scene.name, owner) == "1"
+    });
+    run.interrupt(CATCH_UP_MAX).expect(0);
+    let state = format!("{STATE_PREFIX}.{}.", scene.name);
+    tests::topics::delete(&scene.kafka, |topic| topic.starts_with(&state));
+    let path = spec.write(scene.folder());
+    let path = path.to_str().expect("UTF-8");
+    let words = ["slots", "--source", path, "--drop-orphans"];
+    // Brokers show a topic for a moment that is being deleted.
+    await_true("the end of the orphan", CATCH_UP_MAX, || {
+        Distributary::start(scene.folder(), &words).wait(CATCH_UP_MAX).expect(0);
+        left(scene, &pair.primary) == "0 0 0"
+    });
+    await_true("the same on the standby", CATCH_UP_MAX, || left(scene, &pair.standby) == "0 0 0");
+}
+
 /// A table that comes while the task runs is copied from the primary, and its rows come from the standby.
 fn a_promoted_standby_goes_on(scene: &mut Scene, pair: &Pair) {
     let spec = spec(scene, pair);
@@ -187,6 +212,7 @@ fn a_task_reads_from_a_standby() {
         scene.run(&spec, &["--release", "--until-caught-up"]).wait(CATCH_UP_MAX).expect(0);
         assert_eq!(left(&scene, &pair.primary), "0 0 0");
         assert_eq!(left(&scene, &pair.standby), "0 0 0");
+        an_orphan_goes_with_what_the_primary_has_of_it(&scene, &pair);
     }
     let mut scene = Scene::on("promoted", pair.primary.clone(), kafka);
     pair.await_database(&scene.name);

@@ -173,7 +173,7 @@ pub async fn slots(
             );
             let mut row = row(&it.host, slot, name, kind, note);
             if drop_orphans && kind == Kind::Orphan {
-                match remove(it, &slot.name).await {
+                match remove(it, home(&asked, it, &slot.name), &slot.name).await {
                     Ok(()) => row.dropped = true,
                     Err(error) => {
                         warn!(host = it.host, slot = slot.name, %error, "slot not dropped");
@@ -217,14 +217,23 @@ fn tasks(
     Ok((cluster, known.map(|(_, name)| name).collect()))
 }
 
-/// The slot, and where the host accepts writes what belongs to it.
-async fn remove(host: &Asked, slot: &str) -> Result<(), postgres::Error> {
-    host.session.drop_slot(slot).await?;
-    if host.is_standby {
-        return Ok(());
+/// Where what belongs to an orphan can be removed: for the slot of a standby on its primary, unless that has the task's slot
+/// itself.
+fn home<'a>(asked: &'a [Asked], host: &'a Asked, slot: &str) -> Option<&'a Asked> {
+    if !host.is_standby {
+        return Some(host);
     }
-    host.session.drop_ddl_capture(slot).await?;
-    host.session.drop_publication(slot).await
+    let id = host.session.server().system_id;
+    let primary = asked.iter().find(|it| !it.is_standby && it.session.server().system_id == id)?;
+    primary.slots.iter().all(|it| it.name != slot).then_some(primary)
+}
+
+/// The slot, and what belongs to it.
+async fn remove(host: &Asked, home: Option<&Asked>, slot: &str) -> Result<(), postgres::Error> {
+    host.session.drop_slot(slot).await?;
+    let Some(home) = home else { return Ok(()) };
+    home.session.drop_ddl_capture(slot).await?;
+    home.session.drop_publication(slot).await
 }
 
 fn row(host: &str, slot: &Slot, task: Option<&str>, kind: Kind, note: String) -> SlotRow {
