@@ -470,6 +470,61 @@ fn changed_acks_are_in_force_in_a_running_task_and_traces_tell_of_it() {
     assert_eq!(sql.value(&confirmed.replace(&written, &refused)), "f");
 }
 
+/// A lane that moves, a front that moves, and changed specs, on two nodes.
+#[test]
+fn traces_lead_from_node_to_node() {
+    let (scene, collector) = (Scene::new("nodes", "postgres-15"), Collector::start());
+    let mut sql = scene.sql();
+    sql.run("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (0)");
+    let mut cluster = Cluster::start(&scene, 0, 0).with_environment(&[
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint),
+        ("OTEL_BSP_SCHEDULE_DELAY", "200"),
+    ]);
+    cluster.add_coordinator(1);
+    cluster.add_worker("w1");
+    cluster.apply(&cluster.spec().line("lanes: 2"));
+    cluster.await_status("the stream", CATCH_UP_MAX, Status::flows);
+    let named = |name: &str| -> Vec<Told> {
+        await_true(name, CATCH_UP_MAX, || collector.spans().iter().any(|it| it.span.name == name));
+        collector.spans().into_iter().filter(|it| it.span.name == name).collect()
+    };
+    // Of one trace, the one below the other.
+    let is_below = |part: &Told, whole: &Told| {
+        let ids = (&part.span.trace_id, &part.span.parent_span_id);
+        ids == (&whole.span.trace_id, &whole.span.span_id)
+            && whole.span.start_time_unix_nano <= part.span.start_time_unix_nano
+    };
+
+    cluster.add_worker("w2");
+    cluster.await_status("a lane on each", CATCH_UP_MAX, |it| {
+        it.nodes() == ["w1", "w2"] && it.flows()
+    });
+    let moved = named("lane.move").remove(0);
+    assert_eq!((moved.attribute("from"), moved.attribute("to")), ("this node".into(), "w2".into()));
+    let lane = moved.attribute("lane");
+    let hosted = named("lane.host").remove(0);
+    assert_eq!((hosted.attribute("task"), hosted.attribute("lane")), (scene.name.clone(), lane));
+    assert!(named("lane.open").iter().any(|it| is_below(&hosted, it)), "{hosted:?}");
+
+    cluster.call(&["cluster", "drain", "w1"]).expect(0);
+    cluster.await_status("all on the other", CATCH_UP_MAX, |it| {
+        it.front() == "w2" && it.nodes() == ["w2"] && it.flows()
+    });
+    let (taken, handed) = (named("front.take_over").remove(0), named("front.hand_over").remove(0));
+    assert_eq!((taken.attribute("from"), handed.attribute("to")), ("w1".into(), "w2".into()));
+    assert!(is_below(&handed, &taken), "{handed:?} {taken:?}");
+    assert!(named("task.start").iter().any(|it| is_below(&taken, it)), "{taken:?}");
+
+    for (lanes, name) in [(2, "revision.mark"), (3, "revision.seal")] {
+        let spec = cluster.spec().topic("{task}.other.{table}").line(&format!("lanes: {lanes}"));
+        let path = spec.write(scene.folder());
+        cluster.call(&["task", "apply", path.to_str().expect("UTF-8")]).expect(0);
+        let told = named(name);
+        assert!(told.iter().all(|it| it.attribute("task") == scene.name), "{told:?}");
+        cluster.await_status("the changed task", CATCH_UP_MAX, Status::flows);
+    }
+}
+
 fn traces_tell_what_was_done(scene: &Scene, cluster: &mut Cluster<'_>, collector: &Collector) {
     let named = |name: &str| -> Vec<Told> {
         collector.spans().into_iter().filter(|it| it.span.name == name).collect()

@@ -4,6 +4,7 @@
 //! * [`server`]: a lane of another node's task that this node writes.
 //! * `chunks`: both ends for what reads tables beside the stream.
 //! * [`stage`]: both ends for a stage before the router.
+//! * `trace`: to which span of its caller a call belongs.
 //! * [`peers`]: connections, one for each node, shared by all of them.
 
 pub(crate) mod chunks;
@@ -12,3 +13,4 @@ mod convert;
 pub mod peers;
 pub mod server;
 pub mod stage;
+pub(crate) mod trace;

@@ -23,6 +23,7 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use supervision::Budget;
+use telemetry::traces::Trace;
 use wal::Position;
 
 /// Where a stage or a lane shall run.
@@ -53,6 +54,8 @@ pub struct OpenLane {
     pub routed: u8,
     /// Partitions of each topic so far.
     pub pins: Pins,
+    /// Header of calls that belong to its opening (W3C Trace Context).
+    pub traceparent: Option<String>,
 }
 
 /// Where the stages before the router shall run.
@@ -92,8 +95,8 @@ pub trait Hosts {
     }
 
     /// Has the former owner of the task, if one may still run its front, end it in good order; resolves once it has,
-    /// or is not waited for any more: then it is fenced. Polled once what a front needs is prepared.
-    fn handed_over(&self) -> Option<Pin<Box<dyn Future<Output = ()> + '_>>> {
+    /// or is not waited for any more: then it is fenced. Polled once what a front needs is prepared. `trace`: of the start.
+    fn handed_over(&self, _trace: &Trace) -> Option<Pin<Box<dyn Future<Output = ()> + '_>>> {
         None
     }
 

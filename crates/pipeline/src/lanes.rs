@@ -155,6 +155,7 @@ impl Lanes {
             anew,
             routed: factory.spec.lanes.0,
             pins: factory.pins.clone(),
+            traceparent: self.lanes[usize::from(number)].opening.traceparent(),
         };
         let progress = Arc::clone(&factory.progress);
         match host {

@@ -396,7 +396,7 @@ impl Opening {
     /// is tried again, and told, by whoever needs it.
     async fn prepare(&mut self) {
         let hosts = Rc::clone(&self.hosts);
-        let Some(handed_over) = hosts.handed_over() else { return };
+        let Some(handed_over) = hosts.handed_over(&self.progress.trace) else { return };
         let prepared = async {
             let session = Session::connect(&self.postgres);
             let ready = async { tokio::join!(self.ensure_topics(), session, self.connected()) };

@@ -348,9 +348,16 @@ fn context_of(traceparent: Option<&str>) -> Context {
     TraceContextPropagator::new().extract_with_context(&Context::new(), &headers)
 }
 
-/// What one task does at the moment that takes several steps: its start, until it streams.
+/// What takes several steps, until it is over: the start of a task, until it streams.
 #[derive(Debug, Default)]
 pub struct Trace(Mutex<Option<Span>>);
+
+impl From<Span> for Trace {
+    /// What is under way already.
+    fn from(span: Span) -> Self {
+        Self(Mutex::new(Some(span)))
+    }
+}
 
 impl Trace {
     /// The task starts, if it did not already.
@@ -361,18 +368,24 @@ impl Trace {
         }
     }
 
-    /// The task streams.
+    /// It is over: the task streams.
     pub fn end(&self) {
         if is_on() {
             drop(self.lock().take());
         }
     }
 
-    /// The start has failed for good.
+    /// It has failed for good.
     pub fn fail(&self, cause: &str) {
         if let Some(mut start) = is_on().then(|| self.lock().take()).flatten() {
             start.fail(cause.to_owned());
         }
+    }
+
+    /// Notes what it is about.
+    pub fn note(&self, key: &'static str, value: impl Into<Value>) {
+        let mut span = self.lock();
+        *span = span.take().map(|it| it.with(key, value));
     }
 
     /// Something that the task does: part of its start while that is under way.

@@ -5,11 +5,11 @@
 use super::desk::{Desk, Handle};
 use super::orders::{self, Done, Order};
 use super::watch::watch;
+use crate::link::trace;
 use crate::task_state;
 use rpc::v1::admin_server::Admin;
 use rpc::v1::*;
 use rpc::{Error, Principal};
-use telemetry::traces::{Span, TRACEPARENT};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use tracing::info;
@@ -36,8 +36,7 @@ impl Service {
     {
         let principal = Principal::of(request)?.clone();
         let by = Principal { address: None, ..principal.clone() }.to_string();
-        let caller = request.metadata().get(TRACEPARENT).and_then(|it| it.to_str().ok());
-        let mut span = Span::serve("admin.call", caller)
+        let mut span = trace::serve("admin.call", request)
             .with("rpc.method", call)
             .with("object", object.to_owned());
         let ordered = span.child("coordinator.order");

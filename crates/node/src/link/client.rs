@@ -5,6 +5,7 @@
 use super::convert;
 pub use super::convert::Caller;
 use super::peers::Peers;
+use super::trace;
 use crate::state::Placement;
 use pipeline::hosts::OpenLane;
 use pipeline::lane::{Event, Order, Report};
@@ -122,10 +123,11 @@ impl Lane {
         let opened = self.peers.open(&self.place, least, |mut client, protocol| {
             let (down, messages) = mpsc::channel(FRAMES_QUEUED);
             let first = Down::Open(v1::OpenLane { protocol, ..first.clone() });
+            let call = trace::within(ReceiverStream::new(messages), open.traceparent.as_deref());
             async move {
                 // It has room: nothing was sent before.
                 let _ = down.try_send(v1::LaneDown { message: Some(first) });
-                let up = client.lane(ReceiverStream::new(messages)).await?.into_inner();
+                let up = client.lane(call).await?.into_inner();
                 Ok(Link { sender: sender(protocol), down, up })
             }
         });

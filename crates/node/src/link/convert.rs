@@ -107,5 +107,7 @@ pub(super) fn open_in(open: v1::OpenLane) -> Result<OpenLane, Error> {
         anew: open.anew,
         server_version: open.server_version,
         pins: Pins::new(open.pins.into_iter().collect()),
+        // The call says it, and whoever opens it here.
+        traceparent: None,
     })
 }

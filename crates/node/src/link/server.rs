@@ -8,6 +8,7 @@ use super::convert::{self, refused};
 use super::peers::Peers;
 use super::stage::HostedStages;
 use super::stage::server::Answers;
+use super::trace;
 use crate::state::{ClusterState, Placement};
 use bytes::Bytes;
 use pipeline::hosts::OpenLane;
@@ -26,6 +27,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use supervision::{Budget, FailureClass};
+use telemetry::traces::Trace;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -127,23 +129,12 @@ impl Link for LinkService {
         &self,
         request: Request<Streaming<v1::LaneDown>>,
     ) -> Result<Response<Self::LaneStream>, Status> {
-        let principal = Principal::of(&request)?.clone();
-        let mut down = request.into_inner();
-        let first = first(&mut down, "a lane").await?;
-        let Some(Down::Open(open)) = first.and_then(|it| it.message) else {
-            return Err(refused("the first message must open a lane").into());
-        };
-        principal.claims(&open.owner)?;
-        let protocol = self.peers.protocols().speaks(open.protocol)?;
-        if *self.deaf.borrow() {
-            return Err(
-                Error::new(Code::Unreachable, DEAF, "check that it reaches the brokers").into()
-            );
+        let opening = Arc::new(Trace::from(trace::serve("lane.host", &request)));
+        let began = self.begin_lane(request, &opening).await;
+        if let Err(status) = &began {
+            opening.fail(status.message());
         }
-        self.is_placed_here(&open).await?;
-        let owner = open.owner.clone();
-        let open = convert::open_in(open)?;
-        Ok(Response::new(self.begin(owner, open, protocol, down)?))
+        Ok(Response::new(began?))
     }
 
     async fn hand_over(
@@ -155,13 +146,16 @@ impl Link for LinkService {
             return Err(Error::new(Code::Unsupported, cause, "fence the front instead").into());
         }
         let principal = Principal::of(&request)?.clone();
+        let span = trace::serve("front.hand_over", &request);
         let v1::HandOverRequest { task, placement_rev, owner } = request.into_inner();
+        let mut span = span.with("task", task.clone()).with("to", owner.clone());
         principal.claims(&owner)?;
         let placement = self.placement(&task, placement_rev).await?;
         if placement.router() != Some(&owner) {
             let router = placement.router().unwrap_or("no node");
             let cause =
                 format!("the router of task `{task}` is placed on {router}, not on {owner}");
+            span.fail(cause.clone());
             return Err(Error::new(Code::Fenced, cause, "read the control topic").into());
         }
         if owner != self.node {
@@ -191,6 +185,33 @@ impl Link for LinkService {
 }
 
 impl LinkService {
+    /// `opening`: until the lane is open.
+    async fn begin_lane(
+        &self,
+        request: Request<Streaming<v1::LaneDown>>,
+        opening: &Arc<Trace>,
+    ) -> Result<<Self as Link>::LaneStream, Status> {
+        let principal = Principal::of(&request)?.clone();
+        let mut down = request.into_inner();
+        let first = first(&mut down, "a lane").await?;
+        let Some(Down::Open(open)) = first.and_then(|it| it.message) else {
+            return Err(refused("the first message must open a lane").into());
+        };
+        opening.note("task", open.task.clone());
+        opening.note("lane", i64::from(open.lane));
+        principal.claims(&open.owner)?;
+        let protocol = self.peers.protocols().speaks(open.protocol)?;
+        if *self.deaf.borrow() {
+            return Err(
+                Error::new(Code::Unreachable, DEAF, "check that it reaches the brokers").into()
+            );
+        }
+        self.is_placed_here(&open).await?;
+        let owner = open.owner.clone();
+        let open = convert::open_in(open)?;
+        Ok(self.begin(owner, open, protocol, down, Arc::clone(opening))?)
+    }
+
     /// Where a task runs, as this node has read it: not before `rev`.
     pub(super) async fn placement(&self, task: &str, rev: u64) -> Result<Placement, Error> {
         let mut cluster = self.cluster.clone();
@@ -232,6 +253,7 @@ impl LinkService {
         open: OpenLane,
         protocol: u32,
         down: Streaming<v1::LaneDown>,
+        opening: Arc<Trace>,
     ) -> Result<<Self as Link>::LaneStream, Error> {
         let unconfined = open.spec.unconfined(&self.secrets_dir);
         if !unconfined.is_empty() {
@@ -263,6 +285,11 @@ impl LinkService {
         let report: Report = Arc::new({
             let (key, up) = (key.clone(), up.clone());
             move |event| {
+                match &event {
+                    Event::Opened { .. } | Event::Stopped => opening.end(),
+                    Event::Failed(failure) => opening.fail(&failure.cause),
+                    Event::Durable { .. } | Event::Sealed => {}
+                }
                 match &event {
                     Event::Opened { position, .. } | Event::Durable { position, .. } => {
                         lanes.change(&key, |it| (it.open, it.position) = (true, *position));

@@ -8,6 +8,7 @@ use crate::link::chunks;
 use crate::link::client::{self, Caller, Place};
 use crate::link::peers::Peers;
 use crate::link::stage::client::From;
+use crate::link::trace;
 use crate::state::{ClusterState, Placement};
 use pipeline::chunk::asked::CopyOrder;
 use pipeline::hosts::{Host, Hosts, OpenLane, Upstream};
@@ -22,6 +23,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use supervision::Budget;
+use telemetry::traces::Trace;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tracing::info;
@@ -134,7 +136,7 @@ impl Hosts for Placed {
         }
     }
 
-    fn handed_over(&self) -> Option<Pin<Box<dyn Future<Output = ()> + '_>>> {
+    fn handed_over(&self, trace: &Trace) -> Option<Pin<Box<dyn Future<Output = ()> + '_>>> {
         if self.context.peers.protocols().max < rpc::HAND_OVER {
             return None;
         }
@@ -146,18 +148,21 @@ impl Hosts for Placed {
             placement_rev: placement.rev,
             owner: self.context.node.node.clone(),
         };
+        let mut span = trace.span("front.take_over", &self.task).with("from", from.clone());
         Some(Box::pin(async move {
-            let peers = self.context.peers.clone();
-            let asked = ask(peers, from.clone(), address, request);
+            let request = trace::within(request, span.traceparent().as_deref());
+            let asked = ask(self.context.peers.clone(), from.clone(), address, request);
             // A connection lives where it was made, and longer than this front.
             let asked = self.runtime.spawn(tokio::time::timeout(HAND_OVER_MAX, asked));
             match asked.await {
                 Ok(Ok(Ok(()))) => info!(task = self.task, from, "the front was handed over"),
                 // It is fenced instead.
                 Ok(Ok(Err(error))) => {
+                    span.fail(error.to_string());
                     info!(task = self.task, from, %error, "the front is taken over");
                 }
                 Ok(Err(_)) | Err(_) => {
+                    span.fail("no answer in time");
                     info!(task = self.task, from, "no answer in time, the front is taken over");
                 }
             }
@@ -215,7 +220,7 @@ async fn ask(
     peers: Peers,
     node: String,
     address: String,
-    request: rpc::v1::HandOverRequest,
+    request: tonic::Request<rpc::v1::HandOverRequest>,
 ) -> Result<(), rpc::Error> {
     let channel = peers.channel(&node, &address).await?;
     rpc::client::link(channel).hand_over(request).await?;

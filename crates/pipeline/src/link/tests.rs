@@ -41,6 +41,7 @@ fn receiver_of(lane: u8, plan: TaskPlan) -> Receiver {
         anew: false,
         routed: LANES,
         pins: Pins::default(),
+        traceparent: None,
     };
     Receiver::new(&open, plan)
 }
