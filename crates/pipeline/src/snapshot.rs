@@ -20,7 +20,7 @@ use postgres::settings::Settings;
 use postgres::snapshot::{Readable, SnapshotReader};
 use record::plan::TablePlan;
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -74,11 +74,27 @@ pub struct Portion {
     pub sources: VecDeque<Source>,
 }
 
+/// A connection, and the tables that it holds or is to hold.
+#[derive(Debug)]
+pub struct Holder {
+    pub reader: SnapshotReader,
+    pub readables: Vec<Readable>,
+}
+
 impl Portion {
-    /// Tables that nobody holds.
+    /// What each holder reads; without any, what all connections read.
     #[must_use]
-    pub fn free(sources: Vec<Source>) -> Self {
-        Self { holder: None, sources: sources.into() }
+    pub fn of_holders(sources: Vec<Source>, holders: Vec<Holder>) -> Vec<Self> {
+        if holders.is_empty() {
+            return vec![Self { holder: None, sources: sources.into() }];
+        }
+        let mut sources: HashMap<u32, Source> =
+            sources.into_iter().map(|it| (it.readable.oid, it)).collect();
+        let portion = |Holder { reader, readables }: Holder| {
+            let sources = readables.iter().filter_map(|it| sources.remove(&it.oid)).collect();
+            Self { holder: Some(Box::new(reader)), sources }
+        };
+        holders.into_iter().map(portion).collect()
     }
 }
 

@@ -57,44 +57,47 @@ pub(crate) async fn reading(session: Session, settings: &Settings) -> Result<Ses
 }
 
 impl SnapshotReader {
+    /// Connects, for [`Self::hold`].
+    ///
+    /// # Errors
+    /// When the server cannot be reached.
+    pub async fn connect(settings: &Settings) -> Result<Self, Error> {
+        let session = reading(Session::connect_snapshot(settings).await?, settings).await?;
+        Ok(Self { session, holds: false })
+    }
+
     /// Connects, and takes the snapshot over from the connection that exported it, which must still
     /// be there.
     ///
     /// # Errors
     /// When the server cannot be reached, or the snapshot is gone.
     pub async fn open(settings: &Settings, snapshot: &str) -> Result<Self, Error> {
-        let session = reading(Session::connect_snapshot(settings).await?, settings).await?;
-        let snapshot = literal(snapshot)?;
+        let reader = Self::connect(settings).await?;
         // Locks of a table end with the savepoint: nobody waits for a reader that has gone on, and
         // thousands of tables do not fill the server's table of locks.
-        let statements = format!(
-            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
-             SET TRANSACTION SNAPSHOT {snapshot}; SAVEPOINT one_table"
-        );
-        session
-            .client()
-            .batch_execute(&statements)
-            .await
-            .map_err(Error::reading("taking over the snapshot"))?;
-        Ok(Self { session, holds: false })
+        let statements = format!("{}; SAVEPOINT one_table", taking_over(snapshot)?);
+        let taken = reader.session.client().batch_execute(&statements).await;
+        taken.map_err(Error::reading("taking over the snapshot"))?;
+        Ok(reader)
     }
 
-    /// Keeps all these tables from being truncated or rewritten for as long as this reader lives, and
-    /// checks that none was since the snapshot was taken. Users who want to do that wait meanwhile,
-    /// and others behind them.
+    /// Takes over the snapshot that was just exported, keeps all these tables from being truncated or rewritten for as
+    /// long as this reader lives, and checks that none was since the snapshot was taken. Users who want to do that wait
+    /// meanwhile, and others behind them.
     ///
     /// # Errors
-    /// As [`Self::read`].
-    pub async fn hold(&mut self, readables: &[Readable]) -> Result<(), Error> {
-        // Who truncates one of them and waits for another does not go on before this gives up.
-        let wait = format!("SET LOCAL lock_timeout = '{WAIT}'");
-        let set = self.session.client().batch_execute(&wait).await;
-        set.map_err(Error::reading("limiting the wait for a lock"))?;
+    /// As [`Self::read`]; [`Error::LockTimeout`] when others hold one of the tables.
+    pub async fn hold(&mut self, snapshot: &str, readables: &[Readable]) -> Result<(), Error> {
+        // One message: a table can be truncated in each moment that is lost here. Who truncates one of them and waits for
+        // another does not go on before this gives up.
+        let mut statements =
+            format!("{}; SET LOCAL lock_timeout = '{WAIT}'", taking_over(snapshot)?);
         for readable in readables {
-            let statement = format!("LOCK TABLE {} IN ACCESS SHARE MODE", readable.relation()?);
-            let locked = self.session.client().batch_execute(&statement).await;
-            locked.map_err(|error| refused(error, readable))?;
+            let lock = format!("; LOCK TABLE {} IN ACCESS SHARE MODE", readable.relation()?);
+            statements.push_str(&lock);
         }
+        let locked = self.session.client().batch_execute(&statements).await;
+        locked.map_err(|error| not_held(error, readables))?;
         self.holds = true;
         for readable in readables {
             self.check(readable).await?;
@@ -178,6 +181,30 @@ impl SnapshotReader {
         }
         // Not there in the snapshot, or another one goes by the name now.
         is_there.then_some(()).ok_or_else(|| missing(readable))
+    }
+}
+
+/// Begins to read in a snapshot.
+fn taking_over(snapshot: &str) -> Result<String, Error> {
+    let snapshot = literal(snapshot)?;
+    Ok(format!(
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {snapshot}"
+    ))
+}
+
+/// What the server says when several tables are locked.
+fn not_held(error: tokio_postgres::Error, readables: &[Readable]) -> Error {
+    const DOING: &str = "holding the tables of a snapshot";
+    let names = || readables.iter().map(|it| readable(&it.schema, &it.name)).collect::<Vec<_>>();
+    if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) {
+        return Error::lock_timeout(DOING, names().join(", "));
+    }
+    let said = error.as_db_error().map(|it| it.message().to_owned()).unwrap_or_default();
+    // The longest name: another one may be its beginning.
+    let is_named = |it: &&Readable| said.contains(&it.name);
+    match readables.iter().filter(is_named).max_by_key(|it| it.name.len()) {
+        Some(readable) => refused(error, readable),
+        None => Error::reading(DOING)(error),
     }
 }
 

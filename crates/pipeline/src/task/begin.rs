@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use crate::front::Front;
 use crate::lineage;
 use crate::planner::Planner;
-use crate::snapshot::{self, Portion, Work};
+use crate::snapshot::{self, Holder, Portion, Work};
 use crate::start::{
     Captured, Facts, Parted, Server, Slot, SnapshotProgress, Start, decide, taken_out,
 };
@@ -439,11 +439,14 @@ impl Task {
         self.note_snapshot(state).await?;
         self.options.reseed = false;
         self.await_standby(session).await?;
+        let mut holders = self.holders(&capture.read).await?;
         let mut replication = Replication::connect(&self.postgres).await?;
         let failover = self.wants_failover(session);
         let CreatedSlot { consistent_point, snapshot } =
             standby::create_slot(&mut replication, session, &self.slot_name, failover, false)
                 .await?;
+        let held = holders.iter_mut().map(|it| it.reader.hold(&snapshot, &it.readables));
+        future::try_join_all(held).await?;
         info!(slot = self.slot_name, lsn = %consistent_point, "replication slot created");
         let mut plans = Vec::new();
         let published = oids(&capture);
@@ -462,7 +465,8 @@ impl Task {
             let reading = self.reading(session, capture.read).await?;
             plans = planned(&reading.beside, &id)?;
             if again || !reading.before.is_empty() {
-                self.read_snapshot(reading, snapshot, &id, consistent_point, again).await?;
+                self.read_snapshot(reading, holders, snapshot, &id, consistent_point, again)
+                    .await?;
             }
         }
         // Only now may the connection end that exported the snapshot.
@@ -515,6 +519,7 @@ impl Task {
     async fn read_snapshot(
         &mut self,
         reading: ToRead,
+        holders: Vec<Holder>,
         exported: String,
         id: &str,
         consistent_point: Lsn,
@@ -523,7 +528,7 @@ impl Task {
         let ToRead { before: sources, beside } = reading;
         let estimate = self.progress.snapshot_rows_estimated.load(Relaxed);
         let tables = sources.len();
-        let portions = self.portions(sources, &exported).await?;
+        let portions = Portion::of_holders(sources, holders);
         self.progress.snapshot_running.store(true, Relaxed);
         let mut span = self.progress.trace.span("snapshot", &self.spec.task);
         span = span.with("tables", i64::try_from(tables).unwrap_or(i64::MAX));
@@ -550,26 +555,20 @@ impl Task {
 
     /// A table that users truncate all the time reads empty in every snapshot: after a first failure each connection
     /// holds the tables that it will read, from the moment after the slot was made. Not before: making a slot waits for
-    /// open transactions, which would wait for these locks.
-    async fn portions(
-        &self,
-        sources: Vec<snapshot::Source>,
-        exported: &str,
-    ) -> Result<Vec<Portion>, Failure> {
-        if !self.snapshot_failed {
-            return Ok(vec![Portion::free(sources)]);
+    /// open transactions, which would wait for these locks. Here they connect.
+    async fn holders(&self, readings: &[Reading]) -> Result<Vec<Holder>, Failure> {
+        let is_read = self.spec.sync.snapshot && !self.options.accept_gap;
+        if !self.snapshot_failed || !is_read {
+            return Ok(Vec::new());
         }
         info!("the last snapshot could not be finished, holding its tables against TRUNCATE");
         let count = usize::from(self.spec.snapshot.parallel);
-        let held =
-            snapshot::divide(sources, count, |it| it.rows).into_iter().map(async |sources| {
-                let mut reader = SnapshotReader::open(&self.postgres, exported).await?;
-                let readables: Vec<Readable> =
-                    sources.iter().map(|it| it.readable.clone()).collect();
-                reader.hold(&readables).await?;
-                Ok::<_, Failure>(Portion { holder: Some(Box::new(reader)), sources })
-            });
-        future::try_join_all(held).await
+        let parts = snapshot::divide(readings.iter().collect(), count, |it| it.rows);
+        let connected = parts.into_iter().map(async |part| {
+            let reader = SnapshotReader::connect(&self.postgres).await?;
+            Ok::<_, Failure>(Holder { reader, readables: part.into_iter().map(readable).collect() })
+        });
+        future::try_join_all(connected).await
     }
 
     pub(super) async fn sources(
@@ -581,9 +580,7 @@ impl Task {
         let plans = self.planner.plan_all(&tables).await?;
         self.descriptions().note(session, tables.iter().map(|it| &**it)).await?;
         let source = |((reading, table), plan): ((Reading, _), Option<_>)| {
-            let Reading { relation, only, rows } = reading;
-            let readable =
-                Readable { oid: relation.oid, schema: relation.schema, name: relation.name, only };
+            let (readable, rows) = (readable(&reading), reading.rows);
             Some(snapshot::Source { table, plan: plan?, readable, rows })
         };
         Ok(readings.into_iter().zip(tables).zip(plans).filter_map(source).collect())
@@ -705,6 +702,11 @@ impl Task {
         self.progress.advanced(consistent_point);
         Ok(())
     }
+}
+
+fn readable(reading: &Reading) -> Readable {
+    let Reading { relation: Relation { oid, schema, name, .. }, only, .. } = reading;
+    Readable { oid: *oid, schema: schema.clone(), name: name.clone(), only: *only }
 }
 
 /// Tables of a first snapshot.
