@@ -132,7 +132,8 @@ fn a_slot_that_is_lost_parks(scene: &Scene, pair: &Pair) {
 
 /// Without its internal topics nobody can go on with the slot; what belongs to it is on the primary.
 fn an_orphan_goes_with_what_the_primary_has_of_it(scene: &Scene, pair: &Pair) {
-    let spec = spec(scene, pair);
+    // What the task had written before it was released is still there.
+    let spec = spec(scene, pair).sink("conflicting_topics: ignore");
     let mut run = scene.run(&spec, &[]);
     await_streaming(scene, pair, &mut run);
     let owner = "SELECT count(*) FROM pg_publication WHERE \
