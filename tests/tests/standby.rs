@@ -6,7 +6,7 @@ use tests::checker::Promises;
 use tests::deadline::await_true;
 use tests::process::Distributary;
 use tests::scene::{CATCH_UP_MAX, Scene, walsender};
-use tests::seed::seed;
+use tests::seed::{full, seed};
 use tests::servers::Server;
 use tests::sql::Sql;
 use tests::standby::Pair;
@@ -197,9 +197,8 @@ fn a_promoted_standby_goes_on(scene: &mut Scene, pair: &Pair) {
     assert_eq!(left(scene, &pair.standby), "0 0 0");
 }
 
-#[test]
-fn a_task_reads_from_a_standby() {
-    let pair = Pair::start(17, "source", &[]);
+fn a_task_reads_from_a_standby(version: u32) {
+    let pair = Pair::start(version, "source", &[]);
     // Feedback goes with it.
     set(&pair.standby, "wal_receiver_status_interval = '1s'");
     let kafka = Server::start("kafka");
@@ -218,4 +217,13 @@ fn a_task_reads_from_a_standby() {
     let mut scene = Scene::on("promoted", pair.primary.clone(), kafka);
     pair.await_database(&scene.name);
     a_promoted_standby_goes_on(&mut scene, &pair);
+}
+
+/// In the full form of 17, too.
+#[test]
+fn tasks_read_from_standbys() {
+    let versions: &[u32] = if full() { &[17, 18] } else { &[18] };
+    for &version in versions {
+        a_task_reads_from_a_standby(version);
+    }
 }
