@@ -1,11 +1,12 @@
 //! Acknowledger: finds the position that may be confirmed and makes it durable before it is.
 //!
-//! In:    [`Routed`] from the router, [`Durable`] from the lanes.
+//! In:    [`Routed`] from the router, [`Durable`] from the lanes, [`LaneStanding`] from the guardian.
 //! Out:   [`Advanced`] to the guardian; the confirmed position to the reader.
 //! Holds: the frontier.
-//! Never: confirms a position whose low watermark is not durable (delivery-protocol.md, section 7).
+//! Never: confirms a position whose low watermark is not durable (delivery-protocol.md, section 7), or anything while a
+//! lane is lost: what it was told of its last commits is believed again once its next owner has read its checkpoint.
 
-use crate::batch::{Advanced, Durable, Retire, Routed};
+use crate::batch::{Advanced, Durable, LaneStanding, Retire, Routed};
 use crate::failure::Failure;
 use crate::frontier::Frontier;
 use actix::{
@@ -70,6 +71,8 @@ pub struct Flush;
 pub struct Acknowledger {
     parts: Parts,
     frontier: Frontier,
+    /// Lanes that were lost and are not open again, as bits.
+    lost: u64,
     /// A watermark is on its way.
     writing: bool,
     /// Only idle positions came since the last watermark.
@@ -85,6 +88,7 @@ impl Acknowledger {
         Self {
             frontier: Frontier::new(parts.lanes),
             parts,
+            lost: 0,
             writing: false,
             idle: true,
             written_at: tokio::time::Instant::now(),
@@ -92,10 +96,14 @@ impl Acknowledger {
         }
     }
 
+    fn confirmable(&self) -> Option<Lsn> {
+        self.frontier.confirmable().filter(|_| self.lost == 0)
+    }
+
     fn report(&mut self) {
         self.reported_seq = self.frontier.seq();
         let watermark = *self.parts.confirmed.borrow();
-        let more = self.frontier.confirmable().is_some_and(|lsn| watermark < lsn);
+        let more = self.confirmable().is_some_and(|lsn| watermark < lsn);
         self.parts.guardian.do_send(Advanced {
             generation: self.parts.generation,
             seq: self.frontier.seq(),
@@ -109,7 +117,7 @@ impl Acknowledger {
         if self.reported_seq < self.frontier.seq() && self.frontier.outstanding() == 0 {
             self.report();
         }
-        let Some(lsn) = self.frontier.confirmable() else { return };
+        let Some(lsn) = self.confirmable() else { return };
         let interval = if self.idle { CONFIRM_INTERVAL_IDLE } else { CONFIRM_INTERVAL };
         let waits = !self.parts.eager && self.frontier.transactions() < TRANSACTIONS_MAX;
         let early = waits && self.written_at.elapsed() < interval;
@@ -176,6 +184,22 @@ impl Handler<Durable> for Acknowledger {
             if self.parts.eager || TRANSACTIONS_MAX <= self.frontier.transactions() {
                 self.confirm(ctx);
             }
+        }
+    }
+}
+
+impl Handler<LaneStanding> for Acknowledger {
+    type Result = ();
+
+    fn handle(&mut self, standing: LaneStanding, ctx: &mut Context<Self>) {
+        let bit = 1_u64.checked_shl(u32::from(standing.lane)).unwrap_or(0);
+        if standing.is_open {
+            self.lost &= !bit;
+        } else {
+            self.lost |= bit;
+        }
+        if self.parts.eager {
+            self.confirm(ctx);
         }
     }
 }

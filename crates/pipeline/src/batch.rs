@@ -152,6 +152,14 @@ pub struct LaneReady {
     pub producer: actix::Recipient<LaneBatch>,
 }
 
+/// Whether a lane has an owner that is open. Guardian → Acknowledger.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct LaneStanding {
+    pub lane: u8,
+    pub is_open: bool,
+}
+
 /// A lane was opened and its checkpoint read. Producer → Guardian.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]

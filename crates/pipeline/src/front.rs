@@ -2,8 +2,8 @@
 
 use crate::acknowledger::{self, Acknowledger, Flush, Positions, WriteWatermark};
 use crate::batch::{
-    Advanced, Copied, Durable, Held, HoldForMark, LaneBatch, LaneReady, MarkReached, Marked,
-    Retire, SnapshotRead, Tell,
+    Advanced, Copied, Durable, Held, HoldForMark, LaneBatch, LaneReady, LaneStanding, MarkReached,
+    Marked, Retire, SnapshotRead, Tell,
 };
 use crate::copying::{self, Copying};
 use crate::decoder::Decoder;
@@ -223,8 +223,14 @@ impl Front {
         [self.router.clone().recipient(), self.acknowledger.clone().recipient()]
     }
 
+    /// A lane has lost its owner.
+    pub fn lane_lost(&self, lane: u8) {
+        self.acknowledger.do_send(LaneStanding { lane, is_open: false });
+    }
+
     /// A lane has a new owner: it hears from this front, and gets what is not durable.
     pub fn lane_ready(&self, lane: u8, lanes: &Lanes) {
+        self.acknowledger.do_send(LaneStanding { lane, is_open: true });
         lanes.attach(Some(lane), &self.listeners());
         if let Some(producer) = lanes.producer(lane) {
             self.router.do_send(LaneReady { lane, producer });

@@ -1,6 +1,6 @@
 //! The lanes of a task: who owns each now, and how a lost owner is replaced alone.
 
-use crate::batch::{Durable, LaneBatch, LaneOpened, LaneSealed, LaneStopped};
+use crate::batch::{Durable, LaneBatch, LaneOpened, LaneStopped};
 use crate::guardian::{Guardian, News};
 use crate::hosts::{Host, Hosts, OpenLane};
 use crate::planner::Pins;
@@ -339,10 +339,10 @@ impl Lanes {
         }
     }
 
-    /// Whether the report is of the present owner of its lane.
+    /// Whether a lane has this life now.
     #[must_use]
-    pub fn is_of_owner(&self, sealed: &LaneSealed) -> bool {
-        self.lanes.get(usize::from(sealed.lane)).is_some_and(|lane| lane.life == sealed.life)
+    pub fn is_present(&self, lane: u8, life: u64) -> bool {
+        self.lanes.get(usize::from(lane)).is_some_and(|it| it.life == life)
     }
 
     /// A lane's owner was lost: decides, and lets [`News::LaneDue`] come after the delay.
@@ -394,7 +394,7 @@ impl Lanes {
 
     /// The delay after a failure has passed.
     pub fn due(&mut self, lane: u8, life: u64) {
-        if self.lanes.get(usize::from(lane)).is_some_and(|lane| lane.life == life) {
+        if self.is_present(lane, life) {
             self.start_one(lane);
         }
     }

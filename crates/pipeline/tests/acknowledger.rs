@@ -5,7 +5,7 @@ mod bench;
 use actix::{Actor, Addr};
 use bench::Probe;
 use pipeline::acknowledger::{Acknowledger, Flush, Parts, Positions};
-use pipeline::batch::{Advanced, Durable, Routed};
+use pipeline::batch::{Advanced, Durable, LaneStanding, Routed};
 use pipeline::failure::Failure;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -137,4 +137,36 @@ async fn a_flush_is_settled_only_when_its_watermark_is_durable() {
     done.send(Ok(())).expect("awaited");
     let advanced = bench.advanced.recv().await.expect("told");
     assert_eq!((advanced.watermark, advanced.is_settled), (Lsn(10), true));
+}
+
+/// A broker can forget what it had answered to a lane that is lost then.
+#[actix_rt::test]
+async fn nothing_is_confirmed_while_a_lane_is_lost() {
+    let bench = bench(2);
+    let stands = async |is_open| {
+        bench.acknowledger.send(LaneStanding { lane: 1, is_open }).await.expect("alive");
+    };
+    bench.routed(1, 0b01, 10).await;
+    stands(false).await;
+    bench.durable(0, 1).await;
+    assert!(bench.pending.borrow().is_empty(), "lane 1 is lost");
+    stands(true).await;
+    let (lsn, _done) = bench.pending.borrow_mut().pop().expect("a watermark");
+    assert_eq!(lsn, Lsn(10));
+}
+
+/// Who ends then does not wait for it.
+#[actix_rt::test]
+async fn what_cannot_be_confirmed_is_settled() {
+    let mut bench = bench(2);
+    bench.routed(1, 0b01, 10).await;
+    bench.acknowledger.send(LaneStanding { lane: 1, is_open: false }).await.expect("alive");
+    bench.durable(0, 1).await;
+    bench.acknowledger.send(Flush).await.expect("alive");
+    loop {
+        let advanced = bench.advanced.recv().await.expect("alive");
+        if advanced.is_settled {
+            break assert_eq!(advanced.watermark, Lsn::ZERO);
+        }
+    }
 }

@@ -46,7 +46,13 @@ impl Task {
         let generation = front.map(|front| front.generation);
         match news {
             News::Failed(failed) => match failed.stage {
-                Stage::Producer(lane) => self.lane_failed(lane, failed).await?,
+                Stage::Producer(lane) => {
+                    let is_lost = self.lanes.is_present(lane, failed.generation);
+                    if let Some(front) = front.filter(|_| is_lost) {
+                        front.lane_lost(lane);
+                    }
+                    self.lane_failed(lane, failed).await?;
+                }
                 Stage::Reader
                 | Stage::Decoder
                 | Stage::Router
@@ -66,7 +72,7 @@ impl Task {
                 self.lane_opened(&opened, front)?;
                 return Ok(Noted::LaneOpened(opened.lane));
             }
-            News::Sealed(sealed) if self.lanes.is_of_owner(&sealed) => {
+            News::Sealed(sealed) if self.lanes.is_present(sealed.lane, sealed.life) => {
                 return Ok(Noted::LaneSealed(sealed.lane));
             }
             News::LaneDue { lane, life } => {
