@@ -46,13 +46,7 @@ impl Task {
         let generation = front.map(|front| front.generation);
         match news {
             News::Failed(failed) => match failed.stage {
-                Stage::Producer(lane) => {
-                    let is_lost = self.lanes.is_present(lane, failed.generation);
-                    if let Some(front) = front.filter(|_| is_lost) {
-                        front.lane_lost(lane);
-                    }
-                    self.lane_failed(lane, failed).await?;
-                }
+                Stage::Producer(lane) => self.lane_failed(lane, failed, front).await?,
                 Stage::Reader
                 | Stage::Decoder
                 | Stage::Router
@@ -143,7 +137,16 @@ impl Task {
         Ok(())
     }
 
-    async fn lane_failed(&mut self, lane: u8, mut failed: StageFailed) -> Result<(), Failure> {
+    async fn lane_failed(
+        &mut self,
+        lane: u8,
+        mut failed: StageFailed,
+        front: Option<&Front>,
+    ) -> Result<(), Failure> {
+        let is_lost = self.lanes.is_present(lane, failed.generation);
+        if let Some(front) = front.filter(|_| is_lost) {
+            front.lane_lost(lane);
+        }
         if failed.class == FailureClass::Fenced {
             match self.still_ours().await {
                 Ok(_) => warn!(lane, "lane was fenced by the broker, not by another process"),
