@@ -153,8 +153,9 @@ fn serve(mut lane: MetaLane, mut newest: Option<MetaRecord>, queue: &mpsc::Recei
                 let before = newest.replace(MetaRecord::Watermark(watermark.clone()));
                 let commit_time_us = commit_time_us.filter(|_| is_asked);
                 let written = lane.advance(&watermark, commit_time_us, &transactions, &teller);
-                // Told once or never is not the same, so here it does not count before it is certain.
-                if written.is_err() && lane.tells_transactions() {
+                // It does not count before it is certain: transactions are told once or never, and what lanes were told
+                // may be undone by the time that it would be written again.
+                if written.is_err() {
                     (in_doubt, newest) = (true, before);
                 }
                 written

@@ -74,8 +74,7 @@ fn records_that_are_long_under_way_cost_nothing() {
     assert!(most < DELAY.as_secs_f64() / 10.0, "a thread of the client was busy for {most} s");
 }
 
-/// A broker that was restarted can abort what it had answered as committed: here the commit of lane 0 in a task that streams,
-/// after which nobody reaches the broker. No other lane's commit comes through meanwhile.
+/// A broker that was restarted can abort what it had answered as committed: here the commit of lane 0 in a task that streams.
 struct Undone {
     scene: Scene,
     spec: Spec,
@@ -86,7 +85,8 @@ struct Undone {
 }
 
 impl Undone {
-    fn new(label: &str, lanes: u8) -> Self {
+    /// `plan`: of the proxy, by the id of lane 0.
+    fn new(label: &str, lanes: u8, plan: fn(String) -> Plan) -> Self {
         let turn = Turn::take();
         let proxy = turn.proxy();
         let scene = Scene::on(label, Server::start("postgres-15"), turn.kafka());
@@ -98,10 +98,9 @@ impl Undone {
         sql.run("INSERT INTO items VALUES (1)");
         let topic = format!("{}.public.items", scene.name);
         await_true("the first row", CATCH_UP_MAX, || count(&scene.kafka, &topic) == 1);
-        proxy.plan(Plan::AbortAndCut(format!("{STATE_PREFIX}.{}.lane.0", scene.name)));
+        proxy.plan(plan(format!("{STATE_PREFIX}.{}.lane.0", scene.name)));
         sql.run("INSERT INTO items SELECT generate_series(2, 20)");
-        await_true("a commit that is undone", CATCH_UP_MAX, || proxy.is_cut());
-        sql.run("INSERT INTO items SELECT generate_series(21, 40)");
+        await_true("a commit that is undone", CATCH_UP_MAX, || proxy.has_aborted());
         Self { scene, spec, sql, run, proxy, _turn: turn }
     }
 }
@@ -110,20 +109,31 @@ impl Undone {
 /// passed what is undone.
 #[test]
 fn a_commit_that_the_broker_undoes_is_noticed() {
-    let mut undone = Undone::new("undone", 1);
-    undone.run.await_log("interrupted, trying again", LONGEST);
-    undone.proxy.plan(Plan::Pass);
-    let ended = undone.run.wait(LONGEST);
+    let Undone { _turn, scene, mut sql, mut run, proxy, .. } =
+        Undone::new("undone", 1, Plan::Abort);
+    let written = sql.value("SELECT pg_current_wal_lsn()");
+    let passed = format!(
+        "SELECT '{written}' <= confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = '{}'",
+        scene.slot()
+    );
+    await_true("the low watermark beyond it", CATCH_UP_MAX, || sql.value(&passed) == "t");
+    proxy.plan(Plan::Cut);
+    sql.run("INSERT INTO items SELECT generate_series(21, 40)");
+    run.await_log("lane will be opened again lane=0", LONGEST);
+    proxy.plan(Plan::Pass);
+    let ended = run.wait(LONGEST);
     ended.expect(1);
     for word in [UNDONE, "was already durable", "--reseed"] {
         assert!(ended.stderr.contains(word), "no `{word}`:\n{}", ended.stderr);
     }
 }
 
-/// Here the low watermark has not: it is below what another lane could not commit.
+/// Here the low watermark has not: it is below what another lane could not commit, and nobody reaches the broker then.
 #[test]
 fn a_commit_that_the_broker_undoes_is_made_again() {
-    let Undone { _turn, scene, spec, mut sql, mut run, proxy } = Undone::new("made_again", 2);
+    let Undone { _turn, scene, spec, mut sql, mut run, proxy } =
+        Undone::new("made_again", 2, Plan::AbortAndCut);
+    sql.run("INSERT INTO items SELECT generate_series(21, 40)");
     run.await_log("lane will be opened again lane=0", LONGEST);
     proxy.plan(Plan::Pass);
     run.await_log(UNDONE, LONGEST);

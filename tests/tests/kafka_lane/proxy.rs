@@ -21,8 +21,11 @@ pub(crate) enum Plan {
     Delay(Duration),
     HoldAndCut,
     DelayRecords(Duration),
-    /// The commit of this transactional id becomes an abort, which the client takes for its commit; other commits do not
-    /// come through. Then as [`Self::Cut`].
+    /// The commit of this transactional id becomes an abort, which the client takes for its commit; then [`Self::Aborted`].
+    Abort(String),
+    /// Everything passes.
+    Aborted,
+    /// As [`Self::Abort`], but other commits do not come through; then [`Self::Cut`].
     AbortAndCut(String),
     /// Whoever asks anything loses its connection, until there is another plan.
     Cut,
@@ -61,9 +64,13 @@ impl Proxy {
         self.state.lock().expect("not poisoned").plan = plan;
     }
 
-    /// Whether a commit has become an abort.
-    pub(crate) fn is_cut(&self) -> bool {
+    fn is_cut(&self) -> bool {
         matches!(self.state.lock().expect("not poisoned").plan, Plan::Cut)
+    }
+
+    /// Whether a commit has become an abort.
+    pub(crate) fn has_aborted(&self) -> bool {
+        matches!(self.state.lock().expect("not poisoned").plan, Plan::Cut | Plan::Aborted)
     }
 
     /// Sends the held commit to the broker; its answer is an error code, 0 where it was carried out.
@@ -118,13 +125,16 @@ impl Proxy {
                 false
             }
             Plan::AbortAndCut(id) if has(request, &id) => {
-                // The last byte says whether it is a commit (EndTxn, versions 0 to 2).
-                let commits = request.last_mut().expect("a request");
-                assert_eq!(std::mem::take(commits), 1, "no commit of `{id}`");
+                abort(request);
                 state.plan = Plan::Cut;
                 true
             }
-            plan @ Plan::DelayRecords(_) => {
+            Plan::Abort(id) if has(request, &id) => {
+                abort(request);
+                state.plan = Plan::Aborted;
+                true
+            }
+            plan @ (Plan::DelayRecords(_) | Plan::Abort(_) | Plan::Aborted) => {
                 state.plan = plan;
                 true
             }
@@ -145,6 +155,12 @@ impl Proxy {
         }
         true
     }
+}
+
+/// Makes an abort of a commit: the last byte says which it is (EndTxn, versions 0 to 2).
+fn abort(request: &mut [u8]) {
+    let commits = request.last_mut().expect("a request");
+    assert_eq!(std::mem::take(commits), 1, "no commit");
 }
 
 fn has(request: &[u8], text: &str) -> bool {
