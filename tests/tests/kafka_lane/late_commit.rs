@@ -92,7 +92,8 @@ impl Undone {
         let scene = Scene::on(label, Server::start("postgres-15"), turn.kafka());
         let mut sql = scene.sql();
         sql.run("CREATE TABLE items (id int PRIMARY KEY)");
-        let spec = scene.spec().line(&format!("lanes: {lanes}"));
+        // Which lane a partition belongs to follows from the topic's name: with so many each lane has some rows.
+        let spec = scene.spec().sink("partitions: 24").line(&format!("lanes: {lanes}"));
         let mut run = scene.run(&spec, &[]);
         scene.await_streaming(&mut run);
         sql.run("INSERT INTO items VALUES (1)");
