@@ -60,6 +60,15 @@ impl Collector {
         self.heard.lock().expect("every call was understood").spans.clone()
     }
 
+    /// What has come so far of one name.
+    ///
+    /// # Panics
+    /// As [`Self::spans`].
+    #[must_use]
+    pub fn named(&self, name: &str) -> Vec<Told> {
+        self.spans().into_iter().filter(|it| it.span.name == name).collect()
+    }
+
     /// First lines and headers of all calls.
     ///
     /// # Panics

@@ -156,6 +156,23 @@ impl Scene {
         report
     }
 
+    /// Whether the task has confirmed a position of the log.
+    ///
+    /// # Panics
+    /// When its slot does not say.
+    #[must_use]
+    pub fn has_confirmed(&self, sql: &mut Sql, lsn: &str) -> bool {
+        let query = format!(
+            "SELECT '{lsn}' <= confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = '{}'",
+            self.slot()
+        );
+        match &*sql.value(&query) {
+            "t" => true,
+            "f" => false,
+            other => panic!("`{other}` from slot {}", self.slot()),
+        }
+    }
+
     /// The internal topics of the task.
     #[must_use]
     pub fn state(&self) -> Topics {

@@ -454,11 +454,7 @@ fn changed_acks_are_in_force_in_a_running_task_and_traces_tell_of_it() {
     await_true("a topic that wants keys", CATCH_UP_MAX, || refuses_keyless(&scene, &topic));
     sql.run("INSERT INTO t VALUES (1)");
     let written = sql.value("SELECT pg_current_wal_lsn()");
-    let confirmed = format!(
-        "SELECT '{written}' <= confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = '{}'",
-        scene.slot()
-    );
-    await_true("the lost row confirmed", CATCH_UP_MAX, || sql.value(&confirmed) == "t");
+    await_true("the lost row confirmed", CATCH_UP_MAX, || scene.has_confirmed(&mut sql, &written));
     traces_tell_what_was_done(&scene, &mut cluster, &collector);
 
     change(&mut cluster, "acks: 1", 6);
@@ -467,7 +463,7 @@ fn changed_acks_are_in_force_in_a_running_task_and_traces_tell_of_it() {
     cluster.await_status("that the broker refuses it", CATCH_UP_MAX, |it| {
         !it.text("cause").is_empty() && it.text("cause").contains(&topic)
     });
-    assert_eq!(sql.value(&confirmed.replace(&written, &refused)), "f");
+    assert!(!scene.has_confirmed(&mut sql, &refused));
 }
 
 /// A lane that moves, a front that moves, and changed specs, on two nodes.
@@ -484,9 +480,9 @@ fn traces_lead_from_node_to_node() {
     cluster.add_worker("w1");
     cluster.apply(&cluster.spec().line("lanes: 2"));
     cluster.await_status("the stream", CATCH_UP_MAX, Status::flows);
-    let named = |name: &str| -> Vec<Told> {
-        await_true(name, CATCH_UP_MAX, || collector.spans().iter().any(|it| it.span.name == name));
-        collector.spans().into_iter().filter(|it| it.span.name == name).collect()
+    let named = |name: &str| {
+        await_true(name, CATCH_UP_MAX, || !collector.named(name).is_empty());
+        collector.named(name)
     };
     // Of one trace, the one below the other.
     let is_below = |part: &Told, whole: &Told| {
@@ -526,9 +522,7 @@ fn traces_lead_from_node_to_node() {
 }
 
 fn traces_tell_what_was_done(scene: &Scene, cluster: &mut Cluster<'_>, collector: &Collector) {
-    let named = |name: &str| -> Vec<Told> {
-        collector.spans().into_iter().filter(|it| it.span.name == name).collect()
-    };
+    let named = |name: &str| collector.named(name);
     let of_task = [
         "task.start",
         "precheck",

@@ -335,8 +335,7 @@ impl MetaLane {
     }
 
     /// Whether consumers are told of transactions.
-    #[must_use]
-    pub fn tells_transactions(&self) -> bool {
+    fn tells_transactions(&self) -> bool {
         self.transactions.is_some()
     }
 

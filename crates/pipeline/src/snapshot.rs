@@ -100,15 +100,15 @@ impl Portion {
 
 /// Divides tables over at most `count` connections, so that each has about as many `rows` to read.
 #[must_use]
-pub fn divide<T>(mut tables: Vec<T>, count: usize, rows: impl Fn(&T) -> u64) -> Vec<VecDeque<T>> {
+pub fn divide<T>(mut tables: Vec<T>, count: usize, rows: impl Fn(&T) -> u64) -> Vec<Vec<T>> {
     tables.sort_by_key(|it| std::cmp::Reverse(rows(it)));
     let count = count.min(tables.len()).max(1);
-    let mut parts: Vec<_> = (0..count).map(|_| (0, VecDeque::new())).collect();
+    let mut parts: Vec<_> = (0..count).map(|_| (0, Vec::new())).collect();
     for table in tables {
         if let Some((sum, part)) = parts.iter_mut().min_by_key(|(sum, _)| *sum) {
             // A table costs something without rows, too.
             *sum += 1 + rows(&table);
-            part.push_back(table);
+            part.push(table);
         }
     }
     parts.into_iter().map(|(_, part)| part).collect()
@@ -215,12 +215,10 @@ async fn read_all(
     holders: Vec<Option<Box<SnapshotReader>>>,
 ) -> Result<(), Failure> {
     shared.tell_waiting();
-    let tell = |source: &Source| {
+    shared.each_source(|source| {
         let (table, first) = (Arc::clone(&source.table), Some(Arc::clone(&source.plan)));
         shared.parts.router.do_send(TableLearned { table, plans: first.into(), inference: None });
-    };
-    shared.each_waiting(tell);
-    shared.rows.beside.iter().for_each(tell);
+    });
     if shared.rows.again {
         let tables = shared.tables();
         shared.send(truncates(tables, &shared.parts)).await;
@@ -318,9 +316,13 @@ impl Shared {
     /// Those that wait to be read, and those that are copied beside the stream.
     fn tables(&self) -> Vec<Arc<Table>> {
         let mut tables = Vec::new();
-        self.each_waiting(|it| tables.push(Arc::clone(&it.table)));
-        tables.extend(self.rows.beside.iter().map(|it| Arc::clone(&it.table)));
+        self.each_source(|it| tables.push(Arc::clone(&it.table)));
         tables
+    }
+
+    fn each_source(&self, mut visit: impl FnMut(&Source)) {
+        self.each_waiting(&mut visit);
+        self.rows.beside.iter().for_each(visit);
     }
 
     fn each_waiting(&self, mut visit: impl FnMut(&Source)) {

@@ -187,13 +187,12 @@ impl ChunkReader {
     /// # Errors
     /// [`Error::TableMissing`] also where another table has the name now; [`Error::LockTimeout`].
     pub async fn begin(&self, table: &ChunkSource) -> Result<Begun, Error> {
-        let relation = table.readable.relation()?;
         let schemas = table.operators.iter().map(|it| Ok(format!(", {}", identifier(it)?)));
         let search_path = schemas.collect::<Result<String, Error>>()?;
         let statements = format!(
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
-             SET LOCAL search_path = pg_catalog{search_path}; \
-             LOCK TABLE {relation} IN ACCESS SHARE MODE"
+             SET LOCAL search_path = pg_catalog{search_path}; {}",
+            table.readable.lock()?
         );
         let locked = self.session.client().batch_execute(&statements).await;
         locked.map_err(|error| refused(error, &table.readable))?;

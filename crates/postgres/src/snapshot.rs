@@ -40,6 +40,11 @@ pub struct Readable {
 }
 
 impl Readable {
+    /// Keeps the table from being truncated or rewritten until the transaction, or the savepoint before it, ends.
+    pub(crate) fn lock(&self) -> Result<String, Error> {
+        Ok(format!("LOCK TABLE {} IN ACCESS SHARE MODE", self.relation()?))
+    }
+
     /// As SQL.
     pub(crate) fn relation(&self) -> Result<String, Error> {
         let only = if self.only { "ONLY " } else { "" };
@@ -93,8 +98,8 @@ impl SnapshotReader {
         let mut statements =
             format!("{}; SET LOCAL lock_timeout = '{WAIT}'", taking_over(snapshot)?);
         for readable in readables {
-            let lock = format!("; LOCK TABLE {} IN ACCESS SHARE MODE", readable.relation()?);
-            statements.push_str(&lock);
+            statements.push_str("; ");
+            statements.push_str(&readable.lock()?);
         }
         let locked = self.session.client().batch_execute(&statements).await;
         locked.map_err(|error| not_held(error, readables))?;
@@ -139,9 +144,7 @@ impl SnapshotReader {
         if self.holds {
             return Ok(());
         }
-        let relation = readable.relation()?;
-        let statements =
-            format!("ROLLBACK TO SAVEPOINT one_table; LOCK TABLE {relation} IN ACCESS SHARE MODE");
+        let statements = format!("ROLLBACK TO SAVEPOINT one_table; {}", readable.lock()?);
         let locked = self.session.client().batch_execute(&statements).await;
         locked.map_err(|error| refused(error, readable))
     }

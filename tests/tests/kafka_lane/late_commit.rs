@@ -113,11 +113,9 @@ fn a_commit_that_the_broker_undoes_is_noticed() {
     let Undone { _turn, scene, mut sql, mut run, proxy, .. } =
         Undone::new("undone", 1, Plan::Abort);
     let written = sql.value("SELECT pg_current_wal_lsn()");
-    let passed = format!(
-        "SELECT '{written}' <= confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = '{}'",
-        scene.slot()
-    );
-    await_true("the low watermark beyond it", CATCH_UP_MAX, || sql.value(&passed) == "t");
+    await_true("the low watermark beyond it", CATCH_UP_MAX, || {
+        scene.has_confirmed(&mut sql, &written)
+    });
     proxy.plan(Plan::Cut);
     sql.run("INSERT INTO items SELECT generate_series(21, 40)");
     run.await_log("lane will be opened again lane=0", LONGEST);

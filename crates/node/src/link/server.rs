@@ -131,10 +131,7 @@ impl Link for LinkService {
     ) -> Result<Response<Self::LaneStream>, Status> {
         let opening = Arc::new(Trace::from(trace::serve("lane.host", &request)));
         let began = self.begin_lane(request, &opening).await;
-        if let Err(status) = &began {
-            opening.fail(status.message());
-        }
-        Ok(Response::new(began?))
+        Ok(Response::new(began.inspect_err(|status| opening.fail(status.message()))?))
     }
 
     async fn hand_over(
@@ -145,23 +142,9 @@ impl Link for LinkService {
             let cause = "this node hands no front over: it speaks an older protocol";
             return Err(Error::new(Code::Unsupported, cause, "fence the front instead").into());
         }
-        let principal = Principal::of(&request)?.clone();
-        let span = trace::serve("front.hand_over", &request);
-        let v1::HandOverRequest { task, placement_rev, owner } = request.into_inner();
-        let mut span = span.with("task", task.clone()).with("to", owner.clone());
-        principal.claims(&owner)?;
-        let placement = self.placement(&task, placement_rev).await?;
-        if placement.router() != Some(&owner) {
-            let router = placement.router().unwrap_or("no node");
-            let cause =
-                format!("the router of task `{task}` is placed on {router}, not on {owner}");
-            span.fail(cause.clone());
-            return Err(Error::new(Code::Fenced, cause, "read the control topic").into());
-        }
-        if owner != self.node {
-            info!(task, to = owner, "the front is handed over");
-            (self.hand_over)(&task).await;
-        }
+        let handing = Trace::from(trace::serve("front.hand_over", &request));
+        let ended = self.end_front(request, &handing).await;
+        ended.inspect_err(|status| handing.fail(status.message()))?;
         Ok(Response::new(v1::HandOverResponse {}))
     }
 
@@ -210,6 +193,31 @@ impl LinkService {
         let owner = open.owner.clone();
         let open = convert::open_in(open)?;
         Ok(self.begin(owner, open, protocol, down, Arc::clone(opening))?)
+    }
+
+    /// For the node that the router of a task is placed on now.
+    async fn end_front(
+        &self,
+        request: Request<v1::HandOverRequest>,
+        handing: &Trace,
+    ) -> Result<(), Status> {
+        let principal = Principal::of(&request)?.clone();
+        let v1::HandOverRequest { task, placement_rev, owner } = request.into_inner();
+        handing.note("task", task.clone());
+        handing.note("to", owner.clone());
+        principal.claims(&owner)?;
+        let placement = self.placement(&task, placement_rev).await?;
+        if placement.router() != Some(&owner) {
+            let router = placement.router().unwrap_or("no node");
+            let cause =
+                format!("the router of task `{task}` is placed on {router}, not on {owner}");
+            return Err(Error::new(Code::Fenced, cause, "read the control topic").into());
+        }
+        if owner != self.node {
+            info!(task, to = owner, "the front is handed over");
+            (self.hand_over)(&task).await;
+        }
+        Ok(())
     }
 
     /// Where a task runs, as this node has read it: not before `rev`.

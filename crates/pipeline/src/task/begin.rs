@@ -445,9 +445,9 @@ impl Task {
         let CreatedSlot { consistent_point, snapshot } =
             standby::create_slot(&mut replication, session, &self.slot_name, failover, false)
                 .await?;
+        info!(slot = self.slot_name, lsn = %consistent_point, "replication slot created");
         let held = holders.iter_mut().map(|it| it.reader.hold(&snapshot, &it.readables));
         future::try_join_all(held).await?;
-        info!(slot = self.slot_name, lsn = %consistent_point, "replication slot created");
         let mut plans = Vec::new();
         let published = oids(&capture);
         let gap = self.options.accept_gap.then(|| gap(session, before.as_ref(), consistent_point));
