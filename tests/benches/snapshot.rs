@@ -1,8 +1,8 @@
-//! The first copy of four tables: in chunks beside the stream, and in one snapshot before it, next to the
+//! The first copy of tables: in chunks beside the stream, and in one snapshot before it, next to the
 //! same number of connections that do nothing but `COPY … TO STDOUT`, in turns. Then the WAL that the slot
 //! keeps while a copy is slowed down and others write. Prints tables for BENCHMARKS.md.
 //!
-//! usage: just bench snapshot [--rows N] [--runs N] [--seconds N] [--chunk-rows N]... [--quick]
+//! usage: just bench snapshot [--rows N] [--tables N] [--runs N] [--seconds N] [--chunk-rows N]... [--quick]
 
 use clap::Parser;
 use std::ffi::OsStr;
@@ -27,9 +27,12 @@ use tests::topics;
 /// Measure the first copy of tables.
 #[derive(Parser)]
 struct Arguments {
-    /// Rows of all four tables together, of 200 bytes.
+    /// Rows of all tables together, of 200 bytes.
     #[arg(long, default_value_t = 2_000_000)]
     rows: u32,
+    /// How many tables there are.
+    #[arg(long, default_value_t = 4)]
+    tables: u32,
     /// Rounds: times that each subject copies all of them.
     #[arg(long, default_value_t = 3)]
     runs: usize,
@@ -47,8 +50,8 @@ struct Arguments {
     bench: bool,
 }
 
-/// Tables, and connections that read.
-const TABLES: u32 = 4;
+/// Connections that read.
+const CONNECTIONS: u32 = 4;
 /// Beside the copies whose WAL is looked at: some 500 KB/s.
 const WRITES: Pace = Pace { rate: 100, connections: 2, rows: 20 };
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
@@ -156,8 +159,9 @@ impl Bench {
         let scene = Scene::new("snapshot", "postgres-15");
         let mut sql = scene.sql();
         pace::create(&mut sql);
-        let each = arguments.rows / TABLES;
-        let tables: Vec<String> = (1..=TABLES).map(|number| format!("shelf_{number}")).collect();
+        let count = arguments.tables.max(1);
+        let each = arguments.rows / count;
+        let tables: Vec<String> = (1..=count).map(|number| format!("shelf_{number}")).collect();
         for table in &tables {
             sql.run(&format!("CREATE TABLE {table} (id bigint PRIMARY KEY, payload text)"));
             sql.run(&pace::insert(table, &format!("1, {each}")));
@@ -169,7 +173,7 @@ impl Bench {
         let bytes = bytes.map(|it| it.parse::<u64>().expect("a number")).sum();
         scene.superuser().run("CHECKPOINT");
         let (server, broker) = (process_of(&scene.postgres), process_of(&scene.kafka));
-        let rows = each * TABLES;
+        let rows = each * count;
         Self { arguments, scene, tables, rows, bytes, binary: binary(), server, broker }
     }
 
@@ -181,7 +185,7 @@ impl Bench {
         let Scene { postgres, kafka, name, .. } = &self.scene;
         let how = if subject == Subject::Chunks { "always" } else { "never" };
         Spec::new(task, postgres, name, kafka).topic("{task}.{table}").line(&format!(
-            "snapshot: {{parallel: {TABLES}, beside_stream: {how}, chunk_rows: {}}}",
+            "snapshot: {{parallel: {CONNECTIONS}, beside_stream: {how}, chunk_rows: {}}}",
             self.arguments.chunk_rows
         ))
     }
@@ -346,10 +350,11 @@ impl Bench {
         };
         writeln!(
             out,
-            "\n{} rows of {} bytes ({bytes:.0} MiB) in {TABLES} tables, {TABLES} connections, chunks of {} rows; \
+            "\n{} rows of {} bytes ({bytes:.0} MiB) in {} tables, {CONNECTIONS} connections, chunks of {} rows; \
              {} rounds in turns, minimum / median / maximum:\n",
             self.rows,
             pace::ROW_BYTES,
+            self.tables.len(),
             self.arguments.chunk_rows,
             costs[0].len()
         )?;

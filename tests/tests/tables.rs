@@ -434,8 +434,8 @@ fn a_snapshot_that_holds_its_tables_ends_while_somebody_waits_to_truncate_one() 
         sql.run(&format!("CREATE TABLE {table} (id int PRIMARY KEY)"));
         sql.run(&format!("INSERT INTO {table} SELECT generate_series(1, 2000)"));
     }
-    let snapshot = "snapshot: {beside_stream: never, parallel: 2}";
-    let spec = scene.spec().line(snapshot).line("throttle: {snapshot: {rows: 1000}}");
+    let spec = scene.spec().line("snapshot: {parallel: 2}");
+    let spec = spec.line("throttle: {snapshot: {rows: 1000}}");
     let mut run = scene.run(&spec, &[]);
     run.await_log("snapshot begins", CATCH_UP_MAX);
     // Those that nobody has come to: they read empty in the snapshot now.
@@ -457,6 +457,37 @@ fn a_snapshot_that_holds_its_tables_ends_while_somebody_waits_to_truncate_one() 
     run.interrupt(CATCH_UP_MAX).expect(0);
     scene.catch_up(&spec);
     scene.check(Promises::default());
+}
+
+/// Of a large table and of a tree each connection reads a part; both are there once.
+#[test]
+fn a_large_table_is_read_by_several_connections() {
+    let scene = Scene::new("large", "postgres-15");
+    let mut sql = scene.sql();
+    // Few rows on each of 12,750 pages.
+    sql.run(
+        "CREATE TABLE large (id int PRIMARY KEY, x text) WITH (fillfactor = 10); \
+         INSERT INTO large SELECT i, repeat('x', 350) FROM generate_series(1, 25500) i; \
+         CREATE TABLE tree (id int PRIMARY KEY) PARTITION BY RANGE (id); \
+         CREATE TABLE leaf_1 PARTITION OF tree FOR VALUES FROM (0) TO (100); \
+         CREATE TABLE leaf_2 PARTITION OF tree FOR VALUES FROM (100) TO (200); \
+         INSERT INTO tree SELECT generate_series(0, 199)",
+    );
+    let snapshot = "snapshot: {beside_stream: never, parallel: 3}";
+    let spec = scene.spec().line(snapshot).line("throttle: {snapshot: {rows: 6000}}");
+    let mut run = scene.run(&spec, &[]);
+    let reading = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                   AND query LIKE 'COPY (SELECT%\"large\"%ctid%'";
+    await_true("three connections read the table", CATCH_UP_MAX, || sql.value(reading) == "3");
+    run.await_log("snapshot is durable", CATCH_UP_MAX);
+    run.interrupt(CATCH_UP_MAX).expect(0);
+    scene.catch_up(&spec);
+    scene.check(Promises::default());
+    let reads = |table: &str| {
+        let topic = format!("{}.public.{table}", scene.name);
+        scene.topics().of(&topic).filter(|it| it.json()["op"] == "r").count()
+    };
+    assert_eq!((reads("large"), reads("tree")), (25_500, 200));
 }
 
 /// Kinds of the slots of a database, by name, after `distributary slots`.

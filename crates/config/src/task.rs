@@ -461,7 +461,7 @@ impl Default for Snapshot {
             parallel: 4,
             chunk_rows: 8192,
             chunk_bytes: Bytes(8 << 20),
-            beside_stream: BesideStream::Never,
+            beside_stream: BesideStream::Auto,
         }
     }
 }

@@ -24,4 +24,4 @@ mod hosts;
 mod lock;
 
 pub use error::Error;
-pub use session::{Server, Session};
+pub use session::{Server, Session, Sizes};

@@ -58,6 +58,15 @@ impl Server {
     }
 }
 
+/// Where the sizes of tables come from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Sizes {
+    /// Their files, as they are. Waits for whoever alters a table, or waits to.
+    Now,
+    /// The last vacuum or analyze.
+    Noted,
+}
+
 impl Session {
     /// Connects to the read-write host.
     ///
@@ -169,13 +178,26 @@ impl Session {
     ///
     /// # Errors
     /// When the server does not answer.
-    pub async fn larger_than(&self, oids: &[u32], bytes_min: u64) -> Result<Vec<u32>, Error> {
+    pub async fn larger_than(
+        &self,
+        oids: &[u32],
+        bytes_min: u64,
+        sizes: Sizes,
+    ) -> Result<Vec<u32>, Error> {
         let doing = "asking for the size of tables";
-        let statement = "WITH RECURSIVE tree (root, oid) AS ( \
+        let size = match sizes {
+            Sizes::Now => "coalesce(pg_table_size(t.oid), 0)",
+            Sizes::Noted => {
+                "8192::bigint * (SELECT coalesce(sum(p.relpages), 0) FROM pg_class c, pg_class p \
+                 WHERE c.oid = t.oid AND p.oid IN (c.oid, c.reltoastrelid))"
+            }
+        };
+        let statement = &format!(
+            "WITH RECURSIVE tree (root, oid) AS ( \
                SELECT o, o FROM unnest($1::oid[]) o UNION ALL \
                SELECT t.root, i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid ) \
-             SELECT root FROM tree GROUP BY root \
-             HAVING $2 <= sum(coalesce(pg_table_size(oid), 0))";
+             SELECT root FROM tree t GROUP BY root HAVING $2 <= sum({size})"
+        );
         let bytes_min = i64::try_from(bytes_min).unwrap_or(i64::MAX);
         let parameters: [(&(dyn ToSql + Sync), Type); 2] =
             [(&oids, Type::OID_ARRAY), (&bytes_min, Type::INT8)];

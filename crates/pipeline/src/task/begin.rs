@@ -20,11 +20,11 @@ use config::{BesideStream, IdentityPolicy};
 use futures_util::future;
 use kafka::meta::{Gap, MetaRecord, Revision, SnapshotState, Switch, Watermark};
 use kafka::topics::Admin;
-use postgres::Session;
 use postgres::ddl::{self, Means, Taking};
 use postgres::replication::{CreatedSlot, Line, Replication, wants_failover};
 use postgres::snapshot::{Readable, SnapshotReader};
 use postgres::standby;
+use postgres::{Session, Sizes};
 use record::selection::Selection;
 use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
@@ -462,7 +462,9 @@ impl Task {
             false => self.beside.last_point(consistent_point).await,
         };
         if self.spec.sync.snapshot && gap.is_none() {
-            let reading = self.reading(session, capture.read).await?;
+            // Who asks for a size waits behind whoever waits to truncate the table, and so for who holds it.
+            let sizes = if holders.is_empty() { Sizes::Now } else { Sizes::Noted };
+            let reading = self.reading(session, capture.read, sizes).await?;
             plans = planned(&reading.beside, &id)?;
             if again || !reading.before.is_empty() {
                 self.read_snapshot(reading, holders, snapshot, &id, consistent_point, again)
@@ -587,7 +589,12 @@ impl Task {
     }
 
     /// What is read before the stream, and what beside it.
-    async fn reading(&self, session: &Session, readings: Vec<Reading>) -> Result<ToRead, Failure> {
+    async fn reading(
+        &self,
+        session: &Session,
+        readings: Vec<Reading>,
+        sizes: Sizes,
+    ) -> Result<ToRead, Failure> {
         let estimate: u64 = readings.iter().map(|reading| reading.rows).sum();
         self.progress.snapshot_rows_estimated.store(estimate, Relaxed);
         let sources = self.sources(session, readings).await?;
@@ -599,7 +606,7 @@ impl Task {
             BesideStream::Always => sources.iter().map(|it| it.readable.oid).collect(),
             BesideStream::Auto => {
                 let oids: Vec<u32> = sources.iter().map(|it| it.readable.oid).collect();
-                session.larger_than(&oids, BESIDE_BYTES_MIN).await?.into_iter().collect()
+                session.larger_than(&oids, BESIDE_BYTES_MIN, sizes).await?.into_iter().collect()
             }
         };
         let is_beside = |it: &snapshot::Source| {
