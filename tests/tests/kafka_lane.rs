@@ -8,6 +8,8 @@ mod late_commit;
 mod own_broker;
 #[path = "kafka_lane/proxy.rs"]
 mod proxy;
+#[path = "kafka_lane/unfenced.rs"]
+mod unfenced;
 
 use kafka::meta::{MetaLane, MetaRecord, MetaState, SnapshotState, Watermark};
 use kafka::names::{LaneId, Names};
@@ -332,37 +334,6 @@ fn a_record_above_the_topics_limit_is_named() {
     let error = failed.expect_err("refused");
     assert!(matches!(error, kafka::Error::RecordTooLarge { .. }), "{error}");
     assert_eq!(count(&bench.kafka, &bench.topic), 0);
-}
-
-#[test]
-fn at_least_once_keeps_its_checkpoint_without_transactions() {
-    let bench = Bench::with(|sink| sink.delivery = config::Delivery::AtLeastOnce);
-    let (mut lane, _) = bench.opened();
-    bench.send(lane.as_mut(), "a").expect("sent");
-    assert!(lane.commit(&point(50, 3)).expect("durable").clean);
-    drop(lane);
-    assert_eq!(bench.opened().1.position(), point(50, 3).position);
-    bench.assert_keys(&["a"]);
-}
-
-#[test]
-fn at_least_once_works_with_every_acks() {
-    for acks in [config::Acks::Zero, config::Acks::One, config::Acks::All] {
-        let bench = Bench::with(|sink| {
-            sink.delivery = config::Delivery::AtLeastOnce;
-            sink.acks = acks;
-        });
-        let (mut lane, _) = bench.opened();
-        for lsn in [50, 60] {
-            bench.send(lane.as_mut(), "a").expect("sent");
-            lane.commit(&point(lsn, 0)).expect("durable");
-        }
-        drop(lane);
-        let opened = bench.opened().1;
-        assert_eq!(opened.position(), point(60, 0).position, "{acks:?}");
-        assert_eq!(opened.checkpoint.expect("a checkpoint").txn_seq, 2, "{acks:?}");
-        bench.assert_keys(&["a", "a"]);
-    }
 }
 
 #[test]

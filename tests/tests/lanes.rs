@@ -5,6 +5,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use rustix::process::Signal;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -147,6 +148,38 @@ fn at_least_once_loses_nothing() {
     );
     let doubled = strict.kinds().get(&Kind::Doubled).copied().unwrap_or_default();
     say(&format!("at-least-once: {doubled} of {} records doubled", strict.records));
+}
+
+/// The first process wakes when the second one streams: what it has queued is not for it to write any more, and what it wrote
+/// until then keeps nobody from opening the lanes again.
+#[test]
+fn at_least_once_goes_on_beside_a_process_that_wakes() {
+    let scene = Scene::new("at_least_zombie", "postgres-15");
+    let seed = seed("at_least_zombie", 9);
+    workload::create(&mut scene.sql());
+    let workload = Workload::start(&scene, seed, Pace::default());
+    let spec = scene.spec().sink("delivery: at-least-once");
+    let mut first = scene.run(&spec, &[]);
+    scene.await_streaming(&mut first);
+    workload.await_committed(100);
+    first.signal(Signal::STOP);
+    let mut second = scene.run(&spec, &[]);
+    second.await_log("an older owner may still write", SOON);
+    second.await_log("streaming generation", SOON);
+    first.signal(Signal::CONT);
+    first.wait(SOON).expect(1);
+    workload.await_committed(100);
+    second.kill();
+    let begun = Instant::now();
+    let mut third = scene.run(&spec, &[]);
+    third.await_log("streaming generation", SOON);
+    say(&format!("at-least-once: {} ms to go on after kill -9", begun.elapsed().as_millis()));
+    // It was seen that nobody writes any more.
+    assert!(!third.log().contains("an older owner may still write"), "{}", third.log());
+    workload.stop();
+    third.interrupt(CATCH_UP_MAX).expect(0);
+    scene.catch_up(&spec);
+    scene.check(Promises { exactly_once: false, ..Promises::default() });
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! between one checkpoint and the next. Pure.
 
 use crate::names::{LaneId, Names};
+use crate::process::Process;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use wal::{Lsn, Position};
@@ -12,6 +13,8 @@ pub const VERSION: u32 = 1;
 pub const CHECKPOINT_KEY: &str = "c";
 /// Key of a fence.
 pub const FENCE_KEY: &str = "f";
+/// Key of what an owner without an epoch writes last.
+pub const ENDED_KEY: &str = "e";
 /// More partitions than this of one transaction are not noted in `prev_end`: the record has to stay
 /// far below the message size limit of a topic (1 MiB).
 const ENDS_MAX: usize = 8192;
@@ -52,6 +55,9 @@ pub struct Checkpoint {
     /// written to is as easily deleted.
     #[serde(default, skip_serializing_if = "Ends::is_empty")]
     pub older_end: Ends,
+    /// Written in at-least-once delivery, where no epoch kept an older owner from writing one after it was taken over.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unfenced: bool,
     pub node: String,
     /// Version of the program.
     pub ver: String,
@@ -65,6 +71,16 @@ pub struct Fence {
     pub lane: LaneId,
     pub node: String,
     pub ver: String,
+    /// Of an owner that has no epoch (at-least-once): whoever takes over waits until this one cannot write any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<Process>,
+}
+
+/// An owner without an epoch has written everything, and will write no more.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Ended {
+    /// Offset of its fence.
+    pub term: i64,
 }
 
 /// A broken invariant (I1, I5): the task is parked.
@@ -263,6 +279,7 @@ mod tests {
             snap: vec!["s1/public.orders/4".into()],
             prev_end: ends("orders", &[(0, 9), (11, 40)]),
             older_end: Ends::new(),
+            unfenced: false,
             node: "w1".into(),
             ver: "0.1.0".into(),
         }

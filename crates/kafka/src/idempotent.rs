@@ -2,16 +2,19 @@
 //! section 13).
 
 use crate::Error;
+use crate::checkpoint::ENDED_KEY;
+use crate::holder::last_offset;
 use crate::names::Seat;
 use crate::settings::{MESSAGE_TIMEOUT, Settings};
 use crate::sink::{CommitPoint, Committed, LaneSink};
+use crate::tenure::Lease;
 use crate::transactional::Ledger;
 use crate::writer::Writer;
 use record::Record;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// A lane's producers in at-least-once delivery. No older owner is fenced: whoever starts a second
-/// one gets doubles.
+/// A lane's producers in at-least-once delivery. No older owner is fenced by the broker: each looks whether it was taken
+/// over ([`crate::tenure`]).
 pub(crate) struct Idempotent {
     writer: Writer,
     /// Of the checkpoint topic, where the records' own producer is not told what became of them
@@ -51,27 +54,42 @@ fn settle(writer: &mut Writer) -> Result<(), Error> {
     writer.settle(MESSAGE_TIMEOUT + Duration::from_secs(5))
 }
 
+/// How long a last word may take: without it the next owner waits.
+const CLOSE_MAX: Duration = Duration::from_secs(2);
+
 /// A lane in at-least-once delivery.
 pub(crate) struct IdempotentLane {
     producers: Idempotent,
     ledger: Ledger,
+    lease: Lease,
 }
 
 impl IdempotentLane {
-    pub(crate) fn new(producers: Idempotent, ledger: Ledger) -> Self {
-        Self { producers, ledger }
+    pub(crate) fn new(producers: Idempotent, ledger: Ledger, lease: Lease) -> Self {
+        Self { producers, ledger, lease }
+    }
+
+    /// Whether this owner may still write. Where it may not, what waits in its client is thrown away with it.
+    fn hold(&mut self) -> Result<(), Error> {
+        let Self { producers, lease, .. } = self;
+        lease.hold(producers.checkpoints()).map_err(|error| producers.writer.fail(error))
     }
 }
 
 impl LaneSink for IdempotentLane {
     fn send(&mut self, record: &Record<'_>) -> Result<(), Error> {
         self.producers.writer.usable()?;
+        // Room may be long in coming.
+        self.producers.writer.make_room(record)?;
+        self.hold()?;
         self.producers.writer.send(record)
     }
 
     fn poll(&mut self) -> Result<(), Error> {
         self.producers.writer.usable()?;
-        self.producers.writer.check()
+        let Self { producers, lease, .. } = self;
+        lease.check().map_err(|error| producers.writer.fail(error))?;
+        producers.writer.check()
     }
 
     fn pending(&self) -> u64 {
@@ -83,13 +101,33 @@ impl LaneSink for IdempotentLane {
     }
 
     fn commit(&mut self, point: &CommitPoint) -> Result<Committed, Error> {
-        let Self { producers, ledger } = self;
-        producers.writer.usable()?;
-        settle(&mut producers.writer)?;
+        self.producers.writer.usable()?;
+        settle(&mut self.producers.writer)?;
+        self.hold()?;
+        let Self { producers, ledger, lease } = self;
         let (checkpoint, json) = ledger.next(&mut producers.writer, point)?;
+        let asked = Instant::now();
         producers.write_down(&ledger.record(&json))?;
         // The checkpoint's own offset is not one of the lane's topics.
-        producers.checkpoints().deliveries().take_ends();
+        let offset = last_offset(producers.checkpoints(), lease.seat())?;
+        // One that a newer owner's fence has preceded counts for nobody.
+        lease
+            .wrote(producers.checkpoints(), offset, asked)
+            .map_err(|error| producers.writer.fail(error))?;
         Ok(Committed { clean: true, txn_seq: ledger.advance(checkpoint) })
+    }
+
+    fn close(&mut self) {
+        let Self { producers, lease, .. } = self;
+        // Records of a transaction that has no end here may still be under way.
+        if producers.writer.settle(CLOSE_MAX).is_err() {
+            return;
+        }
+        let Ok(json) = serde_json::to_vec(&lease.ended()) else { return };
+        let writer = producers.checkpoints();
+        // Without it the next owner waits.
+        let _ = writer
+            .send(&lease.seat().record(ENDED_KEY, Some(&json)))
+            .and_then(|()| writer.settle(CLOSE_MAX));
     }
 }

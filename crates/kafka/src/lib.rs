@@ -2,6 +2,7 @@
 //!
 //! * [`sink`]: the port of a lane; [`open`](fn@open) opens one, exactly-once with the rule of
 //!   [`clean_commit`] or at-least-once.
+//! * `tenure`: who writes a lane at-least-once, and what a take-over waits for.
 //! * [`checkpoint`], [`names`]: what is written where (delivery-protocol.md, section 3).
 //! * [`meta`]: low watermark, pins and snapshot state. [`topics`]: administration.
 //! * [`ready`]: clients that connect before a lane may be opened.
@@ -24,6 +25,7 @@ pub mod meta;
 pub mod names;
 pub mod open;
 pub mod precheck;
+mod process;
 pub mod properties;
 mod queues;
 mod read;
@@ -31,6 +33,7 @@ pub mod ready;
 pub mod registry;
 pub mod settings;
 pub mod sink;
+mod tenure;
 pub mod topics;
 mod transactional;
 mod unsettled;

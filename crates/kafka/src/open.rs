@@ -9,13 +9,16 @@ use crate::holder::{FENCES_MAX, fence_seat, last_offset, never_clean};
 use crate::idempotent::{Idempotent, IdempotentLane};
 use crate::lookup::{Looks, Lookup};
 use crate::names::{LaneId, Names};
+use crate::process::Process;
 use crate::read::{Entry, Reader};
 use crate::ready::{Clients, discard};
 use crate::settings::Settings;
 use crate::sink::{LaneSink, Opened};
+use crate::tenure::{Lease, Tenure, await_older, older};
 use crate::transactional::{Connected, Ledger, Transactional, TransactionalLane};
 use crate::unsettled;
 use config::Delivery;
+use std::sync::Arc;
 use std::time::Instant;
 use tracing::debug;
 
@@ -39,7 +42,7 @@ pub fn open(
             let Clients { producer, reader, looks } = clients;
             let (transactional, term) = fence(settings, names, lane, partitions, producer, &looks)?;
             let fenced = began.elapsed();
-            let opened = read(names, lane, term, &reader, |ends, older| {
+            let opened = read(settings, names, lane, term, &reader, None, |ends, older| {
                 let are_there = || looks.all.verify_ends(ends, older);
                 let are_visible = || looks.verify_visible(settings, [ends, older]);
                 let (there, visible) = beside(are_there, are_visible);
@@ -54,14 +57,15 @@ pub fn open(
             Ok((Box::new(TransactionalLane::new(transactional, ledger)), opened))
         }
         Delivery::AtLeastOnce => {
-            let (producers, term) = announce(settings, names, lane)?;
+            let Announced { producers, lease, tenure, term } = announce(settings, names, lane)?;
             let reader = Reader::new(settings, &names.seat(lane))?;
-            let opened = read(names, lane, term, &reader, |ends, older| {
+            let tenure = Some(&*tenure);
+            let opened = read(settings, names, lane, term, &reader, tenure, |ends, older| {
                 Lookup::new(settings)?.verify_ends(ends, older)
             })?;
             let last = opened.checkpoint.clone();
             let ledger = Ledger::new(settings, names, lane, revision, term, last);
-            Ok((Box::new(IdempotentLane::new(producers, ledger)), opened))
+            Ok((Box::new(IdempotentLane::new(producers, ledger, lease)), opened))
         }
     }
 }
@@ -98,17 +102,30 @@ pub fn open_anew(
             }
             Err(never_clean(&names.seat(lane)))
         }
-        Delivery::AtLeastOnce => {
-            let (mut producers, term) = announce(settings, names, lane)?;
-            let mut ledger = ledger(term);
-            let (reset, json) = reset(&ledger)?;
-            producers.write_down(&ledger.record(&json))?;
-            producers.checkpoints().deliveries().take_ends();
-            ledger.advance(reset.clone());
-            let opened = Opened { term, checkpoint: Some(reset) };
-            Ok((Box::new(IdempotentLane::new(producers, ledger)), opened))
-        }
+        Delivery::AtLeastOnce => open_anew_unfenced(settings, names, lane, ledger),
     }
+}
+
+fn open_anew_unfenced(
+    settings: &Settings,
+    names: &Names,
+    lane: LaneId,
+    ledger: impl FnOnce(i64) -> Ledger,
+) -> Result<(Box<dyn LaneSink>, Opened), Error> {
+    let Announced { mut producers, mut lease, tenure, term } = announce(settings, names, lane)?;
+    let seat = names.seat(lane);
+    let reader = Reader::new(settings, &seat)?;
+    let older = older(&reader.up_to(term)?, term, true);
+    await_older(&seat, &reader, older, Some(&tenure))?;
+    let mut ledger = ledger(term);
+    let (reset, json) = reset(&ledger)?;
+    let asked = Instant::now();
+    producers.write_down(&ledger.record(&json))?;
+    let offset = last_offset(producers.checkpoints(), &seat)?;
+    lease.wrote(producers.checkpoints(), offset, asked)?;
+    ledger.advance(reset.clone());
+    let opened = Opened { term, checkpoint: Some(reset) };
+    Ok((Box::new(IdempotentLane::new(producers, ledger, lease)), opened))
 }
 
 fn reset(ledger: &Ledger) -> Result<(Checkpoint, Vec<u8>), Error> {
@@ -117,14 +134,25 @@ fn reset(ledger: &Ledger) -> Result<(Checkpoint, Vec<u8>), Error> {
     Ok((reset, json.map_err(|error| Error::from_json("writing a checkpoint", &error))?))
 }
 
-/// At-least-once: a new owner's fence, which fences nobody, and its term.
-fn announce(settings: &Settings, names: &Names, lane: LaneId) -> Result<(Idempotent, i64), Error> {
+/// A new owner in at-least-once delivery.
+struct Announced {
+    producers: Idempotent,
+    lease: Lease,
+    tenure: Arc<Tenure>,
+    term: i64,
+}
+
+/// At-least-once: ends the older owner in this process, and writes a fence that keeps nobody from writing, but is looked for.
+fn announce(settings: &Settings, names: &Names, lane: LaneId) -> Result<Announced, Error> {
     let seat = names.seat(lane);
+    let tenure = Tenure::take(&seat)?;
     let mut producers = Idempotent::open(settings, &seat)?;
-    let json = fence_json(names, lane, settings.node())?;
+    let json = fence_json_of(names, lane, settings.node(), Process::this())?;
+    let asked = Instant::now();
     producers.write_down(&seat.record(FENCE_KEY, Some(&json)))?;
     let term = last_offset(producers.checkpoints(), &seat)?;
-    Ok((producers, term))
+    let lease = Lease::new(settings, seat, Arc::clone(&tenure), term, asked);
+    Ok(Announced { producers, lease, tenure, term })
 }
 
 /// A new owner whose fence is committed clean, and its term.
@@ -143,27 +171,45 @@ fn fence(
 }
 
 pub(crate) fn fence_json(names: &Names, lane: LaneId, node: &str) -> Result<Vec<u8>, Error> {
+    fence_json_of(names, lane, node, None)
+}
+
+fn fence_json_of(
+    names: &Names,
+    lane: LaneId,
+    node: &str,
+    process: Option<Process>,
+) -> Result<Vec<u8>, Error> {
     let fence = Fence {
         v: VERSION,
         task: names.task().into(),
         lane,
         node: node.into(),
         ver: env!("CARGO_PKG_VERSION").into(),
+        process,
     };
     serde_json::to_vec(&fence).map_err(|error| Error::from_json("writing a fence", &error))
 }
 
-/// Where the lane stands; `verify` looks whether what its checkpoint speaks of is still there.
+/// Where the lane stands, once no older owner can write any more; `verify` looks whether what its checkpoint speaks of
+/// is still there. `tenure`: at-least-once.
 fn read(
+    settings: &Settings,
     names: &Names,
     lane: LaneId,
     term: i64,
     reader: &Reader,
+    tenure: Option<&Tenure>,
     verify: impl FnOnce(&Ends, &Ends) -> Result<(), Error>,
 ) -> Result<Opened, Error> {
     let seat = names.seat(lane);
     let entries = reader.up_to(term)?;
-    let checkpoint = last_checkpoint(&entries, names, lane).map_err(|it| seat.diverged(&it))?;
+    let delivery = settings.delivery();
+    let checkpoint = last_checkpoint(&entries, names, lane, delivery);
+    let checkpoint = checkpoint.map_err(|it| seat.diverged(&it))?;
+    // Also where delivery is exactly-once now: those before it had no epoch.
+    let older = older(&entries, term, delivery == Delivery::AtLeastOnce);
+    await_older(&seat, reader, older, tenure)?;
     if let Some(checkpoint) = &checkpoint {
         if term <= checkpoint.term {
             return Err(seat.diverged(&format!(
@@ -179,14 +225,32 @@ fn read(
     Ok(Opened { term, checkpoint })
 }
 
-/// The last checkpoint; those before it, back to where the lane began anew, must lead to it.
+/// The last checkpoint; those before it, back to where the lane began anew, must lead to it. At-least-once, an older owner may
+/// have written one after the fence of a newer one, which had begun without it: it counts for nobody.
 fn last_checkpoint(
     entries: &[Entry],
     names: &Names,
     lane: LaneId,
+    delivery: Delivery,
 ) -> Result<Option<Checkpoint>, Diverged> {
-    let entries = entries.iter().filter(|entry| entry.key == CHECKPOINT_KEY);
-    let read: Vec<_> = entries.map(|entry| Checkpoint::parse(&entry.value, names, lane)).collect();
+    let mut read = Vec::new();
+    let mut fence = None;
+    for entry in entries {
+        match entry.key.as_str() {
+            FENCE_KEY => fence = Some(entry.offset),
+            CHECKPOINT_KEY => {
+                let next = Checkpoint::parse(&entry.value, names, lane);
+                let is_late = next.as_ref().is_ok_and(|it| {
+                    let unfenced = it.unfenced || delivery == Delivery::AtLeastOnce;
+                    unfenced && fence.is_some_and(|fence| it.term < fence)
+                });
+                if !is_late {
+                    read.push(next);
+                }
+            }
+            _ => {}
+        }
+    }
     let is_reset = |read: &Result<Checkpoint, _>| read.as_ref().is_ok_and(Checkpoint::is_reset);
     let begin = read.iter().rposition(is_reset).unwrap_or_default();
     let mut last: Option<Checkpoint> = None;
@@ -226,17 +290,51 @@ mod tests {
             snap: Vec::new(),
             prev_end: Ends::new(),
             older_end: Ends::new(),
+            unfenced: false,
             node: "w1".into(),
             ver: "0.1.0".into(),
         }
     }
 
     fn last(values: &[Vec<u8>]) -> Result<Option<Checkpoint>, Diverged> {
-        let names = Names::new("distributary", "shop").expect("valid");
         let entry =
             |value: &Vec<u8>| Entry { offset: 0, key: CHECKPOINT_KEY.into(), value: value.clone() };
         let entries: Vec<Entry> = values.iter().map(entry).collect();
-        last_checkpoint(&entries, &names, LaneId::Lane(3))
+        last_in(&entries, Delivery::ExactlyOnce)
+    }
+
+    fn last_in(entries: &[Entry], delivery: Delivery) -> Result<Option<Checkpoint>, Diverged> {
+        let names = Names::new("distributary", "shop").expect("valid");
+        last_checkpoint(entries, &names, LaneId::Lane(3), delivery)
+    }
+
+    /// Where an owner without an epoch goes on after the fence of the next one: term 1 was at its second transaction, and
+    /// writes its third and fourth beside those of term 4.
+    fn interleaved(unfenced: bool) -> Vec<Entry> {
+        let fence = |offset| Entry { offset, key: FENCE_KEY.into(), value: b"{}".to_vec() };
+        let of = |offset, term, txn_seq| Entry {
+            offset,
+            key: CHECKPOINT_KEY.into(),
+            value: json(&Checkpoint { unfenced, ..checkpoint(term, txn_seq) }),
+        };
+        let (first, next) = ([of(2, 1, 1), of(3, 1, 2)], [of(5, 1, 3), of(6, 4, 3), of(7, 1, 4)]);
+        [fence(1)].into_iter().chain(first).chain([fence(4)]).chain(next).collect()
+    }
+
+    #[test]
+    fn what_an_older_owner_writes_after_a_newer_ones_fence_counts_for_nobody() {
+        use Delivery::{AtLeastOnce, ExactlyOnce};
+        let newest = Some(Checkpoint { unfenced: true, ..checkpoint(4, 3) });
+        assert_eq!(last_in(&interleaved(true), AtLeastOnce), Ok(newest.clone()));
+        assert_eq!(last_in(&interleaved(true), ExactlyOnce), Ok(newest), "also since then");
+        let mut before = interleaved(true);
+        before.truncate(5);
+        let second = Some(Checkpoint { unfenced: true, ..checkpoint(1, 2) });
+        assert_eq!(last_in(&before, AtLeastOnce), Ok(second), "the next owner begins here");
+        // Of an earlier release, which did not say how it was written.
+        assert_eq!(last_in(&interleaved(false), AtLeastOnce), Ok(Some(checkpoint(4, 3))));
+        let diverged = last_in(&interleaved(false), ExactlyOnce);
+        assert!(matches!(diverged, Err(Diverged::Sequence { .. })), "epochs do not permit it");
     }
 
     fn json(checkpoint: &Checkpoint) -> Vec<u8> {

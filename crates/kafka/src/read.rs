@@ -134,6 +134,15 @@ impl Reader {
         }
     }
 
+    /// What is written after [`Self::up_to`], waited for up to `patience`.
+    pub(crate) fn next(&self, patience: Duration) -> Result<Option<Entry>, Error> {
+        match self.consumer.poll(patience) {
+            Some(Ok(message)) => Ok(Some(Entry::of(&message))),
+            // Told of brokers that come and go.
+            Some(Err(_)) | None => Ok(None),
+        }
+    }
+
     /// Whether another owner's fence above `term` is visible now. No proof that there is none.
     pub(crate) fn sees_newer_owner(&self, term: i64, fence: &[u8]) -> Result<bool, Error> {
         let mut seen = false;

@@ -80,4 +80,7 @@ pub trait LaneSink: Send {
     /// # Errors
     /// Any: the outcome is unknown, and opening again tells it.
     fn commit(&mut self, point: &CommitPoint) -> Result<Committed, Error>;
+
+    /// Nothing more will be written: says so to the next owner where it would have to wait for that.
+    fn close(&mut self) {}
 }

@@ -9,6 +9,7 @@ use crate::names::{LaneId, Names, Seat};
 use crate::settings::{CONNECT_MAX, MESSAGE_TIMEOUT, Settings};
 use crate::sink::{CommitPoint, Committed, LaneSink};
 use crate::writer::Writer;
+use config::Delivery;
 use rdkafka::producer::Producer;
 use record::Record;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -144,6 +145,8 @@ pub(crate) struct Ledger {
     seat: Seat,
     revision: u64,
     term: i64,
+    /// At-least-once.
+    unfenced: bool,
     node: String,
     last: Option<Checkpoint>,
     /// Chunks of snapshots that the next checkpoint names.
@@ -161,7 +164,9 @@ impl Ledger {
     ) -> Self {
         let (task, seat) = (names.task().to_owned(), names.seat(lane));
         let chunks = last.as_ref().map(|it| it.snap.clone()).unwrap_or_default();
-        Self { task, lane, seat, revision, term, node: settings.node().into(), last, chunks }
+        let (unfenced, node) =
+            (settings.delivery() == Delivery::AtLeastOnce, settings.node().into());
+        Self { task, lane, seat, revision, term, unfenced, node, last, chunks }
     }
 
     /// The checkpoint after the records that `writer` has delivered, as JSON.
@@ -185,6 +190,7 @@ impl Ledger {
             snap: self.chunks.clone(),
             older_end: self.last.as_ref().map(|it| it.carried_ends(&ends)).unwrap_or_default(),
             prev_end: ends,
+            unfenced: self.unfenced,
             node: self.node.clone(),
             ver: env!("CARGO_PKG_VERSION").into(),
         };
@@ -216,6 +222,7 @@ impl Ledger {
             snap: Vec::new(),
             prev_end: Ends::new(),
             older_end: Ends::new(),
+            unfenced: self.unfenced,
             node: self.node.clone(),
             ver: env!("CARGO_PKG_VERSION").into(),
         }

@@ -158,6 +158,7 @@ mod tests {
             snap: Vec::new(),
             prev_end: Ends::from([("orders".into(), ends.iter().copied().collect())]),
             older_end: Ends::new(),
+            unfenced: false,
             node: String::new(),
             ver: String::new(),
         }

@@ -159,12 +159,7 @@ impl Writer {
             };
             next.headers = Some(record.headers.iter().fold(headers, add));
         }
-        self.wait_for_burst()?;
-        let cost = bytes as u64 + RECORD_BYTES;
-        while self.sent_bytes_max < self.sent_bytes + cost && !self.may_hold(cost) {
-            self.check()?;
-            self.wait_for_room();
-        }
+        let cost = self.make_room(record)?;
         loop {
             match self.producer.send(next) {
                 Ok(()) => break,
@@ -187,6 +182,18 @@ impl Writer {
             self.check()?;
         }
         Ok(())
+    }
+
+    /// Waits until a record can be handed over; what it will cost, in bytes.
+    pub(crate) fn make_room(&mut self, record: &Record<'_>) -> Result<u64, Error> {
+        self.wait_for_burst()?;
+        let bytes = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
+        let cost = bytes as u64 + RECORD_BYTES;
+        while self.sent_bytes_max < self.sent_bytes + cost && !self.may_hold(cost) {
+            self.check()?;
+            self.wait_for_room();
+        }
+        Ok(cost)
     }
 
     /// Begins a burst, once the one before has arrived.

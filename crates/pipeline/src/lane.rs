@@ -602,6 +602,7 @@ impl LaneThread {
                     // What is still open belongs to an unfinished source transaction: the next
                     // owner's fence aborts it.
                     debug!(lane = number, "lane told to stop");
+                    lane.sink.close();
                     return Ok(());
                 }
                 Err(TryRecvError::Empty) => wait(&mut lane, queue, thread)?,
@@ -610,7 +611,9 @@ impl LaneThread {
                 Some(Order::Write(batch)) => lane.write(&batch, thread)?,
                 Some(Order::Seal(end)) => {
                     lane.idle(thread)?;
-                    return lane.seal(end, thread);
+                    lane.seal(end, thread)?;
+                    lane.sink.close();
+                    return Ok(());
                 }
                 None => {}
             }

@@ -131,6 +131,7 @@ fn checkpoint(pos: Position) -> kafka::checkpoint::Checkpoint {
         snap: Vec::new(),
         prev_end: std::collections::BTreeMap::new(),
         older_end: std::collections::BTreeMap::new(),
+        unfenced: false,
         node: "n".into(),
         ver: "v".into(),
     }

@@ -316,6 +316,7 @@ impl Sink {
             snap: Vec::new(),
             prev_end: BTreeMap::new(),
             older_end: BTreeMap::new(),
+            unfenced: false,
             node: "simulated".into(),
             ver: "0".into(),
         }
