@@ -89,20 +89,10 @@ pub(crate) fn refused_properties(task: &Task) -> impl Iterator<Item = Problem> {
 
 /// Secrets that the spec refers to and that are not there.
 fn missing_secrets(task: &Task, folder: &Path) -> Vec<Problem> {
-    let registry = task.sink.registry.as_ref().and_then(|registry| registry.password.as_ref());
-    let secrets: [(&str, Option<&Secret>); 4] = [
-        ("source.password", task.source.password.as_ref()),
-        ("sink.security.password", task.sink.security.password.as_ref()),
-        ("sink.security.key_password", task.sink.security.key_password.as_ref()),
-        ("sink.registry.password", registry),
-    ];
-    secrets
-        .into_iter()
-        .filter_map(|(path, secret)| {
-            let missing = secret?.resolve(folder).err()?;
-            Some(problem(path.to_owned(), missing.to_string()))
-        })
-        .collect()
+    let missing = |(path, secret): (String, &Secret)| {
+        Some(problem(path, secret.resolve(folder).err()?.to_string()))
+    };
+    task.secrets().filter_map(missing).collect()
 }
 
 fn problem(path: String, text: String) -> Problem {

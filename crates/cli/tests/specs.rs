@@ -105,6 +105,16 @@ fn secrets_that_are_not_there_by_reference() {
     );
     let spec = SPEC.replace("sink:", "  password: ${file:no/such}\nsink:");
     assert_refused(&spec, &["line 7: `source.password`: secret file `no/such` cannot be read"]);
+    let missing = "${env:DISTRIBUTARY_NO_SUCH}";
+    let registry = format!(
+        "  format: debezium-avro\n  registry: {{url: 'http://r:8081', token: '{missing}'}}\n"
+    );
+    let spec = SPEC.replace("objects:", &format!("{registry}objects:"));
+    let others = format!("alerts: {{webhook: '{missing}'}}\nmask_key: '{missing}'\n");
+    let is_missing = "environment variable `DISTRIBUTARY_NO_SUCH` is not set";
+    let named = [(10, "sink.registry.token"), (13, "alerts.webhook"), (14, "mask_key")]
+        .map(|(line, path)| format!("line {line}: `{path}`: {is_missing}"));
+    assert_refused(&format!("{spec}{others}"), &named.each_ref().map(|it| &**it));
 }
 
 #[test]

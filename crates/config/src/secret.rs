@@ -4,6 +4,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
 use std::fmt;
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -38,7 +39,7 @@ pub enum SecretError {
     FileTooLarge(String),
 }
 
-const FILE_BYTES_MAX: usize = 64 << 10;
+const FILE_BYTES_MAX: u64 = 64 << 10;
 /// The bits of a file's mode that are about users who have nothing to do with it.
 const EVERYBODY: u32 = 0o007;
 
@@ -78,11 +79,16 @@ impl Secret {
                 .map(SecretString::from)
                 .map_err(|_| SecretError::EnvMissing(name.clone())),
             Written::File(path) => {
-                let text = std::fs::read_to_string(folder.join(path))
-                    .map_err(|source| SecretError::File { path: path.clone(), source })?;
-                if FILE_BYTES_MAX < text.len() {
+                let failed = |source| SecretError::File { path: path.clone(), source };
+                let file = std::fs::File::open(folder.join(path)).map_err(failed)?;
+                let mut bytes = Vec::new();
+                // One more tells that there is more: nobody knows how much.
+                file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
+                if FILE_BYTES_MAX < bytes.len() as u64 {
                     return Err(SecretError::FileTooLarge(path.clone()));
                 }
+                let text = String::from_utf8(bytes)
+                    .map_err(|_| failed(std::io::Error::from(std::io::ErrorKind::InvalidData)))?;
                 Ok(SecretString::from(text.trim_end_matches(['\n', '\r'])))
             }
             Written::Literal(value) => Ok(value.clone()),
@@ -247,6 +253,21 @@ mod tests {
             let expected: &[&str] = if is_exposed { &["source.password: password"] } else { &[] };
             assert_eq!(found(), expected, "{mode:o}");
         }
+    }
+
+    #[test]
+    fn a_file_is_read_up_to_its_limit_however_long_it_is() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let resolve =
+            |path: &str| Secret::parse(format!("${{file:{path}}}")).resolve(folder.path());
+        assert!(matches!(resolve("/dev/zero"), Err(SecretError::FileTooLarge(_))));
+        let write = |bytes| std::fs::write(folder.path().join("key"), bytes).expect("written");
+        write(vec![b'x'; 64 << 10]);
+        assert_eq!(resolve("key").expect("it fits").expose_secret().len(), 64 << 10);
+        write(vec![b'x'; (64 << 10) + 1]);
+        assert!(matches!(resolve("key"), Err(SecretError::FileTooLarge(_))));
+        write(vec![0xff]);
+        assert!(matches!(resolve("key"), Err(SecretError::File { .. })), "no text");
     }
 
     #[test]
