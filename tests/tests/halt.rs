@@ -299,6 +299,29 @@ fn what_a_topic_may_do() {
     assert_eq!(ground.scene.topics().of(&often).count(), 240);
 }
 
+/// Those that the task does not write to are noticed where the spec asks for it, and more so than ignored.
+#[test]
+fn more_partitions_than_the_task_writes_to() {
+    let mut ground = Ground::new("halt_grown");
+    let often = ground.topic("often");
+    let pinned = ground.spec.clone();
+    ground.spec = pinned.clone().sink("new_partitions: park");
+    ground.go_on();
+    let words = [often.as_str(), "has 7 partitions", "`pin`", "--reseed"];
+    under_way(&mut ground, &words, |ground| tamper::grow(ground.kafka(), &often, 7));
+    // Both ways out.
+    ground.spec = pinned.clone();
+    ground.go_on();
+    let topics = ground.scene.topics();
+    assert!(topics.of(&often).all(|record| record.partition < PARTITIONS), "the pin counts");
+    ground.spec = pinned.sink("new_partitions: park");
+    ground.parks_once(&words);
+    ground.reseed();
+    let written: BTreeSet<_> =
+        ground.scene.topics().of(&often).map(|record| record.partition).collect();
+    assert_eq!(written.len(), 7, "it takes what is there");
+}
+
 /// Writes while a topic is taken away from a running task.
 fn under_way(ground: &mut Ground, words: &[&str], during: impl FnOnce(&Ground)) {
     let spec = ground.spec.clone();

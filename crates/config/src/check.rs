@@ -236,14 +236,17 @@ impl Task {
     #[must_use]
     pub fn unsupported(&self) -> Vec<Problem> {
         let sink = &self.sink;
-        let mut settings = vec![
-            ("sink.registry", sink.registry.is_some() && !sink.format.needs_registry()),
-            ("sink.new_partitions", sink.new_partitions != NewPartitions::Pin),
-        ];
-        settings.retain(|(_, used)| *used);
-        let not_yet = "is not carried out by this release; leave it out";
-        let mut found: Vec<Problem> =
-            settings.into_iter().map(|(path, _)| problem(path, not_yet)).collect();
+        let mut found = Vec::new();
+        if sink.registry.is_some() && !sink.format.needs_registry() {
+            let text = "is not carried out by this release; leave it out";
+            found.push(problem("sink.registry", text));
+        }
+        if sink.new_partitions == NewPartitions::Switch {
+            // Which keys move, and behind what, only a seal of all lanes could say.
+            let text = "`switch` is not carried out by this release: choose `pin`, which goes on in the partitions that the \
+                        task began with, or `park`, which stops; a run with --reseed begins anew in all of them";
+            found.push(problem("sink.new_partitions", text));
+        }
         self.check_masks(&mut found);
         for (index, object) in self.objects.iter().enumerate() {
             let is_judged = object.condition.as_ref().is_some_and(|text| !text.is_empty());

@@ -178,6 +178,7 @@ pub struct Sink {
     /// -1: the broker's default.
     pub replication_factor: i32,
     pub topic_config: BTreeMap<String, String>,
+    /// What follows when a topic gets more partitions than the task began with there.
     pub new_partitions: NewPartitions,
     pub conflicting_topics: ConflictingTopics,
     pub delivery: Delivery,

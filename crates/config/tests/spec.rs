@@ -129,10 +129,14 @@ fn what_is_no_spec_is_refused() {
 
 #[test]
 fn what_this_release_cannot_carry_out_is_named() {
-    let text = SMALL.replace("sink: {", "sink: {new_partitions: park, ");
-    let task = Task::parse(&text).expect("parses");
-    let named = Problems(task.unsupported()).to_string();
-    assert_eq!(named, "`sink.new_partitions`: is not carried out by this release; leave it out");
+    let named = |policy: &str| {
+        let text = SMALL.replace("sink: {", &format!("sink: {{new_partitions: {policy}, "));
+        Problems(Task::parse(&text).expect("parses").unsupported()).to_string()
+    };
+    let switch = named("switch");
+    assert!(switch.starts_with("`sink.new_partitions`: `switch` is not carried out"), "{switch}");
+    assert!(switch.contains("`pin`") && switch.contains("`park`"), "{switch}");
+    assert_eq!((named("pin"), named("park")), (String::new(), String::new()));
 }
 
 /// The properties of the first object schema that a schema leads to.

@@ -41,6 +41,11 @@ pub enum Error {
         now = found_text(*found)
     )]
     TopicChanged { topic: String, found: Option<i32>, pinned: i32 },
+    /// `sink.new_partitions: park`. HALT.
+    #[error(
+        "topic `{topic}` has {found} partitions, the task writes to the first {pinned} of them and `sink.new_partitions` is `park`: set it to `pin` to go on there, or run with --reseed to begin anew in all of them"
+    )]
+    TopicGrown { topic: String, found: i32, pinned: i32 },
     #[error(
         "Kafka does not permit {doing}: {reason}; grant the rights listed in the manual for the prefix of the task"
     )]

@@ -120,6 +120,7 @@ fn failed(name: &str, error: &Error) -> Item {
         | Error::TopicTruncated { .. }
         | Error::CommittedAborted { .. }
         | Error::TopicChanged { .. }
+        | Error::TopicGrown { .. }
         | Error::Dirty
         | Error::Poisoned
         | Error::Client { .. } => "mend the cause and run the check again",

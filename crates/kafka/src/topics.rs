@@ -272,6 +272,15 @@ impl Admin {
         changed(pins, &self.partitions(&topics)?).map_or(Ok(()), Err)
     }
 
+    /// Checks that topics have no more partitions than routing rests on, for whoever does not want them unused.
+    ///
+    /// # Errors
+    /// [`Error::TopicGrown`]; when no broker answers.
+    pub fn verify_not_grown(&self, pins: &BTreeMap<String, i32>) -> Result<(), Error> {
+        let topics: Vec<String> = pins.keys().cloned().collect();
+        grown(pins, &self.partitions(&topics)?).map_or(Ok(()), Err)
+    }
+
     /// Creates topics and waits until the brokers show them. One that exists already is left alone.
     ///
     /// # Errors
@@ -381,6 +390,14 @@ fn changed(pins: &BTreeMap<String, i32>, found: &BTreeMap<String, Option<i32>>) 
     changed.next()
 }
 
+fn grown(pins: &BTreeMap<String, i32>, found: &BTreeMap<String, Option<i32>>) -> Option<Error> {
+    let mut grown = pins.iter().filter_map(|(topic, &pinned)| {
+        let found = found.get(topic).copied().flatten().filter(|&found| pinned < found)?;
+        Some(Error::TopicGrown { topic: topic.clone(), found, pinned })
+    });
+    grown.next()
+}
+
 impl Internal {
     pub(crate) fn checkpoints(names: &Names) -> Self {
         Self {
@@ -440,5 +457,14 @@ mod tests {
         assert!(matches!(found(None), Some(Error::TopicChanged { found: None, pinned: 4, .. })));
         let text = found(None).expect("an error").to_string();
         assert!(text.contains("does not exist any more") && text.contains("--reseed"), "{text}");
+    }
+
+    #[test]
+    fn more_partitions_are_noticed_and_fewer_are_another_matter() {
+        let pins = BTreeMap::from([("orders".to_owned(), 4)]);
+        let found = |count| grown(&pins, &BTreeMap::from([("orders".to_owned(), count)]));
+        assert!(found(Some(4)).is_none() && found(Some(3)).is_none() && found(None).is_none());
+        let text = found(Some(9)).expect("an error").to_string();
+        assert!(text.contains("has 9 partitions") && text.contains("first 4"), "{text}");
     }
 }

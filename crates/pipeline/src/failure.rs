@@ -60,6 +60,7 @@ impl From<kafka::Error> for Failure {
             | Error::TopicTruncated { .. }
             | Error::CommittedAborted { .. }
             | Error::TopicChanged { .. }
+            | Error::TopicGrown { .. }
             | Error::InternalTopic { .. }
             | Error::Config(_) => FailureClass::Fatal,
         };

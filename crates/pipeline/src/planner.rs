@@ -13,7 +13,7 @@ use record::rewrite::MaskKey;
 use record::selection::Selection;
 use secrecy::ExposeSecret as _;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,6 +29,8 @@ pub struct Planner {
     kafka: kafka::settings::Settings,
     meta: Meta,
     pins: Pins,
+    /// Topics of tables that were planned: others may be pinned from before.
+    planned: RefCell<BTreeSet<String>>,
     server_version: u32,
 }
 
@@ -148,8 +150,8 @@ impl Planner {
         mask_key: Option<MaskKey>,
     ) -> Result<Self, Failure> {
         let first = Rc::new(Revision::new(None, spec, server_version, mask_key)?);
-        let (marked, pins) = (RefCell::default(), Pins::new(pins));
-        Ok(Self { first, marked, kafka, meta, pins, server_version })
+        let (marked, planned) = (RefCell::default(), RefCell::default());
+        Ok(Self { first, marked, kafka, meta, pins: Pins::new(pins), planned, server_version })
     }
 
     /// A revision that comes by a mark; nothing is planned by it before it was added.
@@ -202,6 +204,14 @@ impl Planner {
     #[must_use]
     pub fn pins(&self) -> BTreeMap<String, i32> {
         self.pins.all()
+    }
+
+    /// The same of those topics that tables of this run go to.
+    #[must_use]
+    pub fn planned_pins(&self) -> BTreeMap<String, i32> {
+        let (mut pins, planned) = (self.pins.all(), self.planned.borrow());
+        pins.retain(|topic, _| planned.contains(topic));
+        pins
     }
 
     /// The same, as they will be.
@@ -286,7 +296,11 @@ impl Planner {
         let Some(Chosen { object, topic, .. }) = revision.task.choose(table)? else {
             return Ok(None);
         };
-        let partitions = self.pins.lock().get(&*topic).copied().unwrap_or(unpinned);
+        let pinned = self.pins.lock().get(&*topic).copied();
+        if pinned.is_some() {
+            self.planned.borrow_mut().insert(topic.to_string());
+        }
+        let partitions = pinned.unwrap_or(unpinned);
         let (table, lanes) = (Arc::clone(table), revision.spec.lanes.0);
         let plan = TablePlan::new(table, &revision.task, object, partitions, lanes)?;
         Ok(Some(Arc::new(plan)))

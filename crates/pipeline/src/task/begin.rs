@@ -354,7 +354,12 @@ impl Task {
         let topics: BTreeSet<String> = topics.into_iter().collect();
         pins.retain(|topic, _| topics.contains(topic));
         let admin = admin.await??;
-        Ok(tokio::task::spawn_blocking(move || admin.verify_pins(&pins)).await??)
+        let parks = self.spec.sink.new_partitions == config::NewPartitions::Park;
+        let verify = move || {
+            admin.verify_pins(&pins)?;
+            if parks { admin.verify_not_grown(&pins) } else { Ok(()) }
+        };
+        Ok(tokio::task::spawn_blocking(verify).await??)
     }
 
     /// Tables that have come while nobody looked. Who is busy is taken in while the stream runs.

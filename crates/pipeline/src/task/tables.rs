@@ -18,7 +18,7 @@ use crate::planner::Planner;
 use crate::progress::Progress;
 use crate::tables::{Findings, Oids, compare};
 use actix::Addr;
-use config::IdentityPolicy;
+use config::{IdentityPolicy, NewPartitions};
 use kafka::meta::{MetaRecord, MetaState};
 use kafka::topics::Admin;
 use postgres::{Error, Session};
@@ -102,6 +102,7 @@ impl Tables {
     /// Until the generation ends, or a person must decide.
     async fn look(&self, session: &Session, at_slot: &Session) {
         let (mut seen, mut signed, mut danger) = (None, false, false);
+        let mut admin = None;
         let mut gone = BTreeMap::new();
         loop {
             tokio::time::sleep(LOOK).await;
@@ -116,6 +117,16 @@ impl Tables {
             }
             if let Some(failure) = self.look_at_role(at_slot).await {
                 return self.lost(failure);
+            }
+            match self.look_at_topics(&mut admin).await {
+                Ok(()) => {}
+                Err(failure) if failure.class == supervision::FailureClass::Fatal => {
+                    return self.lost(failure);
+                }
+                Err(failure) => {
+                    admin = None;
+                    info!(cause = %failure.cause, "the topics are looked at again later");
+                }
             }
             if let Err(failure) = self.descriptions.forget(&mut gone).await {
                 info!(cause = %failure.cause, "dropped tables are forgotten later");
@@ -159,6 +170,22 @@ impl Tables {
         }
         let cause = "the standby that is read from was promoted: its new timeline is taken up";
         Some(Failure { class: supervision::FailureClass::Connection, cause: cause.into() })
+    }
+
+    /// Whether a topic has got partitions that the spec does not want to be left unused. `admin`: of the last look.
+    async fn look_at_topics(&self, admin: &mut Option<Arc<Admin>>) -> Result<(), Failure> {
+        if self.spec.sink.new_partitions != NewPartitions::Park {
+            return Ok(());
+        }
+        let (kafka, kept) = (self.kafka.clone(), admin.take());
+        let pins = self.planner.planned_pins();
+        let look = move || {
+            let admin = kept.map_or_else(|| Admin::new(&kafka).map(Arc::new), Ok)?;
+            admin.verify_not_grown(&pins)?;
+            Ok::<_, kafka::Error>(admin)
+        };
+        *admin = Some(tokio::task::spawn_blocking(look).await??);
+        Ok(())
     }
 
     /// Figures for whoever shows them, and a log line where a person should act.
