@@ -6,6 +6,7 @@ use crate::{
     Unrepresentable,
 };
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// Two specs of the same shape make the same records of the same WAL. Holds no secret and nothing
 /// about how servers are reached.
@@ -120,6 +121,30 @@ impl Shape {
         ];
         pairs.into_iter().filter_map(|(key, same)| (!same).then_some(key)).collect()
     }
+
+    /// Why a task of this shape cannot go on by the other: its readers would find two formats in one topic.
+    ///
+    /// # Errors
+    /// What is wrong, and what to do instead.
+    pub fn keeps_formats_apart(&self, next: &Self) -> Result<(), String> {
+        if self.format == next.format {
+            return Ok(());
+        }
+        let before: BTreeSet<&str> = self.topics().collect();
+        let Some(both) = next.topics().find(|it| before.contains(it)) else { return Ok(()) };
+        Err(format!(
+            "`sink.format` changes from {} to {}, and topics by `{both}` would hold both: give the tables other topics \
+             with it (`sink.topic`, `topic` of objects), or run another task beside this one and release it later",
+            self.format.word(),
+            next.format.word()
+        ))
+    }
+
+    /// Patterns of the topics of tables.
+    fn topics(&self) -> impl Iterator<Item = &str> {
+        let captured = self.objects.iter().filter(|it| !it.exclude);
+        captured.map(|it| it.topic.as_deref().unwrap_or(&self.topic))
+    }
 }
 
 #[cfg(test)]
@@ -149,6 +174,22 @@ mod tests {
         assert_eq!(shaped.shape(), other);
         assert_eq!(shaped.source.hosts, task().source.hosts);
         assert_eq!(shaped.shaped(&task().shape()), task());
+    }
+
+    #[test]
+    fn no_topic_gets_a_second_format() {
+        let shape = task().shape();
+        let other = Shape { format: Format::CanalJson, ..shape.clone() };
+        let refused = shape.keeps_formats_apart(&other).expect_err("the same topics");
+        assert!(refused.starts_with("`sink.format` changes from debezium-json to canal-json"));
+        assert!(refused.contains(&shape.topic), "{refused}");
+        let moved = Shape { topic: "canal.{table}".into(), ..other.clone() };
+        assert_eq!(shape.keeps_formats_apart(&moved), Ok(()));
+        let mut part = moved;
+        part.objects
+            .insert(0, crate::Object { topic: Some(shape.topic.clone()), ..Default::default() });
+        assert!(shape.keeps_formats_apart(&part).is_err(), "one object keeps its topics");
+        assert_eq!(other.keeps_formats_apart(&Shape { headers: false, ..other.clone() }), Ok(()));
     }
 
     #[test]

@@ -378,6 +378,11 @@ impl Lanes {
         Some(verdict)
     }
 
+    /// Since when a lane has failed again and again.
+    pub fn failing_since(&self, lane: u8) -> Option<Instant> {
+        self.lanes.get(usize::from(lane))?.failures.since()
+    }
+
     /// Whether it may be opened could not be found out: [`News::LaneDue`] comes once more.
     pub fn due_later(&self, lane: u8, life: u64) {
         self.due_after(self.factory.policy.delay_min, lane, life);

@@ -3,7 +3,7 @@
 use crate::capture::{Capture, as_captured, capture};
 use crate::failure::Failure;
 use crate::progress::Progress;
-use crate::task::{Outcome, Retries};
+use crate::task::{Outcome, Recovery, Retries, expire};
 use config::precheck::Item;
 use config::{Format, IdentityPolicy, MessageKey, Oversize};
 use kafka::names::Names;
@@ -63,6 +63,31 @@ pub async fn pass(
         span.fail("not passed");
     }
     result
+}
+
+/// As [`pass`]; what was given up is begun again for `retry.recover_for`, as a task that runs is (P68).
+///
+/// # Errors
+/// As [`pass`], once it is begun no more.
+pub async fn pass_again(
+    task: &config::Task,
+    folder: &Path,
+    progress: &Progress,
+    retry: impl Fn() -> config::Retry,
+) -> Result<(), Unfit> {
+    let mut recovery = Recovery::new(&task.retry);
+    loop {
+        let cause = match pass(task, folder, progress, &retry).await {
+            Err(Unfit::GaveUp(Outcome::Failed { cause })) => cause,
+            passed => return passed,
+        };
+        recovery.follow(&retry());
+        let Some(pause) = recovery.pause(&cause, progress) else {
+            let spec = config::Task { retry: retry(), ..task.clone() };
+            return Err(Unfit::GaveUp(expire(&spec, folder, cause).await));
+        };
+        tokio::time::sleep(pause).await;
+    }
 }
 
 /// Tables that one item names.

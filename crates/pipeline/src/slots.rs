@@ -63,6 +63,37 @@ pub(crate) fn owner(task: &str, state_prefix: &str, cluster: &str) -> String {
     )
 }
 
+/// How the comment of a publication begins whose slot was dropped by the spec.
+const EXPIRED: &str = "Distributary: slot dropped as `retry.on_expiry` says, ";
+/// Of what a comment says why.
+const EXPIRED_CAUSE_BYTES_MAX: usize = 500;
+
+/// Notes in the comment of the publication, which stays for that, that its slot is given up.
+///
+/// # Errors
+/// When the role does not own it, or the server does not answer.
+pub(crate) async fn record_expiry(
+    session: &Session,
+    publication: &str,
+    cause: &str,
+) -> Result<(), Failure> {
+    if session.publication_comment(publication).await?.is_none() {
+        return Ok(());
+    }
+    let cause = &cause[..cause.floor_char_boundary(EXPIRED_CAUSE_BYTES_MAX)];
+    let at = session.now().await?;
+    Ok(session.sign_publication(publication, &format!("{EXPIRED}{at}: {cause}")).await?)
+}
+
+/// Why a slot was given up, where its publication says so.
+pub(crate) async fn expiry(
+    session: &Session,
+    publication: &str,
+) -> Result<Option<String>, postgres::Error> {
+    let comment = session.publication_comment(publication).await?;
+    Ok(comment.and_then(|it| it.strip_prefix(EXPIRED).map(str::to_owned)))
+}
+
 /// What a slot is judged by.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {

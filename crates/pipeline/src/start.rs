@@ -66,6 +66,8 @@ pub struct Facts<'a> {
     /// What each lane's checkpoint says.
     pub lanes: Vec<Position>,
     pub slot: Option<Slot>,
+    /// When and why the task gave its slot up (`retry.on_expiry: drop-slot`), where it did.
+    pub expiry: Option<String>,
     pub server: Server,
     /// `run --reseed`: a person has decided to begin again.
     pub reseed: bool,
@@ -161,7 +163,11 @@ fn resume(facts: &Facts<'_>, watermark: &Watermark) -> Start {
         );
     }
     let Some(slot) = &facts.slot else {
-        return park(facts, &format!("replication slot `{}` is gone", facts.slot_name));
+        let gone = format!("replication slot `{}` is gone", facts.slot_name);
+        return match &facts.expiry {
+            Some(why) => park(facts, &format!("{gone}: `retry.on_expiry` had it dropped {why}")),
+            None => park(facts, &gone),
+        };
     };
     if slot.lost {
         let cause = if slot.conflicting {
@@ -339,10 +345,20 @@ mod tests {
             }),
             lanes: vec![lane],
             slot: Some(Slot { confirmed_flush: Lsn(95), lost: false, conflicting: false }),
+            expiry: None,
             server: Server { system_id: 1, timeline: 1, end: Lsn(200), parted: Parted::Never },
             reseed: false,
             on_divergence: OnDivergence::Park,
         }
+    }
+
+    #[test]
+    fn a_slot_that_the_task_gave_up_is_told_with_the_cause() {
+        let expiry = Some("2026-01-01 00:00:00 UTC: the broker is away".to_owned());
+        let Start::Park { cause, .. } = decide(&Facts { slot: None, expiry, ..facts() }) else {
+            panic!("it parks");
+        };
+        assert!(cause.ends_with("dropped 2026-01-01 00:00:00 UTC: the broker is away"), "{cause}");
     }
 
     fn empty() -> Facts<'static> {

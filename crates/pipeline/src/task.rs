@@ -41,7 +41,7 @@ use record::told::Teller;
 use revision::{Next, Present};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -193,21 +193,24 @@ async fn run_again(
         // It may have been changed meanwhile.
         let retry = opening.newest().retry;
         recovery.follow(&retry);
-        let Outcome::Failed { cause } = &outcome else { return outcome };
+        let Outcome::Failed { cause } = outcome else { return outcome };
         if options.release {
-            return outcome;
+            return Outcome::Failed { cause };
         }
-        if retry.on_expiry == config::OnExpiry::DropSlot {
-            return opening.expire(cause).await;
+        // What begins a process again that has ended, recovers the task, for as long as it likes.
+        if !options.recover && !recovery.recover_for.is_zero() {
+            let kept = match retry.on_expiry {
+                config::OnExpiry::Keep => "",
+                config::OnExpiry::DropSlot => {
+                    "; its slot is kept for whoever begins it again (`retry.recover_for: 0` has it dropped at once)"
+                }
+            };
+            return Outcome::Failed { cause: format!("{cause}{kept}") };
         }
-        let began = Instant::now();
-        let Some(pause) = recovery.next(began).filter(|_| options.recover) else { return outcome };
-        let cause =
-            format!("has failed and is begun again after a pause (`retry.recover_for`): {cause}");
-        warn!(cause, pause_s = pause.as_secs(), "given up for now");
-        let (since, until) = (recovery.first.unwrap_or(began), recovery.until(began));
-        let trouble = Trouble { cause, retries: recovery.count, since, until };
-        progress.troubled(Some(trouble));
+        let Some(pause) = recovery.pause(&cause, &progress) else {
+            let spec = config::Task { retry, ..config::Task::clone(&spec) };
+            return expire(&spec, &options.folder, cause).await;
+        };
         tokio::select! {
             () = stop.cancelled() => return Outcome::Stopped { retained_bytes: None },
             () = tokio::time::sleep(pause) => {}
@@ -219,8 +222,8 @@ async fn run_again(
 /// Between two attempts to begin a failed task again.
 const RECOVERY_PAUSE: Duration = Duration::from_secs(300);
 
-/// Attempts to begin a task again that has been given up (P68). Pure.
-struct Recovery {
+/// Attempts to begin a task again that has been given up (P68).
+pub(crate) struct Recovery {
     recover_for: Duration,
     first: Option<Instant>,
     last: Option<Instant>,
@@ -229,13 +232,13 @@ struct Recovery {
 }
 
 impl Recovery {
-    fn new(retry: &config::Retry) -> Self {
+    pub(crate) fn new(retry: &config::Retry) -> Self {
         let window = retry.connection.0.max(retry.other.0);
         Self { recover_for: retry.recover_for.0, first: None, last: None, count: 0, window }
     }
 
     /// Other windows hold.
-    fn follow(&mut self, retry: &config::Retry) {
+    pub(crate) fn follow(&mut self, retry: &config::Retry) {
         let Self { recover_for, window, .. } = Self::new(retry);
         (self.recover_for, self.window) = (recover_for, window);
     }
@@ -246,7 +249,19 @@ impl Recovery {
         first.checked_add(self.recover_for).unwrap_or(now)
     }
 
-    /// How long to wait before the next attempt; `None`: it is over. Who has run for longer than it would
+    /// As [`Self::next`], now; tells what is waited for.
+    pub(crate) fn pause(&mut self, cause: &str, progress: &Progress) -> Option<Duration> {
+        let began = Instant::now();
+        let pause = self.next(began)?;
+        let cause =
+            format!("has failed and is begun again after a pause (`retry.recover_for`): {cause}");
+        warn!(cause, pause_s = pause.as_secs(), "given up for now");
+        let (since, until) = (self.first.unwrap_or(began), self.until(began));
+        progress.troubled(Some(Trouble { cause, retries: self.count, since, until }));
+        Some(pause)
+    }
+
+    /// How long to wait before the next attempt; `None`: it is over. Pure. Who has run for longer than it would
     /// have taken to give up has recovered.
     fn next(&mut self, now: Instant) -> Option<Duration> {
         let pause = RECOVERY_PAUSE;
@@ -260,6 +275,47 @@ impl Recovery {
         self.count += 1;
         (now.saturating_duration_since(first) + pause <= self.recover_for).then_some(pause)
     }
+}
+
+/// What becomes of a task that is tried no more. `retry.on_expiry: drop-slot`: the server is not to keep WAL for it. That is
+/// recorded first, so that whoever starts the task later is told why its slot is gone.
+pub(crate) async fn expire(spec: &config::Task, folder: &Path, cause: String) -> Outcome {
+    if spec.retry.on_expiry == config::OnExpiry::Keep {
+        return Outcome::Failed { cause };
+    }
+    let name = slot_name(spec);
+    match give_up_slot(spec, folder, &name, &cause).await {
+        Ok(false) => Outcome::Failed { cause },
+        Ok(true) => Outcome::Parked {
+            cause: format!("{cause}; its slot `{name}` was dropped (`retry.on_expiry`)"),
+            remedy: "mend the cause, then begin again with a new snapshot (--reseed)".into(),
+        },
+        Err(failure) => {
+            let kept = format!("the slot `{name}` could not be dropped: {failure}");
+            Outcome::Failed { cause: format!("{cause}; {kept}") }
+        }
+    }
+}
+
+/// `false`: there was none.
+async fn give_up_slot(
+    spec: &config::Task,
+    folder: &Path,
+    name: &str,
+    cause: &str,
+) -> Result<bool, Failure> {
+    let settings = postgres::settings::Settings::new(spec, folder)?;
+    let of_slot = Session::connect_slot(&settings).await?;
+    if of_slot.slot(name).await?.is_none() {
+        return Ok(false);
+    }
+    let session = Session::connect(&settings).await?;
+    crate::slots::record_expiry(&session, name, cause).await?;
+    warn!(slot = name, cause, "the slot is dropped, as `retry.on_expiry` says");
+    // What the triggers write would be for nobody.
+    session.drop_ddl_capture(name).await?;
+    drop_slot(&of_slot, &settings, name).await?;
+    Ok(true)
 }
 
 /// Until the task ends.
@@ -467,25 +523,6 @@ impl Opening {
             self.options = task.options;
             if let Some(outcome) = outcome {
                 return outcome;
-            }
-        }
-    }
-
-    /// `retry.on_expiry: drop-slot`: the server is not to keep WAL for a task that is not tried again.
-    async fn expire(&self, cause: &str) -> Outcome {
-        let name = slot_name(&self.spec);
-        let dropped = async {
-            let session = Session::connect_slot(&self.postgres).await?;
-            drop_slot(&session, &self.postgres, &name).await
-        };
-        match dropped.await {
-            Ok(()) => Outcome::Parked {
-                cause: format!("{cause}; its slot was dropped (`retry.on_expiry`)"),
-                remedy: "mend the cause, then begin again with a new snapshot (--reseed)".into(),
-            },
-            Err(failure) => {
-                let kept = format!("the slot `{name}` could not be dropped: {failure}");
-                Outcome::Failed { cause: format!("{cause}; {kept}") }
             }
         }
     }

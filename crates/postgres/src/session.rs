@@ -30,6 +30,8 @@ const UNLIMITED: &[(&str, &str)] = &[
 /// One SQL connection. Dropping it closes the connection.
 pub struct Session {
     client: Client,
+    /// What carries it.
+    connection: tokio::task::AbortHandle,
     server: Server,
     memory: Memory,
 }
@@ -137,6 +139,11 @@ impl Session {
         &self.client
     }
 
+    /// Closes the connection at once, whatever the server still sends.
+    pub(crate) fn abandon(&self) {
+        self.connection.abort();
+    }
+
     /// The server, as it was when the session began.
     #[must_use]
     pub fn server(&self) -> &Server {
@@ -172,6 +179,16 @@ impl Session {
             tracing::debug!(error = %Error::reading("flushing the WAL")(error), "WAL not flushed");
         }
         self.wal_flushed().await
+    }
+
+    /// The server's time in UTC, for people.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn now(&self) -> Result<String, Error> {
+        let statement = "SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS \"UTC\"')";
+        let row = self.client.query_typed_one(statement, &[]).await;
+        row.and_then(|row| row.try_get(0)).map_err(Error::reading("asking for the time"))
     }
 
     /// Those of the tables that take at least so many bytes, with what inherits from them.

@@ -232,6 +232,10 @@ impl Task {
             let from = state.watermark.map_or(Lsn::ZERO, |watermark| watermark.lsn);
             return Ok(Start::Resume { from });
         }
+        let expiry = match slot {
+            Some(_) => None,
+            None => crate::slots::expiry(session, &self.slot_name).await?,
+        };
         let server = session.server();
         let lanes = self.lane_positions();
         let end = session.wal_end().await?;
@@ -255,6 +259,7 @@ impl Task {
                 lost: slot.lost,
                 conflicting: slot.conflicting,
             }),
+            expiry,
             server: Server { system_id: server.system_id, timeline: server.timeline, end, parted },
             reseed: self.options.reseed,
             on_divergence: self.spec.source.on_divergence,
@@ -264,6 +269,7 @@ impl Task {
     /// What cannot be carried out must not come into force: no later spec could take its place, because
     /// it would have to be carried out until there.
     async fn can_be_planned(&self, session: &Session, next: &config::Shape) -> Result<(), Failure> {
+        self.present.spec.shape().keeps_formats_apart(next).map_err(Failure::fatal)?;
         let spec = Arc::new(self.spec.shaped(next));
         let (kafka, meta, pins) = (self.kafka.clone(), self.meta.clone(), self.planner.pins());
         let version = session.server().version;

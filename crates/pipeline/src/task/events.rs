@@ -1,12 +1,12 @@
 //! What happened, and what of it concerns the one who waits.
 
-use super::{CLOSED_MAX, DRAIN_MAX, End, Task};
+use super::{CLOSED_MAX, DRAIN_MAX, End, Outcome, Task};
 use crate::batch::{Advanced, LaneOpened, SnapshotRead};
 use crate::failure::Failure;
 use crate::front::Front;
 use crate::guardian::News;
 use kafka::meta::Watermark;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use supervision::{FailureClass, Stage, StageFailed, Verdict};
 use tracing::{info, warn};
 use wal::Position;
@@ -142,7 +142,7 @@ impl Task {
         lane: u8,
         mut failed: StageFailed,
         front: Option<&Front>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), End> {
         let is_lost = self.lanes.is_present(lane, failed.generation);
         if let Some(front) = front.filter(|_| is_lost) {
             front.lane_lost(lane);
@@ -152,21 +152,13 @@ impl Task {
                 Ok(_) => warn!(lane, "lane was fenced by the broker, not by another process"),
                 // It is asked again before the lane is opened.
                 Err(failure) if may_pass(&failure) => {}
-                Err(failure) => return Err(failure),
+                Err(failure) => return Err(failure.into()),
             }
             failed.class = FailureClass::Transient;
         }
+        let since = self.lanes.failing_since(lane);
         match self.lanes.failed(lane, &failed) {
-            Some(Verdict::GiveUp) => Err(Failure {
-                class: match failed.class {
-                    FailureClass::Poison => FailureClass::Poison,
-                    FailureClass::Connection
-                    | FailureClass::Transient
-                    | FailureClass::Fenced
-                    | FailureClass::Fatal => FailureClass::Fatal,
-                },
-                cause: failed.cause,
-            }),
+            Some(Verdict::GiveUp) => Err(given_up(lane, failed, since)),
             Some(Verdict::RestartAfter(_)) | None => Ok(()),
         }
     }
@@ -261,5 +253,23 @@ fn fenced() -> Failure {
         cause: "another process has taken over this task; this one stops. Run a task in one place \
                 only, or give the other one another name"
             .into(),
+    }
+}
+
+/// A lane is opened no more. What might have passed has failed the task, which is recovered (P68); the rest is for a
+/// person.
+fn given_up(lane: u8, failed: StageFailed, since: Option<Instant>) -> End {
+    let StageFailed { class, cause, .. } = failed;
+    match class {
+        FailureClass::Connection | FailureClass::Transient => {
+            let tried = since.map(|since| since.elapsed()).unwrap_or_default();
+            End::Outcome(Outcome::Failed {
+                cause: format!(
+                    "lane {lane} was opened again for {tried:?} without success (`retry` of the spec): {cause}"
+                ),
+            })
+        }
+        FailureClass::Poison => End::Failure(Failure { class, cause }),
+        FailureClass::Fenced | FailureClass::Fatal => End::Failure(Failure::fatal(cause)),
     }
 }

@@ -534,6 +534,7 @@ impl World {
                 lost: false,
                 conflicting: false,
             }),
+            expiry: None,
             server: start::Server { system_id: SYSTEM, timeline, end, parted },
             reseed: false,
         }

@@ -30,20 +30,20 @@ pub(super) async fn login(
         async move {
             let connected = config.connect_raw(transport, Handover).await;
             let (client, connection) = connected.map_err(|error| refusal(&error))?;
-            tokio::spawn(async move {
+            let connection = tokio::spawn(async move {
                 if let Err(error) = connection.await {
                     // Whoever waits for an answer gets the error, too.
                     tracing::debug!(%error, "SQL connection ended");
                 }
             });
             let (server, role) = describe(&client).await?;
-            Ok((client, server, role))
+            Ok((client, connection.abort_handle(), server, role))
         }
     };
-    let (client, server, role) = dial::open(settings, host, open).await?;
+    let (client, connection, server, role) = dial::open(settings, host, open).await?;
     let server = Server { host: host.to_string(), ..server };
     let memory = Memory::new(settings.0.naming.clone());
-    Ok((Session { client, server, memory }, role))
+    Ok((Session { client, connection, server, memory }, role))
 }
 
 fn client_config(settings: &Settings, limits: &[(&str, &str)]) -> Config {
