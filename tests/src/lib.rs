@@ -22,6 +22,7 @@ pub mod process;
 pub mod procfs;
 pub mod pulse;
 pub mod reader;
+pub mod receiver;
 pub mod registry;
 pub mod scene;
 pub mod schema_change;

@@ -2,93 +2,18 @@
 //! that is secret; changed limits, retry windows and receivers hold while the task goes on.
 
 use serde_json::Value;
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
-use std::thread::spawn;
 use std::time::{Duration, Instant};
 use tests::checker::Promises;
 use tests::cluster::Cluster;
 use tests::deadline::await_true;
 use tests::network::{Link, Weather};
 use tests::reader::Record;
+use tests::receiver::Receiver;
 use tests::scene::{CATCH_UP_MAX, Scene};
 use tests::seed::{full, say};
 use tests::sql::{PASSWORD, quoted};
 use tests::status::Status;
 use tests::task::Spec;
-
-/// Takes what is posted.
-struct Receiver {
-    url: String,
-    heard: Arc<Mutex<Vec<String>>>,
-}
-
-impl Receiver {
-    fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let url =
-            format!("http://{}/hook?token=hunter2", listener.local_addr().expect("an address"));
-        let heard = Arc::new(Mutex::new(Vec::new()));
-        let into = Arc::clone(&heard);
-        spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let said = take(stream);
-                into.lock().expect("no panic").extend(said);
-            }
-        });
-        Self { url, heard }
-    }
-
-    fn texts(&self) -> Vec<String> {
-        self.heard.lock().expect("no panic").clone()
-    }
-
-    /// Events and states, in their order.
-    fn events(&self) -> Vec<(String, String)> {
-        let word = |value: &Value| value.as_str().expect("a word").to_owned();
-        let event = |text: &String| {
-            let value: Value = serde_json::from_str(text).expect("JSON");
-            (word(&value["event"]), word(&value["state"]))
-        };
-        self.texts().iter().map(event).collect()
-    }
-
-    #[track_caller]
-    fn await_events(&self, expected: &[(&str, &str)]) {
-        let is_there = || self.events().len() >= expected.len();
-        await_true("the alerts", CATCH_UP_MAX, is_there);
-        let events = self.events();
-        let events: Vec<_> = events.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
-        assert_eq!(events, expected);
-        for text in self.texts() {
-            assert!(!text.contains("hunter2"), "a secret: {text}");
-        }
-    }
-}
-
-fn take(mut stream: TcpStream) -> Option<String> {
-    let (mut request, mut buffer) = (Vec::new(), [0; 4096]);
-    loop {
-        let text = String::from_utf8_lossy(&request);
-        if let Some((_, body)) = text.split_once("\r\n\r\n")
-            && body.ends_with('}')
-        {
-            let body = body.to_owned();
-            let answer = b"HTTP/1.1 204 Taken\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-            stream.write_all(answer).ok()?;
-            return Some(body);
-        }
-        match stream.read(&mut buffer).ok()? {
-            0 => return None,
-            count => request.extend_from_slice(&buffer[..count]),
-        }
-    }
-}
-
-fn line(receiver: &Receiver, more: &str) -> String {
-    format!("alerts: {{webhook: \"{}\"{more}}}", receiver.url)
-}
 
 #[test]
 fn what_lasts_is_told_once_and_so_is_its_end() {
@@ -96,7 +21,7 @@ fn what_lasts_is_told_once_and_so_is_its_end() {
     let mut sql = scene.sql();
     sql.run("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)");
     let link = Link::to(&scene.postgres.address);
-    let spec = scene.spec().hosts(&link.address).line(&line(&receiver, ""));
+    let spec = scene.spec().hosts(&link.address).line(&receiver.line(""));
     let mut run = scene.run(&spec, &[]);
     scene.await_streaming(&mut run);
     link.set(Weather::Cut);
@@ -123,7 +48,7 @@ fn a_throttle_makes_a_burst_late_and_that_is_told() {
     sql.run("CREATE TABLE t (id int PRIMARY KEY, note text)");
     let spec = scene
         .spec()
-        .line(&line(&receiver, ", latency: 2s"))
+        .line(&receiver.line(", latency: 2s"))
         .line("throttle: {incremental: {rows: 25, bytes: 0}}");
     let mut run = scene.run(&spec, &[]);
     scene.await_streaming(&mut run);
@@ -150,7 +75,7 @@ fn a_statement_that_could_not_be_captured_is_told() {
         "CREATE ROLE {} SUPERUSER REPLICATION LOGIN PASSWORD '{PASSWORD}'; CREATE TABLE t (id int PRIMARY KEY)",
         quoted(&role)
     ));
-    let spec = scene.spec().user(&role, Some(PASSWORD)).line(&line(&receiver, ""));
+    let spec = scene.spec().user(&role, Some(PASSWORD)).line(&receiver.line(""));
     let mut run = scene.run(&spec, &[]);
     scene.await_streaming(&mut run);
     sql.run(&format!(
@@ -295,7 +220,7 @@ fn a_window_that_passes_ends_the_run_and_that_is_told() {
     let mut admin = scene.superuser();
     admin.run(&format!("CREATE ROLE {role} LOGIN REPLICATION PASSWORD 'one' IN ROLE {group}"));
     scene.sql().run("CREATE TABLE t (id int PRIMARY KEY)");
-    let spec = scene.spec().user(&role, Some("one")).line(&line(&receiver, ""));
+    let spec = scene.spec().user(&role, Some("one")).line(&receiver.line(""));
     let spec = spec.line("retry: {connection: 10m, other: 1m}");
     let mut run = scene.run(&spec, &[]);
     scene.await_streaming(&mut run);

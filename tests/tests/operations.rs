@@ -14,6 +14,7 @@ use tests::deadline::{await_some, await_true};
 use tests::network::{Link, Weather};
 use tests::process::{Distributary, Ended};
 use tests::reader::Topics;
+use tests::receiver::Receiver;
 use tests::scene::{CATCH_UP_MAX, Scene};
 use tests::servers::ask;
 use tests::status::Status;
@@ -390,6 +391,135 @@ fn a_lost_slot_is_left_behind_by_one_order() {
     scene.sql().run("INSERT INTO orders VALUES (6)");
     await_true("a row behind the crash", CATCH_UP_MAX, || ids().contains(&6));
     assert_eq!(ids().len(), 8);
+}
+
+/// Specs that are tried one after the other on a task that streams.
+struct Changed<'a> {
+    scene: &'a Scene,
+    cluster: Cluster<'a>,
+    receiver: Receiver,
+    /// What was to be told so far.
+    told: Vec<(&'static str, &'static str)>,
+    rows: usize,
+}
+
+impl Changed<'_> {
+    fn spec(&self) -> Spec {
+        self.cluster.spec().line("alerts: {webhook: \"${file:hook}\"}")
+    }
+
+    fn apply(&self, spec: &Spec) {
+        apply(&self.cluster, spec, &[]).expect(0);
+    }
+
+    fn await_told(&mut self, event: &'static str, state: &'static str) {
+        self.told.push((event, state));
+        self.receiver.await_events(&self.told);
+    }
+
+    /// A row still comes through.
+    fn assert_streams(&mut self) {
+        self.rows += 1;
+        self.scene.sql().run(&format!("INSERT INTO t VALUES ({}, 'x')", self.rows));
+        let (scene, rows) = (self.scene, self.rows);
+        await_true("the row", CATCH_UP_MAX, || scene.topics().records.len() == rows);
+    }
+
+    /// The spec does not come into force, which is told, and the task goes on.
+    fn assert_refused(&mut self, spec: &Spec, why: &str) {
+        self.apply(spec);
+        self.await_refusal(why);
+        self.await_told("change-refused", "running");
+        self.assert_streams();
+    }
+
+    fn await_refusal(&self, why: &str) {
+        self.cluster.await_status("why it is not in force", CATCH_UP_MAX, |it| {
+            let cause = it.text("cause");
+            it.flows() && cause.contains("the changed spec is not in force") && cause.contains(why)
+        });
+    }
+}
+
+#[test]
+fn a_task_goes_on_by_the_spec_before_one_that_cannot_be_carried_out() {
+    let scene = Scene::new("unfit", "postgres-15");
+    scene.sql().run("CREATE TABLE t (id int PRIMARY KEY, note text)");
+    let (receiver, cluster) = (Receiver::start(), Cluster::start(&scene, 1, 1));
+    fs::write(scene.folder().join("hook"), &receiver.url).expect("written");
+    let mut task = Changed { scene: &scene, cluster, receiver, told: Vec::new(), rows: 0 };
+    let with = |task: &Changed<'_>, object: &str| task.spec().objects(&[object]);
+    let misspelt = with(&task, "{table: public.t, where: \"notte = 'x'\"}");
+
+    // Nothing has run that could go on.
+    task.apply(&misspelt);
+    task.cluster.call(&["task", "start", &scene.name]).expect(0);
+    task.await_told("failure", "precheck-failed");
+    task.cluster.await_status("that it does not begin", CATCH_UP_MAX, |it| {
+        it.text("state") == "precheck-failed" && it.text("cause").contains("notte")
+    });
+    let good = task.spec();
+    task.apply(&good);
+    task.cluster.call(&["task", "start", &scene.name, "--wait"]).expect(0);
+    task.await_told("recovered", "running");
+    task.assert_streams();
+
+    // By a mark, and by a seal.
+    task.assert_refused(&misspelt, "notte");
+    let asked = task.cluster.call(&["task", "history", &scene.name, "-o", "json"]);
+    assert!(asked.expect(0).stdout.contains("notte"), "{}", asked.stdout);
+    let unkeyed = with(&task, "{table: public.t, partition_key: [wrong]}");
+    task.assert_refused(&unkeyed, "no column `wrong`");
+    let log = task.cluster.log("w1");
+    assert_eq!(log.matches("front starts").count(), 1, "the front goes on: {log}");
+
+    // Also where it begins anew.
+    task.cluster.kill("w1");
+    task.cluster.begin("w1");
+    task.await_refusal("no column `wrong`");
+    task.await_told("change-refused", "running");
+    task.assert_streams();
+
+    what_waits_is_told_and_later_changes_are_heeded(&mut task, &good);
+    scene.check(tests::checker::Promises::default());
+}
+
+/// The precheck of a changed spec may wait long for a server. What is applied meanwhile counts.
+fn what_waits_is_told_and_later_changes_are_heeded(task: &mut Changed<'_>, good: &Spec) {
+    let other = Link::to(&task.scene.postgres.address);
+    other.set(Weather::Cut);
+    let moved = good.clone().hosts(&other.address);
+    task.apply(&moved);
+    task.cluster.await_status("what is waited for", CATCH_UP_MAX, |it| {
+        let cause = it.text("cause");
+        it.text("state") == "modifying"
+            && ["the changed spec waits: source.connection", "given up in "]
+                .iter()
+                .all(|part| cause.contains(part))
+    });
+    task.assert_streams();
+    task.apply(&moved.clone().line("throttle: {incremental: {rows: 1000}}"));
+    await_true("the throttle", CATCH_UP_MAX, || {
+        task.cluster.log("w1").contains("other limits and retry windows hold")
+    });
+    task.apply(good);
+    task.cluster.await_status("the spec taken back", CATCH_UP_MAX, |it| {
+        it.flows() && it.text("cause").is_empty() && it.text("state") == "synchronizing"
+    });
+    assert_eq!(task.cluster.log("w1").matches("front starts").count(), 1);
+    task.assert_streams();
+
+    // What passes is carried out, in another run where it takes one.
+    task.apply(&moved);
+    other.set(Weather::Clear);
+    await_true("the other way", CATCH_UP_MAX, || {
+        task.cluster.log("w1").matches("front starts").count() == 2
+    });
+    task.cluster.await_status("the stream", CATCH_UP_MAX, Status::flows);
+    let log = task.cluster.log("w1");
+    assert!(log.contains("a changed spec has passed"), "{log}");
+    task.assert_streams();
+    task.receiver.await_events(&task.told);
 }
 
 /// Whether the broker refuses a record without a key, of who asks it.

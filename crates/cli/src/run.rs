@@ -61,7 +61,7 @@ async fn live(arguments: &Run, spec: Spec, output: Output, console: &Console) ->
     let task = Arc::new(spec.task);
     info!(task = task.task, version = env!("CARGO_PKG_VERSION"), "task starts");
     let watching = actix_rt::spawn(status::watch(Arc::clone(&progress), console.clone(), output));
-    let alerts = match Alerts::start(&task, &options.folder, &progress) {
+    let alerts = match Alerts::start(&task, &options.folder, &progress, None) {
         Ok(alerts) => alerts,
         Err(error) => {
             report::error(output, &error, "correct the setting, or leave `alerts` out");

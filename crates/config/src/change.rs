@@ -110,19 +110,24 @@ impl Task {
             return Some(Means::Never);
         }
         let shape = self.shape().means_to(&next.shape());
-        let mut rest = self.shaped(&next.shape());
-        rest = rest.named_as(next);
-        rest.labels.clone_from(&next.labels);
-        (rest.throttle, rest.retry) = (next.throttle, next.retry);
-        rest.alerts.clone_from(&next.alerts);
-        rest.placement.producers.clone_from(&next.placement.producers);
-        rest.placement.snapshot.clone_from(&next.placement.snapshot);
-        let rest = match rest {
+        let rest = match self.shaped(&next.shape()).heeding(next) {
             rest if rest == *next => Means::AtOnce,
             rest if rest.producing_as(next) == *next => Means::Lanes,
             _ => Means::Restart,
         };
         Some(shape.map_or(rest, |shape| shape.max(rest)))
+    }
+
+    /// This spec, which goes by what no record depends on as `other` does: what takes [`Means::AtOnce`] is as there.
+    #[must_use]
+    pub fn heeding(&self, other: &Self) -> Self {
+        let mut task = self.clone().named_as(other);
+        task.labels.clone_from(&other.labels);
+        (task.throttle, task.retry) = (other.throttle, other.retry);
+        task.alerts.clone_from(&other.alerts);
+        task.placement.producers.clone_from(&other.placement.producers);
+        task.placement.snapshot.clone_from(&other.placement.snapshot);
+        task
     }
 
     /// This spec, whose lanes write as those of `other` do: what takes [`Means::Lanes`] is as there.
@@ -242,6 +247,7 @@ mod tests {
         next.retry.other = crate::units::Span(std::time::Duration::from_secs(60));
         next.alerts = Some(crate::Alerts::default());
         assert_eq!(before.means_to(&next), Some(Means::AtOnce));
+        assert_eq!(before.heeding(&next), next);
         next.source.hosts = vec!["other:1".into()];
         assert_eq!(before.means_to(&next), Some(Means::Restart));
         let next = Task { task: "other".into(), ..before.clone() };

@@ -5,7 +5,8 @@
 //!                             └── another spec, restarted, suspended, or nobody is to take it over ──► ends
 //! ```
 
-use crate::state::{ClusterState, Desired, Placement};
+use crate::state::{ClusterState, Desired, Placement, State};
+use crate::task_state::TaskState;
 use std::time::{Duration, Instant};
 
 /// The next owner of a front waits so long at most for the one before, and a front that nobody asks for ends so long
@@ -108,6 +109,29 @@ pub fn coming(before: &Placement, now: &Placement, node: &str) -> Vec<u8> {
     lanes.filter_map(|lane| u8::try_from(lane).ok()).collect()
 }
 
+/// Why the task did not run before it is begun now, where its receivers of alerts were told so; a person's orders and
+/// attempts to begin lie between.
+#[must_use]
+pub fn left(state: &State) -> Option<String> {
+    use TaskState as S;
+    let changes: Vec<_> = state.changes().collect();
+    let before = changes.iter().rev().find(|it| match it.state {
+        S::Prechecking | S::Initializing | S::Retrying | S::Modifying | S::Suspended => false,
+        S::NotConfigured
+        | S::PrecheckFailed
+        | S::Synchronizing
+        | S::CatchingUp
+        | S::Parked
+        | S::Failed
+        | S::Completed
+        | S::Releasing
+        | S::ReleaseFailed
+        | S::Released => true,
+    })?;
+    matches!(before.state, S::Parked | S::Failed | S::PrecheckFailed)
+        .then(|| before.cause.clone().unwrap_or_else(|| before.state.to_string()))
+}
+
 /// How the front of a task shall run, wherever that is.
 fn anywhere(state: &ClusterState, task: &str) -> Option<Wanted> {
     let task = state.tasks.get(task)?;
@@ -197,6 +221,22 @@ mod tests {
         assert_eq!(coming(&before, &taken_over, "w1"), [0]);
         assert_eq!(coming(&before, &taken_over, "w2"), [1]);
         assert_eq!(coming(&before, &before, "w1"), Vec::<u8>::new());
+    }
+
+    #[test]
+    fn what_was_told_of_a_task_that_did_not_run_is_known_until_it_has_run() {
+        use TaskState as S;
+        let after = |states: &[S]| {
+            let first = State::new(S::NotConfigured, 1);
+            let cause = |state: S| (state == S::Parked).then(|| "the slot is gone".to_owned());
+            let next = |it: State, &state: &S| it.followed_by(state, cause(state), None, 2);
+            left(&states.iter().fold(first, next))
+        };
+        assert_eq!(after(&[S::Prechecking]), None);
+        let parked = [S::Synchronizing, S::Parked, S::Suspended, S::Prechecking, S::Retrying];
+        assert_eq!(after(&parked), Some("the slot is gone".into()));
+        assert_eq!(after(&[S::PrecheckFailed, S::Prechecking]), Some("precheck failed".into()));
+        assert_eq!(after(&[S::Parked, S::Prechecking, S::Synchronizing]), None, "it has run");
     }
 
     #[test]

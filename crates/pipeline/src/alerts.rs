@@ -38,6 +38,8 @@ pub enum Event {
     SlotSafe,
     /// A DDL statement was not captured.
     DdlGap,
+    /// An applied spec does not come into force; the task goes on by the one before.
+    ChangeRefused,
 }
 
 /// What is seen of a task.
@@ -101,6 +103,11 @@ impl Watch {
         Self { latency_max, failing, late, endangered, gaps: Gaps::default() }
     }
 
+    /// That the task does not run was told before this began to look.
+    pub fn has_told_of_failure(&mut self) {
+        self.failing.is_raised = true;
+    }
+
     /// Another limit holds from now on.
     pub fn limit(&mut self, latency_max: Option<Duration>) {
         self.latency_max = latency_max;
@@ -148,7 +155,7 @@ impl Condition {
 struct Message<'a> {
     task: &'a str,
     event: Event,
-    /// `retrying`, `running`, or how the task has ended: `failed`, `parked`.
+    /// `retrying`, `running`, or how the task has ended: `failed`, `parked`, `precheck-failed`.
     state: &'a str,
     cause: &'a str,
     remedy: &'a str,
@@ -174,7 +181,8 @@ struct Poster {
 
 impl Alerts {
     /// Begins to look; nobody is told where the spec asks for no alerts. `folder`: what paths of secrets are relative
-    /// to. Needs an actix system on this thread.
+    /// to. `left`: why the task did not run before, where that was told: that it runs again is told, too. Needs an actix
+    /// system on this thread.
     ///
     /// # Errors
     /// When the webhook's secret cannot be had, or is no address. Says nothing of its value.
@@ -182,10 +190,19 @@ impl Alerts {
         spec: &config::Task,
         folder: &Path,
         progress: &Arc<Progress>,
+        left: Option<String>,
     ) -> Result<Self, String> {
         let poster = Rc::new(RefCell::new(Poster::new(spec, folder)?));
-        let looking = actix_rt::spawn(look(Rc::clone(&poster), Arc::clone(progress)));
+        let looking = actix_rt::spawn(look(Rc::clone(&poster), Arc::clone(progress), left));
         Ok(Self { poster, looking })
+    }
+
+    /// Whether [`Self::start`] or [`Self::change`] can go by this spec.
+    ///
+    /// # Errors
+    /// As these.
+    pub fn check(spec: &config::Task, folder: &Path) -> Result<(), String> {
+        Poster::new(spec, folder).map(drop)
     }
 
     /// Goes by a changed spec from now on. What was told stays told: its end is told to the new receiver.
@@ -199,25 +216,42 @@ impl Alerts {
         Ok(())
     }
 
+    /// A changed spec cannot be carried out, and the task goes on by the one before.
+    pub fn refused(&self, cause: &str, remedy: &str) {
+        if let Some(poster) = &*self.poster.borrow() {
+            poster.post(Event::ChangeRefused, "running", cause, remedy, Duration::ZERO);
+        }
+    }
+
     /// The task has ended. Waits a little until what is to be known has been posted.
     pub async fn finish(self, outcome: &Outcome) {
-        let Self { poster, looking } = self;
-        looking.abort();
-        drop(looking.await);
-        let Some(poster) = poster.take() else { return };
-        match outcome {
-            Outcome::Parked { cause, remedy } => {
-                poster.post(Event::Failure, "parked", cause, remedy, Duration::ZERO);
-            }
+        let told = match outcome {
+            Outcome::Parked { cause, remedy } => Some(("parked", &**cause, &**remedy)),
             Outcome::Failed { cause } => {
-                let remedy = "see the cause, then start the task again";
-                poster.post(Event::Failure, "failed", cause, remedy, Duration::ZERO);
+                Some(("failed", &**cause, "see the cause, then start the task again"))
             }
             // Where another process has taken over, that one speaks.
             Outcome::CaughtUp
             | Outcome::Stopped { .. }
             | Outcome::Released
-            | Outcome::Overtaken { .. } => {}
+            | Outcome::Overtaken { .. } => None,
+        };
+        self.end(told).await;
+    }
+
+    /// The task does not begin: a person must mend what the precheck has found. Waits as [`Self::finish`] does.
+    pub async fn unfit(self, cause: &str, remedy: &str) {
+        self.end(Some(("precheck-failed", cause, remedy))).await;
+    }
+
+    /// `told`: state, cause and remedy of a failure.
+    async fn end(self, told: Option<(&str, &str, &str)>) {
+        let Self { poster, looking } = self;
+        looking.abort();
+        drop(looking.await);
+        let Some(poster) = poster.take() else { return };
+        if let Some((state, cause, remedy)) = told {
+            poster.post(Event::Failure, state, cause, remedy, Duration::ZERO);
         }
         let Poster { webhook, .. } = poster;
         // It ends by itself within its patience.
@@ -230,16 +264,27 @@ fn begin(webhook: &Secret, folder: &Path) -> Result<Webhook, String> {
     Webhook::start(url).map_err(|error| error.to_string())
 }
 
-async fn look(poster: Rc<RefCell<Option<Poster>>>, progress: Arc<Progress>) {
-    let (mut watch, mut caught_up) = (Watch::new(None), Instant::now());
+async fn look(
+    poster: Rc<RefCell<Option<Poster>>>,
+    progress: Arc<Progress>,
+    mut left: Option<String>,
+) {
+    let mut watch = Watch::new(None);
+    if left.is_some() {
+        watch.has_told_of_failure();
+    }
     let mut due = tokio::time::interval(LOOK);
     due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         due.tick().await;
         let now = Instant::now();
+        // What has not begun has not recovered.
+        if progress.streaming.load(Relaxed) || progress.snapshot_running.load(Relaxed) {
+            left = None;
+        }
         let seen = Seen {
-            trouble: trouble(&progress),
-            latency: latency(&progress, now, &mut caught_up),
+            trouble: trouble(&progress).or_else(|| left.clone()),
+            latency: progress.latency().unwrap_or_default(),
             danger: progress.slot_health().as_ref().and_then(danger),
             ddl_gaps: progress.ddl_gaps.load(Relaxed),
         };
@@ -266,9 +311,10 @@ async fn look(poster: Rc<RefCell<Option<Poster>>>, progress: Arc<Progress>) {
                     ("running", cause, remedy)
                 }
                 Event::DdlGap => ("running", gap.0.as_str(), gap.1.as_str()),
-                Event::Recovered | Event::LatencyRecovered | Event::SlotSafe => {
-                    ("running", trouble, "")
-                }
+                Event::Recovered
+                | Event::LatencyRecovered
+                | Event::SlotSafe
+                | Event::ChangeRefused => ("running", trouble, ""),
             };
             poster.post(event, state, cause, remedy, seen.latency);
         }
@@ -283,18 +329,6 @@ fn trouble(progress: &Progress) -> Option<String> {
     let retrying = |lane: &_| matches!(lane, LaneState::Retrying);
     let lane = progress.lanes().iter().position(|lane| retrying(&lane.state))?;
     Some(format!("lane {lane} has failed and is opened again; the log says why"))
-}
-
-/// How late the newest durable change is. After a time without changes that is not the age of the last
-/// one, but at most the time since everything was durable.
-fn latency(progress: &Progress, now: Instant, caught_up: &mut Instant) -> Duration {
-    let newest_us = progress.durable_commit_time_us.load(Relaxed);
-    if newest_us == 0 || progress.server_end() <= progress.watermark() {
-        *caught_up = now;
-        return Duration::ZERO;
-    }
-    let age = since_1970().saturating_sub(Duration::from_micros(newest_us));
-    age.min(now.saturating_duration_since(*caught_up))
 }
 
 fn since_1970() -> Duration {
@@ -354,6 +388,14 @@ mod tests {
         let mut watch = Watch::new(None);
         let expected = [(15, Event::Failure), (45, Event::Recovered)];
         assert_eq!(said(&mut watch, Instant::now(), &seen), expected);
+    }
+
+    #[test]
+    fn the_end_of_what_was_told_before_is_said() {
+        let seen: Vec<_> = (0..60).map(|it| (it, failing(it < 40))).collect();
+        let mut watch = Watch::new(None);
+        watch.has_told_of_failure();
+        assert_eq!(said(&mut watch, Instant::now(), &seen), [(45, Event::Recovered)]);
     }
 
     #[test]

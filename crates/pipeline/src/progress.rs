@@ -1,7 +1,9 @@
 //! Figures of a running task, for whoever shows them. Written by the stages, never read by them.
 
+mod lag;
 mod tables;
 
+use lag::Lag;
 pub use tables::{TableProgress, TableState, Tables};
 
 use crate::hosts::Host;
@@ -10,7 +12,7 @@ use postgres::health::SlotHealth;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use supervision::Budget;
 use wal::{Lsn, Position};
 
@@ -78,6 +80,7 @@ pub struct Progress {
     pub durable_commit_time_us: AtomicU64,
     server_end: AtomicU64,
     watermark: AtomicU64,
+    lag: Mutex<Lag>,
     trouble: Mutex<Option<Trouble>>,
     /// Of lanes that are opened again, by number.
     lane_troubles: Mutex<BTreeMap<u8, Trouble>>,
@@ -142,6 +145,7 @@ impl Progress {
         self.advanced(streams.iter().map(|it| it.watermark()).min().unwrap_or_default());
         let end = streams.iter().map(|it| it.server_end()).max().unwrap_or_default();
         self.server_end.fetch_max(end.0, Relaxed);
+        self.look_at_lag();
         let trouble = |(number, it): (u8, &Arc<Self>)| {
             let trouble = it.trouble()?;
             Some(Trouble { cause: format!("stream {number}: {}", trouble.cause), ..trouble })
@@ -159,6 +163,7 @@ impl Progress {
     pub fn received(&self, server_end: Lsn, bytes: usize) {
         self.server_end.fetch_max(server_end.0, Relaxed);
         self.wal_bytes.fetch_add(bytes as u64, Relaxed);
+        self.look_at_lag();
     }
 
     /// A stream's part of what is spooled has changed: bytes and transactions. The stream before it may end later than
@@ -171,6 +176,25 @@ impl Progress {
     /// A position is durable in every lane.
     pub fn advanced(&self, watermark: Lsn) {
         self.watermark.fetch_max(watermark.0, Relaxed);
+        self.look_at_lag();
+    }
+
+    fn look_at_lag(&self) {
+        let end = self.server_end();
+        // The stream has not begun: the server has told nothing.
+        if Lsn(0) < end {
+            lock(&self.lag).look(self.watermark() < end, Instant::now());
+        }
+    }
+
+    /// From the commit of the newest durable change until now; zero: nothing waits; `None`: nothing has come yet. Where
+    /// nothing has become durable in this process, as long as something has waited in it.
+    #[must_use]
+    pub fn latency(&self) -> Option<Duration> {
+        let newest_us = self.durable_commit_time_us.load(Relaxed);
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let age = || since_1970.saturating_sub(Duration::from_micros(newest_us));
+        lock(&self.lag).latency((0 < newest_us).then(age), Instant::now())
     }
 
     /// The front failed and is tried again; `None`: it works.

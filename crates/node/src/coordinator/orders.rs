@@ -171,7 +171,7 @@ impl Situation<'_> {
     fn apply(&self, yaml: &str, records: &mut Records) -> Result<Done, Error> {
         let spec::Accepted { task, spec, applied } =
             spec::accept(yaml, spec::among(self.cluster, None))?;
-        let plan = plan_of(self.cluster, task)?;
+        let plan = plan_of(self.cluster, task.clone())?;
         let name = &plan.task;
         let known = self.cluster.tasks.get(name);
         if known.is_some_and(|it| it.desired == Desired::Released) {
@@ -186,7 +186,8 @@ impl Situation<'_> {
             Some(known) => {
                 let state = self.state(name);
                 let next = state.state.ordered(name, task_state::Order::Apply).map_err(refused)?;
-                (self.respecified(known, spec, applied), self.moved_on(&state, next))
+                possible(known, &task, &state)?;
+                (self.respecified(known, spec, applied, state.state), self.moved_on(&state, next))
             }
             None if TASKS_MAX <= self.cluster.tasks.len() => return Err(full("tasks")),
             None => {
@@ -241,6 +242,8 @@ impl Situation<'_> {
                 task.desired = Desired::Running;
                 task.reseeds += 1;
                 task.accept_gap = accept_gap;
+                // What begins anew begins as a person says now.
+                task.kept = None;
                 if accept_gap {
                     notes.push("`task status` names the changes that are left out".into());
                 }
@@ -413,9 +416,9 @@ impl Situation<'_> {
             if spec == known.spec {
                 continue;
             }
-            let task = self.respecified(known, spec, applied);
-            records.put(&Key::Task(user.clone()), &task);
             let state = self.state(user);
+            let task = self.respecified(known, spec, applied, state.state);
+            records.put(&Key::Task(user.clone()), &task);
             // One that is being released goes on with that.
             let next = state.state.ordered(user, task_state::Order::Apply).ok();
             if let Some(state) = next.and_then(|next| self.moved_on(&state, next)) {
@@ -425,9 +428,20 @@ impl Situation<'_> {
         Ok(users)
     }
 
-    fn respecified(&self, known: &Task, spec: String, applied: Option<String>) -> Task {
+    /// What runs is kept until the changed spec is in force.
+    fn respecified(
+        &self,
+        known: &Task,
+        spec: String,
+        applied: Option<String>,
+        state: TaskState,
+    ) -> Task {
         let (spec_rev, changed_by) = (known.spec_rev + 1, self.by.to_owned());
-        Task { spec, applied, spec_rev, changed_by, ..known.clone() }
+        let has_begun = state.runs() && state != TaskState::Prechecking;
+        let before = known.kept.clone().or_else(|| has_begun.then(|| known.spec.clone()));
+        let bytes = spec.len() + applied.as_ref().map_or(0, String::len);
+        let kept = before.filter(|it| *it != spec && bytes + it.len() <= spec::SPEC_BYTES_MAX);
+        Task { spec, applied, kept, spec_rev, changed_by, ..known.clone() }
     }
 
     /// The state of a task whose spec has changed; `None`: what keeps it from running is still so.
@@ -461,6 +475,30 @@ impl Situation<'_> {
     fn state(&self, name: &str) -> State {
         let known = self.cluster.states.get(name).cloned();
         known.unwrap_or_else(|| State::new(TaskState::NotConfigured, self.now_ms))
+    }
+}
+
+/// Whether a task that has run may go on by a changed spec, as far as the specs alone say. What the servers have against
+/// it, the worker finds out.
+fn possible(known: &Task, next: &config::Task, state: &State) -> Result<(), Error> {
+    let has_run = |state: TaskState| {
+        matches!(state, TaskState::Initializing | TaskState::Synchronizing | TaskState::CatchingUp)
+    };
+    // What has never begun leaves nothing that has to fit.
+    if !state.changes().any(|it| has_run(it.state)) {
+        return Ok(());
+    }
+    let Ok(before) = config::Task::parse(known.kept.as_ref().unwrap_or(&known.spec)) else {
+        return Ok(());
+    };
+    let refuse = |cause: String, remedy: &str| Err(Error::new(Code::State, cause, remedy));
+    if before.source.streams != next.source.streams {
+        let cause = "`source.streams` cannot change: tables would move between slots".to_owned();
+        return refuse(cause, "release the task, or apply the spec under another name");
+    }
+    match before.shape().keeps_formats_apart(&next.shape()) {
+        Ok(()) => Ok(()),
+        Err(cause) => refuse(cause, ""),
     }
 }
 

@@ -86,7 +86,9 @@ fn wanted(cluster: &ClusterState, name: &str) -> Result<Option<Wanted>, config::
         return Ok(None);
     }
     let spec = config::Task::parse(&task.spec)?;
-    let lanes = usize::from(spec.lanes.0);
+    // Until a changed spec is in force, what ran before needs its lanes.
+    let kept = task.read_kept().map_or(0, |it| it.lanes.0);
+    let lanes = usize::from(spec.lanes.0.max(kept));
     Ok(Some(Wanted { lanes, labels: spec.placement }))
 }
 

@@ -5,7 +5,7 @@
 //! Holds: the last report of each worker about each of its tasks.
 //! Never: believes a worker about what it was not given, or about an older placement.
 
-use crate::state::{Copies, CopyOrder, Placement, State};
+use crate::state::{Copies, CopyOrder, Placement, State, Task};
 use crate::task_state::{News, TaskState};
 use rpc::v1::TaskReport;
 use std::collections::BTreeMap;
@@ -118,8 +118,20 @@ pub(super) fn news(word: &str) -> Option<News> {
     })
 }
 
+/// What a report of the front leaves of what was asked of the task.
+pub(super) fn noted(task: &Task, front: &TaskReport) -> Task {
+    let mut task = task.clone();
+    if task.reseeded < task.reseeds && has_begun_anew(front) {
+        task.reseeded = task.reseeds;
+    }
+    if front.spec_rev == task.spec_rev {
+        task.kept = None;
+    }
+    task
+}
+
 /// Whether what a reseed asked for has begun: from here on the task goes on with what it has.
-pub(super) fn has_begun_anew(front: &TaskReport) -> bool {
+fn has_begun_anew(front: &TaskReport) -> bool {
     match news(&front.state) {
         Some(News::Initializing | News::Close | News::Completed) => true,
         Some(News::Behind) => front.watermark_lsn != 0,
@@ -283,6 +295,18 @@ mod tests {
         ];
         let left = open_copies(&copies, &front).expect("two are over");
         assert_eq!((left.last, left.open), (4, vec![order(2), order(4)]));
+    }
+
+    #[test]
+    fn what_ran_before_is_kept_until_the_changed_spec_is_in_force() {
+        let kept = Some("before".to_owned());
+        let task = Task { spec_rev: 5, kept, ..Task::new("now".into()) };
+        for older in [0, 4] {
+            let front = TaskReport { spec_rev: older, ..report(7, "synchronizing", &[]) };
+            assert_eq!(noted(&task, &front), task);
+        }
+        let front = TaskReport { spec_rev: 5, ..report(7, "synchronizing", &[]) };
+        assert_eq!(noted(&task, &front), Task { kept: None, ..task });
     }
 
     #[test]

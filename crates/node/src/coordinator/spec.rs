@@ -6,7 +6,7 @@ use config::{Places, Problem, Problems, Secret, Sink, Source, Task};
 use rpc::Error;
 
 /// A spec is a record of the control topic, which holds up to 1 MB by default.
-const SPEC_BYTES_MAX: usize = 512 << 10;
+pub(super) const SPEC_BYTES_MAX: usize = 512 << 10;
 /// Where a secret stands, after the part that it belongs to.
 const LITERAL: &str = "is a literal secret, which would be stored in Kafka; \
                        give a reference: ${env:DISTRIBUTARY_SECRET_NAME} or ${file:NAME}";

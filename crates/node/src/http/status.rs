@@ -224,7 +224,7 @@ impl Task {
             ddl_gaps: report.ddl_gaps,
             rate: Some(report.rate).filter(|rate| 0.0 < *rate),
             latency_ms: report.latency_ms,
-            lag_bytes: report.retained_bytes,
+            lag_bytes: report.lag_bytes,
             retries: report.retries,
             watermark: Lsn(report.watermark_lsn),
             ..Measured::default()

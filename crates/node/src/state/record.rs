@@ -128,6 +128,10 @@ pub struct Task {
     /// As it was applied, where it names connections: `spec` has their settings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub applied: Option<String>,
+    /// What ran before `spec`, until that is in force: it goes on where `spec` cannot be carried out. Earlier releases
+    /// did not write it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<String>,
     /// Grows with each apply.
     pub spec_rev: u64,
     pub desired: Desired,
@@ -152,6 +156,7 @@ impl Task {
         Self {
             spec,
             applied: None,
+            kept: None,
             spec_rev: 1,
             desired: Desired::Suspended,
             restarts: 0,
@@ -179,6 +184,12 @@ impl Task {
             Some(applied) => Ok(spec.named_as(&config::Task::parse(applied)?)),
             None => Ok(spec),
         }
+    }
+
+    /// The spec that goes on where the newest one cannot be carried out, if there is one that can be read.
+    #[must_use]
+    pub fn read_kept(&self) -> Option<config::Task> {
+        self.kept.as_deref().and_then(|it| config::Task::parse(it).ok())
     }
 }
 

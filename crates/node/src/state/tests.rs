@@ -13,6 +13,7 @@ fn task() -> Task {
     Task {
         spec: "version: 1\ntask: shop\n".into(),
         applied: None,
+        kept: None,
         spec_rev: 2,
         desired: Desired::Running,
         restarts: 1,

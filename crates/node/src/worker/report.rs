@@ -37,13 +37,11 @@ pub(super) fn of_front(
         said.cause = gap.to_string();
         said.remedy = "`task snapshot NAME --table TABLE` reads tables again".into();
     }
-    let snapshot = progress.snapshot_running.load(Relaxed);
-    let newest_us = progress.durable_commit_time_us.load(Relaxed);
-    let now_us = micros(SystemTime::now());
     let lag = progress.server_end().0.saturating_sub(progress.watermark().0);
-    // Nothing waits: nothing is late, however long ago the last change was.
-    let latency_ms = (0 < newest_us)
-        .then(|| if lag == 0 { 0 } else { (now_us.saturating_sub(newest_us)) / 1000 });
+    let latency = progress.latency();
+    let latency_ms = latency.map(|it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX));
+    // What the slot keeps begins where the oldest open transaction does; until somebody has looked, it is the lag at least.
+    let retained_bytes = progress.slot_health().map_or(lag, |it| it.retained_bytes);
     let (tables, counts) = progress.tables(|it| (it.shown(TABLES_MAX), it.counts()));
     let lane = |(number, lane): (u32, pipeline::progress::LaneProgress)| v1::LaneReport {
         lane: number,
@@ -72,9 +70,10 @@ pub(super) fn of_front(
         cause: said.cause,
         remedy: said.remedy,
         since_unix_ms: micros(said.since) / 1000,
-        phase: if snapshot { "snapshot" } else { "incremental" }.into(),
+        phase: runner.phase().into(),
         watermark_lsn: progress.watermark().0,
-        retained_bytes: lag,
+        retained_bytes,
+        lag_bytes: lag,
         latency_ms,
         records: progress.records.load(Relaxed),
         dead_letters: progress.dead_letters.load(Relaxed),
@@ -86,6 +85,7 @@ pub(super) fn of_front(
         tables_count: counts.0,
         tables_over: counts.1,
         snapshot_rate: runner.snapshot_rate(),
+        spec_rev: runner.spec_rev(said.state),
     }
 }
 

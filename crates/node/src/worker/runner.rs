@@ -2,19 +2,20 @@
 
 use super::Context;
 use super::hosts::Placed;
-use super::specs::Specs;
+use super::specs::{Refused, Specs};
 use crate::front::Wanted;
 use crate::task_state::TaskState;
 use config::Means;
 use config::precheck::Item;
 use pipeline::alerts::Alerts;
 use pipeline::precheck::Unfit;
+use pipeline::progress::Trouble;
 use pipeline::rate::Rate;
 use pipeline::{Options, Outcome, Progress};
 use std::convert::Infallible;
 use std::path::Path;
 use std::rc::Rc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::runtime::Handle;
@@ -41,6 +42,12 @@ pub(super) struct Runner {
     said: Arc<Mutex<Said>>,
     stop: CancellationToken,
     specs: Arc<Specs>,
+    /// What the precheck of a changed spec waits for, while the task goes on.
+    checking: Arc<Progress>,
+    /// The task's own precheck is behind it: changed specs are looked at while it goes on.
+    has_begun: Arc<AtomicBool>,
+    /// A changed spec that has passed its precheck, and for which the run was ended: it takes another one.
+    succeeded_by: Arc<Mutex<Option<Arc<config::Task>>>>,
     /// The task with the same servers whose window for lost connections holds here.
     window_of: Arc<Mutex<Option<String>>>,
     /// `true` once the thread has ended.
@@ -52,6 +59,7 @@ const BEHIND_BYTES: u64 = 64 << 20;
 
 /// What a person can do about what is tried again.
 const RETRYING: &str = "mend the cause; it is tried again by itself";
+const CHANGE_WAITS: &str = "mend the cause, or apply another spec; the task goes on meanwhile";
 const ALERTS_REMEDY: &str = "correct the setting, or leave `alerts` out";
 
 /// Over which the rate of a task is counted, as the contract has it.
@@ -60,6 +68,10 @@ const RATE_WINDOW: Duration = Duration::from_secs(10);
 /// How a run is begun.
 pub(super) struct Beginning {
     pub(super) spec: config::Task,
+    /// What ran before, where `spec` is not known to have been in force: the run begins by it where `spec` does not pass.
+    pub(super) kept: Option<config::Task>,
+    /// Why the task did not run before, where somebody was told.
+    pub(super) left: Option<String>,
     pub(super) wanted: Wanted,
     pub(super) reseed: bool,
     /// With `reseed`: no snapshot.
@@ -71,7 +83,7 @@ pub(super) struct Beginning {
 
 impl Runner {
     pub(super) fn start(context: Context, runtime: Handle, beginning: Beginning) -> Self {
-        let Beginning { spec, wanted, reseed, accept_gap, proven } = beginning;
+        let Beginning { spec, kept, left, wanted, reseed, accept_gap, proven } = beginning;
         let progress = Arc::new(Progress::default());
         let state = match (wanted.release, proven) {
             (true, _) => TaskState::Releasing,
@@ -86,9 +98,20 @@ impl Runner {
         let rate = Arc::new(Mutex::new(Rate::over(RATE_WINDOW)));
         let snapshot_rate = Arc::new(Mutex::new(Rate::over(RATE_WINDOW)));
         let specs = Arc::new(Specs::new(Arc::new(spec.clone())));
-        let window_of = Arc::default();
-        let runner =
-            Self { wanted, progress, rate, snapshot_rate, said, stop, specs, window_of, ended };
+        let runner = Self {
+            wanted,
+            progress,
+            rate,
+            snapshot_rate,
+            said,
+            stop,
+            specs,
+            checking: Arc::default(),
+            has_begun: Arc::default(),
+            succeeded_by: Arc::default(),
+            window_of: Arc::default(),
+            ended,
+        };
         let own = runner.clone();
         let options = Options {
             until_caught_up: false,
@@ -102,7 +125,10 @@ impl Runner {
         };
         let name = format!("task {}", spec.task);
         let work = move || {
-            let live = own.live(context, runtime, spec, options, proven);
+            let live = async {
+                let spec = own.first_spec(spec, kept.filter(|_| !proven), &options.folder).await;
+                own.live(context, runtime, spec, options, proven, left).await;
+            };
             // The system's drop would wait for calls that still block on a server.
             std::mem::ManuallyDrop::new(actix_rt::System::new()).block_on(live);
             // Also where it panics: the sender is dropped then.
@@ -116,13 +142,42 @@ impl Runner {
         runner
     }
 
+    /// The newest spec, unless another one ran before and this one does not pass now: it is looked at again once that
+    /// goes on.
+    async fn first_spec(
+        &self,
+        spec: config::Task,
+        kept: Option<config::Task>,
+        folder: &Path,
+    ) -> Arc<config::Task> {
+        let spec = Arc::new(spec);
+        let Some(kept) = kept else { return spec };
+        let is_fit = spec.unconfined(folder).is_empty() && Alerts::check(&spec, folder).is_ok();
+        let passes = async {
+            let items = pipeline::precheck(&spec, folder, false).await;
+            !items.iter().any(Item::holds)
+        };
+        let passes = tokio::select! {
+            passes = passes => passes,
+            () = self.stop.cancelled() => return spec,
+        };
+        if is_fit && passes {
+            return spec;
+        }
+        info!(task = spec.task, "the changed spec does not pass now, the one before it goes on");
+        let kept = Arc::new(kept);
+        self.specs.took(&kept);
+        kept
+    }
+
     async fn live(
         &self,
         context: Context,
         runtime: Handle,
-        spec: config::Task,
+        spec: Arc<config::Task>,
         options: Options,
         proven: bool,
+        left: Option<String>,
     ) {
         let (folder, release) = (&options.folder, options.release);
         let unconfined = spec.unconfined(folder);
@@ -140,38 +195,26 @@ impl Runner {
                 files, "secret files can be read by everybody on this machine; chmod 600 them"
             );
         }
-        let silent = config::Task { alerts: None, ..spec.clone() };
+        let silent = config::Task { alerts: None, ..config::Task::clone(&spec) };
         // Nobody needs to be told of what is removed.
-        let alerts = Alerts::start(if release { &silent } else { &spec }, folder, &self.progress);
-        let alerts = match alerts {
+        let told = if release { &silent } else { &*spec };
+        let alerts = match Alerts::start(told, folder, &self.progress, left) {
             Ok(alerts) => alerts,
             Err(error) => return self.say(TaskState::PrecheckFailed, error, ALERTS_REMEDY),
         };
         if !release {
             self.progress.trace.begin(&spec.task);
         }
-        if !release && !proven {
-            let retry = || self.specs.newest().retry;
-            let passed = tokio::select! {
-                passed = pipeline::precheck::pass(&spec, folder, &self.progress, retry) => passed,
-                () = self.stop.cancelled() => return,
-            };
-            match passed {
-                Ok(()) => self.say(TaskState::Initializing, String::new(), ""),
-                Err(Unfit::Items(failed)) => {
-                    self.progress.trace.fail("precheck not passed");
-                    return self.unfit(&failed);
-                }
-                Err(Unfit::GaveUp(outcome)) => {
-                    alerts.finish(&outcome).await;
-                    return self.ended_with(outcome);
-                }
-            }
-        }
-        let (name, begun) = (spec.task.clone(), Arc::new(spec));
+        let alerts = match self.pass(&spec, folder, release || proven, alerts).await {
+            Some(alerts) => alerts,
+            None => return,
+        };
+        self.has_begun.store(true, Relaxed);
+        let (name, begun, folder) = (spec.task.clone(), spec, folder.clone());
         let hosts = Rc::new(Placed::new(&name, context, runtime, Arc::clone(&self.specs)));
-        let spec = self.specs.newest();
-        let folder = folder.clone();
+        // What was changed during the precheck is of no record's concern.
+        let (newest, heeding) = (self.specs.newest(), begun.heeding(&self.specs.newest()));
+        let spec = if heeding == *newest { newest } else { Arc::new(heeding) };
         let stop = self.stop.clone();
         if release {
             // There is nothing to wait for: it opens, drains and removes.
@@ -188,8 +231,43 @@ impl Runner {
         if release { self.released_with(outcome) } else { self.ended_with(outcome) }
     }
 
+    /// The task's own precheck; `None`: it does not begin, and that is said.
+    async fn pass(
+        &self,
+        spec: &config::Task,
+        folder: &Path,
+        proven: bool,
+        alerts: Alerts,
+    ) -> Option<Alerts> {
+        if proven {
+            return Some(alerts);
+        }
+        let retry = || self.specs.newest().retry;
+        let passed = tokio::select! {
+            passed = pipeline::precheck::pass_again(spec, folder, &self.progress, retry) => passed,
+            () = self.stop.cancelled() => return None,
+        };
+        match passed {
+            Ok(()) => {
+                self.say(TaskState::Initializing, String::new(), "");
+                return Some(alerts);
+            }
+            Err(Unfit::Items(failed)) => {
+                self.progress.trace.fail("precheck not passed");
+                let (cause, remedy) = texts(&failed);
+                self.say(TaskState::PrecheckFailed, cause.clone(), &remedy);
+                alerts.unfit(&cause, &remedy).await;
+            }
+            Err(Unfit::GaveUp(outcome)) => {
+                alerts.finish(&outcome).await;
+                self.ended_with(outcome);
+            }
+        }
+        None
+    }
+
     /// What is applied while the task runs passes the precheck first, as at a start, unless no record depends on it.
-    /// What does not ends the run.
+    /// The task goes on meanwhile, and also where it does not pass. What comes later is looked at in its place.
     async fn check_specs(
         &self,
         begun: Arc<config::Task>,
@@ -208,64 +286,111 @@ impl Runner {
             if !self.specs.is_modifying() && *spec == *last {
                 continue;
             }
-            let unconfined = spec.unconfined(folder);
-            if !unconfined.is_empty() {
-                let cause = config::Problems(unconfined).to_string();
-                self.say(TaskState::PrecheckFailed, cause, "correct the spec and apply it again");
-                self.stop();
-                continue;
-            }
-            if last.alerts != spec.alerts
-                && let Err(error) = alerts.change(&spec, folder)
-            {
-                self.say(TaskState::PrecheckFailed, error, ALERTS_REMEDY);
-                self.stop();
-                continue;
-            }
-            let takes = last.means_to(&spec);
-            last = Arc::clone(&spec);
-            if matches!(takes, None | Some(Means::AtOnce)) {
-                self.specs.pass(spec);
-                continue;
-            }
-            // What is in trouble now is told by the run itself.
-            let retry = || self.specs.newest().retry;
-            match pipeline::precheck::pass(&spec, folder, &Progress::default(), retry).await {
-                Ok(()) => self.specs.pass(spec),
-                Err(Unfit::Items(failed)) => {
-                    self.unfit(&failed);
+            self.checking.troubled(None);
+            let mut newer = applied.clone();
+            let checked = tokio::select! {
+                checked = self.check(&mut last, &spec, folder, alerts) => checked,
+                _ = newer.changed() => continue,
+            };
+            match checked {
+                Ok(true) => {
+                    last = Arc::clone(&spec);
+                    self.specs.pass(spec);
+                }
+                Ok(false) => {
+                    *self.succeeded_by.lock().unwrap_or_else(PoisonError::into_inner) = Some(spec);
                     self.stop();
                 }
-                Err(Unfit::GaveUp(outcome)) => {
-                    self.ended_with(outcome);
-                    self.stop();
+                Err((cause, remedy)) => {
+                    let cause = format!("the changed spec is not in force: {cause}");
+                    warn!(
+                        task = spec.task,
+                        cause, remedy, "the task goes on by the spec before it"
+                    );
+                    if self.specs.refuse(&spec, &cause, &remedy) {
+                        alerts.refused(&cause, &remedy);
+                    }
                 }
             }
         }
     }
 
-    fn unfit(&self, failed: &[Item]) {
-        let texts = failed.iter().map(|it| format!("{}: {}", it.name, it.seen));
-        let cause = texts.collect::<Vec<_>>().join("; ");
-        let remedies = failed.iter().map(|it| it.remedy.as_str()).collect::<Vec<_>>();
-        self.say(TaskState::PrecheckFailed, cause, &remedies.join("; "));
+    /// Whether a changed spec can come into force in this run, which goes by `last`; else it takes another one. What
+    /// no record depends on holds at once.
+    ///
+    /// # Errors
+    /// Cause and remedy, where it cannot be carried out.
+    async fn check(
+        &self,
+        last: &mut Arc<config::Task>,
+        spec: &Arc<config::Task>,
+        folder: &Path,
+        alerts: &Alerts,
+    ) -> Result<bool, (String, String)> {
+        let unconfined = spec.unconfined(folder);
+        if !unconfined.is_empty() {
+            let remedy = "correct the spec and apply it again";
+            return Err((config::Problems(unconfined).to_string(), remedy.into()));
+        }
+        if last.alerts != spec.alerts {
+            alerts.change(spec, folder).map_err(|error| (error, ALERTS_REMEDY.to_owned()))?;
+        }
+        let takes = last.means_to(spec);
+        if matches!(takes, None | Some(Means::AtOnce)) {
+            return Ok(true);
+        }
+        let heeding = last.heeding(spec);
+        if heeding != **last {
+            *last = Arc::new(heeding);
+            self.specs.pass(Arc::clone(last));
+        }
+        let retry = || self.specs.newest().retry;
+        match pipeline::precheck::pass(spec, folder, &self.checking, retry).await {
+            Ok(()) => Ok(self.is_in_place(takes)),
+            Err(Unfit::Items(failed)) => Err(texts(&failed)),
+            Err(Unfit::GaveUp(Outcome::Failed { cause } | Outcome::Parked { cause, .. })) => {
+                Err((cause, "mend the cause, then apply the spec again".into()))
+            }
+            Err(Unfit::GaveUp(outcome)) => Err((format!("{outcome:?}"), String::new())),
+        }
     }
 
-    /// Takes up a changed spec while the task runs; `false`: it takes a seal or another run.
+    /// Whether a change that takes so much can come into force while the task runs.
+    fn is_in_place(&self, takes: Option<Means>) -> bool {
+        let Progress { streaming, snapshot_running, .. } = &*self.progress;
+        match takes {
+            None | Some(Means::AtOnce | Means::Lanes) => true,
+            Some(Means::Mark) => streaming.load(Relaxed) && !snapshot_running.load(Relaxed),
+            Some(Means::Seal | Means::Restart | Means::Never) => false,
+        }
+    }
+
+    /// Takes up a changed spec while the task runs; `false`: it takes another run. One that takes that, too, is looked
+    /// at first where something runs ([`Self::succeeded_by`]).
     pub(super) fn modify(&self, spec: config::Task) -> bool {
         if self.has_ended() || !self.said().state.runs() {
             return false;
         }
-        let Progress { streaming, snapshot_running, .. } = &*self.progress;
-        let in_place = match self.specs.newest().means_to(&spec) {
-            None | Some(Means::AtOnce | Means::Lanes) => true,
-            Some(Means::Mark) => streaming.load(Relaxed) && !snapshot_running.load(Relaxed),
-            Some(Means::Seal | Means::Restart | Means::Never) => false,
-        };
-        if in_place {
+        let takes = self.specs.base().means_to(&spec);
+        let is_taken = self.has_begun.load(Relaxed) || matches!(takes, None | Some(Means::AtOnce));
+        if is_taken {
             self.specs.apply(spec);
         }
-        in_place
+        is_taken
+    }
+
+    /// The changed spec that has passed, and takes another run.
+    pub(super) fn succeeded_by(&self) -> Option<Arc<config::Task>> {
+        self.succeeded_by.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Number of the applied spec by which the task goes in `state`; 0: that is an older one.
+    pub(super) fn spec_rev(&self, state: TaskState) -> u64 {
+        let streams = matches!(
+            state,
+            TaskState::Synchronizing | TaskState::CatchingUp | TaskState::Completed
+        );
+        if streams && !self.specs.is_modifying() { self.wanted.spec_rev } else { 0 }
     }
 
     /// Goes by other retry windows while the task runs; `false`: they are those that hold, or it has ended.
@@ -334,14 +459,25 @@ impl Runner {
         // A precheck says for itself how it ends; only what it waits for is told in between.
         let is_checked = said.state != TaskState::Prechecking || self.progress.trouble().is_some();
         if said.state.runs() && is_checked && !self.has_ended() {
-            let (state, cause) = self.running();
+            let (state, cause, remedy) = self.running();
             if state != said.state || cause != said.cause {
                 let since = if state == said.state { said.since } else { SystemTime::now() };
-                let remedy = if state == TaskState::Retrying { RETRYING } else { "" };
-                *said = Said { state, cause, remedy: remedy.into(), since };
+                *said = Said { state, cause, remedy, since };
             }
         }
         said.clone()
+    }
+
+    /// How far the task is, in the words of the contract.
+    pub(super) fn phase(&self) -> &'static str {
+        let Progress { streaming, snapshot_running, .. } = &*self.progress;
+        match (self.has_begun.load(Relaxed), snapshot_running.load(Relaxed)) {
+            (false, _) => "precheck",
+            (true, true) => "snapshot",
+            (true, false) if streaming.load(Relaxed) => "incremental",
+            // Topics, publication and slot are made, and readers are told of tables.
+            (true, false) => "schema",
+        }
     }
 
     /// Records per second, as of the looks of the last seconds.
@@ -358,30 +494,43 @@ impl Runner {
         rate.per_second(rows, Instant::now())
     }
 
-    fn running(&self) -> (TaskState, String) {
+    /// State, cause and remedy.
+    fn running(&self) -> (TaskState, String, String) {
         let progress = &self.progress;
         if let Some(trouble) = progress.trouble() {
-            let left = trouble.until.saturating_duration_since(Instant::now());
-            let cause = format!(
-                "{}; tried {} times since {} s ago, given up in {} min ({})",
-                trouble.cause,
-                trouble.retries,
-                trouble.since.elapsed().as_secs(),
-                left.as_secs().div_ceil(60),
-                self.windows(),
-            );
-            return (TaskState::Retrying, cause);
+            return (TaskState::Retrying, self.tried(&trouble), RETRYING.into());
         }
+        let (cause, remedy) = match self.specs.refused() {
+            Some(Refused { cause, remedy, .. }) => (cause, remedy),
+            None => (String::new(), String::new()),
+        };
         if !progress.streaming.load(Relaxed) {
-            return (TaskState::Initializing, String::new());
+            return (TaskState::Initializing, cause, remedy);
         }
-        if self.specs.is_modifying() {
-            return (TaskState::Modifying, String::new());
+        if self.specs.is_modifying() && cause.is_empty() {
+            let waits = self.checking.trouble();
+            let (cause, remedy) = waits.map_or_else(Default::default, |trouble| {
+                let cause = format!("the changed spec waits: {}", self.tried(&trouble));
+                (cause, CHANGE_WAITS.to_owned())
+            });
+            return (TaskState::Modifying, cause, remedy);
         }
         let lag = progress.server_end().0.saturating_sub(progress.watermark().0);
         let is_behind = BEHIND_BYTES < lag;
         let state = if is_behind { TaskState::CatchingUp } else { TaskState::Synchronizing };
-        (state, String::new())
+        (state, cause, remedy)
+    }
+
+    fn tried(&self, trouble: &Trouble) -> String {
+        let left = trouble.until.saturating_duration_since(Instant::now());
+        format!(
+            "{}; tried {} times since {} s ago, given up in {} min ({})",
+            trouble.cause,
+            trouble.retries,
+            trouble.since.elapsed().as_secs(),
+            left.as_secs().div_ceil(60),
+            self.windows(),
+        )
     }
 
     pub(super) fn has_ended(&self) -> bool {
@@ -404,4 +553,11 @@ impl Runner {
         }
         in_time.is_ok()
     }
+}
+
+/// Cause and remedy.
+fn texts(failed: &[Item]) -> (String, String) {
+    let causes: Vec<_> = failed.iter().map(|it| format!("{}: {}", it.name, it.seen)).collect();
+    let remedies: Vec<_> = failed.iter().map(|it| it.remedy.as_str()).collect();
+    (causes.join("; "), remedies.join("; "))
 }

@@ -27,6 +27,8 @@ pub(super) struct Tasks {
     fronts: Arc<Mutex<BTreeMap<String, Front>>>,
     /// What ran here last, by task.
     ran: Arc<Mutex<BTreeMap<String, Wanted>>>,
+    /// Specs that have passed while another one ran here, by task.
+    passed: Arc<Mutex<BTreeMap<String, Arc<config::Task>>>>,
     /// The placements that were read last, by task.
     read: Arc<Mutex<BTreeMap<String, Placement>>>,
     windows: Arc<Mutex<Windows>>,
@@ -49,6 +51,7 @@ impl Tasks {
             context,
             fronts: Arc::default(),
             ran: Arc::default(),
+            passed: Arc::default(),
             read: Arc::default(),
             windows: Arc::default(),
         }
@@ -96,6 +99,11 @@ impl Tasks {
         let mut fronts = self.lock();
         let hands_over = rpc::HAND_OVER <= self.context.peers.protocols().max;
         for (name, front) in fronts.iter_mut() {
+            if let Some(next) = front.runner.succeeded_by().filter(|_| front.stopping.is_none()) {
+                info!(task = name, "a changed spec has passed, and takes another run");
+                lock(&self.passed).insert(name.clone(), next);
+                front.stop(name);
+            }
             let (runs, now) = (front.runner.wanted.clone(), Instant::now());
             match front::step(state, &self.context.node.node, name, &runs, front.moving, now) {
                 Step::GoOn { placement_rev } if front.stopping.is_none() => {
@@ -109,10 +117,9 @@ impl Tasks {
                 Step::Modify { wanted, placement_rev } => {
                     let spec = state.tasks.get(name).map(state::Task::read).and_then(Result::ok);
                     if spec.is_some_and(|spec| front.modify(spec, &wanted, &windows)) {
-                        info!(task = name, "a changed spec comes into force in place");
+                        info!(task = name, "a changed spec is looked at while the task goes on");
                         (front.placement_rev, front.moving) = (placement_rev, None);
-                        let mut ran = self.ran.lock().unwrap_or_else(PoisonError::into_inner);
-                        ran.insert(name.clone(), wanted);
+                        lock(&self.ran).insert(name.clone(), wanted);
                     } else {
                         front.stop(name);
                     }
@@ -158,17 +165,21 @@ impl Tasks {
         let retry = spec.retry;
         let shared = windows.of(name, retry);
         spec.retry = shared.retry;
+        let kept = task.read_kept().map(|kept| config::Task { retry: shared.retry, ..kept });
         // The leader notes it as done once the front has begun anew, so that no later start repeats it.
         let reseed = task.reseeded < task.reseeds;
         let accept_gap = task.accept_gap;
-        let state = state.states.get(name).map(|it| it.state);
+        let told = state.states.get(name);
+        let left = told.and_then(front::left);
+        let state = told.map(|it| it.state);
         let streams = matches!(state, Some(TaskState::Synchronizing | TaskState::CatchingUp));
-        let mut ran = self.ran.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = ran.insert(name.to_owned(), wanted.clone());
+        let last = lock(&self.ran).insert(name.to_owned(), wanted.clone());
+        let has_passed = lock(&self.passed).remove(name).is_some_and(|it| *it == spec);
         // A changed spec is modifying until the front that is to carry it out says otherwise; the one before it may
         // still have said so meanwhile, and ran here.
-        let proven = streams && last.is_none_or(|it| it == wanted);
-        let beginning = Beginning { spec, wanted, reseed, accept_gap, proven };
+        let has_run = streams && kept.is_none() && last.is_none_or(|it| it == wanted);
+        let proven = has_passed || has_run;
+        let beginning = Beginning { spec, kept, left, wanted, reseed, accept_gap, proven };
         let runner = Runner::start(self.context.clone(), Handle::current(), beginning);
         runner.shares(shared.of);
         Some(Front { runner, retry, placement_rev, stopping: None, moving: None })
@@ -275,6 +286,10 @@ impl Front {
             self.stopping = Some(Instant::now());
         }
     }
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn is_overtaken(front: &Front) -> bool {

@@ -4,9 +4,9 @@ use super::{Change, Desk, Reply, millis_now};
 use crate::coordinator::control::Order;
 use crate::coordinator::orders::{Done, Records, Situation};
 use crate::coordinator::plan::plan;
-use crate::coordinator::reports::{has_begun_anew, news, next_state, open_copies};
+use crate::coordinator::reports::{news, next_state, noted, open_copies};
 use crate::placement::Scope;
-use crate::state::{Desired, Key, Task, Term};
+use crate::state::{Desired, Key, Term};
 use crate::task_state::News;
 use rpc::{Code, Error};
 use std::time::Instant;
@@ -170,9 +170,9 @@ impl Desk {
             if let Some(copies) = copies.and_then(|it| open_copies(it, front)) {
                 records.put(&Key::Copies(name.clone()), &copies);
             }
-            if task.reseeded < task.reseeds && has_begun_anew(front) {
-                let begun = Task { reseeded: task.reseeds, ..task.clone() };
-                records.put(&Key::Task(name.clone()), &begun);
+            let noted = noted(task, front);
+            if noted != *task {
+                records.put(&Key::Task(name.clone()), &noted);
             }
             let is_first = self.cluster.front_is_silent(name);
             if let Some(next) = next_state(state, front, is_first, millis_now()) {

@@ -103,6 +103,37 @@ fn a_task_is_applied_started_and_changed() {
 }
 
 #[test]
+fn what_runs_is_kept_until_a_changed_spec_is_in_force() {
+    let mut office = Office::running();
+    office.order(&Order::Apply { yaml: spec(6) }).expect("applied");
+    assert_eq!(office.bench.cluster.tasks["shop"].kept, None, "nothing has run");
+    office.streams();
+    office.order(&Order::Apply { yaml: spec(3) }).expect("applied");
+    let kept = |office: &Office| office.bench.cluster.tasks["shop"].kept.clone();
+    assert_eq!(kept(&office), Some(spec(6)));
+    assert_eq!(office.bench.placement().lanes.len(), 6, "its lanes have their places");
+    office.order(&Order::Apply { yaml: spec(2) }).expect("applied");
+    assert_eq!(kept(&office), Some(spec(6)));
+    office.order(&Order::Apply { yaml: spec(6) }).expect("taken back");
+    assert_eq!(kept(&office), None);
+}
+
+#[test]
+fn what_can_never_be_carried_out_is_refused_at_once() {
+    let mut office = Office::running();
+    let canal = spec(4).replace("sink: {", "sink: {format: canal-json, ");
+    let shareplex = spec(4).replace("sink: {", "sink: {format: shareplex-json, ");
+    office.order(&Order::Apply { yaml: canal.clone() }).expect("nothing is written yet");
+    office.streams();
+    let refused =
+        office.order(&Order::Apply { yaml: shareplex.clone() }).expect_err("the same topics");
+    assert!(refused.contains("changes from canal-json to shareplex-json"), "{refused}");
+    let moved = shareplex.replace("sink: {", "sink: {topic: \"new.{table}\", ");
+    office.order(&Order::Apply { yaml: moved }).expect("other topics");
+    assert_eq!(office.bench.cluster.tasks["shop"].kept, Some(canal));
+}
+
+#[test]
 fn a_suspended_task_goes_on_with_a_newer_placement() {
     let mut office = Office::running();
     let rev = office.bench.placement().rev;
