@@ -4,6 +4,8 @@
 mod avro;
 #[path = "consumers/beside.rs"]
 mod beside;
+#[path = "consumers/connect.rs"]
+mod connect;
 #[path = "consumers/differences.rs"]
 mod differences;
 #[path = "consumers/flink.rs"]

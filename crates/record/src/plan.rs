@@ -551,7 +551,7 @@ impl TablePlan {
         };
         let shown = projection.as_ref().map_or(&key, |it| &it.key);
         let template = Template::new(view, shown, &topic, task);
-        let hashed = projection.as_ref().map(|it| Columns::new(&it.renamed, task));
+        let hashed = projection.as_ref().map(|it| Columns::new(&it.renamed, &[], task));
         let lanes = (0..partitions).map(|partition| lane::lane(&topic, partition, lanes)).collect();
         Ok(Self {
             object,
@@ -564,7 +564,7 @@ impl TablePlan {
             transform,
             splits_key_changes: task.codec.is_debezium(),
             rewrite: task.rewrite(masked),
-            columns: Columns::new(view, task),
+            columns: Columns::new(view, shown, task),
             hashed,
             projection,
             template,

@@ -379,6 +379,9 @@ fn what_debezium_loses_is_refused_unless_it_may_be_lost() {
         assert_eq!(after(type_.clone(), "unrepresentable: null", value).ok(), Some(Json::Null));
         assert_eq!(after(type_, strict, value).ok(), Some(strictly));
     }
+    let sparse = || (of_kind("sparsevec", Kind::Base), -1);
+    let error = after(sparse(), "", v("{1:1}/32768")).expect_err("too many dimensions");
+    assert!(error.to_string().contains("32,767 dimensions"), "{error}");
     let error = after(array(), strict, v("{{1,2},{3,4}}")).expect_err("two dimensions");
     assert!(error.to_string().contains("more than one dimension"), "{error}");
 }

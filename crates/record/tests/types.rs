@@ -58,26 +58,43 @@ fn type_of(name: &str) -> Type {
     built_in.map_or_else(|| of_kind(name, Kind::Base), |&(name, oid)| Type::builtin(oid, name))
 }
 
-/// The member `v` of the row, with its schema's type and name; `None`: left out of the row.
+/// The member `v` of the row, with its schema's type and name; `None`: left out of the row. What is refused where the
+/// schema stands beside it says so.
 fn rendered(type_: Type, modifier: i32, options: &str, text: scene::Value<'_>) -> Option<String> {
     let columns =
         vec![column("id", Type::builtin(oid::INT4, "int4"), -1), column("v", type_, modifier)];
     let table = scene::table("t", columns, 1, Full);
-    let sink = format!("format_options: {{schemas: true, {options}}}");
-    let (task, plan) = plan(&table, &sink, "", 1).expect("a plan");
     let row = [v("1"), text];
     let batch = scene::batch(&table, scene::transaction(), &[Did::Insert(&row)]);
-    let sent = encode(&task, &plan, &batch).unwrap_or_else(|error| panic!("{text:?}: {error}"));
-    let event = sent[0].json();
+    let sent = |sink: &str| {
+        let (task, plan) = plan(&table, sink, "", 1).expect("a plan");
+        encode(&task, &plan, &batch).map(|sent| sent[0].json())
+    };
+    let bare = sent(&format!("format_options: {{{options}}}"));
+    let bare = bare.unwrap_or_else(|error| panic!("{text:?}: {error}"));
+    let sink = format!("format_options: {{schemas: true, {options}}}");
+    let event = sent(&format!("{sink}, unrepresentable: null")).expect("null at least");
     let fields = &event["schema"]["fields"][1]["fields"];
     // What is left out of the row is left out of its schema.
-    let value = event["payload"]["after"].get("v")?;
+    let value = bare["after"].get("v")?;
+    let is_refused = match sent(&sink) {
+        Ok(event) => {
+            assert_eq!(&event["payload"]["after"]["v"], value, "with and without a schema");
+            false
+        }
+        Err(error) => {
+            assert!(error.to_string().contains("does not fit the format"), "{error}");
+            assert_eq!(event["payload"]["after"]["v"], serde_json::Value::Null);
+            true
+        }
+    };
     let field = &fields[1];
     assert_eq!(field["field"], "v");
     let name = field["name"].as_str().unwrap_or_default();
     let last = name.rsplit('.').next().filter(|last| !last.is_empty());
     let type_ = field["type"].as_str().unwrap_or_default();
-    Some(format!("{} {value}", last.map_or(type_.to_owned(), |last| format!("{type_}/{last}"))))
+    let type_ = last.map_or(type_.to_owned(), |last| format!("{type_}/{last}"));
+    Some(format!("{type_} {value}{}", if is_refused { ", or refused" } else { "" }))
 }
 
 /// Type, modifier, the server's text, type and value in JSON.
@@ -105,8 +122,8 @@ const REFERENCE: &[Case<'static>] = &[
     ("float4", -1, "-0", "float -0.0"),
     ("float8", -1, "1e+300", "double 1e+300"),
     ("float8", -1, "100", "double 100.0"),
-    ("float8", -1, "NaN", "double \"NaN\""),
-    ("float8", -1, "-Infinity", "double \"-Infinity\""),
+    ("float8", -1, "NaN", "double \"NaN\", or refused"),
+    ("float8", -1, "-Infinity", "double \"-Infinity\", or refused"),
     ("numeric", numeric_modifier(12, 2), "49.90", "bytes/Decimal \"E34=\""),
     ("numeric", numeric_modifier(12, 2), "-1.28", "bytes/Decimal \"gA==\""),
     ("numeric", numeric_modifier(5, -2), "1200", "bytes/Decimal \"DA==\""),
@@ -238,8 +255,8 @@ fn arrays_hold_what_their_elements_are() {
         &[
             ("int4[]", -1, "{1,2,NULL}", "array [1,2,null]"),
             ("int4[]", -1, "{}", "array []"),
-            ("int4[]", -1, "{{1,2},{3,4}}", "array [[1,2],[3,4]]"),
-            ("int4[]", -1, "[0:1][2:2]={{1},{2}}", "array [[1],[2]]"),
+            ("int4[]", -1, "{{1,2},{3,4}}", "array [[1,2],[3,4]], or refused"),
+            ("int4[]", -1, "[0:1][2:2]={{1},{2}}", "array [[1],[2]], or refused"),
             (
                 "text[]",
                 -1,
@@ -322,7 +339,7 @@ fn numbers_have_three_modes() {
         "decimal: double",
         &[
             ("numeric", numeric_modifier(12, 2), "49.90", "double 49.9"),
-            ("numeric", -1, "NaN", "double \"NaN\""),
+            ("numeric", -1, "NaN", "double \"NaN\", or refused"),
             ("numeric", -1, "-1000000000000000000000", "double -1e+21"),
             ("money", -1, "$12.00", "double 12.0"),
         ],
@@ -340,7 +357,7 @@ fn numbers_have_three_modes() {
         ],
     );
     let beyond = format!("1{}", "0".repeat(400));
-    check("decimal: double", &[("numeric", -1, &beyond, "double \"Infinity\"")]);
+    check("decimal: double", &[("numeric", -1, &beyond, "double \"Infinity\", or refused")]);
 }
 
 #[test]
@@ -426,13 +443,54 @@ fn what_debezium_loses_arrives() {
     check(
         "compat: lossless",
         &[
-            ("numeric", -1, "NaN", "struct/VariableScaleDecimal \"NaN\""),
-            ("numeric", numeric_modifier(12, 2), "NaN", "bytes/Decimal \"NaN\""),
-            ("date", -1, "infinity", "int32/Date \"infinity\""),
-            ("timestamp", -1, "-infinity", "int64/MicroTimestamp \"-infinity\""),
-            ("interval", -1, "infinity", "int64/MicroDuration \"infinity\""),
+            ("numeric", -1, "NaN", "struct/VariableScaleDecimal \"NaN\", or refused"),
+            ("numeric", numeric_modifier(12, 2), "NaN", "bytes/Decimal \"NaN\", or refused"),
+            ("date", -1, "infinity", "int32/Date \"infinity\", or refused"),
+            ("date[]", -1, "{infinity}", "array [\"infinity\"], or refused"),
+            ("timestamp", -1, "-infinity", "int64/MicroTimestamp \"-infinity\", or refused"),
+            ("interval", -1, "infinity", "int64/MicroDuration \"infinity\", or refused"),
+            ("point", -1, "(Infinity,2)", INFINITE_POINT),
             ("box", -1, "(1,1),(0,0)", "string \"(1,1),(0,0)\""),
             ("money[]", -1, "{$12.34}", "array [\"BNI=\"]"),
+        ],
+    );
+}
+
+const INFINITE_POINT: &str = r#"struct/Point {"x":"Infinity","y":2.0,"wkb":"AQEAAAAAAAAAAADwfwAAAAAAAABA","srid":null}, or refused"#;
+
+/// Other modes have room for what the default ones have none for.
+#[test]
+fn texts_have_room_for_every_value() {
+    check(
+        "decimal: string, time: isostring, interval: string",
+        &[
+            ("numeric", -1, "NaN", "string \"NaN\""),
+            ("date", -1, "-infinity", "string/IsoDate \"-infinity\""),
+            ("timestamp", -1, "infinity", "string/IsoTimestamp \"infinity\""),
+            ("interval", -1, "infinity", "string/Interval \"infinity\""),
+        ],
+    );
+}
+
+/// Debezium's schema has 16 bits for dimensions and indexes.
+#[test]
+fn sparse_vectors_end_where_their_schema_does() {
+    let kind = "struct/SparseDoubleVector";
+    check(
+        "",
+        &[
+            (
+                "sparsevec",
+                -1,
+                "{32767:1}/32767",
+                &format!("{kind} {{\"dimensions\":32767,\"vector\":[[32767,1.0]]}}"),
+            ),
+            (
+                "sparsevec",
+                -1,
+                "{32768:1}/32768",
+                &format!("{kind} {{\"dimensions\":32768,\"vector\":[[32768,1.0]]}}, or refused"),
+            ),
         ],
     );
 }
@@ -489,7 +547,9 @@ fn values_that_were_not_logged_are_marked() {
     assert_eq!(marked("int4[]", ""), numbers);
     assert_eq!(marked("hstore", "hstore: map"), format!("map {{{placeholder}:{placeholder}}}"));
     // A plain numeric can be TOASTed; Debezium has no mark for it.
-    assert_eq!(marked("numeric", ""), format!("struct/VariableScaleDecimal {placeholder}"));
+    let numeric = format!("struct/VariableScaleDecimal {placeholder}, or refused");
+    assert_eq!(marked("numeric", ""), numeric);
+    assert_eq!(marked("date[]", ""), format!("array [{placeholder}], or refused"));
     assert_eq!(marked("numeric", "compat: strict"), "struct/VariableScaleDecimal null");
     assert_eq!(marked("text", "unavailable_value: gone"), "string \"gone\"");
 }
@@ -502,16 +562,52 @@ fn null_is_null() {
     }
 }
 
-#[test]
-fn key_columns_and_not_null_columns_are_required() {
+/// A key column, one that may be null, and one that may not.
+fn required(identity: wal::table::ReplicaIdentity) -> wal::Table {
     let mut columns = vec![column("a", type_of("int4"), -1), column("b", type_of("text"), -1)];
-    columns.push(column("c", type_of("text"), -1));
-    let mut table = scene::table("t", columns, 1, Default);
+    columns.push(column("c", type_of("date"), -1));
+    let mut table = scene::table("t", columns, 1, identity);
     table.columns[0].not_null = false;
     table.columns[2].not_null = true;
-    let changes = [Did::Insert(&[v("1"), v("x"), v("y")])];
-    let sent = scene::records(&table, "format_options: {schemas: true}", &changes);
-    let fields = &sent[0].json()["schema"]["fields"][1]["fields"];
-    let optional: Vec<_> = (0..3).map(|index| fields[index]["optional"].as_bool()).collect();
-    assert_eq!(optional, [Some(false), Some(true), Some(false)]);
+    table
+}
+
+const SCHEMAS: &str = "format_options: {schemas: true}";
+
+/// Whether each column may be null, by the schema of the row under this name.
+fn optional(event: &serde_json::Value, row: usize) -> [Option<bool>; 3] {
+    let fields = &event["schema"]["fields"][row]["fields"];
+    [0, 1, 2].map(|index| fields[index]["optional"].as_bool())
+}
+
+#[test]
+fn key_columns_and_not_null_columns_are_required() {
+    let changes = [Did::Insert(&[v("1"), v("x"), v("2024-03-05")])];
+    let event = scene::records(&required(Full), SCHEMAS, &changes)[0].json();
+    assert_eq!(optional(&event, 1), [Some(false), Some(true), Some(false)]);
+    let key = &scene::records(&required(Full), SCHEMAS, &changes)[0].key;
+    assert!(key.as_deref().is_some_and(|key| key.contains(r#""optional":false,"field":"a""#)));
+}
+
+/// Kafka Connect's JSON converter stops at a null under `optional: false`.
+#[test]
+fn an_old_key_has_room_for_columns_that_were_not_logged() {
+    let changes = [Did::DeleteKey(&[v("1"), scene::Null, scene::Null])];
+    let event = scene::records(&required(Default), SCHEMAS, &changes)[0].json();
+    assert_eq!(event["payload"]["before"], serde_json::json!({"a": 1, "b": null, "c": null}));
+    // Both rows have the same schema.
+    for row in [0, 1] {
+        assert_eq!(optional(&event, row), [Some(false), Some(true), Some(true)]);
+    }
+}
+
+#[test]
+fn null_does_not_stand_where_the_schema_has_none() {
+    let table = required(Full);
+    let row = [v("1"), v("x"), v("infinity")];
+    let batch = scene::batch(&table, scene::transaction(), &[Did::Insert(&row)]);
+    let (task, plan) =
+        plan(&table, &format!("{SCHEMAS}, unrepresentable: null"), "", 1).expect("a plan");
+    let said = encode(&task, &plan, &batch).expect_err("refused").to_string();
+    assert!(said.contains("column `c`") && said.contains("the column has none"), "{said}");
 }

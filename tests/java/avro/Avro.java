@@ -23,13 +23,16 @@ import org.apache.avro.io.DecoderFactory;
 import org.apache.kafka.connect.json.JsonConverter;
 
 /**
- * Reads records in Avro as their consumers do.
+ * Reads records in Avro, and in JSON with its schema, as their consumers do.
  *
  * <p>`schema FILE`: bare Avro by a schema that the reader has, with Avro's own library. Standard input has the base64 of a value in
  * each line; for each comes a line of JSON, in which a record says its name as `@type`.
  *
  * <p>`registry URL`: Confluent's framing by Apicurio's deserializer and its converter of Kafka Connect. A line of standard input is
  * `TOPIC key|value BASE64`; for each comes `{"generic": …, "schema": …, "payload": …}`, the last two as Connect's JSON converter has them.
+ *
+ * <p>`connect`: JSON with its schema by that converter, into Connect's data and back. Standard input has the base64 of a key or value in
+ * each line.
  */
 final class Avro {
     private static final ObjectMapper JSON = new ObjectMapper();
@@ -38,6 +41,7 @@ final class Avro {
         Reader reader = switch (arguments[0]) {
             case "schema" -> bySchema(new Schema.Parser().parse(Path.of(arguments[1]).toFile()));
             case "registry" -> byRegistry(arguments[1]);
+            case "connect" -> byConnect();
             default -> throw new IllegalArgumentException(arguments[0]);
         };
         var input = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.US_ASCII));
@@ -61,6 +65,17 @@ final class Avro {
                 throw new IOException("bytes follow the record");
             }
             return value;
+        };
+    }
+
+    @SuppressWarnings("resource")
+    private static Reader byConnect() {
+        var json = new JsonConverter();
+        // Nulls stay what they are, also where the column has a default.
+        json.configure(Map.of("schemas.enable", "true", "replace.null.with.default", "false"), false);
+        return words -> {
+            var data = json.toConnectData("topic", Base64.getDecoder().decode(words[0]));
+            return JSON.readTree(json.fromConnectData("topic", data.schema(), data.value()));
         };
     }
 

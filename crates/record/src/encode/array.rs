@@ -24,6 +24,15 @@ pub(crate) fn has_bounds(text: &[u8]) -> bool {
     text.starts_with(b"[")
 }
 
+/// Why an array of more than one dimension is refused.
+pub(crate) const NESTED: &str = "an array of more than one dimension has no schema";
+
+/// Whether the array has more than one dimension. An element that begins with a brace is quoted.
+pub(crate) fn is_nested(text: &[u8]) -> bool {
+    let equals = has_bounds(text).then(|| text.iter().position(|&byte| byte == b'=')).flatten();
+    equals.map_or(text, |equals| &text[equals + 1..]).starts_with(b"{{")
+}
+
 /// Walks through an array (PostgreSQL, "Array Input and Output Syntax"). Lower bounds are passed over.
 /// `unquoted` is a buffer.
 ///

@@ -58,6 +58,17 @@ pub(crate) enum ValueError {
     Binary,
 }
 
+impl ValueError {
+    /// Whether the value is to blame, so that `sink.unrepresentable` says what becomes of it: not where the server was
+    /// asked for a form that nobody reads.
+    pub(crate) fn is_of_value(self) -> bool {
+        match self {
+            Self::NotUtf8 | Self::Malformed | Self::OutOfRange(_) => true,
+            Self::Binary => false,
+        }
+    }
+}
+
 /// A value of a column could not be written.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RowError {

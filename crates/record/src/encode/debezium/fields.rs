@@ -6,6 +6,7 @@ use super::schema::{self, FieldOf};
 use super::values::{self, Work};
 use crate::plan::TaskPlan;
 use config::NameAdjustment;
+use wal::table::ReplicaIdentity;
 use wal::{Column, Table};
 
 /// The schema of each column, as JSON, and the names of the structs that hold them.
@@ -19,19 +20,15 @@ pub(super) struct Fields {
 }
 
 impl Fields {
-    /// `is_optional`: whether a column may be null, by its index.
-    pub(super) fn new(
-        table: &Table,
-        task: &TaskPlan,
-        is_optional: &dyn Fn(usize, &Column) -> bool,
-    ) -> Self {
+    /// `key`: the columns of the message key.
+    pub(super) fn new(table: &Table, key: &[usize], task: &TaskPlan) -> Self {
         let field = |(index, column): (usize, &Column)| {
             let mut field = Vec::new();
             if let Some(described) =
                 kind::describe(&column.type_, column.type_modifier, &task.options)
             {
                 let default = default(column, &described.kind);
-                let optional = is_optional(index, column);
+                let optional = may_be_null(table, key, index);
                 let name = adjust::field_name(&column.name, task.options.field_name_adjustment);
                 let of = FieldOf { optional, default: default.as_deref(), name: Some(&name) };
                 described.schema.write(of, &mut field);
@@ -66,6 +63,14 @@ impl Fields {
         let fields = joined(self.columns.iter().map(Vec::as_slice));
         schema::envelope(&fields, &self.name("Value"), &self.name("Envelope"), out);
     }
+}
+
+/// Whether a column may be null. An old row that is a key alone has null for every other column, also where none may
+/// be stored: Debezium has an empty text, 0 or the like there, which nobody could tell from a value.
+pub(super) fn may_be_null(table: &Table, key: &[usize], index: usize) -> bool {
+    let is_whole = table.identity == ReplicaIdentity::Full;
+    let is_stored_null = table.columns.get(index).is_none_or(|column| !column.not_null);
+    !key.contains(&index) && (is_stored_null || !is_whole)
 }
 
 /// The column's constant default as JSON; one that cannot be rendered is left out.

@@ -1,5 +1,6 @@
 //! Points, PostGIS geometries and pgvector vectors.
 
+use super::kind::Beyond;
 use super::numeric;
 use super::values::Work;
 use crate::encode::ValueError;
@@ -8,13 +9,13 @@ use crate::encode::number::parse_float;
 use crate::json;
 
 /// Writes `(x,y)` as Debezium's `Point`, with its well-known binary form.
-pub(super) fn point(text: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
+pub(super) fn point(text: &[u8], beyond: Beyond, out: &mut Vec<u8>) -> Result<(), ValueError> {
     let (x, y) = coordinates(text)?;
     let wkb = wkb(parse_float(x)?, parse_float(y)?);
     out.extend_from_slice(b"{\"x\":");
-    numeric::float(x, out)?;
+    numeric::float(x, beyond, out)?;
     out.extend_from_slice(b",\"y\":");
-    numeric::float(y, out)?;
+    numeric::float(y, beyond, out)?;
     out.extend_from_slice(b",\"wkb\":");
     json::base64(&wkb, out);
     out.extend_from_slice(b",\"srid\":null}");
@@ -82,7 +83,7 @@ pub(super) fn vector(text: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
         if 0 < index {
             out.push(b',');
         }
-        numeric::float(item, out)?;
+        numeric::float(item, Beyond::Text, out)?;
     }
     out.push(b']');
     Ok(())
@@ -95,9 +96,13 @@ pub(super) fn items(text: &[u8]) -> Result<impl Iterator<Item = &[u8]>, ValueErr
 }
 
 /// Writes pgvector's `{1:1.5,3:2}/5`. Connect's JSON has maps with other keys than strings as arrays
-/// of pairs.
-pub(super) fn sparse_vector(text: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
-    let (dimensions, entries) = sparse(text)?;
+/// of pairs. `is_narrow`: its numbers must fit the 16 bits of Debezium's schema.
+pub(super) fn sparse_vector(
+    text: &[u8],
+    is_narrow: bool,
+    out: &mut Vec<u8>,
+) -> Result<(), ValueError> {
+    let (dimensions, entries) = sparse(text, is_narrow)?;
     out.extend_from_slice(b"{\"dimensions\":");
     json::integer(dimensions, out);
     out.extend_from_slice(b",\"vector\":[");
@@ -106,24 +111,35 @@ pub(super) fn sparse_vector(text: &[u8], out: &mut Vec<u8>) -> Result<(), ValueE
         out.extend_from_slice(if count == 0 { b"[" } else { b",[" });
         json::integer(index, out);
         out.push(b',');
-        numeric::float(value, out)?;
+        numeric::float(value, Beyond::Text, out)?;
         out.push(b']');
     }
     out.extend_from_slice(b"]}");
     Ok(())
 }
 
+/// Debezium's schema has 16 bits for dimensions and indexes.
+const NARROW_MAX: u32 = i16::MAX.unsigned_abs() as u32;
+
 /// An entry of a sparse vector: its index, and its value as text.
 type Entry<'a> = Result<(u32, &'a [u8]), ValueError>;
 
-/// Dimensions and entries of `{1:1.5,3:2}/5`.
-pub(super) fn sparse(text: &[u8]) -> Result<(u32, impl Iterator<Item = Entry<'_>>), ValueError> {
+/// Dimensions and entries of `{1:1.5,3:2}/5`. No index is above the dimensions (pgvector, `CheckIndex`).
+pub(super) fn sparse(
+    text: &[u8],
+    is_narrow: bool,
+) -> Result<(u32, impl Iterator<Item = Entry<'_>>), ValueError> {
     let text = std::str::from_utf8(text).map_err(|_| ValueError::NotUtf8)?;
     let (entries, dimensions) = text
         .strip_prefix('{')
         .and_then(|text| text.split_once("}/"))
         .ok_or(ValueError::Malformed)?;
     let dimensions = dimensions.parse().map_err(|_| ValueError::Malformed)?;
+    if is_narrow && NARROW_MAX < dimensions {
+        return Err(ValueError::OutOfRange(
+            "a sparse vector of more than 32,767 dimensions has no schema",
+        ));
+    }
     let entries = entries.split(',').filter(|entry| !entry.is_empty()).map(|entry| {
         let (index, value) = entry.split_once(':').ok_or(ValueError::Malformed)?;
         Ok((index.parse().map_err(|_| ValueError::Malformed)?, value.as_bytes()))

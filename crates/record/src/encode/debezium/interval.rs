@@ -1,13 +1,17 @@
 //! Intervals in `IntervalStyle = postgres` → microseconds, or an ISO 8601 duration.
 
+use super::kind::Beyond;
 use crate::encode::ValueError;
 use crate::encode::clock::{hours, infinite};
 use crate::json;
-use config::{Fidelity, Interval as Mode};
+use config::Interval as Mode;
 
 /// 365.25 / 12 days, Debezium's average month.
 const MONTH_US: i128 = 2_629_800_000_000;
 const DAY_US: i128 = 86_400_000_000;
+
+/// Why an infinite interval is refused.
+pub(super) const INFINITE: &str = "an infinite interval has no number";
 
 /// PostgreSQL's three fields; each has its own sign.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -23,16 +27,17 @@ struct Interval {
 pub(super) fn write(
     text: &[u8],
     mode: Mode,
-    fidelity: Fidelity,
+    beyond: Beyond,
     out: &mut Vec<u8>,
 ) -> Result<(), ValueError> {
     if infinite(text).is_some() {
-        return match fidelity {
-            Fidelity::Strict => {
+        return match (beyond, mode) {
+            (Beyond::Strict, _) => {
                 out.extend_from_slice(b"null");
                 Ok(())
             }
-            Fidelity::Lossless => Ok(json::string(text, out)?),
+            (Beyond::Refused, Mode::Numeric) => Err(ValueError::OutOfRange(INFINITE)),
+            (Beyond::Refused, Mode::String) | (Beyond::Text, _) => Ok(json::string(text, out)?),
         };
     }
     match mode {

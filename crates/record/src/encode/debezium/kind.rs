@@ -4,6 +4,27 @@ use super::schema::Schema;
 use config::{Binary, Decimal, Fidelity, FormatOptions, Hstore, Interval, NumericScale, Time};
 use wal::types::{Kind as TypeKind, Type, oid};
 
+/// What is written of a value for which Debezium's rendering has no room: NaN as a decimal, an infinite date as a number.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Beyond {
+    /// What Debezium makes of it: null, or its overflow.
+    Strict,
+    /// The server's text.
+    Text,
+    /// Nothing, because a schema beside it says that a number comes: Kafka Connect's JSON converter reads 0 out of a text there.
+    Refused,
+}
+
+impl Beyond {
+    pub(super) fn of(options: &FormatOptions) -> Self {
+        match (options.compat, options.schemas) {
+            (Fidelity::Strict, _) => Self::Strict,
+            (Fidelity::Lossless, false) => Self::Text,
+            (Fidelity::Lossless, true) => Self::Refused,
+        }
+    }
+}
+
 /// The rendering of a value.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Kind {
@@ -15,6 +36,7 @@ pub(crate) enum Kind {
     /// Of eight bytes, or of four.
     Float {
         wide: bool,
+        beyond: Beyond,
     },
     Text,
     Bytes(Binary),
@@ -22,22 +44,24 @@ pub(crate) enum Kind {
     /// Unscaled value of a fixed scale.
     Decimal {
         scale: i32,
-        fidelity: Fidelity,
+        beyond: Beyond,
     },
     VariableDecimal {
-        fidelity: Fidelity,
+        beyond: Beyond,
         scale: NumericScale,
     },
-    DecimalDouble,
+    DecimalDouble {
+        beyond: Beyond,
+    },
     Money(Decimal),
     Date {
         iso: bool,
-        fidelity: Fidelity,
+        beyond: Beyond,
     },
     Time(Unit),
     Timestamp {
         unit: Unit,
-        fidelity: Fidelity,
+        beyond: Beyond,
     },
     TimeTz,
     /// Fraction digits are padded to the precision of the column.
@@ -46,19 +70,26 @@ pub(crate) enum Kind {
     },
     Interval {
         mode: Interval,
-        fidelity: Fidelity,
+        beyond: Beyond,
     },
     Hstore(Hstore),
-    Point,
+    Point {
+        beyond: Beyond,
+    },
     Geometry,
     /// Of numbers of eight bytes, or of four.
     Vector {
         wide: bool,
     },
-    SparseVector,
+    SparseVector {
+        /// Its numbers of dimensions must fit 16 bits.
+        is_narrow: bool,
+    },
     Array {
         element: Box<Kind>,
         delimiter: u8,
+        /// It must have one dimension at most.
+        is_flat: bool,
     },
 }
 
@@ -95,7 +126,8 @@ pub(crate) fn describe(type_: &Type, modifier: i32, options: &FormatOptions) -> 
             let item = describe(element, modifier, options)?;
             let element = Box::new(item.kind);
             let schema = Schema::array(&item.schema);
-            described(Kind::Array { element, delimiter: *delimiter }, schema)
+            let (delimiter, is_flat) = (*delimiter, options.schemas);
+            described(Kind::Array { element, delimiter, is_flat }, schema)
         }
         TypeKind::Enum { labels } => {
             let schema = Schema::named("string", "io.debezium.data.Enum");
@@ -128,14 +160,15 @@ fn text_named(name: &'static str) -> Option<Described> {
 }
 
 fn base(type_: &Type, modifier: i32, options: &FormatOptions) -> Option<Described> {
+    let beyond = Beyond::of(options);
     match type_.oid {
         oid::BOOL => described(Kind::Bool, Schema::of("boolean")),
         oid::BIT | oid::VARBIT => bits(modifier),
         oid::INT2 => described(Kind::Integer, Schema::of("int16")),
         oid::INT4 => described(Kind::Integer, Schema::of("int32")),
         oid::INT8 | oid::OID => described(Kind::Integer, Schema::of("int64")),
-        oid::FLOAT4 => described(Kind::Float { wide: false }, Schema::of("float")),
-        oid::FLOAT8 => described(Kind::Float { wide: true }, Schema::of("double")),
+        oid::FLOAT4 => described(Kind::Float { wide: false, beyond }, Schema::of("float")),
+        oid::FLOAT8 => described(Kind::Float { wide: true, beyond }, Schema::of("double")),
         oid::NUMERIC => numeric(modifier, options),
         oid::MONEY => described(Kind::Money(options.decimal), money_schema(options.decimal)),
         oid::BYTEA => described(Kind::Bytes(options.binary), bytes_schema(options.binary)),
@@ -155,7 +188,7 @@ fn base(type_: &Type, modifier: i32, options: &FormatOptions) -> Option<Describe
         oid::XML => text_named("io.debezium.data.Xml"),
         oid::UUID => text_named("io.debezium.data.Uuid"),
         oid::TSVECTOR => text_named("io.debezium.data.Tsvector"),
-        oid::POINT => described(Kind::Point, Schema::point()),
+        oid::POINT => described(Kind::Point { beyond }, Schema::point()),
         oid::TEXT | oid::VARCHAR | oid::BPCHAR | oid::NAME | oid::CHAR => text(),
         oid::INET | oid::CIDR | oid::MACADDR | MACADDR8 => text(),
         _ => extension(type_, options),
@@ -182,7 +215,10 @@ fn extension(type_: &Type, options: &FormatOptions) -> Option<Described> {
         "geography" => described(Kind::Geometry, Schema::geometry("Geography")),
         "vector" => vector("io.debezium.data.DoubleVector", "double"),
         "halfvec" => vector("io.debezium.data.FloatVector", "float"),
-        "sparsevec" => described(Kind::SparseVector, Schema::sparse_vector()),
+        "sparsevec" => {
+            let kind = Kind::SparseVector { is_narrow: options.schemas };
+            described(kind, Schema::sparse_vector())
+        }
         _ => (options.compat == Fidelity::Lossless).then(text).flatten(),
     }
 }
@@ -205,19 +241,19 @@ fn precision_and_scale(modifier: i32) -> Option<(i32, i32)> {
 }
 
 fn numeric(modifier: i32, options: &FormatOptions) -> Option<Described> {
-    let fidelity = options.compat;
+    let beyond = Beyond::of(options);
     match (options.decimal, precision_and_scale(modifier)) {
-        (Decimal::Double, _) => described(Kind::DecimalDouble, Schema::of("double")),
+        (Decimal::Double, _) => described(Kind::DecimalDouble { beyond }, Schema::of("double")),
         (Decimal::String, _) => text(),
         (Decimal::Precise | Decimal::Bytes, Some((precision, scale))) => {
             let schema = Schema::named("bytes", "org.apache.kafka.connect.data.Decimal")
                 .parameter("scale", scale.to_string())
                 .parameter("connect.decimal.precision", precision.to_string());
-            described(Kind::Decimal { scale, fidelity }, schema)
+            described(Kind::Decimal { scale, beyond }, schema)
         }
         (Decimal::Precise | Decimal::Bytes, None) => {
             let scale = options.numeric_scale;
-            described(Kind::VariableDecimal { fidelity, scale }, Schema::variable_decimal())
+            described(Kind::VariableDecimal { beyond, scale }, Schema::variable_decimal())
         }
     }
 }
@@ -243,7 +279,7 @@ fn bytes_schema(binary: Binary) -> Schema {
 }
 
 fn date(options: &FormatOptions) -> Described {
-    let fidelity = options.compat;
+    let beyond = Beyond::of(options);
     let (iso, schema) = match options.time {
         Time::Isostring => (true, Schema::named("string", "io.debezium.time.IsoDate")),
         Time::Connect => (false, Schema::named("int32", "org.apache.kafka.connect.data.Date")),
@@ -252,7 +288,7 @@ fn date(options: &FormatOptions) -> Described {
         | Time::Microseconds
         | Time::Nanoseconds => (false, Schema::named("int32", "io.debezium.time.Date")),
     };
-    Described { kind: Kind::Date { iso, fidelity }, schema }
+    Described { kind: Kind::Date { iso, beyond }, schema }
 }
 
 /// Whether the modifier says milliseconds or coarser.
@@ -274,7 +310,7 @@ fn time(modifier: i32, options: &FormatOptions) -> Described {
 }
 
 fn timestamp(modifier: i32, options: &FormatOptions) -> Described {
-    let fidelity = options.compat;
+    let beyond = Beyond::of(options);
     let (unit, type_, name) = match options.time {
         Time::Adaptive | Time::AdaptiveTimeMicroseconds if coarse(modifier) => {
             (Unit::Millis, "int64", "io.debezium.time.Timestamp")
@@ -286,14 +322,14 @@ fn timestamp(modifier: i32, options: &FormatOptions) -> Described {
         Time::Isostring => (Unit::Iso, "string", "io.debezium.time.IsoTimestamp"),
         Time::Nanoseconds => (Unit::Nanos, "int64", "io.debezium.time.NanoTimestamp"),
     };
-    Described { kind: Kind::Timestamp { unit, fidelity }, schema: Schema::named(type_, name) }
+    Described { kind: Kind::Timestamp { unit, beyond }, schema: Schema::named(type_, name) }
 }
 
 fn interval(options: &FormatOptions) -> Described {
-    let (mode, fidelity) = (options.interval, options.compat);
+    let (mode, beyond) = (options.interval, Beyond::of(options));
     let schema = match mode {
         Interval::Numeric => Schema::named("int64", "io.debezium.time.MicroDuration"),
         Interval::String => Schema::named("string", "io.debezium.time.Interval"),
     };
-    Described { kind: Kind::Interval { mode, fidelity }, schema }
+    Described { kind: Kind::Interval { mode, beyond }, schema }
 }

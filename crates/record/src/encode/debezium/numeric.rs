@@ -1,16 +1,21 @@
 //! Numbers: floats, `numeric` as Connect's Decimal, `money`.
 
+use super::kind::Beyond;
 use super::values::Work;
 use crate::encode::ValueError;
 use crate::encode::number::{Plain, number, parse_float, special};
 use crate::json;
-use config::{Decimal, Fidelity, NumericScale};
+use config::{Decimal, NumericScale};
+
+/// Why NaN and the infinities are refused, as decimals and as JSON's numbers.
+pub(super) const NOT_A_NUMBER: &str = "NaN and the infinities are no decimals";
+const NO_JSON: &str = "JSON has no NaN and no infinities";
 
 /// Writes a float in the server's shortest form; NaN and the infinities are strings, as Jackson
 /// writes them.
-pub(super) fn float(text: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
+pub(super) fn float(text: &[u8], beyond: Beyond, out: &mut Vec<u8>) -> Result<(), ValueError> {
     if special(text) {
-        return Ok(json::string(text, out)?);
+        return named(text, beyond, out);
     }
     let whole = number(text).ok_or(ValueError::Malformed)?;
     out.extend_from_slice(text);
@@ -24,11 +29,11 @@ pub(super) fn float(text: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
 pub(super) fn fixed(
     text: &[u8],
     scale: i32,
-    fidelity: Fidelity,
+    beyond: Beyond,
     out: &mut Vec<u8>,
 ) -> Result<(), ValueError> {
     if special(text) {
-        return not_a_number(text, fidelity, out);
+        return not_a_number(text, beyond, out);
     }
     fixed_bytes(text, scale, |bytes| json::base64(bytes, out))
 }
@@ -80,11 +85,11 @@ fn short(text: &[u8], scale: i32) -> Option<i64> {
 pub(super) fn variable(
     text: &[u8],
     scale: NumericScale,
-    fidelity: Fidelity,
+    beyond: Beyond,
     out: &mut Vec<u8>,
 ) -> Result<(), ValueError> {
     if special(text) {
-        return not_a_number(text, fidelity, out);
+        return not_a_number(text, beyond, out);
     }
     variable_bytes(text, scale, |scale, bytes| {
         out.extend_from_slice(b"{\"scale\":");
@@ -113,27 +118,35 @@ pub(super) fn variable_bytes(
 }
 
 /// NaN and the infinities: null in Debezium; their name where nothing may be lost.
-fn not_a_number(text: &[u8], fidelity: Fidelity, out: &mut Vec<u8>) -> Result<(), ValueError> {
-    match fidelity {
-        Fidelity::Strict => out.extend_from_slice(b"null"),
-        Fidelity::Lossless => json::string(text, out)?,
+fn not_a_number(text: &[u8], beyond: Beyond, out: &mut Vec<u8>) -> Result<(), ValueError> {
+    match beyond {
+        Beyond::Strict => out.extend_from_slice(b"null"),
+        Beyond::Text => json::string(text, out)?,
+        Beyond::Refused => return Err(ValueError::OutOfRange(NOT_A_NUMBER)),
     }
     Ok(())
 }
 
+/// Writes the name of a double that is no number: Debezium, too, has a string there.
+fn named(name: &[u8], beyond: Beyond, out: &mut Vec<u8>) -> Result<(), ValueError> {
+    match beyond {
+        Beyond::Strict | Beyond::Text => Ok(json::string(name, out)?),
+        Beyond::Refused => Err(ValueError::OutOfRange(NO_JSON)),
+    }
+}
+
 /// Writes `numeric` as the nearest double; too large ones are infinite.
-pub(super) fn double(text: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
+pub(super) fn double(text: &[u8], beyond: Beyond, out: &mut Vec<u8>) -> Result<(), ValueError> {
     if special(text) {
-        return Ok(json::string(text, out)?);
+        return named(text, beyond, out);
     }
     number(text).ok_or(ValueError::Malformed)?;
     let value = parse_float(text)?;
     if value.is_infinite() {
-        let name = if value < 0.0 { "-Infinity" } else { "Infinity" };
-        json::str(name, out);
-    } else {
-        out.extend_from_slice(ryu::Buffer::new().format_finite(value).as_bytes());
+        let name: &[u8] = if value < 0.0 { b"-Infinity" } else { b"Infinity" };
+        return named(name, beyond, out);
     }
+    out.extend_from_slice(ryu::Buffer::new().format_finite(value).as_bytes());
     Ok(())
 }
 
@@ -222,7 +235,7 @@ pub(super) fn money(
     let amount = &mut work.inner;
     money_amount(text, amount)?;
     match mode {
-        Decimal::Precise | Decimal::Bytes => fixed(amount, 2, Fidelity::Strict, out),
+        Decimal::Precise | Decimal::Bytes => fixed(amount, 2, Beyond::Strict, out),
         Decimal::Double => {
             let value = parse_float(amount)?;
             out.extend_from_slice(ryu::Buffer::new().format_finite(value).as_bytes());

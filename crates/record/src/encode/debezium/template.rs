@@ -7,7 +7,7 @@ use crate::encode::RowError;
 use crate::json;
 use crate::plan::TaskPlan;
 use crate::row::Row;
-use wal::{Column, Table};
+use wal::Table;
 
 /// Prepared bytes of one table version.
 #[derive(Debug)]
@@ -31,8 +31,7 @@ impl Template {
         source_table.extend_from_slice(b",\"txId\":");
         let schemas = task.options.schemas;
         let (key_open, value_open) = if schemas {
-            let is_optional = |index, column: &Column| !column.not_null && !key.contains(&index);
-            let fields = Fields::new(table, task, &is_optional);
+            let fields = Fields::new(table, key, task);
             let (mut key_head, mut value_head) =
                 (b"{\"schema\":".to_vec(), b"{\"schema\":".to_vec());
             fields.key(key, &mut key_head);

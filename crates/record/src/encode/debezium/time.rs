@@ -1,6 +1,6 @@
 //! Dates and times in `DateStyle = ISO`, `TimeZone = UTC` → numbers or ISO 8601.
 
-use super::kind::Unit;
+use super::kind::{Beyond, Unit};
 use crate::encode::ValueError;
 use crate::encode::civil::Civil;
 use crate::encode::clock::{
@@ -8,7 +8,6 @@ use crate::encode::clock::{
     write_clock,
 };
 use crate::json;
-use config::Fidelity;
 
 /// `PGStatement.DATE_POSITIVE_INFINITY` and `…NEGATIVE…` of the JDBC driver: what Debezium takes for microseconds (and, here, for
 /// nanoseconds).
@@ -16,6 +15,9 @@ const STRICT_INFINITY: [i64; 2] = [-9_223_372_036_832_400_000, 9_223_372_036_825
 /// PostgreSQL's infinite dates counted from 1970, with Debezium's overflow.
 pub(super) const STRICT_INFINITE_DAY: [i32; 2] = [-2_147_472_691, -2_147_472_692];
 const STRICT_INFINITE_ISO: [&str; 2] = ["-5877611-06-22Z", "-5877611-06-21Z"];
+
+/// Why an infinite date or timestamp is refused.
+pub(super) const INFINITE: &str = "an infinite date has no number";
 
 /// Debezium's number for an infinite timestamp.
 pub(super) fn strict_infinity(positive: bool, unit: Unit) -> i64 {
@@ -30,14 +32,15 @@ pub(super) fn strict_infinity(positive: bool, unit: Unit) -> i64 {
 pub(super) fn date(
     text: &[u8],
     iso: bool,
-    fidelity: Fidelity,
+    beyond: Beyond,
     out: &mut Vec<u8>,
 ) -> Result<(), ValueError> {
     if let Some(positive) = infinite(text) {
-        match fidelity {
-            Fidelity::Lossless => json::string(text, out)?,
-            Fidelity::Strict if iso => json::str(STRICT_INFINITE_ISO[usize::from(positive)], out),
-            Fidelity::Strict => json::integer(STRICT_INFINITE_DAY[usize::from(positive)], out),
+        match beyond {
+            Beyond::Strict if iso => json::str(STRICT_INFINITE_ISO[usize::from(positive)], out),
+            Beyond::Strict => json::integer(STRICT_INFINITE_DAY[usize::from(positive)], out),
+            Beyond::Refused if !iso => return Err(ValueError::OutOfRange(INFINITE)),
+            Beyond::Refused | Beyond::Text => json::string(text, out)?,
         }
         return Ok(());
     }
@@ -70,15 +73,14 @@ pub(super) fn time(text: &[u8], unit: Unit, out: &mut Vec<u8>) -> Result<(), Val
 pub(super) fn timestamp(
     text: &[u8],
     unit: Unit,
-    fidelity: Fidelity,
+    beyond: Beyond,
     out: &mut Vec<u8>,
 ) -> Result<(), ValueError> {
     if let Some(positive) = infinite(text) {
-        match (fidelity, unit) {
-            (Fidelity::Lossless, _) | (Fidelity::Strict, Unit::Iso) => json::string(text, out)?,
-            (Fidelity::Strict, Unit::Millis | Unit::Micros | Unit::Nanos) => {
-                json::integer(strict_infinity(positive, unit), out);
-            }
+        match (beyond, unit) {
+            (Beyond::Text, _) | (_, Unit::Iso) => json::string(text, out)?,
+            (Beyond::Strict, _) => json::integer(strict_infinity(positive, unit), out),
+            (Beyond::Refused, _) => return Err(ValueError::OutOfRange(INFINITE)),
         }
         return Ok(());
     }

@@ -1,6 +1,6 @@
 //! One value → JSON, by its [`Kind`].
 
-use super::kind::Kind;
+use super::kind::{Beyond, Kind};
 use super::{geometry, hstore, interval, numeric, time};
 use crate::encode::{ValueError, array, bytea, number};
 use crate::json;
@@ -29,29 +29,30 @@ pub(super) fn write(
         Kind::Bool => boolean(text, b"t", b"f", out),
         Kind::BitBool => boolean(text, b"1", b"0", out),
         Kind::Integer => integer(text, out),
-        Kind::Float { .. } => numeric::float(text, out),
+        Kind::Float { beyond, .. } => numeric::float(text, *beyond, out),
         Kind::Text => Ok(json::string(text, out)?),
         Kind::Bytes(mode) => bytea::write(text, *mode, &mut work.inner, out),
         Kind::Bits => bits(text, work, out),
-        Kind::Decimal { scale, fidelity } => numeric::fixed(text, *scale, *fidelity, out),
-        Kind::VariableDecimal { fidelity, scale } => {
-            numeric::variable(text, *scale, *fidelity, out)
-        }
-        Kind::DecimalDouble => numeric::double(text, out),
+        Kind::Decimal { scale, beyond } => numeric::fixed(text, *scale, *beyond, out),
+        Kind::VariableDecimal { beyond, scale } => numeric::variable(text, *scale, *beyond, out),
+        Kind::DecimalDouble { beyond } => numeric::double(text, *beyond, out),
         Kind::Money(mode) => numeric::money(text, *mode, work, out),
-        Kind::Date { iso, fidelity } => time::date(text, *iso, *fidelity, out),
+        Kind::Date { iso, beyond } => time::date(text, *iso, *beyond, out),
         Kind::Time(unit) => time::time(text, *unit, out),
-        Kind::Timestamp { unit, fidelity } => time::timestamp(text, *unit, *fidelity, out),
+        Kind::Timestamp { unit, beyond } => time::timestamp(text, *unit, *beyond, out),
         Kind::TimeTz => time::time_tz(text, out),
         Kind::TimestampTz { digits } => time::timestamp_tz(text, *digits, out),
-        Kind::Interval { mode, fidelity } => interval::write(text, *mode, *fidelity, out),
+        Kind::Interval { mode, beyond } => interval::write(text, *mode, *beyond, out),
         Kind::Hstore(Hstore::Map) => hstore::map(text, work, out),
         Kind::Hstore(Hstore::Json) => hstore::json(text, work, out),
-        Kind::Point => geometry::point(text, out),
+        Kind::Point { beyond } => geometry::point(text, *beyond, out),
         Kind::Geometry => geometry::geometry(text, work, out),
         Kind::Vector { .. } => geometry::vector(text, out),
-        Kind::SparseVector => geometry::sparse_vector(text, out),
-        Kind::Array { element, delimiter } => {
+        Kind::SparseVector { is_narrow } => geometry::sparse_vector(text, *is_narrow, out),
+        Kind::Array { is_flat: true, .. } if array::is_nested(text) => {
+            Err(ValueError::OutOfRange(array::NESTED))
+        }
+        Kind::Array { element, delimiter, .. } => {
             // Debezium knows one dimension. Lower bounds are left out: JSON has no place for them.
             let mut unquoted = std::mem::take(&mut work.element);
             let item = &mut |text: &[u8], out: &mut Vec<u8>| write(element, text, work, out);
@@ -63,8 +64,16 @@ pub(super) fn write(
 }
 
 /// Writes what stands for a value that was not logged, as Debezium does: the placeholder as text, as
-/// bytes, or as the bytes' numbers. Where the type has room for none of these, `strict` is null.
-pub(super) fn unavailable(kind: &Kind, placeholder: &str, strict: bool, out: &mut Vec<u8>) {
+/// bytes, or as the bytes' numbers.
+///
+/// # Errors
+/// Where the type has room for none of these, and `beyond` says that nothing else may stand there.
+pub(super) fn unavailable(
+    kind: &Kind,
+    placeholder: &str,
+    beyond: Beyond,
+    out: &mut Vec<u8>,
+) -> Result<(), ValueError> {
     match kind {
         Kind::Text => json::str(placeholder, out),
         Kind::Hstore(Hstore::Map) => pair(placeholder, out),
@@ -88,7 +97,7 @@ pub(super) fn unavailable(kind: &Kind, placeholder: &str, strict: bool, out: &mu
         }
         Kind::Array { element, .. } => {
             out.push(b'[');
-            unavailable(element, placeholder, strict, out);
+            unavailable(element, placeholder, beyond, out)?;
             out.push(b']');
         }
         Kind::Bool
@@ -97,7 +106,7 @@ pub(super) fn unavailable(kind: &Kind, placeholder: &str, strict: bool, out: &mu
         | Kind::Float { .. }
         | Kind::Decimal { .. }
         | Kind::VariableDecimal { .. }
-        | Kind::DecimalDouble
+        | Kind::DecimalDouble { .. }
         | Kind::Money(_)
         | Kind::Date { .. }
         | Kind::Time(_)
@@ -105,18 +114,21 @@ pub(super) fn unavailable(kind: &Kind, placeholder: &str, strict: bool, out: &mu
         | Kind::TimeTz
         | Kind::TimestampTz { .. }
         | Kind::Interval { .. }
-        | Kind::Point
+        | Kind::Point { .. }
         | Kind::Geometry
         | Kind::Vector { .. }
-        | Kind::SparseVector => {
-            if strict {
-                out.extend_from_slice(b"null");
-            } else {
-                json::str(placeholder, out);
-            }
-        }
+        | Kind::SparseVector { .. } => match beyond {
+            Beyond::Strict => out.extend_from_slice(b"null"),
+            Beyond::Text => json::str(placeholder, out),
+            Beyond::Refused => return Err(ValueError::OutOfRange(UNAVAILABLE)),
+        },
     }
+    Ok(())
 }
+
+/// Why a value that was not logged is refused.
+pub(super) const UNAVAILABLE: &str = "it is unchanged and was not logged, and its type has no room to say \
+     so (with REPLICA IDENTITY FULL it is logged)";
 
 /// `{"text":"text"}`.
 pub(super) fn pair(text: &str, out: &mut Vec<u8>) {

@@ -1,6 +1,7 @@
 //! Everything of a table version's events that is the same for each row: schemas, and how each column
 //! is written.
 
+use super::super::columns::NO_NULL;
 use super::super::fields::Fields;
 use super::super::kind::{self, Kind};
 use super::super::values::Work;
@@ -13,7 +14,6 @@ use crate::row::Row;
 use crate::schema::{Language, Schemas};
 use config::{Fidelity, Unrepresentable};
 use serde_json::Value;
-use wal::table::ReplicaIdentity;
 use wal::{Datum, Table};
 
 /// Prepared columns of one table version, in the order of its tuples.
@@ -37,11 +37,7 @@ struct Column {
 
 impl Template {
     pub(crate) fn new(table: &Table, key: &[usize], topic: &str, task: &TaskPlan) -> Self {
-        // An old row that is a key alone has null for every other column, also where none may be stored.
-        let is_whole = table.identity == ReplicaIdentity::Full;
-        let is_optional =
-            |index, column: &wal::Column| !key.contains(&index) && (!column.not_null || !is_whole);
-        let fields = Fields::new(table, task, &is_optional);
+        let fields = Fields::new(table, key, task);
         let columns = table.columns.iter().zip(fields.columns()).map(|(column, field)| Column {
             kind: kind::describe(&column.type_, column.type_modifier, &task.options)
                 .map(|described| described.kind),
@@ -120,16 +116,14 @@ impl Template {
             Datum::Binary(_) => Err(ValueError::Binary),
         };
         let written = match written {
-            Err(ValueError::OutOfRange(_)) if self.null_instead => Ok(Written::Null),
+            Err(error) if self.null_instead && error.is_of_value() => Ok(Written::Null),
             written => written,
         };
         if written? == Written::Null {
             out.truncate(start);
             match column.branches {
                 Branches::Required => {
-                    return Err(ValueError::OutOfRange(
-                        "null stands for it, and the column has none",
-                    ));
+                    return Err(ValueError::OutOfRange(NO_NULL));
                 }
                 Branches::NullFirst => avro::long(0, out),
                 Branches::ValueFirst => avro::long(1, out),

@@ -61,7 +61,7 @@ pub(super) fn write(
         | Kind::Float { .. }
         | Kind::Decimal { .. }
         | Kind::VariableDecimal { .. }
-        | Kind::DecimalDouble
+        | Kind::DecimalDouble { .. }
         | Kind::Money(_)
         | Kind::Date { .. }
         | Kind::Time(_)
@@ -69,17 +69,14 @@ pub(super) fn write(
         | Kind::TimeTz
         | Kind::TimestampTz { .. }
         | Kind::Interval { .. }
-        | Kind::Point
+        | Kind::Point { .. }
         | Kind::Geometry
         | Kind::Vector { .. }
-        | Kind::SparseVector => {
+        | Kind::SparseVector { .. } => {
             return if strict {
                 Ok(Written::Null)
             } else {
-                Err(ValueError::OutOfRange(
-                    "it is unchanged and was not logged, and its type has no room to say so (with \
-                     REPLICA IDENTITY FULL it is logged)",
-                ))
+                Err(ValueError::OutOfRange(values::UNAVAILABLE))
             };
         }
     }

@@ -3,13 +3,13 @@
 use super::super::geometry;
 use super::super::hstore::{self, Step as HstoreStep};
 use super::super::interval;
-use super::super::kind::{Kind, Unit};
+use super::super::kind::{Beyond, Kind, Unit};
 use super::super::numeric;
 use super::super::time;
 use super::super::values::{self, Work};
 use crate::encode::array::{self, Step};
 use crate::encode::{ValueError, avro, bytea, clock, number};
-use config::{Binary, Decimal, Fidelity, Hstore, Interval};
+use config::{Binary, Decimal, Hstore, Interval};
 
 /// What became of a value.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -33,17 +33,17 @@ pub(super) fn write(
         Kind::Bool => return boolean(text, b"t", b"f", out),
         Kind::BitBool => return boolean(text, b"1", b"0", out),
         Kind::Integer => avro::long(number::integer(text)?, out),
-        Kind::Float { wide } => float(number::parse_float(text)?, *wide, out),
+        Kind::Float { wide, .. } => float(number::parse_float(text)?, *wide, out),
         Kind::Text => string(text, out)?,
         Kind::Bytes(mode) => bytes(text, *mode, work, out)?,
         Kind::Bits => {
             values::unbits(text, &mut work.inner)?;
             avro::bytes(&work.inner, out);
         }
-        Kind::Decimal { fidelity, .. } | Kind::VariableDecimal { fidelity, .. }
+        Kind::Decimal { beyond, .. } | Kind::VariableDecimal { beyond, .. }
             if number::special(text) =>
         {
-            return none_or(*fidelity, "NaN and the infinities are no decimals");
+            return none_or(*beyond, numeric::NOT_A_NUMBER);
         }
         Kind::Decimal { scale, .. } => {
             numeric::fixed_bytes(text, *scale, |bytes| avro::bytes(bytes, out))?;
@@ -55,25 +55,25 @@ pub(super) fn write(
             })?;
         }
         // Too large ones are infinite.
-        Kind::DecimalDouble => avro::double(number::parse_float(text)?, out),
+        Kind::DecimalDouble { .. } => avro::double(number::parse_float(text)?, out),
         Kind::Money(mode) => money(text, *mode, work, out)?,
-        Kind::Date { iso: true, fidelity } => {
-            unquoted(work, out, |it| time::date(text, true, *fidelity, it))?;
+        Kind::Date { iso: true, beyond } => {
+            unquoted(work, out, |it| time::date(text, true, *beyond, it))?;
         }
-        Kind::Date { iso: false, fidelity } => avro::long(date(text, *fidelity)?, out),
+        Kind::Date { iso: false, beyond } => avro::long(date(text, *beyond)?, out),
         Kind::Time(Unit::Iso) => unquoted(work, out, |it| time::time(text, Unit::Iso, it))?,
         Kind::Time(unit) => avro::long(time::in_unit(clock::time_of_day(text)?, *unit)?, out),
-        Kind::Timestamp { unit: Unit::Iso, fidelity } => {
-            unquoted(work, out, |it| time::timestamp(text, Unit::Iso, *fidelity, it))?;
+        Kind::Timestamp { unit: Unit::Iso, beyond } => {
+            unquoted(work, out, |it| time::timestamp(text, Unit::Iso, *beyond, it))?;
         }
-        Kind::Timestamp { unit, fidelity } => avro::long(timestamp(text, *unit, *fidelity)?, out),
+        Kind::Timestamp { unit, beyond } => avro::long(timestamp(text, *unit, *beyond)?, out),
         Kind::TimeTz => unquoted(work, out, |text_out| time::time_tz(text, text_out))?,
         Kind::TimestampTz { digits } => {
             unquoted(work, out, |text_out| time::timestamp_tz(text, *digits, text_out))?;
         }
-        Kind::Interval { mode, fidelity } => return span(text, *mode, *fidelity, work, out),
+        Kind::Interval { mode, beyond } => return span(text, *mode, *beyond, work, out),
         Kind::Hstore(mode) => hstore(text, *mode, work, out)?,
-        Kind::Point => point(text, out)?,
+        Kind::Point { .. } => point(text, out)?,
         Kind::Geometry => geometry(text, work, out)?,
         Kind::Vector { wide } => {
             for item in geometry::items(text)? {
@@ -84,17 +84,17 @@ pub(super) fn write(
             }
             avro::long(0, out);
         }
-        Kind::SparseVector => sparse_vector(text, out)?,
-        Kind::Array { element, delimiter } => items(text, element, *delimiter, work, out)?,
+        Kind::SparseVector { .. } => sparse_vector(text, out)?,
+        Kind::Array { element, delimiter, .. } => items(text, element, *delimiter, work, out)?,
     }
     Ok(Written::Value)
 }
 
 /// What Avro has no value for: null where Debezium is followed strictly.
-fn none_or(fidelity: Fidelity, what: &'static str) -> Result<Written, ValueError> {
-    match fidelity {
-        Fidelity::Strict => Ok(Written::Null),
-        Fidelity::Lossless => Err(ValueError::OutOfRange(what)),
+fn none_or(beyond: Beyond, what: &'static str) -> Result<Written, ValueError> {
+    match beyond {
+        Beyond::Strict => Ok(Written::Null),
+        Beyond::Text | Beyond::Refused => Err(ValueError::OutOfRange(what)),
     }
 }
 
@@ -168,46 +168,44 @@ fn money(text: &[u8], mode: Decimal, work: &mut Work, out: &mut Vec<u8>) -> Resu
     Ok(())
 }
 
-const INFINITE: &str = "an infinite date has no number";
-
-fn date(text: &[u8], fidelity: Fidelity) -> Result<i64, ValueError> {
-    match (clock::infinite(text), fidelity) {
+fn date(text: &[u8], beyond: Beyond) -> Result<i64, ValueError> {
+    match (clock::infinite(text), beyond) {
         (None, _) => Ok(clock::day(text)?.days()),
-        (Some(positive), Fidelity::Strict) => {
+        (Some(positive), Beyond::Strict) => {
             Ok(i64::from(time::STRICT_INFINITE_DAY[usize::from(positive)]))
         }
-        (Some(_), Fidelity::Lossless) => Err(ValueError::OutOfRange(INFINITE)),
+        (Some(_), Beyond::Text | Beyond::Refused) => Err(ValueError::OutOfRange(time::INFINITE)),
     }
 }
 
-fn timestamp(text: &[u8], unit: Unit, fidelity: Fidelity) -> Result<i64, ValueError> {
-    match (clock::infinite(text), fidelity) {
+fn timestamp(text: &[u8], unit: Unit, beyond: Beyond) -> Result<i64, ValueError> {
+    match (clock::infinite(text), beyond) {
         (None, _) => {
             let (day, micros) = clock::day_and_time(text)?;
             time::in_unit(time::since_1970(day, micros)?, unit)
         }
-        (Some(positive), Fidelity::Strict) => Ok(time::strict_infinity(positive, unit)),
-        (Some(_), Fidelity::Lossless) => Err(ValueError::OutOfRange(INFINITE)),
+        (Some(positive), Beyond::Strict) => Ok(time::strict_infinity(positive, unit)),
+        (Some(_), Beyond::Text | Beyond::Refused) => Err(ValueError::OutOfRange(time::INFINITE)),
     }
 }
 
 fn span(
     text: &[u8],
     mode: Interval,
-    fidelity: Fidelity,
+    beyond: Beyond,
     work: &mut Work,
     out: &mut Vec<u8>,
 ) -> Result<Written, ValueError> {
     let is_infinite = clock::infinite(text).is_some();
     match mode {
         Interval::Numeric if is_infinite => {
-            return none_or(fidelity, "an infinite interval has no number");
+            return none_or(beyond, interval::INFINITE);
         }
-        Interval::String if is_infinite && fidelity == Fidelity::Strict => {
+        Interval::String if is_infinite && beyond == Beyond::Strict => {
             return Ok(Written::Null);
         }
         Interval::Numeric => avro::long(interval::micros(text)?, out),
-        Interval::String => unquoted(work, out, |it| interval::write(text, mode, fidelity, it))?,
+        Interval::String => unquoted(work, out, |it| interval::write(text, mode, beyond, it))?,
     }
     Ok(Written::Value)
 }
@@ -270,7 +268,7 @@ fn geometry(text: &[u8], work: &mut Work, out: &mut Vec<u8>) -> Result<(), Value
 }
 
 fn sparse_vector(text: &[u8], out: &mut Vec<u8>) -> Result<(), ValueError> {
-    let (dimensions, entries) = geometry::sparse(text)?;
+    let (dimensions, entries) = geometry::sparse(text, true)?;
     avro::long(i64::from(dimensions), out);
     for entry in entries {
         let (index, value) = entry?;
@@ -295,8 +293,7 @@ fn items(
     let result = array::walk(text, delimiter, &mut buffer, &mut |step| {
         match step {
             Step::Open if depth == 1 => {
-                let limit = "an array of more than one dimension has no Avro schema";
-                return Err(ValueError::OutOfRange(limit));
+                return Err(ValueError::OutOfRange(array::NESTED));
             }
             Step::Open => depth += 1,
             Step::Next => {}

@@ -54,7 +54,7 @@ pub(super) fn describe(column: &Column, options: &FormatOptions) -> Described {
         return text;
     };
     let primitive = described.schema.primitive();
-    let (form, is_debezium) = if let Kind::Array { element, delimiter } = &described.kind {
+    let (form, is_debezium) = if let Kind::Array { element, delimiter, .. } = &described.kind {
         let (element, is_debezium) = scalar(element, primitive);
         (Form::Array { element, delimiter: *delimiter }, is_debezium)
     } else {
@@ -71,8 +71,8 @@ fn scalar(kind: &Kind, primitive: &str) -> (Scalar, bool) {
         Kind::Bool => Scalar::Bool,
         Kind::Integer if primitive == "int64" => Scalar::Int64,
         Kind::Integer => Scalar::Int32,
-        Kind::Float { wide: false } => Scalar::Float,
-        Kind::Float { wide: true } | Kind::DecimalDouble => Scalar::Double,
+        Kind::Float { wide: false, .. } => Scalar::Float,
+        Kind::Float { wide: true, .. } | Kind::DecimalDouble { .. } => Scalar::Double,
         Kind::Text => Scalar::Text,
         Kind::Bytes(_) => Scalar::Bytes,
         Kind::Decimal { .. } | Kind::VariableDecimal { .. } => return (Scalar::Decimal, false),
@@ -87,10 +87,10 @@ fn scalar(kind: &Kind, primitive: &str) -> (Scalar, bool) {
         | Kind::Money(_)
         | Kind::Interval { .. }
         | Kind::Hstore(_)
-        | Kind::Point
+        | Kind::Point { .. }
         | Kind::Geometry
         | Kind::Vector { .. }
-        | Kind::SparseVector
+        | Kind::SparseVector { .. }
         | Kind::Array { .. } => return (Scalar::Text, false),
     };
     (scalar, true)

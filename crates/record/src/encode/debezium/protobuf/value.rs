@@ -1,6 +1,6 @@
 //! One value → Protobuf, by its [`Form`].
 
-use super::super::kind::Unit;
+use super::super::kind::{Beyond, Unit};
 use super::super::numeric;
 use super::super::time;
 use super::super::values::Work;
@@ -8,7 +8,7 @@ use super::form::{Form, Scalar};
 use crate::encode::array::{self, Step};
 use crate::encode::protobuf::{self, Wire};
 use crate::encode::{ValueError, bytea, clock, number};
-use config::{Fidelity, NumericScale};
+use config::NumericScale;
 
 /// Fields of the messages that [`super::message`] describes.
 const DECIMAL_SCALE: u32 = 1;
@@ -111,7 +111,7 @@ fn scalar(
             protobuf::int(field, clock::day(text)?.days(), out);
         }
         Scalar::IsoDate => {
-            iso(field, work, out, |out| time::date(text, true, Fidelity::Lossless, out))?;
+            iso(field, work, out, |out| time::date(text, true, Beyond::Text, out))?;
         }
         Scalar::Time(Unit::Iso) => {
             iso(field, work, out, |out| time::time(text, Unit::Iso, out))?;
@@ -120,7 +120,7 @@ fn scalar(
             protobuf::int(field, time::in_unit(clock::time_of_day(text)?, unit)?, out);
         }
         Scalar::Timestamp(unit @ Unit::Iso) => {
-            iso(field, work, out, |out| time::timestamp(text, unit, Fidelity::Lossless, out))?;
+            iso(field, work, out, |out| time::timestamp(text, unit, Beyond::Text, out))?;
         }
         Scalar::Timestamp(unit) => {
             finite(text)?;
