@@ -8,7 +8,7 @@ use crate::transform::Failed;
 pub enum EncodeError<E> {
     #[error(
         "{table}, column `{column}`: the text is not UTF-8; mend the row, say by `source.sql_ascii` \
-         how it is encoded, or set `sink.unrepresentable: dead-letter`"
+         how it is encoded, or set `sink.unrepresentable: null` or `dead-letter`"
     )]
     NotUtf8 { table: Box<str>, column: Box<str> },
     #[error(

@@ -3,7 +3,7 @@
 use crate::connect::connect;
 use crate::proto;
 use crate::samples::{Sample, samples};
-use crate::scene::{Binary, Did, column, encode, encode_binary, plan, table, v};
+use crate::scene::{Binary, Did, Value, array_of, column, encode, encode_binary, plan, table, v};
 use apache_avro::types::Value as Avro;
 use apache_avro::{Schema, from_avro_datum};
 use base64::Engine as _;
@@ -102,10 +102,20 @@ fn of_dts(_: &TablePlan, record: &Binary) -> Option<String> {
 }
 
 /// The value of a sample as a format writes it; why not, where it does not.
-fn rendered((word, find): &Format, sample: &Sample, sink: &str) -> String {
+fn rendered(format: &Format, sample: &Sample, sink: &str) -> String {
+    rendered_value(format, (&sample.type_, sample.modifier), v(sample.text), sink)
+}
+
+/// As [`rendered`], of a value of a type with its modifier.
+fn rendered_value(
+    (word, find): &Format,
+    (type_, modifier): (&Type, i32),
+    value: Value<'_>,
+    sink: &str,
+) -> String {
     let columns = vec![
         column("id", Type::builtin(oid::INT4, "int4"), -1),
-        column("v", sample.type_.clone(), sample.modifier),
+        column("v", type_.clone(), modifier),
     ];
     let table = table("t", columns, 1, Full);
     let (task, plan) =
@@ -113,7 +123,7 @@ fn rendered((word, find): &Format, sample: &Sample, sink: &str) -> String {
     if let Some(schemas) = plan.schemas() {
         schemas.taken_first(IDS);
     }
-    let row = [v("1"), v(sample.text)];
+    let row = [v("1"), value];
     let batch = crate::scene::batch(&table, crate::transaction(0, 8), &[Did::Insert(&row)]);
     let found = match find {
         Find::InText => encode(&task, &plan, &batch).map(|sent| {
@@ -176,6 +186,33 @@ fn no_value_is_null_unless_the_task_says_so() {
         }
     }
     assert!(0 < refused, "no sample is beyond any format");
+}
+
+/// As under `source.sql_ascii`: bytes that are no text in its encoding, and an array that holds one in base64.
+#[test]
+fn no_text_stops_a_task_that_says_null() {
+    let text = Type::builtin(oid::TEXT, "text");
+    let numbers = array_of(Type::builtin(oid::INT4, "int4"));
+    let bytea = Type::builtin(oid::BYTEA, "bytea");
+    let no_text = Value::Bytes(b"\xa4\xff\x8f");
+    for format in FORMATS {
+        let of = |type_: &Type, value, sink| rendered_value(format, (type_, -1), value, sink);
+        for (type_, value, why) in [
+            (&text, no_text, "not UTF-8"),
+            (&array_of(text.clone()), Value::Bytes(b"{a,\xa4}"), "not UTF-8"),
+            (&bytea, v("\\x0g"), "no value of its type"),
+        ] {
+            let where_ = format!("{} in {}", type_.name, format.0);
+            let refused = of(type_, value, "");
+            assert!(refused.starts_with("refused") && refused.contains(why), "{where_}: {refused}");
+            let null = of(type_, value, "unrepresentable: null");
+            assert!(["null", "null null"].contains(&&*null), "{where_}: {null}");
+        }
+        // Formats that write the server's text of an array have nothing to object to.
+        let broken = of(&numbers, v("base64:pP8="), "unrepresentable: null");
+        let is_written = broken.contains("base64:pP8=");
+        assert!(is_written || broken == "null", "{}: {broken}", format.0);
+    }
 }
 
 const START: &str =

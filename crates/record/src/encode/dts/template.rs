@@ -7,7 +7,7 @@ use crate::encode::{RowError, ValueError, avro};
 use crate::plan::TaskPlan;
 use crate::row::Row;
 use crate::{identifier, json};
-use config::ObjectName;
+use config::{ObjectName, Unrepresentable};
 use wal::{Datum, Table};
 
 /// Prepared bytes of one table version.
@@ -22,6 +22,7 @@ pub(crate) struct Template {
     pub(super) row_head: Box<[u8]>,
     /// From `tags` to `afterImages` of a TRUNCATE.
     pub(super) truncate: Box<[u8]>,
+    null_instead: bool,
 }
 
 #[derive(Debug)]
@@ -68,6 +69,7 @@ impl Template {
             object: object.into(),
             row_head: row_head.into(),
             truncate: truncate.into(),
+            null_instead: task.unrepresentable == Unrepresentable::Null,
         }
     }
 
@@ -88,6 +90,7 @@ impl Template {
         avro::length(self.columns.len(), out);
         let mut values = row.values();
         for (index, column) in self.columns.iter().enumerate() {
+            let start = out.len();
             let written = match values.next().unwrap_or(Datum::Null) {
                 _ if is_key && !column.in_identity => {
                     item::unknown(out);
@@ -104,7 +107,13 @@ impl Template {
                 }
                 Datum::Binary(_) => Err(ValueError::Binary),
             };
-            written.map_err(|error| RowError { column: index, error })?;
+            match written {
+                Err(error) if self.null_instead && error.is_of_value() => {
+                    out.truncate(start);
+                    item::null(out);
+                }
+                written => written.map_err(|error| RowError { column: index, error })?,
+            }
         }
         avro::long(0, out);
         Ok(())

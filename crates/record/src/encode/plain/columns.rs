@@ -125,7 +125,7 @@ impl Columns {
         };
         let start = out.len();
         match write::value(&column.rendering, text, work, out) {
-            Err(ValueError::OutOfRange(_)) if self.null_instead => {
+            Err(error) if self.null_instead && error.is_of_value() => {
                 out.truncate(start);
                 out.extend_from_slice(b"null");
                 Ok(())

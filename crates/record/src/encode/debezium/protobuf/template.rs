@@ -118,7 +118,7 @@ impl Template {
             Datum::Binary(_) => Err(ValueError::Binary),
         };
         match written {
-            Err(ValueError::OutOfRange(_)) if self.null_instead => {
+            Err(error) if self.null_instead && error.is_of_value() => {
                 out.truncate(start);
                 Ok(())
             }
