@@ -59,15 +59,14 @@ impl Template {
         let mut key_names = Vec::new();
         json::strings(key.iter().map(|&index| &*table.columns[index].name), &mut key_names);
         let mut key_members = Vec::new();
-        for (count, &index) in key.iter().enumerate() {
-            let name = &table.columns[index].name;
+        for (count, name) in key_members_of(table, key).into_iter().enumerate() {
             let mut member = Vec::new();
             if is_array {
                 member.extend_from_slice(if count == 0 { b"{" } else { b"},{" });
-                json::str(name, &mut member);
+                json::str(&name, &mut member);
             } else {
                 member.push(b',');
-                json::str(&format!("pk.{}", name.to_lowercase()), &mut member);
+                json::str(&format!("pk.{name}"), &mut member);
             }
             member.push(b':');
             key_members.push(member.into());
@@ -76,6 +75,18 @@ impl Template {
         let (open, key_names, key_open) = (open.into(), key_names.into(), key_open.into());
         Self { columns, open, key_names, key_open, key_members }
     }
+}
+
+/// Names of the key columns in the record's key: in lower case, as Maxwell has them (`RowIdentity.toKeyJson`), which knows no
+/// two columns that differ in nothing else. PostgreSQL does; these keep the names that they have.
+fn key_members_of(table: &Table, key: &[usize]) -> Vec<String> {
+    let names: Vec<&str> = key.iter().map(|&index| &*table.columns[index].name).collect();
+    let lower: Vec<String> = names.iter().map(|name| name.to_lowercase()).collect();
+    let member = |(name, lowered): (&&str, &String)| {
+        let is_alone = lower.iter().filter(|it| *it == lowered).count() == 1;
+        if is_alone { lowered.clone() } else { (*name).to_owned() }
+    };
+    names.iter().zip(&lower).map(member).collect()
 }
 
 /// Writes messages of any table of one task.
@@ -163,8 +174,8 @@ impl Encoder {
         Ok(())
     }
 
-    /// Writes a DDL statement. Views, functions, types and indexes are not expressible
-    /// (formats/maxwell-json.md, section 1.1).
+    /// Writes a DDL statement: for each table that it drops one message, as Maxwell does (`MysqlParserListener.exitDrop_table`).
+    /// Views, functions, types and indexes are not expressible (formats/maxwell-json.md, section 1.1).
     pub(super) fn statement(&self, event: &Event<'_>, statement: &Statement, out: &mut Rendered) {
         let is_schema = statement.kind() == "SCHEMA";
         let kind = match (statement.verb(), is_schema) {
@@ -176,19 +187,24 @@ impl Encoder {
             ("ALTER", false) => "table-alter",
             _ => "table-drop",
         };
-        let (schema, name) = statement.subject();
-        let schema = if is_schema && schema.is_empty() { name } else { schema };
-        let database = self.database.as_deref().unwrap_or(schema);
-        let mut message = serde_json::json!({"type": kind, "database": database});
-        if !is_schema {
-            message["table"] = name.into();
-        }
-        if let (Some(relation), false) = (statement.relations.first(), kind == "table-drop") {
-            message["def"] = definition(database, relation);
-        }
-        message["ts"] = commit_us(event.transaction).div_euclid(1000).into();
-        message["sql"] = statement.text.as_str().into();
-        out.value.extend_from_slice(message.to_string().as_bytes());
+        let message = |(schema, name): (&str, &str)| {
+            let schema = if is_schema && schema.is_empty() { name } else { schema };
+            let database = self.database.as_deref().unwrap_or(schema);
+            let mut message = serde_json::json!({"type": kind, "database": database});
+            if !is_schema {
+                message["table"] = name.into();
+            }
+            if let (Some(relation), false) = (statement.relations.first(), kind == "table-drop") {
+                message["def"] = definition(database, relation);
+            }
+            message["ts"] = commit_us(event.transaction).div_euclid(1000).into();
+            message["sql"] = statement.text.as_str().into();
+            message.to_string().into_bytes()
+        };
+        let mut dropped = statement.dropped_tables().filter(|_| kind == "table-drop");
+        let first = dropped.next().unwrap_or_else(|| statement.subject());
+        out.value.extend_from_slice(&message(first));
+        out.further.extend(dropped.map(message));
     }
 
     /// Writes Maxwell's key of a record.

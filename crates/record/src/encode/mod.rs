@@ -111,6 +111,8 @@ pub(crate) struct Rendered {
     /// False: the key is null.
     pub(crate) keyed: bool,
     /// Name of a header of the format, whose value is `header`.
+    /// Values of records that follow, with the same key.
+    pub(crate) further: Vec<Vec<u8>>,
     pub(crate) header_name: Option<&'static str>,
     pub(crate) header: Vec<u8>,
 }
@@ -121,6 +123,7 @@ impl Rendered {
         emptied(&mut self.key);
         self.keyed = false;
         self.header_name = None;
+        self.further.clear();
         emptied(&mut self.header);
     }
 
@@ -213,7 +216,7 @@ impl Encoder {
             .render(plan, &event, &mut self.rendered)
             .ok_or_else(|| EncodeError::other_format(plan))?
             .map_err(|error| EncodeError::value(plan, error))?;
-        let Rendered { value, key, keyed, header_name, header } = &self.rendered;
+        let Rendered { value, key, keyed, further, header_name, header } = &self.rendered;
         if value.is_empty() {
             return Ok(());
         }
@@ -226,9 +229,12 @@ impl Encoder {
             headers: &[],
             timestamp_ms: event::commit_us(event.transaction).div_euclid(1000),
         };
-        let parts = [Some(event.part), event.tombstone.then(|| event.part.map(|part| part + 1))];
-        for (part, value) in parts.into_iter().flatten().zip([record.value, None]) {
-            self.marks.number(event.change.ordinal, part);
+        let first = event.part.or((!further.is_empty()).then_some(0));
+        let further = further.iter().map(|value| Some(value.as_slice()));
+        let tombstone = event.tombstone.then_some(None);
+        let values = std::iter::once(record.value).chain(further).chain(tombstone);
+        for (number, value) in (0..).zip(values) {
+            self.marks.number(event.change.ordinal, first.map(|first| first + number));
             let (headers, count) = self.marks.of(&event, batch, own);
             let headers = &headers[..count];
             sink(Record { value, headers, ..record }).map_err(EncodeError::Sink)?;

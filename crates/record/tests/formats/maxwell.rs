@@ -1,6 +1,6 @@
 //! Maxwell JSON, message by message (formats/maxwell-json.md, section 4).
 
-use crate::scene::{Did, Null, Unchanged, orders, pieces, plan, records, v};
+use crate::scene::{Did, Null, Unchanged, orders, pieces, plan, records, statements, v};
 use crate::{AT, FIRST, MOVED, one, sent, snapshot, transaction};
 use wal::change::Transaction;
 use wal::table::ReplicaIdentity::{Default, Full};
@@ -130,7 +130,7 @@ fn keys_have_maxwell_s_two_forms() {
     let hash = r#"{"database":"shop","table":"orders","pk.id":1001}"#;
     assert_eq!(key(MAXWELL, &table).as_deref(), Some(hash));
     let array = "format: maxwell-json, format_options: {message_key: array}";
-    assert_eq!(key(array, &table).as_deref(), Some(r#"["shop","orders",[{"Id":1001}]]"#));
+    assert_eq!(key(array, &table).as_deref(), Some(r#"["shop","orders",[{"id":1001}]]"#));
     let columns = "format: maxwell-json, format_options: {message_key: columns}";
     assert_eq!(key(columns, &table).as_deref(), Some(r#"{"Id":1001}"#));
     let none = "format: maxwell-json, format_options: {message_key: none}";
@@ -139,7 +139,13 @@ fn keys_have_maxwell_s_two_forms() {
     table.key = vec![0, 1];
     let hash = r#"{"database":"shop","table":"orders","pk.id":1001,"pk.note":"first"}"#;
     assert_eq!(key(MAXWELL, &table).as_deref(), Some(hash));
-    let pair = r#"["shop","orders",[{"Id":1001},{"note":"first"}]]"#;
+    let pair = r#"["shop","orders",[{"id":1001},{"note":"first"}]]"#;
+    assert_eq!(key(array, &table).as_deref(), Some(pair));
+    // Names that would meet in lower case stay as they are.
+    table.columns[1].name = "id".into();
+    let hash = r#"{"database":"shop","table":"orders","pk.Id":1001,"pk.id":"first"}"#;
+    assert_eq!(key(MAXWELL, &table).as_deref(), Some(hash));
+    let pair = r#"["shop","orders",[{"Id":1001},{"id":"first"}]]"#;
     assert_eq!(key(array, &table).as_deref(), Some(pair));
     // None: a UUID made of the change's place.
     table.key.clear();
@@ -148,4 +154,30 @@ fn keys_have_maxwell_s_two_forms() {
     assert_eq!(key(MAXWELL, &table), Some(hash));
     let array_of = format!(r#"["shop","orders",[{{"_uuid":"{uuid}"}}]]"#);
     assert_eq!(key(array, &table), Some(array_of));
+}
+
+/// As Maxwell does; what goes along with them has none.
+#[test]
+fn each_table_that_a_statement_drops_has_a_message() {
+    let dropped = |type_: &str, schema: &str, name: &str, original: bool| {
+        serde_json::json!({"type": type_, "schema": schema, "name": name,
+            "identity": format!("{schema}.{name}"), "original": original})
+    };
+    let text = "DROP TABLE shop.orders, lines CASCADE";
+    let content = serde_json::json!({"tag": "DROP TABLE", "nth": 1, "query": text, "dropped": [
+        dropped("table", "shop", "orders", true), dropped("view", "shop", "seen", false),
+        dropped("table", "shop", "orders_1", false), dropped("table", "public", "lines", true),
+    ]});
+    let content = content.to_string();
+    let row = [v("1"), v(r#"[["shop","orders"]]"#), v(&content)];
+    let sent = sent(&statements(), MAXWELL, transaction(0, 8), &[Did::Insert(&row)]);
+    let told: Vec<_> =
+        sent.iter().map(|it| (it.value.as_deref(), it.header("distributary.seq"))).collect();
+    let message = |database: &str, table: &str| {
+        serde_json::json!({"type": "table-drop", "database": database, "table": table,
+            "ts": 1_709_605_230_500_i64, "sql": text})
+        .to_string()
+    };
+    let (orders, lines) = (message("shop", "orders"), message("public", "lines"));
+    assert_eq!(told, [(Some(&*orders), Some("0.0")), (Some(&*lines), Some("0.1"))]);
 }

@@ -145,6 +145,16 @@ impl Statement {
         relation.or_else(object).or_else(dropped).unwrap_or_default()
     }
 
+    /// Schema and name of each table that it names and drops, in the order of the server.
+    pub(crate) fn dropped_tables(&self) -> impl Iterator<Item = (&str, &str)> {
+        let is_table =
+            |it: &&Dropped| it.original && matches!(&*it.type_, "table" | "foreign table");
+        self.dropped
+            .iter()
+            .filter(is_table)
+            .filter_map(|it| Some((it.schema.as_deref().unwrap_or_default(), it.name.as_deref()?)))
+    }
+
     /// The object that the tag is about: making a table makes sequences and indexes, too.
     fn main_object(&self) -> Option<&Object> {
         main_object(&self.tag, &self.objects)
