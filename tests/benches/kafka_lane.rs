@@ -144,7 +144,7 @@ fn noise(number: u32) -> usize {
 
 fn point(commit_lsn: u64) -> CommitPoint {
     let position = Position { commit_lsn: Lsn(commit_lsn), ordinal: 0 };
-    CommitPoint { position, end_lsn: Lsn(commit_lsn), complete: true, sealed: false }
+    CommitPoint { position, end_lsn: Lsn(commit_lsn), complete: true, sealed: false, counted: 0 }
 }
 
 fn main() -> io::Result<()> {

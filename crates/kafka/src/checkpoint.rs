@@ -49,6 +49,9 @@ pub struct Checkpoint {
     pub sealed: bool,
     /// Snapshot chunks that the lane holds.
     pub snap: Vec<String>,
+    /// How far the lane's records are counted, in formats that number them; earlier releases did not write it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub counted: u64,
     /// Last offsets of the transaction that wrote this. An end offset below is a truncated topic.
     pub prev_end: Ends,
     /// Last offsets of the transactions before, where that one wrote nothing: a topic that is seldom
@@ -61,6 +64,11 @@ pub struct Checkpoint {
     pub node: String,
     /// Version of the program.
     pub ver: String,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// A new owner of a lane. Its offset is the owner's term.
@@ -277,6 +285,7 @@ mod tests {
             complete: true,
             sealed: false,
             snap: vec!["s1/public.orders/4".into()],
+            counted: 0,
             prev_end: ends("orders", &[(0, 9), (11, 40)]),
             older_end: Ends::new(),
             unfenced: false,

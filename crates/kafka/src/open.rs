@@ -288,6 +288,7 @@ mod tests {
             complete: true,
             sealed: false,
             snap: Vec::new(),
+            counted: 0,
             prev_end: Ends::new(),
             older_end: Ends::new(),
             unfenced: false,

@@ -16,6 +16,8 @@ pub struct CommitPoint {
     pub complete: bool,
     /// The last one of its revision (delivery-protocol.md, section 8).
     pub sealed: bool,
+    /// How far the lane's records are counted, in formats that number them.
+    pub counted: u64,
 }
 
 /// Records and checkpoint are durable.
@@ -46,6 +48,12 @@ impl Opened {
     #[must_use]
     pub fn chunks(&self) -> Vec<String> {
         self.checkpoint.as_ref().map(|it| it.snap.clone()).unwrap_or_default()
+    }
+
+    /// How far the lane's records were counted.
+    #[must_use]
+    pub fn counted(&self) -> u64 {
+        self.checkpoint.as_ref().map_or(0, |it| it.counted)
     }
 
     #[must_use]

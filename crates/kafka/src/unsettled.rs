@@ -156,6 +156,7 @@ mod tests {
             complete: true,
             sealed: false,
             snap: Vec::new(),
+            counted: 0,
             prev_end: Ends::from([("orders".into(), ends.iter().copied().collect())]),
             older_end: Ends::new(),
             unfenced: false,

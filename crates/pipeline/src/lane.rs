@@ -113,7 +113,7 @@ impl Lane {
     /// When the sink cannot be opened.
     pub fn open(
         mut open: OpenSink,
-        encoder: Encoder,
+        mut encoder: Encoder,
         budget: CommitBudget,
         progress: Arc<Progress>,
         floor: Position,
@@ -121,6 +121,7 @@ impl Lane {
     ) -> Result<Self, Failure> {
         let (sink, opened) = open()?;
         let accepted = opened.position().max(floor);
+        encoder.count_from(opened.counted());
         around.report(Event::Opened { term: opened.term, position: accepted });
         Ok(Self {
             number: 0,
@@ -152,10 +153,10 @@ impl Lane {
         Self { misfits, ..self }
     }
 
-    /// By which number its figures are told.
+    /// By which number its figures are told, and its records are counted.
     #[must_use]
     pub fn numbered(self, number: u8) -> Self {
-        Self { number, ..self }
+        Self { number, encoder: self.encoder.of_lane(number), ..self }
     }
 
     /// Encodes and produces what the lane does not hold yet; commits where that is due.
@@ -270,7 +271,8 @@ impl Lane {
             return Err(Failure::transient("the lane cannot be sealed in a transaction"));
         }
         let position = Position::just_before(end).max(self.accepted);
-        let point = CommitPoint { position, end_lsn: end, complete: true, sealed: true };
+        let counted = self.encoder.counted();
+        let point = CommitPoint { position, end_lsn: end, complete: true, sealed: true, counted };
         self.sink.commit(&point)?;
         self.accepted = position;
         around.report(Event::Sealed);
@@ -430,7 +432,8 @@ impl Lane {
             At::Batch { ends_transaction } | At::Idle { ends_transaction } => ends_transaction,
         };
         let position = self.accepted;
-        let point = CommitPoint { position, end_lsn: self.end_lsn, complete, sealed: false };
+        let (end_lsn, counted) = (self.end_lsn, self.encoder.counted());
+        let point = CommitPoint { position, end_lsn, complete, sealed: false, counted };
         let committed = self.sink.commit(&point).map_err(|error| self.refused(error))?;
         self.tempo.ended(&ended, around.now());
         self.progress.records.fetch_add(ended.events, Relaxed);

@@ -33,6 +33,9 @@ struct Script {
     send_panics: bool,
     /// What each opening finds.
     checkpoints: VecDeque<Position>,
+    /// How far records were counted by that, and were by the last commit.
+    counted: u64,
+    values: Vec<Vec<u8>>,
 }
 
 #[derive(Clone)]
@@ -53,6 +56,7 @@ impl LaneSink for Sink {
         let dead = mark("distributary.dead-letter").unwrap_or_default();
         let part = mark("distributary.chunk").unwrap_or_default();
         script.log.push(format!("send {key}{dead}{part}"));
+        script.values.extend(record.value.map(<[u8]>::to_vec));
         Ok(())
     }
 
@@ -73,6 +77,7 @@ impl LaneSink for Sink {
         script.commits += 1;
         let number = script.commits;
         script.log.push(format!("commit {}", point.position));
+        script.counted = point.counted;
         Ok(Committed { clean: !script.dirty.contains(&number), txn_seq: number as u64 })
     }
 }
@@ -90,7 +95,8 @@ fn opening(script: &Arc<Mutex<Script>>) -> OpenSink {
         let mut script = sink.0.lock().expect("script");
         script.log.push("open".into());
         let held = script.checkpoints.pop_front().unwrap_or(Position::ZERO);
-        let checkpoint = (Position::ZERO < held).then(|| checkpoint(held));
+        let counted = script.counted;
+        let checkpoint = (Position::ZERO < held).then(|| checkpoint(held, counted));
         let opened = Opened { term: 1, checkpoint };
         drop(script);
         Ok((Box::new(sink.clone()) as Box<dyn LaneSink>, opened))
@@ -116,7 +122,7 @@ fn bench(script: Script, lanes: u8) -> Bench {
     Bench { script, orders: Some(orders), events }
 }
 
-fn checkpoint(pos: Position) -> kafka::checkpoint::Checkpoint {
+fn checkpoint(pos: Position, counted: u64) -> kafka::checkpoint::Checkpoint {
     kafka::checkpoint::Checkpoint {
         v: 1,
         task: "shop".into(),
@@ -129,6 +135,7 @@ fn checkpoint(pos: Position) -> kafka::checkpoint::Checkpoint {
         complete: true,
         sealed: false,
         snap: Vec::new(),
+        counted,
         prev_end: std::collections::BTreeMap::new(),
         older_end: std::collections::BTreeMap::new(),
         unfenced: false,
@@ -468,6 +475,37 @@ fn a_record_that_is_too_large_fails_is_set_aside_or_is_cut_in_one_transaction() 
     // What the client or the broker refuse is another matter.
     let (written, log, _) = measured(Oversize::Fail, 300);
     assert_eq!((written, log.len()), (Ok(()), 3), "{log:?}");
+}
+
+/// `id` of Canal JSON: no number is given again by whoever opens the lane next.
+#[test]
+fn records_are_counted_on_from_the_checkpoint() {
+    let before = 1 << 30;
+    let script = Script { checkpoints: [at(40, 0)].into(), counted: before, ..Script::default() };
+    let script = Arc::new(Mutex::new(script));
+    let settled = Settled { key: None, value: Taken { id: 1, numbers: Box::default() } };
+    let mut around = Around { verdict: Ok(settled), asked: 0, record_bytes_max: 1 << 20 };
+    let spec = "version: 1\ntask: shop\nsource: {hosts: [h], database: d, user: u}\n\
+                sink: {brokers: [b], format: canal-json}\nobjects: [{table: public.*}]\n";
+    let task = config::Task::parse(spec).expect("a spec");
+    let task = TaskPlan::new(&task, "d").expect("a plan");
+    let plan = Arc::new(TablePlan::new(bench::table(), &task, 0, 1, 1).expect("a plan"));
+    let (encoder, budget) = (Encoder::new(&task), CommitBudget::new(Duration::from_millis(200), 1));
+    let progress = Arc::new(Progress::default());
+    let lane = Lane::open(opening(&script), encoder, budget, progress, Position::ZERO, &mut around);
+    let mut lane = lane.map_err(|failure| failure.cause).expect("opened").numbered(3);
+    let batch = lane_batch(1, inserts(50, 0..2, true));
+    let batch = LaneBatch { plans: [Some(plan)].into(), ..batch };
+    lane.write(&batch, &mut around).and_then(|()| lane.idle(&mut around)).expect("written");
+    let script = script.lock().expect("script");
+    let id = |value: &Vec<u8>| {
+        let message: serde_json::Value = serde_json::from_slice(value).expect("JSON");
+        message["id"].as_u64().expect("a number")
+    };
+    // The lowest bits are the lane's.
+    let ids: Vec<_> = script.values.iter().map(id).map(|it| (it >> 11, it & 0x7FF)).collect();
+    assert_eq!(ids, [(before + 1, 3), (before + 2, 3)]);
+    assert_eq!(script.counted, before + 2);
 }
 
 /// An inferred statement has the position of the row behind it: a commit between them would lose the row.

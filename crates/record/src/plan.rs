@@ -25,6 +25,8 @@ pub struct TaskPlan {
     pub(crate) task: Box<str>,
     /// By which the task's events are told from others: each stream counts its own.
     pub(crate) life: Box<str>,
+    /// The number of that stream, from 1; 0: there are no several.
+    pub(crate) stream: u8,
     pub(crate) database: Box<str>,
     /// Debezium's logical name.
     pub(crate) prefix: Box<str>,
@@ -238,6 +240,7 @@ impl TaskPlan {
         Ok(Self {
             task: task.task.as_str().into(),
             life: task.life().into(),
+            stream: task.stream,
             database: database.into(),
             prefix: sink.topic_prefix.as_deref().unwrap_or(&task.task).into(),
             codec,

@@ -22,6 +22,8 @@ pub struct Teller {
     prefix: Box<str>,
     schemas: bool,
     zulu: bool,
+    /// Of the task, from 1; 0: there are no several.
+    stream: u8,
     /// `source` of DTS's records.
     source: Box<[u8]>,
 }
@@ -34,6 +36,7 @@ impl Teller {
             prefix: task.prefix.clone(),
             schemas: task.options.schemas,
             zulu: task.options.zulu,
+            stream: task.stream,
             source: dts::source(task).into(),
         }
     }
@@ -47,8 +50,8 @@ impl Teller {
                 let (key, value) = heartbeat::debezium(&self.prefix, self.schemas, now_us);
                 (Some(key), value)
             }
-            Codec::DtsAvro => (None, dts::heartbeat(&self.source, lsn, now_us)),
-            Codec::Canal => (None, heartbeat::canal(lsn, now_us)),
+            Codec::DtsAvro => (None, dts::heartbeat(&self.source, self.stream, lsn, now_us)),
+            Codec::Canal => (None, heartbeat::canal(self.stream, lsn, now_us)),
             Codec::SharePlex => (None, heartbeat::shareplex(lsn, self.zulu, now_us)),
             Codec::Maxwell => return None,
         };
@@ -59,9 +62,8 @@ impl Teller {
     #[must_use]
     pub fn transaction(&self, summary: &Summary) -> [Told; 2] {
         match self.codec {
-            Codec::DtsAvro => {
-                dts::borders(&self.source, summary).map(|value| Told { key: None, value })
-            }
+            Codec::DtsAvro => dts::borders(&self.source, self.stream, summary)
+                .map(|value| Told { key: None, value }),
             Codec::DebeziumJson
             | Codec::DebeziumAvro
             | Codec::Canal

@@ -104,7 +104,7 @@ fn transaction(xid: u32, us: i64, previous: u64) -> Transaction {
 }
 
 /// Of the only change of that transaction.
-const OUR_ID: i64 = ((0x1A2_B600 >> 3) << 17) + 1;
+const OUR_ID: i64 = (0x1A2_B600 >> 3) << 17;
 
 #[test]
 fn an_insert_is_the_reference_s() {
@@ -144,7 +144,7 @@ fn a_snapshot_row_is_the_reference_s() {
          2d380a6669727374060a34392e393008040e02d01f0206020a02040228023c02
          80890f0c2b30303a303000e09c95c3c163",
         1,
-        1,
+        (0x1A0_0027 >> 3) << 17,
     );
 }
 
@@ -206,6 +206,9 @@ fn a_truncate_is_the_reference_s() {
     );
 }
 
+/// Of what no lane writes.
+const BESIDE: i64 = 1024;
+
 /// Record and reference, of which the id and, where they have one, the tags are ours.
 #[track_caller]
 fn same_control(
@@ -246,10 +249,10 @@ fn borders_of_transactions_are_the_reference_s() {
     let tags = Some(("records", "1"));
     let reference = "00c801dc85b4de0c12302f3141324233433812302f3141324233433808373334
         31060831362e3308000000000000c8deccc6c163";
-    same_control(Some(begin.value), reference, base - 1, tags);
+    same_control(Some(begin.value), reference, base - (1 << 11) + BESIDE, tags);
     let reference = "00cc01dc85b4de0c12302f3141324234463012302f3141324234463008373334
         31060831362e330a000000000000c8deccc6c163";
-    same_control(Some(commit.value), reference, base + (5 << 17) - 3, tags);
+    same_control(Some(commit.value), reference, base + (317 << 11) + BESIDE, tags);
 }
 
 #[test]
@@ -258,7 +261,7 @@ fn a_heartbeat_is_the_reference_s() {
     let told = Teller::new(&task).heartbeat(Lsn(0x1A2_BB00), 1_709_605_530_000_000);
     let reference = "00e401b48ab4de0c12302f3141324242303012302f3141324242303000060831
         362e331000000212686561727462656174087472756500000000a0a6f1c6c163";
-    let our_id = ((0x1A2_BB00 >> 3) << 17) - 2;
+    let our_id = ((0x1A2_BB00 >> 3) << 17) - (2 << 11) + BESIDE;
     same_control(told.map(|it| it.value), reference, our_id, None);
 }
 

@@ -119,6 +119,7 @@ fn point(commit_lsn: u64) -> CommitPoint {
         end_lsn: Lsn(commit_lsn + 8),
         complete: true,
         sealed: false,
+        counted: 0,
     }
 }
 

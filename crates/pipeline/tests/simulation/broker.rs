@@ -314,6 +314,7 @@ impl Sink {
             complete: point.complete,
             sealed: point.sealed,
             snap: Vec::new(),
+            counted: point.counted,
             prev_end: BTreeMap::new(),
             older_end: BTreeMap::new(),
             unfenced: false,

@@ -70,6 +70,18 @@ impl Codec {
         }
     }
 
+    /// Whether records have numbers.
+    pub(super) fn has_ids(self) -> bool {
+        match self {
+            Self::DtsAvro | Self::Canal => true,
+            Self::DebeziumJson
+            | Self::DebeziumAvro
+            | Self::Maxwell
+            | Self::SharePlex
+            | Self::Protobuf => false,
+        }
+    }
+
     /// Whether there is a record for TRUNCATE.
     pub(crate) fn has_truncate(self) -> bool {
         match self {

@@ -126,6 +126,8 @@ pub(crate) struct Event<'a> {
     pub(crate) ends_change: bool,
     /// Its place in its transaction, where consumers are told of that.
     pub(crate) order: Option<Order>,
+    /// Number of its record, in formats that have one.
+    pub(crate) id: i64,
 }
 
 /// Part of a change that comes before all that is of the change itself.
@@ -171,6 +173,7 @@ impl<'a> Event<'a> {
             part: is_inferred.then_some(BEFORE_ALL),
             ends_change: !is_inferred,
             order: None,
+            id: 0,
         };
         let deleted = Self {
             before,

@@ -29,10 +29,10 @@ pub(crate) fn debezium(prefix: &str, schemas: bool, now_us: i64) -> (Vec<u8>, Ve
     )
 }
 
-pub(crate) fn canal(lsn: Lsn, now_us: i64) -> Vec<u8> {
+pub(crate) fn canal(stream: u8, lsn: Lsn, now_us: i64) -> Vec<u8> {
     let now_ms = now_us.div_euclid(1000);
     let message = json!({
-        "data": null, "database": "", "es": now_ms, "id": Serial::of_heartbeat(lsn), "isDdl": false,
+        "data": null, "database": "", "es": now_ms, "id": Serial::of_heartbeat(stream, lsn), "isDdl": false,
         "mysqlType": null, "old": null, "pkNames": null, "sql": "", "sqlType": null, "table": "",
         "ts": now_ms, "type": "MHEARTBEAT",
     });

@@ -46,6 +46,7 @@ use codec::FormatEncoder;
 use debezium::Work;
 use event::{Event, Projected};
 use headers::Marks;
+use serial::Serial;
 use wal::{Change, ChangeBatch, Transaction};
 
 /// Why a DDL statement was not captured, of which only a mark came: the gap is written, and somebody must
@@ -110,9 +111,9 @@ pub(crate) struct Rendered {
     pub(crate) key: Vec<u8>,
     /// False: the key is null.
     pub(crate) keyed: bool,
-    /// Name of a header of the format, whose value is `header`.
     /// Values of records that follow, with the same key.
     pub(crate) further: Vec<Vec<u8>>,
+    /// Name of a header of the format, whose value is `header`.
     pub(crate) header_name: Option<&'static str>,
     pub(crate) header: Vec<u8>,
 }
@@ -122,8 +123,8 @@ impl Rendered {
         emptied(&mut self.value);
         emptied(&mut self.key);
         self.keyed = false;
-        self.header_name = None;
         self.further.clear();
+        self.header_name = None;
         emptied(&mut self.header);
     }
 
@@ -147,6 +148,9 @@ pub struct Encoder {
     marks: Marks,
     transaction: Option<Transaction>,
     order: Option<Order>,
+    stream: u8,
+    /// `None`: records have no numbers.
+    serial: Option<Serial>,
     now_us: Option<i64>,
     projected: Projected,
     transformed: Transformed,
@@ -164,6 +168,8 @@ impl Encoder {
             marks: Marks::new(&task.life, task.headers),
             transaction: None,
             order: None,
+            stream: task.stream,
+            serial: task.codec.has_ids().then(|| Serial::new(task.stream, 0)),
             now_us: None,
             projected: Projected::default(),
             transformed: Transformed::default(),
@@ -171,6 +177,26 @@ impl Encoder {
             work: Work::default(),
             format: FormatEncoder::new(task),
         }
+    }
+
+    /// The same, of this lane of its stream: each counts its records apart.
+    #[must_use]
+    pub fn of_lane(mut self, lane: u8) -> Self {
+        self.serial = self.serial.map(|serial| serial.of_lane(self.stream, lane));
+        self
+    }
+
+    /// Goes on counting where a lane was, by its checkpoint ([`Self::counted`]).
+    pub fn count_from(&mut self, counted: u64) {
+        if let Some(serial) = &mut self.serial {
+            serial.resume(counted);
+        }
+    }
+
+    /// How far the records of the lane are counted, for its next life; 0 where they have no numbers.
+    #[must_use]
+    pub fn counted(&self) -> u64 {
+        self.serial.map_or(0, Serial::last)
     }
 
     /// The next piece has this place in its transaction; `None`: nobody asks for it.
@@ -201,7 +227,10 @@ impl Encoder {
         let kept = kept.map_err(|failed| EncodeError::transform(plan, &failed))?;
         let Some((piece, rows)) = &kept else { return Ok(()) };
         let event = Event::of(plan, batch, piece, *rows, self.tombstones);
-        let event = Event { order: self.order, ..event.ok_or_else(no_such_change)? };
+        let event = event.ok_or_else(no_such_change)?;
+        let lsn = event.transaction.commit_lsn;
+        let id = self.serial.as_mut().map_or(0, |serial| serial.next(lsn));
+        let event = Event { order: self.order, id, ..event };
         begin(&mut self.transaction, event.transaction, &mut self.marks, &mut self.format);
         if self.now_us != Some(now_us) {
             self.now_us = Some(now_us);

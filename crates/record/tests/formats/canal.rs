@@ -9,10 +9,9 @@ const CANAL: &str = "format: canal-json";
 /// Every record of these tests is handled at this time.
 const NOW: &str = "\"ts\":1709605231004";
 
-/// The number of the first record of a transaction: made of where it commits, and for the last record of its
-/// change; rows of a snapshot are counted.
+/// The number of the first record of a lane: what it is counted from is where its transaction commits.
 fn number(transaction: Transaction) -> u64 {
-    if transaction.xid == 0 { 1 } else { (transaction.commit_lsn.0 >> 3 << 17) + 1 }
+    transaction.commit_lsn.0 >> 3 << 17
 }
 
 /// `id` is our own; the reference counts.

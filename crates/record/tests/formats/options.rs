@@ -64,7 +64,7 @@ fn heartbeats_are_the_references() {
         r#"{"schema":{"type":"struct","fields":[{"type":"int64","optional":false,"field":"ts_ms"}],"optional":false,"name":"io.debezium.connector.common.Heartbeat","version":1},"payload":{"ts_ms":1709605530004}}"#
     );
     let canal = r#"{"data":null,"database":"","es":1709605530004,"id":ID,"isDdl":false,"mysqlType":null,"old":null,"pkNames":null,"sql":"","sqlType":null,"table":"","ts":1709605530004,"type":"MHEARTBEAT"}"#;
-    let id = ((0x1A2_BB00_u64 >> 3) << 17) - 2;
+    let id = ((0x1A2_BB00_u64 >> 3) << 17) - (2 << 11) + 1024;
     let canal = canal.replace("ID", &id.to_string());
     assert_eq!(heartbeat("format: canal-json"), Some([None, Some(canal)]));
     let shareplex = r#"{"meta":{"time":"2024-03-05T02:25:30","userid":0,"op":"hb","scn":"27441920","rowid":"","trans":"","seq":1,"size":1,"table":"","idx":"1/1","posttime":"2024-03-05T02:25:30"},"data":{}}"#;

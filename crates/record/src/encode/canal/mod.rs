@@ -6,7 +6,6 @@ pub(super) mod sql_type;
 use super::debezium::Work;
 use super::event::{Action, Event, commit_us};
 use super::plain::{self, Columns, Moments, Style, format_type};
-use super::serial::Serial;
 use super::statement::Statement;
 use super::{Render, Rendered, RowError};
 use crate::plan::{TablePlan, TaskPlan};
@@ -105,8 +104,6 @@ pub(crate) struct Encoder {
     database: Option<Box<str>>,
     /// Value of `es`, up to that of `id`.
     moment: Vec<u8>,
-    /// Values of `id`.
-    serial: Serial,
     /// From the value of `ts` up to the value of `type`.
     now: Vec<u8>,
     work: Work,
@@ -121,7 +118,6 @@ impl Encoder {
                 Namespace::Database => Some(task.database.clone()),
             },
             moment: Vec::new(),
-            serial: Serial::default(),
             now: Vec::new(),
             work: Work::default(),
         }
@@ -135,7 +131,7 @@ impl Encoder {
         json::str(self.database.as_deref().unwrap_or(schema), out);
         out.extend_from_slice(b",\"es\":");
         out.extend_from_slice(&self.moment);
-        json::integer(self.serial.of_event(event), out);
+        json::integer(event.id, out);
         out.extend_from_slice(DDL_OPEN);
         json::str(&statement.text, out);
         out.extend_from_slice(b",\"sqlType\":null,\"table\":");
@@ -172,7 +168,6 @@ impl Render for Encoder {
         out.clear();
         json::integer(commit_us(transaction).div_euclid(1000), out);
         out.extend_from_slice(b",\"id\":");
-        self.serial = Serial::of(transaction);
     }
 
     fn tick(&mut self, now_us: i64) {
@@ -209,7 +204,7 @@ impl Render for Encoder {
         }
         out.extend_from_slice(&template.database);
         out.extend_from_slice(&self.moment);
-        json::integer(self.serial.of_event(event), out);
+        json::integer(event.id, out);
         if event.action == Action::Truncate {
             out.extend_from_slice(&template.truncate);
         } else {

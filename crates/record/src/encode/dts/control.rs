@@ -51,17 +51,17 @@ impl Control<'_> {
     }
 }
 
-/// Everything up to `lsn` can be seen. `source`: as in the rows.
-pub(crate) fn heartbeat(source: &[u8], lsn: Lsn, now_us: i64) -> Vec<u8> {
-    let (ms, id) = (now_us.div_euclid(1000), Serial::of_heartbeat(lsn));
+/// Everything up to `lsn` can be seen. `source`: as in the rows; `stream`: of the task, from 1.
+pub(crate) fn heartbeat(source: &[u8], stream: u8, lsn: Lsn, now_us: i64) -> Vec<u8> {
+    let (ms, id) = (now_us.div_euclid(1000), Serial::of_heartbeat(stream, lsn));
     let (operation, tag) = (operation::HEARTBEAT, ("heartbeat", "true"));
     Control { id, ms, lsn, safe: lsn, txid: "", operation, tag }.write(source)
 }
 
 /// BEGIN and COMMIT of a transaction. The tag `records` of both says how many records lie between.
-pub(crate) fn borders(source: &[u8], summary: &Summary) -> [Vec<u8>; 2] {
+pub(crate) fn borders(source: &[u8], stream: u8, summary: &Summary) -> [Vec<u8>; 2] {
     let transaction = &summary.transaction;
-    let [begin, commit] = Serial::of_borders(transaction);
+    let [begin, commit] = Serial::of_borders(stream, transaction);
     let mut digits = itoa::Buffer::new();
     let mut records = itoa::Buffer::new();
     let (txid, records) = (digits.format(transaction.xid), records.format(summary.records));

@@ -67,7 +67,7 @@ impl Encoder {
         let (stamp, change) = (&self.stamp, event.change);
         // The layout's version.
         avro::long(0, out);
-        avro::long(stamp.serial.of_event(event), out);
+        avro::long(event.id, out);
         out.extend_from_slice(&stamp.seconds);
         position(change.lsn, out);
         position(stamp.resume(change.lsn), out);

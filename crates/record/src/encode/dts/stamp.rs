@@ -2,7 +2,6 @@
 
 use crate::encode::avro;
 use crate::encode::event::commit_us;
-use crate::encode::serial::Serial;
 use wal::{Lsn, Transaction};
 
 /// Prepared when the first change of a transaction comes.
@@ -14,8 +13,6 @@ pub(super) struct Stamp {
     pub(super) txid: Vec<u8>,
     /// `bornTimestamp`.
     pub(super) born: Vec<u8>,
-    /// `id`.
-    pub(super) serial: Serial,
     resume: Option<Lsn>,
 }
 
@@ -34,7 +31,6 @@ impl Stamp {
             xid => avro::string(itoa::Buffer::new().format(xid), txid),
         }
         self.resume = transaction.previous_commit_lsn;
-        self.serial = Serial::of(transaction);
     }
 
     /// `safeSourcePosition`: the end of the transaction before; where that is not known, as right
