@@ -37,6 +37,8 @@ pub enum Half {
 #[derive(Default)]
 struct State {
     weather: Weather,
+    /// Passed on in both directions.
+    bytes: u64,
     connections: Vec<Connection>,
 }
 
@@ -96,6 +98,12 @@ impl Link {
         self.shared.1.notify_all();
     }
 
+    /// Bytes that were passed on so far, in both directions.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.state().bytes
+    }
+
     /// Ends one half of every present connection.
     pub fn half_close(&self, half: Half) {
         for connection in &self.state().connections {
@@ -151,6 +159,7 @@ impl Link {
         while let Ok(length @ 1..) = from.read(&mut piece) {
             let Some(delay) = self.passage() else { break };
             thread::sleep(delay);
+            self.state().bytes += length as u64;
             if to.write_all(&piece[..length]).is_err() {
                 return;
             }

@@ -12,6 +12,7 @@ pub use postgres::chunk::{Begun, Between, ChunkReader, ChunkSource, KeyColumn};
 pub use postgres::replication::Line;
 use postgres::settings::Settings;
 pub use postgres::snapshot::Readable;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
@@ -191,24 +192,33 @@ impl Reader {
         }
     }
 
-    /// Gives each row with its line feed to `take`.
+    /// Gives each row with its line feed to `take`, until that wants no more: the reader is of no use then, and closes its
+    /// connection when it is dropped.
     pub(crate) async fn rows(
         &self,
         source: &ChunkSource,
         range: &Range,
         condition: Option<&str>,
         rows_max: Option<u64>,
-        mut take: impl FnMut(&[u8]) -> Result<(), Failure>,
+        mut take: impl FnMut(&[u8]) -> Result<ControlFlow<()>, Failure>,
     ) -> Result<Result<(), Failure>, NotRead> {
-        let mut each =
-            |rows: &[u8]| rows.split_inclusive(|&byte| byte == b'\n').try_for_each(&mut take);
+        let mut each = |rows: &[u8]| {
+            for row in rows.split_inclusive(|&byte| byte == b'\n') {
+                if take(row)?.is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+            Ok(ControlFlow::Continue(()))
+        };
         match self {
             Self::Here(reader) => {
                 let rows = reader.rows(source, between(range), condition, rows_max).await?;
                 let mut rows = pin!(rows);
                 while let Some(data) = rows.next().await {
-                    if let Err(failure) = each(&data?) {
-                        return Ok(Err(failure));
+                    match each(&data?) {
+                        Ok(ControlFlow::Continue(())) => {}
+                        Ok(ControlFlow::Break(())) => return Ok(Ok(())),
+                        Err(failure) => return Ok(Err(failure)),
                     }
                 }
             }
@@ -220,8 +230,10 @@ impl Reader {
                 let mut whole = Rows::default();
                 while let Answer::Rows(piece) = answer {
                     let Some(rows) = whole.add(&piece) else { return Err(unexpected()) };
-                    if let Err(failure) = each(&rows) {
-                        return Ok(Err(failure));
+                    match each(&rows) {
+                        Ok(ControlFlow::Continue(())) => {}
+                        Ok(ControlFlow::Break(())) => return Ok(Ok(())),
+                        Err(failure) => return Ok(Err(failure)),
                     }
                     answer = there.next().await?;
                 }

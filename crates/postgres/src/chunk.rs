@@ -11,6 +11,7 @@ use crate::snapshot::{Readable, refused};
 use crate::{Error, Session};
 use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt};
+use std::cell::Cell;
 use tokio_postgres::types::{ToSql, Type};
 use wal::{Lsn, Table, Visibility};
 
@@ -19,9 +20,12 @@ const WAL_PAGE_HEADERS: [u64; 2] = [24, 40];
 /// `wal_block_size` of a server as it is built everywhere.
 const WAL_PAGE_BYTES: u64 = 8192;
 
-/// One connection that reads chunks.
+/// One connection that reads chunks. Dropped while rows come, it closes the connection: whoever wants no more of them is not
+/// sent the rest, and the server ends the transaction.
 pub struct ChunkReader {
     session: Session,
+    /// Between [`Self::rows`] and [`Self::end`].
+    is_reading: Cell<bool>,
     /// `pg_current_snapshot()` came with 13.
     snapshot_function: &'static str,
 }
@@ -33,6 +37,9 @@ pub struct ChunkTable {
     pub table: std::sync::Arc<Table>,
     /// What the catalog says of its name and columns: another text means another version.
     pub shape: String,
+    /// Bytes that a row takes on disk, with what is stored out of line; `None`: the table was never analyzed, or has
+    /// partitions.
+    pub row_bytes: Option<u64>,
 }
 
 /// All that a connection needs to know to read chunks of a table.
@@ -74,6 +81,14 @@ pub struct Begun {
     pub shape: String,
 }
 
+impl Drop for ChunkReader {
+    fn drop(&mut self) {
+        if self.is_reading.get() {
+            self.session.abandon();
+        }
+    }
+}
+
 impl ChunkReader {
     /// Connects.
     ///
@@ -90,7 +105,7 @@ impl ChunkReader {
         let is_old = session.server().version < 130_000;
         let snapshot_function =
             if is_old { "txid_current_snapshot()" } else { "pg_current_snapshot()" };
-        Ok(Self { session, snapshot_function })
+        Ok(Self { session, is_reading: Cell::new(false), snapshot_function })
     }
 
     /// The line of WAL that the server is on.
@@ -132,7 +147,17 @@ impl ChunkReader {
         let readable = Readable { oid, schema, name, only };
         let columns = table.columns.iter().map(|column| column.name.to_string()).collect();
         let source = ChunkSource { readable, columns, key, operators };
-        Ok(Some(ChunkTable { source, table: table.into(), shape }))
+        let row_bytes = self.row_bytes(oid).await?;
+        Ok(Some(ChunkTable { source, table: table.into(), shape, row_bytes }))
+    }
+
+    async fn row_bytes(&self, oid: u32) -> Result<Option<u64>, Error> {
+        let statement = "SELECT (pg_table_size(oid) / reltuples)::int8 FROM pg_class \
+             WHERE oid = $1 AND 0 < reltuples AND relkind = 'r'";
+        let rows = self.session.query("the size of rows", statement, &[(&oid, Type::OID)]).await?;
+        let bytes = rows.first().map(|row| row.try_get::<_, Option<i64>>(0)).transpose();
+        let bytes = bytes.map_err(Error::reading("the size of rows"))?.flatten();
+        Ok(bytes.and_then(|it| u64::try_from(it).ok()).filter(|it| 0 < *it))
     }
 
     /// Types of the key's columns, and schemas of their operators that are not in `pg_catalog`: an operator
@@ -258,6 +283,7 @@ impl ChunkReader {
             table.condition(between)?,
             table.order("")?
         );
+        self.is_reading.set(true);
         let rows = self.session.client().copy_out(&statement).await;
         let readable = table.readable.clone();
         let rows = rows.map_err(|error| refused(error, &readable))?;
@@ -270,7 +296,9 @@ impl ChunkReader {
     /// When the server does not answer.
     pub async fn end(&self) -> Result<(), Error> {
         let ended = self.session.client().batch_execute("ROLLBACK").await;
-        ended.map_err(Error::reading("ending a chunk"))
+        ended.map_err(Error::reading("ending a chunk"))?;
+        self.is_reading.set(false);
+        Ok(())
     }
 
     /// The last key of the table; `None`: it is empty. After [`Self::begin`].

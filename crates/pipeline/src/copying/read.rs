@@ -16,6 +16,7 @@ use postgres::Error;
 use postgres::chunk::ChunkReader;
 use std::cell::Cell;
 use std::convert::Infallible;
+use std::ops::ControlFlow;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -77,6 +78,8 @@ struct Rows {
     bytes: u64,
     /// Key of the last row, where more may follow.
     upto: Option<Key>,
+    /// They turned out too large, and the connection is given up with the rest of them.
+    is_cut: bool,
 }
 
 /// Notes what happens to the rows of a table; closed by drop unless the chunk was handed on.
@@ -102,12 +105,16 @@ struct At<'a> {
     epoch: u64,
     /// What it has paid for, until it has read something else.
     paid: Cell<Option<Amount>>,
+    /// The connection has rows on the way that nobody wants.
+    is_spent: Cell<bool>,
 }
 
 /// Why a reader ends.
 enum Ended {
     /// Tables are to be read by other nodes.
     Moved,
+    /// Another connection to the same node goes on.
+    Spent,
     /// It is gone, and what it was about is given back.
     Lost(Failure),
 }
@@ -151,6 +158,7 @@ pub(super) async fn read(shared: &Rc<Shared>, number: usize) -> Result<Infallibl
                         tried = 0;
                         continue;
                     }
+                    Ended::Spent => continue,
                     Ended::Lost(failure) => failure,
                 }
             }
@@ -185,10 +193,12 @@ async fn work(shared: &Rc<Shared>, reader: &Reader, places: &[Host]) -> Result<E
         };
         let expected = shared.expected(index, &job);
         shared.turns.take(expected).await;
-        let at = At { shared, reader, index, epoch, paid: Cell::new(Some(expected)) };
+        let (paid, is_spent) = (Cell::new(Some(expected)), Cell::new(false));
+        let at = At { shared, reader, index, epoch, paid, is_spent };
         let worked = at.work(&job).await;
         at.has_read(Amount::default());
         let ended = match at.follow(worked).await {
+            Ok(Outcome::Done) if at.is_spent.get() => return Ok(Ended::Spent),
             Ok(Outcome::Done) => continue,
             Ok(Outcome::Again | Outcome::Later) => {
                 tokio::time::sleep(LATER).await;
@@ -301,11 +311,16 @@ impl At<'_> {
         let plans = self.shared.planner.plan(&table.table).await?;
         let Some(plan) = plans.newest().cloned() else { return gone() };
         let condition = match condition.map(|it| plan.narrowed(&it)).transpose() {
-            Ok(condition) => condition.map(Arc::from),
+            Ok(Some(condition)) => Some(Arc::from(condition)),
+            // Its rows are judged again: this only saves reading.
+            Ok(None) => plan.condition().map(Arc::from),
             Err(error) => return Ok(Err(format!("the condition: {error}"))),
         };
+        let row_bytes = table.row_bytes;
         let described = Described { table: Arc::new(table), plan, condition };
-        self.shared.tables.borrow_mut()[self.index].described = Some(described.clone());
+        let known = &mut self.shared.tables.borrow_mut()[self.index];
+        known.described = Some(described.clone());
+        known.row_bytes = known.row_bytes.or(row_bytes);
         Ok(Ok(described))
     }
 
@@ -379,7 +394,11 @@ impl At<'_> {
             return Ok(None);
         }
         let rows = self.collect(described, range, rows_max).await?;
-        self.reader.end().await?;
+        if rows.is_cut {
+            self.is_spent.set(true);
+        } else {
+            self.reader.end().await?;
+        }
         self.has_read(Amount { rows: rows.count, bytes: rows.bytes });
         Ok(Some(rows))
     }
@@ -397,14 +416,11 @@ impl At<'_> {
         let bytes_max = OVERSIZE * self.shared.bytes_max();
         let bytes_max = rows_max.map_or(u64::MAX, |_| bytes_max);
         let take = |line: &[u8]| {
-            // What was asked for has to be taken from the connection all the same.
-            if !is_cut {
-                batch.push(line)?;
-                count += 1;
-                bytes += line.len() as u64;
-                is_cut = bytes_max <= bytes;
-            }
-            Ok(())
+            batch.push(line)?;
+            count += 1;
+            bytes += line.len() as u64;
+            is_cut = bytes_max <= bytes;
+            Ok(if is_cut { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         };
         let (source, condition) = (&described.table.source, described.condition.as_deref());
         self.reader.rows(source, range, condition, rows_max, take).await??;
@@ -420,7 +436,7 @@ impl At<'_> {
             ))
         };
         let upto = last.map(|last| key_text(batch.tuple(last), columns).ok_or_else(no_text));
-        Ok(Rows { upto: upto.transpose()?, batch, count, bytes })
+        Ok(Rows { upto: upto.transpose()?, batch, count, bytes, is_cut })
     }
 
     /// Writes the range down, then hands the rows to the router.
