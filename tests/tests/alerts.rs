@@ -238,3 +238,61 @@ fn a_window_that_passes_ends_the_run_and_that_is_told() {
     scene.run(&right, &["--until-caught-up", "--release"]).wait(CATCH_UP_MAX).expect(0);
     admin.run(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
 }
+
+/// A superuser for the triggers of DDL capture; and a lane that the broker refuses for as long as a spec can ask for at
+/// least, while the database can be reached.
+#[test]
+fn a_slot_is_given_up_when_the_time_for_recovery_is_over_and_that_is_recorded() {
+    if !full() {
+        return;
+    }
+    let (scene, receiver) = (Scene::new("expired", "postgres-15"), Receiver::start());
+    let role = format!("{}_admin", scene.name);
+    let mut admin = scene.superuser();
+    admin.run(&format!(
+        "CREATE ROLE {0} SUPERUSER REPLICATION LOGIN PASSWORD '{PASSWORD}'; \
+         CREATE TABLE t (id int); INSERT INTO t VALUES (0)",
+        quoted(&role)
+    ));
+    let spec = |recover_for: &str| {
+        let retry = format!(
+            "retry: {{connection: 10m, other: 1m, recover_for: {recover_for}, on_expiry: drop-slot}}"
+        );
+        let spec = scene.spec().user(&role, Some(PASSWORD)).line(&receiver.line("")).line(&retry);
+        spec.sink("delivery: at-least-once").sink("acks: 1")
+    };
+    scene.catch_up(&spec("7d"));
+    let helpers = format!("SELECT count(*) FROM pg_namespace WHERE nspname = '{}'", scene.slot());
+    let mut helpers = || admin.value(&helpers);
+    assert_eq!(helpers(), "1", "DDL is captured");
+    // Records without a key are refused from now on.
+    let topic = format!("{}.public.t", scene.name);
+    tests::topics::set(&scene.kafka, &topic, "cleanup.policy", "compact");
+    scene.sql().run("INSERT INTO t VALUES (1)");
+
+    // What begins the process again recovers the task, for as long as the spec says.
+    let failed = scene.run(&spec("7d"), &[]).wait(CATCH_UP_MAX);
+    assert!(failed.expect(1).stderr.contains("its slot is kept"), "{}", failed.stderr);
+    assert_eq!(scene.slots(), [scene.slot()]);
+    receiver.await_events(&[("failure", "retrying"), ("failure", "failed")]);
+    let expired = scene.run(&spec("0s"), &[]).wait(CATCH_UP_MAX);
+    let dropped = format!("its slot `{}` was dropped (`retry.on_expiry`)", scene.slot());
+    assert!(expired.expect(1).stderr.contains(&dropped), "{}", expired.stderr);
+    assert!(scene.slots().is_empty(), "{:?}", scene.slots());
+    assert_eq!(helpers(), "0", "nothing is captured for nobody");
+    let told = ["failed", "retrying", "parked"].map(|state| ("failure", state));
+    receiver.await_events(&[&[("failure", "retrying")], &told[..]].concat());
+
+    // A later start knows why.
+    let parked = scene.run(&spec("7d"), &[]).wait(CATCH_UP_MAX);
+    let said = &parked.expect(1).stderr;
+    assert!(said.contains("`retry.on_expiry` had it dropped 20"), "{said}");
+    assert!(said.contains("was opened again for"), "{said}");
+    tests::topics::set(&scene.kafka, &topic, "cleanup.policy", "delete");
+    let again = scene.run(&spec("7d"), &["--reseed", "--until-caught-up", "--release"]);
+    again.wait(CATCH_UP_MAX).expect(0);
+    scene.superuser().run(&format!(
+        "REASSIGN OWNED BY {0} TO postgres; DROP OWNED BY {0}; DROP ROLE {0}",
+        quoted(&role)
+    ));
+}

@@ -85,7 +85,9 @@ pub async fn run_timed(
     let stop = stop.child_token();
     let ended = CancellationToken::new();
     let control = Control::start(settings, &node.node, &address)?;
-    let (desk, requests, versions) = Desk::new(node.node.clone(), address, control, timings);
+    let secrets_dir = folder.join(&node.secrets_dir);
+    let (desk, requests, versions) =
+        Desk::new(node.node.clone(), address, control, timings, secrets_dir);
     let handle = Handle::new(requests, versions, ended.clone());
     let (view, ready) = page::of(node.node, handle.clone());
     let showing = page.serve(view, ready, ended.clone().cancelled_owned());

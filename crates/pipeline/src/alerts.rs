@@ -108,6 +108,12 @@ impl Watch {
         self.failing.is_raised = true;
     }
 
+    /// Whether the end of a failure is still to be told.
+    #[must_use]
+    pub fn has_to_end(&self) -> bool {
+        self.failing.is_raised
+    }
+
     /// Another limit holds from now on.
     pub fn limit(&mut self, latency_max: Option<Duration>) {
         self.latency_max = latency_max;
@@ -155,7 +161,7 @@ impl Condition {
 struct Message<'a> {
     task: &'a str,
     event: Event,
-    /// `retrying`, `running`, or how the task has ended: `failed`, `parked`, `precheck-failed`.
+    /// `retrying`, `running`, `unplaced`, or how the task has ended: `failed`, `parked`, `precheck-failed`.
     state: &'a str,
     cause: &'a str,
     remedy: &'a str,
@@ -257,6 +263,23 @@ impl Alerts {
         // It ends by itself within its patience.
         drop(tokio::task::spawn_blocking(move || webhook.finish(FINISH_MAX)).await);
     }
+}
+
+/// Tells the receiver of a spec, if it has one, of a task that runs nowhere or does so again. Does not wait for it. `folder`:
+/// what paths of secrets are relative to.
+///
+/// # Errors
+/// As [`Alerts::start`].
+pub fn tell(
+    spec: &config::Task,
+    folder: &Path,
+    event: Event,
+    [state, cause, remedy]: [&str; 3],
+) -> Result<(), String> {
+    if let Some(poster) = Poster::new(spec, folder)? {
+        poster.post(event, state, cause, remedy, Duration::ZERO);
+    }
+    Ok(())
 }
 
 fn begin(webhook: &Secret, folder: &Path) -> Result<Webhook, String> {

@@ -353,6 +353,7 @@ impl Lanes {
         if lane.life != failed.generation {
             return None;
         }
+        self.factory.progress.failed(failed.class);
         lane.producer = None;
         lane.opened = None;
         lane.opening.fail(failed.cause.clone());

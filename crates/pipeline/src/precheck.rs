@@ -75,18 +75,32 @@ pub async fn pass_again(
     progress: &Progress,
     retry: impl Fn() -> config::Retry,
 ) -> Result<(), Unfit> {
-    let mut recovery = Recovery::new(&task.retry);
+    let attempt = async || pass(task, folder, progress, &retry).await;
+    let cause = match recovered(attempt, progress, &retry).await {
+        Err(Unfit::GaveUp(Outcome::Failed { cause })) => cause,
+        passed => return passed,
+    };
+    let spec = config::Task { retry: retry(), ..task.clone() };
+    Err(Unfit::GaveUp(expire(&spec, folder, cause).await))
+}
+
+/// Attempts, with pauses between them, until one does not give up or `retry.recover_for` is over.
+async fn recovered(
+    attempt: impl AsyncFn() -> Result<(), Unfit>,
+    progress: &Progress,
+    retry: impl Fn() -> config::Retry,
+) -> Result<(), Unfit> {
+    let mut recovery = Recovery::new(&retry());
     loop {
-        let cause = match pass(task, folder, progress, &retry).await {
+        let cause = match attempt().await {
             Err(Unfit::GaveUp(Outcome::Failed { cause })) => cause,
             passed => return passed,
         };
         recovery.follow(&retry());
-        let Some(pause) = recovery.pause(&cause, progress) else {
-            let spec = config::Task { retry: retry(), ..task.clone() };
-            return Err(Unfit::GaveUp(expire(&spec, folder, cause).await));
-        };
-        tokio::time::sleep(pause).await;
+        match recovery.pause(&cause, progress) {
+            Some(pause) => tokio::time::sleep(pause).await,
+            None => return Err(Unfit::GaveUp(Outcome::Failed { cause })),
+        }
     }
 }
 
@@ -439,6 +453,42 @@ mod tests {
         let items = format(&config::Task::parse(&text).expect("a spec"));
         let names: Vec<_> = items.iter().map(|item| item.name.as_str()).collect();
         assert_eq!(names, expected, "{sink}");
+    }
+
+    fn gave_up() -> Result<(), Unfit> {
+        Err(Unfit::GaveUp(Outcome::Failed { cause: "the database is away".into() }))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_precheck_that_was_given_up_is_begun_again_for_days() {
+        let (progress, tries) = (Progress::default(), std::cell::Cell::new(0));
+        let attempt = async || {
+            tries.set(tries.get() + 1);
+            if tries.get() == 1 {
+                return gave_up();
+            }
+            let told = progress.trouble().expect("what is waited for is told");
+            assert!(told.cause.contains("begun again after a pause"), "{}", told.cause);
+            assert!(told.cause.ends_with("the database is away"), "{}", told.cause);
+            if tries.get() == 2 { gave_up() } else { Ok(()) }
+        };
+        assert_eq!(recovered(attempt, &progress, config::Retry::default).await, Ok(()));
+        assert_eq!(tries.get(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_precheck_is_not_begun_again_by_itself_where_a_person_is_wanted_or_the_time_is_over()
+    {
+        let (progress, tries) = (Progress::default(), std::cell::Cell::new(0));
+        let unfit = async || {
+            tries.set(tries.get() + 1);
+            Err(Unfit::Items(Vec::new()))
+        };
+        let ended = recovered(unfit, &progress, config::Retry::default).await;
+        assert_eq!((ended, tries.get()), (Err(Unfit::Items(Vec::new())), 1));
+        let mut retry = config::Retry::default();
+        retry.recover_for.0 = std::time::Duration::ZERO;
+        assert_eq!(recovered(async || gave_up(), &progress, || retry).await, gave_up());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use supervision::Budget;
+use supervision::{Budget, FailureClass};
 use wal::{Lsn, Position};
 
 /// What is being tried again.
@@ -81,6 +81,8 @@ pub struct Progress {
     server_end: AtomicU64,
     watermark: AtomicU64,
     lag: Mutex<Lag>,
+    /// Failures of the front and of lanes, in the order of [`FailureClass::ALL`].
+    failures: [AtomicU64; FailureClass::ALL.len()],
     trouble: Mutex<Option<Trouble>>,
     /// Of lanes that are opened again, by number.
     lane_troubles: Mutex<BTreeMap<u8, Trouble>>,
@@ -136,6 +138,9 @@ impl Progress {
         for counter in counters {
             let sum = streams.iter().map(|it| counter(it).load(Relaxed)).sum();
             counter(self).store(sum, Relaxed);
+        }
+        for (at, sum) in self.failures.iter().enumerate() {
+            sum.store(streams.iter().map(|it| it.failures[at].load(Relaxed)).sum(), Relaxed);
         }
         let newest = streams.iter().map(|it| it.durable_commit_time_us.load(Relaxed)).max();
         self.durable_commit_time_us.store(newest.unwrap_or_default(), Relaxed);
@@ -195,6 +200,19 @@ impl Progress {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let age = || since_1970.saturating_sub(Duration::from_micros(newest_us));
         lock(&self.lag).latency((0 < newest_us).then(age), Instant::now())
+    }
+
+    /// The front or a lane has failed, whatever follows.
+    pub fn failed(&self, class: FailureClass) {
+        if let Some(at) = FailureClass::ALL.iter().position(|it| *it == class) {
+            self.failures[at].fetch_add(1, Relaxed);
+        }
+    }
+
+    /// How often the front or a lane has failed in this process, in the order of [`FailureClass::ALL`].
+    #[must_use]
+    pub fn failures(&self) -> [u64; FailureClass::ALL.len()] {
+        self.failures.each_ref().map(|it| it.load(Relaxed))
     }
 
     /// The front failed and is tried again; `None`: it works.
@@ -338,6 +356,15 @@ mod tests {
         assert_eq!(told().as_deref(), Some("no right to write"));
         progress.lane(1, &Host::Here, LaneState::Running, None);
         assert_eq!(told(), None);
+    }
+
+    #[test]
+    fn failures_are_counted_by_class() {
+        let progress = Progress::default();
+        progress.failed(FailureClass::Connection);
+        progress.failed(FailureClass::Fatal);
+        progress.failed(FailureClass::Connection);
+        assert_eq!(progress.failures(), [2, 0, 0, 0, 1]);
     }
 
     #[test]

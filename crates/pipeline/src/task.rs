@@ -373,6 +373,7 @@ impl Retries {
         failure: Failure,
         progress: &Progress,
     ) -> Result<Duration, Outcome> {
+        progress.failed(failure.class);
         match failure.class {
             FailureClass::Fatal | FailureClass::Poison => return Err(parked(failure)),
             FailureClass::Fenced => return Err(Outcome::Overtaken { cause: failure.cause }),

@@ -16,6 +16,9 @@ pub enum FailureClass {
 }
 
 impl FailureClass {
+    pub const ALL: [Self; 5] =
+        [Self::Connection, Self::Transient, Self::Fenced, Self::Poison, Self::Fatal];
+
     /// The word for logs and metrics.
     #[must_use]
     pub fn word(self) -> &'static str {

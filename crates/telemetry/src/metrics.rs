@@ -50,6 +50,12 @@ pub struct Scrape {
     spool_transactions: Family<OfTask, Count>,
     snapshot_rows: Family<OfTask, Count>,
     snapshot_rows_estimated: Family<OfTask, Count>,
+    snapshot_bytes: Family<OfTask, Bytes>,
+    snapshot_rate: Family<OfTask, Seconds>,
+    snapshot_left: Family<OfTask, Seconds>,
+    snapshot_tables: Family<OfTask, Count>,
+    snapshot_tables_done: Family<OfTask, Count>,
+    failures: Family<OfClass, Counter>,
     slot_retained: Family<OfTask, Bytes>,
     slot_safe: Family<OfTask, Bytes>,
     slot_in_danger: Family<OfTask, Count>,
@@ -69,6 +75,20 @@ pub struct MeasuredSlot {
     pub standbys_missing: u64,
 }
 
+/// How far a task's snapshot is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MeasuredSnapshot {
+    pub rows: u64,
+    pub rows_estimated: u64,
+    pub bytes: u64,
+    /// Rows per second.
+    pub rate: f64,
+    /// `None`: nothing is read now, or more than was expected.
+    pub left: Option<Duration>,
+    pub tables: u64,
+    pub tables_done: u64,
+}
+
 /// What the node that runs a task's front has measured. What is `None` is not known here.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Measured {
@@ -86,8 +106,7 @@ pub struct Measured {
     pub credit: Option<(u64, u64)>,
     /// Bytes of spooled transactions, and how many there are.
     pub spool: Option<(u64, u64)>,
-    /// Rows read, and the estimate of all.
-    pub snapshot_rows: Option<(u64, u64)>,
+    pub snapshot: Option<MeasuredSnapshot>,
     pub slot: Option<MeasuredSlot>,
 }
 
@@ -112,6 +131,12 @@ struct OfMembers {
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct OfTask {
     task: String,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct OfClass {
+    task: String,
+    class: String,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -171,6 +196,12 @@ impl Scrape {
             spool_transactions: add(r, "task_spool_transactions", "Transactions in progress that are spooled, or read again from their spool"),
             snapshot_rows: add(r, "task_snapshot_rows", "Rows that the snapshot has read"),
             snapshot_rows_estimated: add(r, "task_snapshot_rows_estimated", "Rows that the snapshot is expected to have"),
+            snapshot_bytes: add(r, "task_snapshot_bytes", "Bytes of COPY that the snapshot has read"),
+            snapshot_rate: add(r, "task_snapshot_rows_per_second", "Rows per second that the snapshot reads, over the last ten seconds"),
+            snapshot_left: add(r, "task_snapshot_left_seconds", "How long the snapshot takes yet at this rate; absent: nothing is read now, or the estimate was too low"),
+            snapshot_tables: add(r, "task_snapshot_tables", "Tables of the snapshot and of those that were asked for"),
+            snapshot_tables_done: add(r, "task_snapshot_tables_done", "Tables of these of which nothing more will be read"),
+            failures: add(r, "task_failures", "Failures of the front and of lanes since the front began, by what they mean"),
             slot_retained: add(r, "task_slot_retained_bytes", "WAL that the database keeps for the slot"),
             slot_safe: add(r, "task_slot_safe_bytes", "WAL that may still be written before the slot can be lost; absent: no limit"),
             slot_in_danger: add(r, "task_slot_in_danger", "1: the slot may be lost or stands still, as the log and the alert say"),
@@ -227,6 +258,14 @@ impl Scrape {
         self.lane_records.get_or_create(&labels).inc_by(records);
     }
 
+    /// How often the front or a lane has failed, by the word of the class.
+    pub fn failures<'a>(&self, task: &str, failures: impl Iterator<Item = (&'a str, u64)>) {
+        for (class, count) in failures {
+            let labels = OfClass { task: task.into(), class: class.into() };
+            self.failures.get_or_create(&labels).inc_by(count);
+        }
+    }
+
     pub fn measured(&self, task: &str, measured: &Measured) {
         let of = OfTask { task: task.into() };
         self.records.get_or_create(&of).inc_by(measured.records);
@@ -264,10 +303,21 @@ impl Scrape {
             self.oldest_transaction.get_or_create(&of).set(slot.oldest_transaction.as_secs_f64());
             self.standbys_missing.get_or_create(&of).set(slot.standbys_missing);
         }
-        if let Some((rows, estimated)) = measured.snapshot_rows {
-            self.snapshot_rows.get_or_create(&of).set(rows);
-            self.snapshot_rows_estimated.get_or_create(&of).set(estimated);
+        if let Some(snapshot) = &measured.snapshot {
+            self.snapshot(&of, snapshot);
         }
+    }
+
+    fn snapshot(&self, of: &OfTask, snapshot: &MeasuredSnapshot) {
+        self.snapshot_rows.get_or_create(of).set(snapshot.rows);
+        self.snapshot_rows_estimated.get_or_create(of).set(snapshot.rows_estimated);
+        self.snapshot_bytes.get_or_create(of).set(snapshot.bytes);
+        self.snapshot_rate.get_or_create(of).set(snapshot.rate);
+        if let Some(left) = snapshot.left {
+            self.snapshot_left.get_or_create(of).set(left.as_secs_f64());
+        }
+        self.snapshot_tables.get_or_create(of).set(snapshot.tables);
+        self.snapshot_tables_done.get_or_create(of).set(snapshot.tables_done);
     }
 
     /// All of it, for Prometheus.
@@ -299,7 +349,15 @@ mod tests {
             retries: 1,
             credit: Some((5, 6)),
             spool: Some((9, 2)),
-            snapshot_rows: Some((3, 4)),
+            snapshot: Some(MeasuredSnapshot {
+                rows: 3,
+                rows_estimated: 4,
+                bytes: 300,
+                rate: 0.5,
+                left: Some(Duration::from_secs(2)),
+                tables: 5,
+                tables_done: 2,
+            }),
             slot: Some(MeasuredSlot {
                 retained_bytes: 8,
                 safe_bytes: Some(9),
@@ -323,6 +381,7 @@ mod tests {
         scrape.lane_records("other", 3, 9);
         let measured = everything_measured();
         scrape.measured("shop", &measured);
+        scrape.failures("shop", [("connection", 3), ("fatal", 0)].into_iter());
         scrape
     }
 
@@ -385,6 +444,19 @@ mod tests {
             distributary_task_snapshot_rows{task="shop"} 3
             # TYPE distributary_task_snapshot_rows_estimated gauge
             distributary_task_snapshot_rows_estimated{task="shop"} 4
+            # TYPE distributary_task_snapshot_bytes gauge
+            distributary_task_snapshot_bytes{task="shop"} 300
+            # TYPE distributary_task_snapshot_rows_per_second gauge
+            distributary_task_snapshot_rows_per_second{task="shop"} 0.5
+            # TYPE distributary_task_snapshot_left_seconds gauge
+            distributary_task_snapshot_left_seconds{task="shop"} 2.0
+            # TYPE distributary_task_snapshot_tables gauge
+            distributary_task_snapshot_tables{task="shop"} 5
+            # TYPE distributary_task_snapshot_tables_done gauge
+            distributary_task_snapshot_tables_done{task="shop"} 2
+            # TYPE distributary_task_failures counter
+            distributary_task_failures_total{task="shop",class="connection"} 3
+            distributary_task_failures_total{task="shop",class="fatal"} 0
             # TYPE distributary_task_slot_retained_bytes gauge
             distributary_task_slot_retained_bytes{task="shop"} 8
             # TYPE distributary_task_slot_safe_bytes gauge

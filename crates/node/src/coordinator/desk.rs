@@ -8,6 +8,7 @@
 mod doubt;
 mod duties;
 mod handle;
+mod homeless;
 mod workers;
 
 pub(super) use handle::{Handle, Heard, Join, Outward, Request};
@@ -24,8 +25,10 @@ use crate::state::{Changed, ClusterState, Term, Unusable};
 use doubt::Doubts;
 use duties::Flight;
 use handle::{Change, Reply};
+use homeless::Homeless;
 use kafka::control::ControlEntry;
 use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
@@ -70,6 +73,9 @@ pub(super) struct Desk {
     /// A worker has reported what was not looked at yet.
     reported: bool,
     unplaced: BTreeMap<String, String>,
+    homeless: Homeless,
+    /// What paths of specs are relative to.
+    secrets_dir: PathBuf,
     since: Since,
     /// What watchers may want to see has changed.
     dirty: bool,
@@ -89,6 +95,7 @@ impl Desk {
         address: String,
         control: Control,
         timings: Timings,
+        secrets_dir: PathBuf,
     ) -> (Self, mpsc::Sender<Request>, watch::Receiver<u64>) {
         let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
         let (versions, watching) = watch::channel(0);
@@ -114,6 +121,8 @@ impl Desk {
             planned: None,
             reported: false,
             unplaced: BTreeMap::new(),
+            homeless: Homeless::default(),
+            secrets_dir,
             since: Since::default(),
             dirty: false,
         };
@@ -170,6 +179,7 @@ impl Desk {
     fn tick(&mut self, now: Instant) {
         self.tell(Event::Tick, now);
         self.give_up_doubts(now);
+        self.tell_of_homeless(now);
         let changes = self.members.tick(now);
         self.heed(&changes);
         let states = self.view().states();

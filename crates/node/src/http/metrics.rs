@@ -1,9 +1,10 @@
 //! A [`Status`] as metrics.
 
 use super::Status;
-use super::status::Measured;
+use super::status::{Measured, Snapshot};
 use crate::task_state::TaskState;
 use std::time::Duration;
+use supervision::FailureClass;
 use telemetry::metrics::{self, Scrape};
 
 pub(super) fn text(status: Option<&Status>, ready: bool) -> String {
@@ -31,6 +32,9 @@ pub(super) fn text(status: Option<&Status>, ready: bool) -> String {
         }
         if let Some(it) = &task.measured {
             scrape.measured(&task.name, &measured(it));
+            let words = FailureClass::ALL.map(FailureClass::word);
+            let failures = it.failures.iter().flatten().copied();
+            scrape.failures(&task.name, std::iter::zip(words, failures));
         }
     }
     scrape.text()
@@ -50,7 +54,20 @@ fn measured(it: &Measured) -> metrics::Measured {
         retries: it.retries,
         credit: it.credit,
         spool: it.spool,
-        snapshot_rows: it.snapshot_rows,
+        snapshot: it.snapshot_rows.map(|(rows, rows_estimated)| {
+            let Snapshot { bytes, rate, left_s, tables, tables_done } =
+                it.snapshot.unwrap_or_default();
+            let left = left_s.and_then(|it| Duration::try_from_secs_f64(it).ok());
+            metrics::MeasuredSnapshot {
+                rows,
+                rows_estimated,
+                bytes,
+                rate,
+                left,
+                tables,
+                tables_done,
+            }
+        }),
         slot: it.slot.map(|slot| metrics::MeasuredSlot {
             retained_bytes: slot.retained_bytes,
             safe_bytes: slot.safe_bytes,

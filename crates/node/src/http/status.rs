@@ -105,6 +105,18 @@ pub struct Slot {
     pub standbys_missing: u64,
 }
 
+/// How far a task's snapshot is, and those that were asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Snapshot {
+    pub bytes: u64,
+    /// Rows per second.
+    pub rate: f64,
+    /// `None`: nothing is read now, or more than was expected.
+    pub left_s: Option<f64>,
+    pub tables: u64,
+    pub tables_done: u64,
+}
+
 /// Figures of the node that runs the front.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Measured {
@@ -127,6 +139,9 @@ pub struct Measured {
     pub spool: Option<(u64, u64)>,
     /// Rows that the snapshot has read, and the estimate of all.
     pub snapshot_rows: Option<(u64, u64)>,
+    pub snapshot: Option<Snapshot>,
+    /// How often the front or a lane has failed, in the order of [`supervision::FailureClass::ALL`].
+    pub failures: Option<[u64; supervision::FailureClass::ALL.len()]>,
     /// How the slot fares, where the front runs.
     pub slot: Option<Slot>,
     #[serde(serialize_with = "as_text")]

@@ -37,7 +37,8 @@ impl Bench {
         };
         let timings = Timings { leader, ..Timings::default() };
         let control = Control { orders, outcomes, read };
-        let (desk, requests, versions) = Desk::new("c1".into(), "c1:7420".into(), control, timings);
+        let (desk, requests, versions) =
+            Desk::new("c1".into(), "c1:7420".into(), control, timings, PathBuf::new());
         let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
         let life = tokio::spawn(desk.run(stop.clone()));
         let handle = Handle::new(requests, versions, ended);
