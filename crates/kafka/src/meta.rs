@@ -262,6 +262,12 @@ impl MetaLane {
         Ok((lane, state))
     }
 
+    /// Offset of this owner's fence; grows with every owner.
+    #[must_use]
+    pub fn term(&self) -> i64 {
+        self.holder.term()
+    }
+
     /// Fences the older owner and reads everything that was written before.
     fn take(settings: &Settings, names: &Names) -> Result<(Self, Vec<Entry>), Error> {
         let fence = fence_json(names, LaneId::Meta, &new_owner(settings))?;

@@ -12,7 +12,7 @@ use kafka::settings::Settings;
 use record::plan::TaskPlan;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use supervision::{FailureLog, Lifeline, RestartPolicy, Stage, StageFailed, Verdict};
 use telemetry::traces::Span;
@@ -46,6 +46,19 @@ pub struct Factory {
     pub guardian: Addr<Guardian>,
     pub news: UnboundedSender<News>,
     pub policy: RestartPolicy,
+    /// Of this owner of the task: its meta lane's.
+    pub term: i64,
+}
+
+/// Bits of a life's number that count the lives which one process begins.
+const LIVES_BITS: u32 = 24;
+
+/// A number that is higher than that of every earlier life of a lane, also under another owner of the task, whose term
+/// was lower: a node that writes lanes refuses what comes late.
+fn next_life(term: i64) -> u64 {
+    static LIVES: AtomicU64 = AtomicU64::new(1);
+    let begun = LIVES.fetch_add(1, Ordering::Relaxed);
+    (u64::try_from(term).unwrap_or_default() << LIVES_BITS).saturating_add(begun)
 }
 
 impl Factory {
@@ -121,7 +134,7 @@ impl Lanes {
     fn start_one(&mut self, number: u8) {
         let host = self.factory.hosts.of(number);
         let Some(lane) = self.lanes.get_mut(usize::from(number)) else { return };
-        lane.life += 1;
+        lane.life = next_life(self.factory.term);
         lane.opened = None;
         lane.producer = None;
         lane.moving = false;
@@ -419,5 +432,16 @@ impl Lanes {
         while self.running.load(Ordering::Acquire) != 0 && tokio::time::Instant::now() < until {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_life_of_a_lane_is_above_the_ones_before() {
+        let lives = [3, 3, 7, 7, 1 << 39].map(next_life);
+        assert!(lives.is_sorted_by(|a, b| a < b), "{lives:?}");
     }
 }

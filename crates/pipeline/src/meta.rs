@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 #[derive(Clone, Debug)]
 pub struct Meta {
     orders: mpsc::Sender<Order>,
+    term: i64,
 }
 
 struct Order {
@@ -56,7 +57,7 @@ impl Meta {
                 Ok((lane, state)) => {
                     let newest = proof(&state);
                     // Whoever asked may have gone: then the queue ends at once, too.
-                    let _ = opened.send(Ok(state));
+                    let _ = opened.send(Ok((lane.term(), state)));
                     serve(lane, newest, &queue);
                 }
                 Err(error) => {
@@ -64,8 +65,14 @@ impl Meta {
                 }
             })
             .map_err(|error| Failure::transient(format!("no thread for the meta lane: {error}")))?;
-        let state = state.await.map_err(|_| panicked())??;
-        Ok((Self { orders }, state))
+        let (term, state) = state.await.map_err(|_| panicked())??;
+        Ok((Self { orders, term }, state))
+    }
+
+    /// Higher than that of every earlier owner of the task.
+    #[must_use]
+    pub fn term(&self) -> i64 {
+        self.term
     }
 
     /// Writes records in one transaction; resolves once they are durable.

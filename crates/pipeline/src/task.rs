@@ -616,6 +616,7 @@ impl Opening {
         server_version: u32,
         guardian: Addr<Guardian>,
         news: UnboundedSender<News>,
+        term: i64,
     ) -> Factory {
         Factory {
             kafka: self.kafka.clone(),
@@ -632,6 +633,7 @@ impl Opening {
             guardian,
             news,
             policy: self.retries.policy,
+            term,
         }
     }
 
@@ -650,7 +652,8 @@ impl Opening {
         let (sender, news) = unbounded_channel();
         let guardian = Guardian(sender.clone()).start();
         actix_rt::spawn(tell_of_changes(Rc::clone(&self.hosts), sender.clone()));
-        let factory = self.factory(&present, &planner, server_version, guardian.clone(), sender);
+        let (told, term) = (guardian.clone(), meta.term());
+        let factory = self.factory(&present, &planner, server_version, told, sender, term);
         let lanes = Lanes::start(factory, present.lanes);
         Ok(Task {
             slot_name: slot_name(spec),

@@ -53,6 +53,7 @@ pub(super) async fn first<T>(down: &mut Streaming<T>, opens: &str) -> Result<Opt
 pub struct Hosted {
     pub owner: String,
     pub life: u64,
+    pub revision: u64,
     pub open: bool,
     pub position: wal::Position,
     pub progress: Arc<Progress>,
@@ -74,8 +75,25 @@ impl HostedLanes {
         }
     }
 
-    fn insert(&self, key: (String, u8), hosted: Hosted) {
-        self.lock().insert(key, hosted);
+    /// Notes a lane that begins here. One of a later life is left alone: opening would fence it.
+    fn begin(&self, key: &(String, u8), hosted: Hosted) -> Result<(), Error> {
+        let mut all = self.lock();
+        if let Some(present) = all.get(key) {
+            let (task, lane) = key;
+            let (life, revision) = (hosted.life, hosted.revision);
+            let cause = format!(
+                "life {life} of lane {lane} of task `{task}`, revision {revision}, comes late: life {} of revision {} is here",
+                present.life, present.revision
+            );
+            if life < present.life || revision < present.revision {
+                return Err(Error::new(Code::Fenced, cause, "read the control topic"));
+            }
+            if life == present.life {
+                return Err(Error::new(Code::Busy, cause, "begin a new life of the lane"));
+            }
+        }
+        all.insert(key.clone(), hosted);
+        Ok(())
     }
 
     fn remove(&self, key: &(String, u8), owner: &str, life: u64) {
@@ -267,7 +285,8 @@ impl LinkService {
         if !unconfined.is_empty() {
             return Err(Error::spec(config::Problems(unconfined)));
         }
-        let (task, number, life) = (open.spec.task.clone(), open.lane, open.life);
+        let (task, number, life, revision) =
+            (open.spec.task.clone(), open.lane, open.life, open.revision);
         let key = (task, number);
         let progress = Arc::new(Progress::default());
         let (up, stream) = mpsc::unbounded_channel();
@@ -284,11 +303,12 @@ impl LinkService {
         let hosted = Hosted {
             owner: owner.clone(),
             life,
+            revision,
             open: false,
             position: wal::Position::ZERO,
             progress: Arc::clone(&progress),
         };
-        self.lanes.insert(key.clone(), hosted);
+        self.lanes.begin(&key, hosted)?;
         let lanes = self.lanes.clone();
         let report: Report = Arc::new({
             let (key, up) = (key.clone(), up.clone());
@@ -402,4 +422,31 @@ fn up_message(event: Event, progress: &Progress) -> v1::LaneUp {
         Event::Stopped => Up::Stopped(v1::Stopped {}),
     };
     v1::LaneUp { message: Some(message) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lane_that_comes_late_does_not_touch_the_one_that_is_here() {
+        let (lanes, key) = (HostedLanes::default(), ("shop".to_owned(), 3));
+        let begin = |life, revision| {
+            let (position, progress) = (wal::Position::ZERO, Arc::default());
+            let hosted =
+                Hosted { owner: "w1".into(), life, revision, open: false, position, progress };
+            lanes.begin(&key, hosted).map_err(|error| error.code)
+        };
+        assert_eq!(begin(7, 2), Ok(()));
+        assert_eq!(begin(6, 2), Err(Code::Fenced));
+        assert_eq!(begin(8, 1), Err(Code::Fenced));
+        assert_eq!(begin(7, 2), Err(Code::Busy));
+        assert_eq!(lanes.all()[0].1.life, 7);
+        assert_eq!(begin(8, 2), Ok(()));
+        // The end of the first is no matter of the second.
+        lanes.remove(&key, "w1", 7);
+        assert_eq!(lanes.all()[0].1.life, 8);
+        lanes.remove(&key, "w1", 8);
+        assert_eq!(begin(1, 1), Ok(()), "nobody is fenced");
+    }
 }
