@@ -8,6 +8,7 @@ use node::link::stage::HostedStages;
 use node::link::stage::client::From;
 use node::state::{ClusterState, Fence, Placement, VERSION, write};
 use pipeline::hosts::{Host, Hosts, OpenLane, Upstream};
+use pipeline::lane::Event;
 use pipeline::producer::StartLane;
 use pipeline::upstream::{self, Budget, OpenStage, UpstreamStage};
 use pipeline::{Options, Outcome, Progress};
@@ -15,8 +16,8 @@ use rpc::{Protocols, Server, Services};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
@@ -24,9 +25,11 @@ use tests::checker::Promises;
 use tests::deadline::await_true;
 use tests::network::{Half, Link, Weather};
 use tests::probe::Probe;
+use tests::pulse::{self, Pulse};
 use tests::scene::{CATCH_UP_MAX, Scene, walsender};
 use tests::seed::{full, say, seed};
 use tests::sql::Sql;
+use tests::task::Spec;
 use tests::workload::{self, Pace, Workload};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -71,11 +74,16 @@ impl Node {
 }
 
 /// Lanes of even numbers on one node, the others on another.
+#[derive(Clone)]
 struct Two {
     nodes: [(&'static str, String); 2],
     peers: Peers,
     runtime: tokio::runtime::Handle,
+    opened: Opened,
 }
+
+/// How lanes were opened, from the first on.
+type Opened = Arc<Mutex<Vec<OpenLane>>>;
 
 impl Hosts for Two {
     fn upstream(&self) -> Upstream {
@@ -94,6 +102,7 @@ impl Hosts for Two {
         let address = self.nodes.iter().find(|(name, _)| *name == node).expect("one of two");
         let place = Place { node: node.into(), address: address.1.clone() };
         let caller = Caller { node: FRONT.into(), placement_rev: 1 };
+        self.opened.lock().expect("no panic").push(open.clone());
         client::start(self.runtime.clone(), self.peers.clone(), place, caller, open, progress)
     }
 
@@ -213,12 +222,13 @@ impl<'a> Load<'a> {
         hosts: impl FnOnce() -> H + Send + 'static,
     ) -> Self {
         workload::create(&mut scene.sql());
+        pulse::create(&mut scene.sql());
         let probe = Probe::new(scene);
         let workload = Workload::start(scene, seed, Pace::default());
         let secret = ("SECRET", tests::sql::PASSWORD);
         std::fs::write(scene.folder().join(secret.0), secret.1).expect("the folder can be written");
-        let spec = scene.spec().user(tests::sql::ROLE, Some("${file:SECRET}"));
-        let yaml = spec.source(source).line(&format!("lanes: {LANES}")).yaml();
+        let spec = spec(scene).user(tests::sql::ROLE, Some("${file:SECRET}"));
+        let yaml = spec.source(source).yaml();
         let front = Front::start(scene, &yaml, hosts);
         let mut sql = Sql::superuser(&scene.postgres, "postgres");
         await_true("the slot in use", CATCH_UP_MAX, || walsender(&mut sql, &scene.slot()) != 0);
@@ -248,10 +258,69 @@ impl<'a> Load<'a> {
         front.stop.cancel();
         let outcome = front.thread.join().expect("no panic");
         assert!(matches!(outcome, Outcome::Stopped { .. }), "{outcome:?}");
-        scene.catch_up(&scene.spec().line(&format!("lanes: {LANES}")));
+        scene.catch_up(&spec(scene));
         let report = scene.check(Promises::default());
         say(&format!("{}: {} records, {} rows", scene.name, report.records, report.rows));
     }
+}
+
+/// With a row of the pulse in each lane.
+fn spec(scene: &Scene) -> Spec {
+    let pulse = format!("{{table: public.pulse, partitions: {}}}", 8 * LANES);
+    scene.spec().line(&format!("lanes: {LANES}")).objects(&[&pulse, "{table: \"*.*\"}"])
+}
+
+/// How long lanes may be silent that have nothing to do with a fault, on a machine where others work.
+const UNDISTURBED_MAX: Duration = Duration::from_secs(5);
+
+/// While one node answers nothing, its own lanes stand still and those of the other flow.
+fn only_its_own_lanes_wait(load: &Load<'_>, nodes: &[Node; 2]) {
+    let lasts = 2 * UNDISTURBED_MAX;
+    let pulse = Pulse::start(load.scene, LANES, |topic, at| record::lane::lane(topic, at, LANES));
+    for (number, node) in nodes.iter().enumerate() {
+        pulse.await_beat("the last fault");
+        pulse.reset();
+        node.link.set(Weather::Silent);
+        sleep(lasts);
+        let silences = pulse.silences();
+        node.link.set(Weather::Clear);
+        say(&format!("silences while the link to {} is silent: {silences:?}", node.name));
+        for (lane, silence) in silences.into_iter().enumerate() {
+            let its_own = lane % nodes.len() == number;
+            assert_eq!(UNDISTURBED_MAX < silence, its_own, "lane {lane}: {silence:?}");
+        }
+    }
+    pulse.await_beat("the links have come back");
+}
+
+/// Life and position of a lane on a node, once it is open.
+fn hosted(node: &Node, lane: u8) -> Option<u64> {
+    let all = node.lanes.all();
+    let found = all.into_iter().find(|((_, number), it)| *number == lane && it.open);
+    found.map(|(_, it)| it.life)
+}
+
+/// An `OpenLane` that was under way for long must not fence the life that came after it.
+fn a_late_opening_is_refused(node: &Node, opened: &Opened, hosts: &Two) {
+    const LANE: u8 = 0;
+    let latest = || {
+        let all = opened.lock().expect("no panic");
+        all.iter().rev().find(|it| it.lane == LANE).cloned().expect("it was opened")
+    };
+    await_true("the lane open", CATCH_UP_MAX, || hosted(node, LANE) == Some(latest().life));
+    let present = latest();
+    for (life, code) in [(present.life - 1, "FENCED"), (present.life, "BUSY")] {
+        let (said, heard) = mpsc::channel();
+        let late = OpenLane { life, ..present.clone() };
+        let start = hosts.start(node.name, late, Arc::default());
+        let orders = start(Arc::new(move |event| drop(said.send(event))));
+        let event = heard.recv_timeout(CATCH_UP_MAX).expect("an answer");
+        assert!(matches!(event, Event::Failed(_)), "{code}: {event:?}");
+        let text = format!("{event:?}");
+        assert!(text.contains("comes late"), "{code}: {text}");
+        drop(orders);
+    }
+    assert_eq!(hosted(node, LANE), Some(present.life), "it goes on");
 }
 
 fn weather(weather: Weather, seconds: u64) -> impl Fn(&Link) {
@@ -269,15 +338,19 @@ fn links_fail_in_every_way() {
     let runtime = Runtime::new().expect("a runtime");
     let (_told, cluster) = watch::channel(placed(&scene.name, &two()));
     let nodes = ["even", "odd"].map(|name| Node::start(&runtime, name, &scene, &cluster));
-    let hosts = {
+    let opened = Opened::default();
+    let two = {
         let nodes = [0, 1].map(|it: usize| (nodes[it].name, nodes[it].link.address.clone()));
-        let runtime = runtime.handle().clone();
-        move || Two { nodes, peers: Peers::new(None, Protocols::OURS), runtime }
+        let (runtime, opened) = (runtime.handle().clone(), Arc::clone(&opened));
+        Two { nodes, peers: Peers::new(None, Protocols::OURS), runtime, opened }
     };
-    let mut load = Load::start(&scene, seed, "streaming: off", hosts);
+    let hosts = two.clone();
+    let mut load = Load::start(&scene, seed, "streaming: off", move || hosts);
     for node in &nodes {
         assert_eq!(node.lanes.all().len(), usize::from(LANES / 2), "lanes on {}", node.name);
     }
+    a_late_opening_is_refused(&nodes[0], &opened, &two);
+    only_its_own_lanes_wait(&load, &nodes);
     load.over(&nodes, "cut", weather(Weather::Cut, 0));
     load.over(&nodes, "away", weather(Weather::Cut, 3));
     load.over(&nodes, "silent", weather(Weather::Silent, 2));

@@ -4,6 +4,7 @@ mod bench;
 
 use actix::{Actor, Addr};
 use bench::{Probe, chunk, inserts, table, table_plan, task_plan};
+use futures_util::FutureExt;
 use pipeline::batch::{
     Decoded, Durable, Inference, LaneBatch, LaneReady, Routed, Stated, TableLearned,
 };
@@ -124,6 +125,32 @@ async fn credit_comes_back_when_every_part_is_durable() {
     bench.router.do_send(Durable { generation: 1, lane: 0, seq: 1, position });
     bench.route(inserts(60, 0..0, true)).await;
     assert_eq!(budget.bytes_free(), 100);
+}
+
+/// The others get all that there is credit for, whatever one does not answer; then whoever pays waits for that one.
+#[actix_rt::test]
+async fn a_lane_that_does_not_answer_holds_back_the_others_only_once_the_credit_is_used_up() {
+    let mut bench = bench(2);
+    let budget = Budget::new(100);
+    for commit in 1..=5_u8 {
+        let credit = budget.take(20).await;
+        let batch = inserts(u64::from(commit) * 10, 0..100, true);
+        bench.router.do_send(Decoded { batch, credit });
+        assert_eq!(bench.routed.recv().await.expect("routed").lanes, 0b11);
+        let part = bench.lanes[1].try_recv().expect("its part");
+        let position = part.batch.position(part.batch.changes.last().expect("rows"));
+        bench.router.do_send(Durable { generation: 1, lane: 1, seq: part.seq, position });
+    }
+    bench.route(inserts(60, 0..0, true)).await;
+    assert_eq!(budget.bytes_free(), 0, "the other lane's parts are kept");
+    let mut next = std::pin::pin!(budget.take(20));
+    assert!(next.as_mut().now_or_never().is_none(), "who reads waits");
+    // Dropped by the lane, kept for its next owner.
+    drop(bench.lanes[0].try_recv().expect("its part"));
+    assert!(next.as_mut().now_or_never().is_none());
+    let position = Position { commit_lsn: Lsn(10), ordinal: 99 };
+    bench.router.do_send(Durable { generation: 1, lane: 0, seq: 1, position });
+    assert_eq!(next.await.bytes(), 20);
 }
 
 /// Positions of statements and rows that one lane gets after a table version was learned with this inference, and what is
