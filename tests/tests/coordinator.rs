@@ -4,7 +4,7 @@
 #[path = "coordinator/office.rs"]
 mod office;
 
-use office::{Admin, Office, Worker, admin, eventually, first_answer, register};
+use office::{Admin, Office, SOON, Worker, admin, eventually, first_answer, register};
 use rpc::v1::coordinator_message::Message as Down;
 use rpc::v1::plan_item::Effect;
 use rpc::v1::*;
@@ -296,4 +296,49 @@ async fn strangers_get_nothing() {
     assert_eq!(first_answer(&address, beat).await.expect_err("no name").code, Code::Argument);
     let welcomed = first_answer(&address, register("w1", PROTOCOL_MAX)).await.expect("known");
     assert!(matches!(welcomed, Some(Down::Welcome(Welcome { protocol: PROTOCOL_MAX, .. }))));
+}
+
+/// Of a process, whose log is read: a change is a line, whoever made it and whatever came of it, also where the log is to
+/// hold nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn each_change_is_a_line_of_the_audit_log() {
+    let office = Office::with(0, "auth: {tokens_file: tokens.yaml}\n", &[("tokens.yaml", TOKENS)]);
+    let (process, address) = office.process("c1", &["-o", "json"], &[("DISTRIBUTARY_LOG", "off")]);
+    let mut bob = eventually("it leads", async || {
+        let mut bob = admin(&address, Some("a")).await.ok()?;
+        let status = bob.cluster_status(ClusterStatusRequest {}).await.ok()?;
+        (status.into_inner().cluster?.leader == "c1").then_some(bob)
+    })
+    .await;
+    apply(&mut bob, &spec(4), true).await.expect("that changes nothing");
+    apply(&mut bob, &spec(4), false).await.expect("applied");
+    let secret = spec(4).replace("${env:DISTRIBUTARY_SECRET_SHOP}", "hunter2");
+    apply(&mut bob, &secret, false).await.expect_err("a secret");
+    let request = StartTaskRequest { task: "none".into() };
+    bob.start_task(request).await.expect_err("there is none");
+    get(&mut bob).await.expect("that changes nothing");
+    let mut ann = admin(&address, Some("b")).await.expect("reachable");
+    apply(&mut ann, &spec(5), false).await.expect_err("she may not, and nothing asks for it");
+    let log = process.interrupt(SOON).expect(0).stderr.clone();
+    assert!(!log.contains("hunter2"), "{log}");
+    let lines: Vec<serde_json::Value> =
+        log.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let audit: Vec<_> = lines.iter().filter(|line| line["message"] == "audit").collect();
+    let told: Vec<_> = audit
+        .iter()
+        .map(|line| {
+            let text = |name: &str| line[name].as_str().unwrap_or_default();
+            assert!(text("principal").starts_with("admin `bob` at 127.0.0.1:"), "{line}");
+            assert!(!text("timestamp").is_empty(), "{line}");
+            (text("call"), text("object"), text("outcome"), text("code"))
+        })
+        .collect();
+    let expected = [
+        ("ApplyTask", "shop", "done", ""),
+        ("ApplyTask", "shop", "refused", "ERROR_CODE_SPEC"),
+        ("StartTask", "none", "refused", "ERROR_CODE_NOT_FOUND"),
+    ];
+    assert_eq!(told, expected, "{log}");
+    assert_eq!(audit[0]["revision"], 1);
+    assert!(audit[2]["reason"].as_str().is_some_and(|it| it.contains("none")), "{log}");
 }

@@ -14,6 +14,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tests::process::Distributary;
 use tests::seed::unique;
 use tests::servers::Server;
 use tests::site::free_address;
@@ -106,13 +107,31 @@ impl Office {
         self.silence = SILENCE;
     }
 
-    fn start(&self, name: &str) -> Coordinator {
-        let address = free_address();
-        let spec = format!(
+    fn node(&self, name: &str, address: &str) -> String {
+        format!(
             "node: {name}\nlisten: {address}\nhttp: 127.0.0.1:0\ncontrol: {{brokers: [\"{}\"], prefix: \
              {}}}\n{}",
             self.kafka.address, self.prefix, self.more
-        );
+        )
+    }
+
+    /// A coordinator that is a process of its own, and its address.
+    pub(crate) fn process(
+        &self,
+        name: &str,
+        options: &[&str],
+        environment: &[(&str, &str)],
+    ) -> (Distributary, String) {
+        let (address, path) = (free_address(), self.folder.path().join(format!("{name}.yaml")));
+        std::fs::write(&path, self.node(name, &address)).expect("written");
+        let words = ["coordinator", "--config", path.to_str().expect("text")];
+        let words = [&words[..], options].concat();
+        (Distributary::start_in(self.folder.path(), &words, environment), address)
+    }
+
+    fn start(&self, name: &str) -> Coordinator {
+        let address = free_address();
+        let spec = self.node(name, &address);
         let node = Node::parse(&spec, Role::Coordinator).expect("a node spec");
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)

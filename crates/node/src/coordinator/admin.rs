@@ -1,6 +1,6 @@
 //! The service for people: carries orders to the desk, and what the desk sees back.
 //!
-//! Every change is a line of the audit log: target `audit`.
+//! Every change is a line of the audit log: target and message are `audit`.
 
 use super::desk::{Desk, Handle};
 use super::orders::{self, Done, Order};
@@ -48,11 +48,12 @@ impl Service {
         match &result {
             Ok(done) => {
                 let revision = done.revision;
-                info!(target: "audit", %principal, call, object, revision, outcome = "done");
+                info!(target: "audit", %principal, call, object, revision, outcome = "done", "audit");
             }
             Err(error) => {
                 let (code, reason) = (error.code.as_str_name(), error.cause.as_str());
-                info!(target: "audit", %principal, call, object, outcome = "refused", code, reason);
+                let outcome = "refused";
+                info!(target: "audit", %principal, call, object, outcome, code, reason, "audit");
             }
         }
         Ok(result?)
