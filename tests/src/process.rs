@@ -124,6 +124,12 @@ impl Distributary {
         read(&self.stderr)
     }
 
+    /// What it has written to stdout so far.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        read(&self.stdout)
+    }
+
     /// Whether it has ended.
     ///
     /// # Panics

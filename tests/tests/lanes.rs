@@ -1,4 +1,4 @@
-//! Lanes: whole transactions with one of them, at-least-once, fencing, where rows go, and how a run
+//! Lanes: whole transactions with one of them, at-least-once, fencing, where rows go and how that is shown, and how a run
 //! ends.
 
 use rand::rngs::SmallRng;
@@ -14,11 +14,12 @@ use std::time::{Duration, Instant};
 use tests::checker::{Kind, Promises};
 use tests::deadline::await_true;
 use tests::event::{Event, Id};
+use tests::process::Distributary;
 use tests::reader::Topics;
 use tests::scene::{CATCH_UP_MAX, Scene};
 use tests::seed::{full, say, seed};
 use tests::servers::Server;
-use tests::task::STATE_PREFIX;
+use tests::task::{STATE_PREFIX, Spec};
 use tests::topics;
 use tests::workload::{self, Pace, Workload};
 
@@ -499,4 +500,83 @@ fn ctrl_c_with_release_leaves_nothing_but_the_data() {
     run.interrupt(SOON).expect(0);
     assert_eq!(scene.slots(), [""; 0]);
     assert_eq!(scene.superuser().value("SELECT count(*) FROM pg_publication"), "0");
+}
+
+/// `distributary COMMAND`, on the scene's spec.
+fn command(scene: &Scene, spec: &Spec, words: &[&str]) -> Distributary {
+    let path = spec.write(scene.folder());
+    let (command, options) = words.split_first().expect("a command");
+    let words = [&[*command, path.to_str().expect("text")], options].concat();
+    Distributary::start(scene.folder(), &words)
+}
+
+#[test]
+fn objects_shows_what_would_be_captured_and_where_it_goes() {
+    let scene = Scene::new("objects", "postgres-15");
+    scene.sql().run(
+        "CREATE TABLE orders (id int, part int, note text, PRIMARY KEY (id, part)); \
+         CREATE TABLE log (note text); CREATE TABLE left_out (id int PRIMARY KEY); \
+         INSERT INTO orders SELECT n, n, '' FROM generate_series(1, 500) n; ANALYZE orders; \
+         ALTER TABLE orders REPLICA IDENTITY FULL",
+    );
+    let objects = ["{table: public.orders, partitions: 6}", "{table: public.log}"];
+    let spec = scene.spec().line("lanes: 2").sink("partitions: 3").objects(&objects);
+    let json = command(&scene, &spec, &["objects", "-o", "json"]).wait(SOON);
+    let rows: serde_json::Value = serde_json::from_str(&json.expect(0).stdout).expect("JSON");
+    assert!(scene.slots().is_empty() && scene.topics().partitions.is_empty(), "it only looks");
+    let row = |table: &str, rows: i64, key: &[&str], partitions: i32, notes: &[&str]| {
+        let topic = format!("{}.public.{table}", scene.name);
+        let lanes: BTreeSet<u8> =
+            (0..partitions).map(|it| record::lane::lane(&topic, it, 2)).collect();
+        serde_json::json!({
+            "schema": "public", "table": table, "rows_estimated": rows, "key": key, "topic": topic,
+            "partitions": partitions, "lanes": lanes, "notes": notes
+        })
+    };
+    let missing = "topic does not exist yet";
+    let log = ["no key: records have a null key", "replica identity is not FULL", missing];
+    assert_eq!(rows[1], row("orders", 500, &["id", "part"], 6, &[missing]));
+    let estimate = rows[0]["rows_estimated"].as_i64().expect("a number");
+    assert_eq!(rows[0], row("log", estimate, &[], 3, &log));
+    assert_eq!(rows.as_array().map(Vec::len), Some(2));
+    scene.catch_up(&spec);
+    let text = command(&scene, &spec, &["objects"]).wait(SOON).expect(0).stdout.clone();
+    let words: Vec<Vec<&str>> = text.lines().map(|it| it.split("  ").collect()).collect();
+    let cells = |line: usize| -> Vec<&str> {
+        words[line].iter().map(|it| it.trim()).filter(|it| !it.is_empty()).collect()
+    };
+    assert_eq!(cells(0), ["TABLE", "ROWS", "KEY", "TOPIC", "PARTITIONS", "LANES", "NOTES"]);
+    let topic = format!("{}.public.orders", scene.name);
+    assert_eq!(cells(2)[..5], ["public.orders", "~500", "id, part", &topic, "6"], "{text}");
+    assert!(!text.contains(missing), "{text}");
+    assert_eq!(text.lines().last(), Some("2 tables"));
+}
+
+#[test]
+fn tail_shows_the_tables_that_it_is_asked_for_and_no_others() {
+    let scene = Scene::new("tail_table", "postgres-15");
+    let mut sql = scene.sql();
+    sql.run("CREATE TABLE orders (id int PRIMARY KEY); CREATE TABLE log (id int PRIMARY KEY)");
+    let options = ["tail", "--table", "public.o*", "-o", "json"];
+    let tail = command(&scene, &scene.spec(), &options);
+    let active = format!(
+        "SELECT count(*) FROM pg_replication_slots WHERE active AND slot_name LIKE '{}_tail_%'",
+        scene.slot()
+    );
+    let mut look = scene.superuser();
+    await_true("the slot of tail", SOON, || look.value(&active) == "1");
+    sql.run(
+        "INSERT INTO log VALUES (1); INSERT INTO orders VALUES (7); INSERT INTO log VALUES (2)",
+    );
+    sql.run("DELETE FROM log; DELETE FROM orders");
+    await_true("the deletion in tail", SOON, || tail.shown().contains("\"op\":\"d\""));
+    let shown = tail.interrupt(SOON).expect(0).stdout.clone();
+    let lines: Vec<serde_json::Value> =
+        shown.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let ops: Vec<_> = lines.iter().filter_map(|line| line["value"]["op"].as_str()).collect();
+    assert_eq!(ops, ["c", "d"], "{shown}");
+    let topic = format!("{}.public.orders", scene.name);
+    assert!(lines.iter().all(|line| line["topic"] == *topic && line["key"]["id"] == 7), "{shown}");
+    assert!(scene.slots().is_empty(), "it leaves nothing behind");
+    assert!(scene.topics().partitions.is_empty(), "it writes nothing");
 }
