@@ -6,7 +6,7 @@ use tests::deadline::{await_some, await_true};
 use tests::event::{Id, lsn_of};
 use tests::reader::Topics;
 use tests::scene::{CATCH_UP_MAX, Scene};
-use tests::seed::seed;
+use tests::seed::{full, seed};
 use tests::sql::{Sql, quoted};
 use tests::task::STATE_PREFIX;
 use tests::workload::{self, Pace, Workload};
@@ -97,7 +97,18 @@ fn heartbeats_tell_that_an_idle_task_lives() {
 /// The WAL of other databases is not kept for a task whose tables nobody writes to.
 #[test]
 fn a_busy_neighbour_does_not_hold_the_slot_of_an_idle_task() {
-    let scene = Scene::new("neighbour", "postgres-15");
+    let servers: &[_] = if full() {
+        &["postgres-11", "postgres-14", "postgres-15", "postgres-18"]
+    } else {
+        &["postgres-15"]
+    };
+    for server in servers {
+        an_idle_task_beside_a_busy_neighbour(server);
+    }
+}
+
+fn an_idle_task_beside_a_busy_neighbour(server: &str) {
+    let scene = Scene::new("neighbour", server);
     scene.sql().run("CREATE TABLE kept (id int PRIMARY KEY)");
     let mut run = scene.run(&scene.spec(), &[]);
     scene.await_streaming(&mut run);

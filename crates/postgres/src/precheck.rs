@@ -164,8 +164,8 @@ fn is_via_root(version: u32, names: PartitionNames) -> bool {
 #[must_use]
 pub fn refused(name: &str, error: &Error) -> Item {
     let remedy = if matches!(error, Error::NoPrimary { .. }) {
-        "add the primary to source.hosts: the task writes its publication, replica identities, helper objects and \
-         heartbeats, which a standby cannot take, so a standby alone is no source"
+        "add the primary to source.hosts: the task writes its publication, replica identities and helper objects, \
+         which a standby cannot take, so a standby alone is no source"
     } else {
         "mend what the message says, and check again"
     };
