@@ -487,6 +487,24 @@ fn numbers_are_for_ever() {
     }
 }
 
+/// Also those whose name in JSON must be said.
+#[test]
+fn columns_of_any_name_are_known_again() {
+    let names =
+        ["id", "created_at", "a b", "1", "message", "a\"b\\c", "fooBar", "foo_baz", "[x]", "Größe"];
+    for name in names {
+        // Shown where one of them fails.
+        println!("{name}");
+        let (mut subject, table) = (Subject::default(), of(&["key", name]));
+        let first = subject.settle(&table);
+        assert_eq!((&*first.1, subject.settle(&table)), (&[1, 2][..], first.clone()));
+    }
+    let mut subject = Subject::default();
+    let first = subject.settle(&of(&names));
+    assert_eq!(subject.settle(&of(&names)), first);
+    assert_eq!(*subject.settle(&of(&["created_at", "id"])).1, [2, 1]);
+}
+
 #[test]
 fn an_older_version_of_a_table_is_the_version_it_was() {
     let mut subject = Subject::default();

@@ -82,7 +82,10 @@ impl Past {
         let used: BTreeSet<u32> = numbers.iter().copied().collect();
         (
             self.numbers.iter().filter(move |number| !used.contains(number)),
-            self.names.iter().filter(move |name| !live.contains(&***name)),
+            // The parser takes no reserved name that begins with an underscore; the number is reserved anyway.
+            self.names
+                .iter()
+                .filter(move |name| !live.contains(&***name) && !name.starts_with('_')),
         )
     }
 }
@@ -123,24 +126,23 @@ fn depth(text: &str) -> usize {
 /// Name and signature of a field, and its number.
 fn known(field: &FieldDescriptorProto) -> Option<((Box<str>, Signature), u32)> {
     let name = field.name();
-    let option = |name: &str, is_extension: bool| {
+    let extension = |name: &str| {
         let mut options = field.options.iter().flat_map(|options| &options.uninterpreted_option);
-        let found = options.find(|option| is_named(option, name, is_extension))?;
+        let found = options.find(|option| is_extension(option, name))?;
         String::from_utf8(found.string_value.clone()?).ok()
     };
     let signature = Signature {
         type_: word(field)?.into(),
-        semantic: option("distributary.semantic", true).map(Into::into),
-        json: option("json_name", false).unwrap_or_else(|| camel(name)).into(),
+        semantic: extension("distributary.semantic").map(Into::into),
+        // The parser takes it from among the options.
+        json: field.json_name.clone().unwrap_or_else(|| camel(name)).into(),
     };
     Some(((name.into(), signature), u32::try_from(field.number()).ok()?))
 }
 
-fn is_named(option: &UninterpretedOption, name: &str, is_extension: bool) -> bool {
+fn is_extension(option: &UninterpretedOption, name: &str) -> bool {
     match option.name.as_slice() {
-        [part] => {
-            part.is_extension == is_extension && part.name_part.trim_start_matches('.') == name
-        }
+        [part] => part.is_extension && part.name_part.trim_start_matches('.') == name,
         _ => false,
     }
 }
