@@ -12,5 +12,7 @@ mod differences;
 mod flink;
 #[path = "consumers/goods.rs"]
 mod goods;
+#[path = "consumers/protobuf.rs"]
+mod protobuf;
 #[path = "consumers/sink.rs"]
 mod sink;
