@@ -66,6 +66,30 @@ fn a_throttle_makes_a_burst_late_and_that_is_told() {
     say(&format!("throttled: 500 rows at 25 rows/s and the notice after {took:?}"));
 }
 
+/// A broker that refuses what waits since before the start: nothing becomes durable in this process.
+#[test]
+fn what_waits_since_the_start_is_late_although_nothing_became_durable() {
+    let (scene, receiver) = (Scene::new("stuck", "postgres-15"), Receiver::start());
+    let mut sql = scene.sql();
+    sql.run("CREATE TABLE t (id int); INSERT INTO t VALUES (1)");
+    scene.catch_up(&scene.spec());
+    // Records without a key are refused from now on.
+    let topic = format!("{}.public.t", scene.name);
+    tests::topics::set(&scene.kafka, &topic, "cleanup.policy", "compact");
+    sql.run("INSERT INTO t VALUES (2)");
+    let spec = scene.spec().line(&receiver.line(", latency: 2s"));
+    let run = scene.run(&spec, &[]);
+    let is_told = |event: &str| receiver.events().iter().any(|it| it.0 == event);
+    await_true("that it is late", CATCH_UP_MAX, || is_told("latency"));
+    let told = receiver.texts().into_iter().find(|it| it.contains("\"event\":\"latency\""));
+    let told: Value = serde_json::from_str(&told.expect("one")).expect("JSON");
+    assert!(2000 < told["latency_ms"].as_u64().expect("a number"), "{told}");
+    tests::topics::set(&scene.kafka, &topic, "cleanup.policy", "delete");
+    await_true("that it is not", CATCH_UP_MAX, || is_told("latency-recovered"));
+    run.interrupt(CATCH_UP_MAX).expect(0);
+    scene.check(Promises::default());
+}
+
 #[test]
 fn a_statement_that_could_not_be_captured_is_told() {
     let (scene, receiver) = (Scene::new("gap", "postgres-15"), Receiver::start());
@@ -268,7 +292,7 @@ fn a_slot_is_given_up_when_the_time_for_recovery_is_over_and_that_is_recorded() 
     // Records without a key are refused from now on.
     let topic = format!("{}.public.t", scene.name);
     tests::topics::set(&scene.kafka, &topic, "cleanup.policy", "compact");
-    scene.sql().run("INSERT INTO t VALUES (1)");
+    scene.superuser().run("INSERT INTO t VALUES (1)");
 
     // What begins the process again recovers the task, for as long as the spec says.
     let failed = scene.run(&spec("7d"), &[]).wait(CATCH_UP_MAX);

@@ -393,6 +393,22 @@ fn a_lost_slot_is_left_behind_by_one_order() {
     assert_eq!(ids().len(), 8);
 }
 
+#[test]
+fn a_task_that_no_worker_may_have_is_told_by_the_leader() {
+    let scene = Scene::new("homeless", "postgres-15");
+    scene.sql().run("CREATE TABLE t (id int PRIMARY KEY)");
+    let (receiver, cluster) = (Receiver::start(), Cluster::start(&scene, 1, 1));
+    fs::write(scene.folder().join("hook"), &receiver.url).expect("written");
+    let spec = cluster.spec().line("alerts: {webhook: \"${file:hook}\"}");
+    cluster.apply(&spec.clone().line("placement: {producers: {pool: nobody}}"));
+    receiver.await_events(&[("failure", "unplaced")]);
+    let told = receiver.texts().remove(0);
+    assert!(told.contains("lanes have no place"), "{told}");
+    apply(&cluster, &spec, &[]).expect(0);
+    receiver.await_events(&[("failure", "unplaced"), ("recovered", "running")]);
+    cluster.await_status("the stream", CATCH_UP_MAX, Status::flows);
+}
+
 /// Specs that are tried one after the other on a task that streams.
 struct Changed<'a> {
     scene: &'a Scene,

@@ -162,13 +162,7 @@ fn resume(facts: &Facts<'_>, watermark: &Watermark) -> Start {
             ),
         );
     }
-    let Some(slot) = &facts.slot else {
-        let gone = format!("replication slot `{}` is gone", facts.slot_name);
-        return match &facts.expiry {
-            Some(why) => park(facts, &format!("{gone}: `retry.on_expiry` had it dropped {why}")),
-            None => park(facts, &gone),
-        };
-    };
+    let Some(slot) = &facts.slot else { return slotless(facts) };
     if slot.lost {
         let cause = if slot.conflicting {
             "the primary has removed rows of its catalog that the slot of its standby still needed: set \
@@ -227,6 +221,14 @@ fn resume(facts: &Facts<'_>, watermark: &Watermark) -> Start {
         );
     }
     Start::Resume { from: slot.confirmed_flush }
+}
+
+fn slotless(facts: &Facts<'_>) -> Start {
+    let gone = format!("replication slot `{}` is gone", facts.slot_name);
+    match &facts.expiry {
+        Some(why) => park(facts, &format!("{gone}: `retry.on_expiry` had it dropped {why}")),
+        None => park(facts, &gone),
+    }
 }
 
 /// What speaks against a server on another line than the one that fed the task.

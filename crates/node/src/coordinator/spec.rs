@@ -3,6 +3,7 @@
 use crate::state::{self, ClusterState};
 use config::connection::{self, Kept, Part};
 use config::{Places, Problem, Problems, Secret, Sink, Source, Task};
+use record::plan::TaskPlan;
 use rpc::Error;
 
 /// A spec is a record of the control topic, which holds up to 1 MB by default.
@@ -59,7 +60,16 @@ pub(super) fn accept<'a>(
     );
     found.sort_by_key(|it| it.line);
     refuse(found)?;
+    refuse(unplannable(&task, &places).into_iter().collect())?;
     Ok(Accepted { task, spec: text, applied })
+}
+
+/// What nobody could carry out for any table: a condition, transform or pattern that cannot be read.
+fn unplannable(task: &Task, places: &Places) -> Option<Problem> {
+    let error = TaskPlan::new(task, &task.source.database).err()?.to_string();
+    let of_object = error.split_once(": ").filter(|(path, _)| path.starts_with("objects["));
+    let (path, text) = of_object.unwrap_or(("", &error));
+    Some(Problem { line: places.line(path), path: path.into(), text: text.into() })
 }
 
 /// Whether the settings of a named connection can be kept. That some are missing is no fault: the task
@@ -157,6 +167,18 @@ objects: [{table: public.*}]
         let switch = SPEC.replace("sink:\n", "sink:\n  new_partitions: switch\n");
         let error = accept(&switch).expect_err("refused");
         assert_eq!(problems(&error), [(9, "sink.new_partitions")]);
+    }
+
+    #[test]
+    fn what_no_table_could_be_captured_by_is_refused() {
+        for (setting, path) in [
+            ("where: \"id >\"", "objects[0].where"),
+            ("transform: \"drop if\"", "objects[0].transform"),
+        ] {
+            let object = format!("{{table: public.*, {setting}}}");
+            let error = accept(&SPEC.replace("{table: public.*}", &object)).expect_err(setting);
+            assert_eq!(problems(&error), [(10, path)], "{error}");
+        }
     }
 
     #[test]
