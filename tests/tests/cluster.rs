@@ -6,10 +6,12 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 use tests::checker::Promises;
 use tests::cluster::Cluster;
+use tests::deadline::await_true;
 use tests::probe::Probe;
 use tests::scene::{CATCH_UP_MAX, Scene};
 use tests::seed::{full, say, seed};
 use tests::status::Status;
+use tests::task::Spec;
 use tests::workload::{self, Pace, Workload};
 
 /// Longer than every time-out of the cluster, of the broker (30 s for a transaction) and of the link.
@@ -223,4 +225,36 @@ fn each_stage_has_a_node_of_its_own() {
         });
     });
     load.finish();
+}
+
+/// At-least-once no epoch keeps a worker that wakes from writing what it had queued: its successors wait until it cannot, it
+/// finds that it was taken over, and what it wrote until then keeps nobody from going on.
+#[test]
+fn a_worker_that_wakes_finds_its_lanes_taken_over_at_least_once() {
+    let seed = seed("woken", 4515);
+    let scene = Scene::new("woken", "postgres-15");
+    workload::create(&mut scene.sql());
+    let workload = Workload::start(&scene, seed, Pace::default());
+    let mut cluster = Cluster::start(&scene, 1, 3);
+    let least = |spec: Spec| spec.sink("delivery: at-least-once").line("lanes: 4");
+    cluster.apply(&least(cluster.spec()));
+    cluster.await_status("the stream", CATCH_UP_MAX, Status::flows);
+    workload.await_committed(50);
+    let status = cluster.status();
+    let front = status.front();
+    let sleeper = status.nodes().into_iter().find(|node| *node != front).expect("a third worker");
+    cluster.signal(&sleeper, Signal::STOP);
+    let others: Vec<_> = status.nodes().into_iter().filter(|node| *node != sleeper).collect();
+    await_true("a take-over that waits", CATCH_UP_MAX, || {
+        others.iter().any(|node| cluster.log(node).contains("an older owner may still write"))
+    });
+    cluster.signal(&sleeper, Signal::CONT);
+    cluster.await_status("the stream again", CATCH_UP_MAX, Status::flows);
+    workload.await_committed(50);
+    workload.stop();
+    cluster.call(&["task", "suspend", &scene.name]).expect(0);
+    drop(cluster);
+    scene.catch_up(&least(scene.spec()));
+    let report = scene.check(Promises { exactly_once: false, ..Promises::default() });
+    say(&format!("{}: {} records, {} rows", scene.name, report.records, report.rows));
 }
