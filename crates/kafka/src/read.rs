@@ -6,7 +6,7 @@ use crate::client::Watch;
 use crate::names::Seat;
 use crate::settings::Settings;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use std::ops::ControlFlow;
@@ -85,6 +85,9 @@ impl Reader {
             let step = match self.consumer.poll(Duration::from_millis(200)) {
                 Some(Ok(message)) => look(Entry::of(&message)),
                 Some(Err(KafkaError::PartitionEOF(_))) => ControlFlow::Break(()),
+                Some(Err(error)) if is_forbidden(&error) => {
+                    return Err(Error::from_kafka(&reading(&self.seat), &error));
+                }
                 Some(Err(error)) => {
                     tracing::debug!(topic = self.seat.topic, %error, "reading, waiting");
                     ControlFlow::Continue(())
@@ -117,7 +120,9 @@ impl Reader {
                     }
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => {}
-                Some(Err(error)) if silent_since.elapsed() < SILENCE_MAX => {
+                Some(Err(error))
+                    if silent_since.elapsed() < SILENCE_MAX && !is_forbidden(&error) =>
+                {
                     tracing::debug!(topic = self.seat.topic, %error, "reading, waiting");
                 }
                 Some(Err(error)) => {
@@ -162,6 +167,21 @@ impl Seat {
             partition: self.partition,
             reason: reason.to_string(),
         }
+    }
+}
+
+/// Nothing but a right that is granted helps.
+fn is_forbidden(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::TopicAuthorizationFailed)
+}
+
+/// Whether the topic of this seat may be read: a look at its end.
+pub(crate) fn may_read(settings: &Settings, seat: &Seat) -> Result<bool, Error> {
+    let reader = Reader::from(&settings.consumer(&seat.topic), seat, Offset::End)?;
+    match reader.until_end(|_| ControlFlow::Break(())) {
+        Ok(()) => Ok(true),
+        Err(Error::NotAuthorized { .. }) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

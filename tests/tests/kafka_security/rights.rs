@@ -79,7 +79,9 @@ fn missing_rights_are_named_without_writing_anything() {
 
     let task_of_superuser = task(&name, &broker.address);
     let items = checked(&task_of_superuser, &both);
-    expect(&items, "sink.authorization", State::Pass, &["the authorizer permits"]);
+    // Of a topic that is not there no right can be tried.
+    let words = ["the authorizer permits", "yet to be made", "--operation Read"];
+    expect(&items, "sink.authorization", State::Warning, &words);
     expect(&items, "sink.topics", State::Pass, &["will be created"]);
     expect(&items, "sink.transaction-timeout", State::Pass, &["long enough"]);
 
@@ -105,7 +107,24 @@ fn missing_rights_are_named_without_writing_anything() {
     expect(&items, "sink.authorization", State::Fail, &["writing is not permitted", &there]);
 
     broker.permit(&format!("TOPIC:{name}.:WRITE"));
-    expect(&checked(&task, &both), "sink.authorization", State::Pass, &[]);
+    expect(&checked(&task, &both), "sink.authorization", State::Warning, &["yet to be made"]);
+
+    let names = Names::new(PREFIX, &name).expect("names");
+    admin.ensure_internal(&names).expect("the topic of checkpoints");
+    broker.permit(&format!("TOPIC:{PREFIX}.{name}.:DESCRIBE_CONFIGS"));
+    let checkpoints = names.checkpoints();
+    let words =
+        ["writing is not permitted", "reading is not permitted", &checkpoints, "--operation Read"];
+    expect(&checked(&task, &both), "sink.authorization", State::Fail, &words);
+    broker.permit(&format!("TOPIC:{PREFIX}.{name}.:WRITE"));
+    let items = checked(&task, &both);
+    expect(&items, "sink.authorization", State::Fail, &["reading is not permitted"]);
+    // A lane says so at once, too.
+    let refused = kafka::open(&settings(&task), &names, LaneId::Lane(0), 1, &[]);
+    let refused = refused.map(drop).expect_err("it may not read").to_string();
+    assert!(refused.contains(&checkpoints), "{refused}");
+    broker.permit(&format!("TOPIC:{PREFIX}.{name}.:READ"));
+    expect(&checked(&task, &both), "sink.authorization", State::Pass, &["reading checkpoints"]);
 
     assert!(admin.is_empty(&there).expect("it answers"), "a record was left");
     let made = topics::list(&broker, |topic| topic == new);

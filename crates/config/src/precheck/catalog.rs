@@ -142,7 +142,7 @@ pub const KINDS: &[Kind] = &[
         "too short: a slow moment ends the stream; 0: a connection that was cut holds the slot",
         "ALTER SYSTEM SET wal_sender_timeout = '60s'; SELECT pg_reload_conf();",
     ),
-    warns(
+    either(
         "source.failover",
         "failover slots, and the standbys that they wait for",
         "after a switchover the slot may be gone or behind what was delivered",
@@ -340,10 +340,10 @@ pub const KINDS: &[Kind] = &[
         "brokers refuse the time-out of our transactions, and with it every lane",
         "transaction.max.timeout.ms of 30000 or more in server.properties; then restart the brokers",
     ),
-    fails(
+    either(
         "sink.authorization",
-        "where the brokers have an authorizer: creating topics, writing to those that exist, transactional ids. \
-         Nothing is written for it. Rights on groups are not needed: no consumer group is joined",
+        "where the brokers have an authorizer: creating topics, writing to those that exist, reading and writing the topic of \
+         checkpoints where it exists, transactional ids. Nothing is written for it. Rights on groups are not needed: no consumer group is joined",
         "a lane that may not write parks the task after everything else was made",
         "the `kafka-acls.sh --add` that is printed",
     ),

@@ -9,6 +9,7 @@ use super::topics::Topics;
 use super::{Brokers, listed};
 use crate::Error;
 use crate::names::{LaneId, Names};
+use crate::read::may_read;
 use crate::settings::Settings;
 use config::Delivery;
 use config::precheck::Item;
@@ -35,6 +36,7 @@ const OF_NOBODY: &str = "precheck";
 enum Missing {
     TransactionalId(String),
     Topic(String),
+    Reading(String),
 }
 
 pub(super) fn authorization(
@@ -64,17 +66,64 @@ pub(super) fn authorization(
             Err(error) => return super::failed(NAME, &error),
         }
     }
+    let checkpoints = names.checkpoints();
+    let untried = match topics.limit(&checkpoints) {
+        None => true,
+        Some(limit) => match of_checkpoints(settings, names, limit) {
+            Ok(found) => {
+                missing.extend(found);
+                false
+            }
+            Err(error) => return super::failed(NAME, &error),
+        },
+    };
     missing.dedup();
-    judge(&missing, task, names)
+    judge(&missing, untried, task, names)
 }
 
-fn judge(missing: &[Missing], task: &config::Task, names: &Names) -> Item {
-    if missing.is_empty() {
-        let seen = "the authorizer permits what was tried: transactional ids, writing to topics that exist";
-        return Item::pass(NAME, seen);
+/// Every lane reads what it holds before it writes, and each writes its checkpoints there.
+fn of_checkpoints(
+    settings: &Settings,
+    names: &Names,
+    limit: Option<u64>,
+) -> Result<Vec<Missing>, Error> {
+    let (topic, mut missing) = (names.checkpoints(), Vec::new());
+    if let Some(limit) = limit.filter(|it| *it <= RECORD_BYTES_MAX)
+        && !may_write(settings, &topic, limit)?
+    {
+        missing.push(Missing::Topic(topic.clone()));
     }
+    if !may_read(settings, &names.seat(LaneId::Meta))? {
+        missing.push(Missing::Reading(topic));
+    }
+    Ok(missing)
+}
+
+/// `untried`: the topic of checkpoints is yet to be made, and nobody can be asked for rights on it before.
+fn judge(missing: &[Missing], untried: bool, task: &config::Task, names: &Names) -> Item {
     let user = task.sink.security.user.as_deref().unwrap_or("…");
     let acl = format!("kafka-acls.sh --bootstrap-server … --add --allow-principal User:{user}");
+    let internal = format!(
+        "{acl} --operation Read --operation Write --operation Describe --topic {}.{}. --resource-pattern-type prefixed",
+        task.sink.state_prefix,
+        names.task()
+    );
+    if missing.is_empty() {
+        let seen = "the authorizer permits what was tried: transactional ids, writing to topics that exist";
+        if untried {
+            let seen = format!(
+                "{seen}. `{}` is yet to be made: whether it may be read and written cannot be tried before, and without \
+                 either no lane opens",
+                names.checkpoints()
+            );
+            return Item::warning(
+                NAME,
+                seen,
+                format!("nothing, if these rights are there; else {internal}"),
+            );
+        }
+        return Item::pass(NAME, format!("{seen}, reading checkpoints"));
+    }
     let (mut seen, mut remedies) = (Vec::new(), Vec::new());
     let ids: Vec<&str> = missing.iter().filter_map(Missing::transactional_id).collect();
     if !ids.is_empty() {
@@ -93,6 +142,13 @@ fn judge(missing: &[Missing], task: &config::Task, names: &Names) -> Item {
         let topics = topics.join(" ");
         remedies.push(format!("{acl} --operation Write --operation Describe {topics}"));
     }
+    let reading: Vec<&str> = missing.iter().filter_map(Missing::reading).collect();
+    if untried || !reading.is_empty() {
+        remedies.push(internal);
+    }
+    if !reading.is_empty() {
+        seen.push(format!("reading is not permitted: {}", listed(reading)));
+    }
     Item::fail(NAME, seen.join("; "), remedies.join("; "))
 }
 
@@ -100,13 +156,20 @@ impl Missing {
     fn transactional_id(&self) -> Option<&str> {
         match self {
             Self::TransactionalId(id) => Some(id),
-            Self::Topic(_) => None,
+            Self::Topic(_) | Self::Reading(_) => None,
+        }
+    }
+
+    fn reading(&self) -> Option<&str> {
+        match self {
+            Self::Reading(topic) => Some(topic),
+            Self::TransactionalId(_) | Self::Topic(_) => None,
         }
     }
 
     fn topic(&self) -> Option<&str> {
         match self {
-            Self::TransactionalId(_) => None,
+            Self::TransactionalId(_) | Self::Reading(_) => None,
             Self::Topic(topic) => Some(topic),
         }
     }
@@ -206,12 +269,15 @@ mod tests {
         let mut task = config::Task { task: "shop".into(), ..config::Task::default() };
         task.sink.state_prefix = "distributary".into();
         task.sink.security.user = Some("me".into());
-        assert_eq!(judge(&[], &task, &names).state, State::Pass);
+        assert_eq!(judge(&[], false, &task, &names).state, State::Pass);
+        let item = judge(&[], true, &task, &names);
+        assert_eq!(item.state, State::Warning);
+        assert!(item.remedy.contains("--operation Read"), "{item:?}");
         let missing = [
             Missing::TransactionalId("distributary.shop.meta".into()),
             Missing::Topic("orders".into()),
         ];
-        let item = judge(&missing, &task, &names);
+        let item = judge(&missing, false, &task, &names);
         assert_eq!(item.state, State::Fail);
         for word in
             ["User:me", "--transactional-id distributary.shop. --resource", "--topic orders"]

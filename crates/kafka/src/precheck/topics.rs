@@ -106,6 +106,11 @@ impl<'a> Topics<'a> {
         Ok(Item::pass(NAME, format!("`{name}` exists and is kept as it must be")))
     }
 
+    /// The largest record that a topic takes, where it exists; `None` inside: that may not be seen.
+    pub(super) fn limit(&self, topic: &str) -> Option<Option<u64>> {
+        self.existing.get(topic).map(|it| number(&it.config, "max.message.bytes"))
+    }
+
     /// The topics that exist: their names, and the largest record that each takes.
     pub(super) fn limits(&self) -> impl Iterator<Item = (&str, Option<u64>)> {
         self.existing
