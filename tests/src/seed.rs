@@ -12,6 +12,12 @@ pub fn full() -> bool {
     std::env::var_os("DISTRIBUTARY_FULL").is_some_and(|value| value == "1")
 }
 
+/// The servers that a case runs on: `short` in the short form, `long` in the long one.
+#[must_use]
+pub fn each<'a>(short: &'a [&'a str], long: &'a [&'a str]) -> &'a [&'a str] {
+    if full() { long } else { short }
+}
+
 /// The seed of a test: `short` in the short form, fresh in the full form, or what the environment
 /// says.
 ///

@@ -5,8 +5,13 @@ use serde_json::{Value, json};
 use tests::deadline::await_true;
 use tests::reader::Record;
 use tests::scene::{CATCH_UP_MAX, Scene};
+use tests::seed::each;
 use tests::sql::{PASSWORD, Sql, quoted};
 use tests::task::Spec;
+
+/// Those that send messages.
+const WITH_MESSAGES: &[&str] = &["postgres-14", "postgres-15", "postgres-18"];
+const ALL: &[&str] = &["postgres-11", "postgres-14", "postgres-15", "postgres-18"];
 
 const FIRST: &str = "CREATE TABLE orders (id bigint PRIMARY KEY, note text)";
 
@@ -72,6 +77,124 @@ impl Drop for Ground {
         let mut sql = self.scene.superuser();
         drop(sql.attempt(&format!("REASSIGN OWNED BY {role} TO postgres; DROP ROLE {role}")));
     }
+}
+
+/// Each way in which what is selected is named otherwise afterwards.
+const AWAY: [&str; 5] = [
+    "ALTER TABLE orders RENAME TO bills",
+    "ALTER TABLE a.moved SET SCHEMA b",
+    "ALTER SCHEMA c RENAME TO d",
+    "ALTER TABLE leaf RENAME TO blade",
+    "DO $$ BEGIN ALTER TABLE within RENAME TO without; END $$",
+];
+
+/// Who selects only the old name learns where it went.
+fn renamed_away(server: &str) {
+    let ground = Ground::with(server, "debezium-json", |spec| {
+        spec.objects(&[
+            "{table: public.orders}",
+            "{table: a.moved}",
+            "{table: c.one}",
+            "{table: public.tree}",
+            "{table: public.within}",
+        ])
+    });
+    let mut sql = ground.scene.superuser();
+    sql.run(
+        "CREATE SCHEMA a; CREATE SCHEMA b; CREATE SCHEMA c; CREATE TABLE a.moved (x int); CREATE TABLE c.one (x int); \
+         CREATE TABLE within (x int); CREATE TABLE aside (x int); CREATE TABLE tree (x int) PARTITION BY RANGE (x); \
+         CREATE TABLE leaf PARTITION OF tree FOR VALUES FROM (0) TO (10)",
+    );
+    ground.carried();
+    for statement in AWAY {
+        sql.run(statement);
+    }
+    // Of others nothing is told, nor of what came back to nothing.
+    sql.run(
+        "ALTER TABLE aside RENAME TO beside; BEGIN; ALTER TABLE b.moved RENAME TO stays; ROLLBACK",
+    );
+    sql.run("ALTER TABLE bills ADD COLUMN unseen int");
+    let told = texts(&ground.carried());
+    let last = AWAY[4].trim_start_matches("DO $$ BEGIN ").trim_end_matches("; END $$");
+    assert_eq!(told[..4], AWAY[..4]);
+    assert_eq!(told[4..], [last]);
+}
+
+#[test]
+fn who_selects_the_old_name_learns_where_it_went() {
+    each(&["postgres-15", "postgres-11"], ALL).iter().for_each(|it| renamed_away(it));
+}
+
+/// A schema of the user's that is named like ours, and a drop of more than one record names.
+#[test]
+fn nothing_of_the_user_is_left_out_in_silence() {
+    let ground = Ground::new("postgres-15", "debezium-json");
+    let mut sql = ground.scene.superuser();
+    let own = [
+        "CREATE SCHEMA distributary_own",
+        "CREATE TABLE distributary_own.t (x int)",
+        "ALTER TABLE distributary_own.t ADD y int",
+        "DROP SCHEMA distributary_own CASCADE",
+    ];
+    own.iter().for_each(|statement| sql.run(statement));
+    sql.run(
+        "SET distributary.ddl_capture = off; CREATE SCHEMA large; DO $$ BEGIN FOR n IN 1..1200 LOOP EXECUTE format(\
+         'CREATE FUNCTION large.f%s() RETURNS int LANGUAGE sql AS $f$ SELECT 1 $f$', n); END LOOP; END $$; \
+         CREATE TABLE large.t (x int); RESET distributary.ddl_capture; DROP SCHEMA large CASCADE",
+    );
+    let records = ground.carried();
+    let (last, first) = records.split_last().expect("records");
+    assert_eq!(texts(first), own);
+    assert_eq!(text(last), "DROP SCHEMA large CASCADE");
+    let statement = &last.json()["statement"];
+    assert_eq!(statement["gap"], "only 1000 of 1202 objects are named");
+    let dropped = statement["dropped"].as_array().expect("a list");
+    assert_eq!(dropped.len(), 1000);
+    assert!(dropped.iter().any(|it| it["identity"] == "large.t"), "tables come first");
+}
+
+/// Event triggers that somebody takes away while the task runs, or while it does not: they come back, and a record says that
+/// statements may be missing.
+fn taken_away(server: &str) {
+    let ground = Ground::new(server, "debezium-json");
+    let mut run = ground.scene.run(&ground.spec, &[]);
+    ground.scene.await_streaming(&mut run);
+    let (mut sql, slot) = (ground.scene.superuser(), ground.scene.slot());
+    let trigger = quoted(&format!("{slot}_ddl"));
+    let ways = [
+        (format!("ALTER EVENT TRIGGER {trigger} DISABLE"), "does not fire always any more"),
+        (format!("DROP EVENT TRIGGER {trigger}"), "is gone"),
+    ];
+    let gaps = || -> Vec<String> {
+        let gap = |it: &Record| it.json()["statement"]["gap"].as_str().map(str::to_owned);
+        ground.found().iter().filter_map(gap).collect()
+    };
+    for (number, (way, word)) in ways.iter().enumerate() {
+        sql.run(&format!("{way}; CREATE TABLE unseen_{number} (x int)"));
+        await_true("the gap", CATCH_UP_MAX, || {
+            assert!(!run.has_ended(), "ended:\n{}", run.log());
+            gaps().len() == number + 1
+        });
+        let gap = gaps().pop().expect("a gap");
+        assert!(gap.contains(word) && gap.contains(&slot), "{gap}");
+        sql.run(&format!("CREATE TABLE seen_{number} (x int)"));
+        await_true("the next statement", CATCH_UP_MAX, || {
+            texts(&ground.found()).contains(&format!("CREATE TABLE seen_{number} (x int)"))
+        });
+    }
+    run.interrupt(CATCH_UP_MAX).expect(0);
+    sql.run(&format!("DROP SCHEMA {} CASCADE; CREATE TABLE unseen_2 (x int)", quoted(&slot)));
+    let log = ground.scene.catch_up(&ground.spec).stderr;
+    assert!(log.contains("DDL may be missing"), "{log}");
+    assert!(gaps().pop().expect("a gap").contains("helper objects is gone"), "{:?}", gaps());
+    sql.run("CREATE TABLE seen_2 (x int)");
+    assert_eq!(texts(&ground.carried()), ["CREATE TABLE seen_2 (x int)"]);
+    assert_eq!(gaps().len(), 3, "each once");
+}
+
+#[test]
+fn event_triggers_that_are_taken_away_come_back_and_leave_a_gap() {
+    each(&["postgres-15", "postgres-11"], ALL).iter().for_each(|it| taken_away(it));
 }
 
 fn text(record: &Record) -> String {
@@ -284,7 +407,11 @@ fn what_dts_leaves_out_is_left_out_where_that_is_asked_for() {
 /// Statements of functions, of which the client's string says nothing.
 #[test]
 fn statements_of_functions() {
-    let ground = Ground::new("postgres-15", "debezium-json");
+    each(&["postgres-15"], ALL).iter().for_each(|it| of_functions(it));
+}
+
+fn of_functions(server: &str) {
+    let ground = Ground::new(server, "debezium-json");
     let mut sql = ground.scene.superuser();
     sql.run(
         "CREATE FUNCTION plain() RETURNS void LANGUAGE plpgsql AS $$ BEGIN CREATE TABLE one (x int); \
@@ -366,7 +493,7 @@ fn in_order(server: &str) {
 
 #[test]
 fn statements_stand_between_the_rows() {
-    in_order("postgres-15");
+    each(&["postgres-15"], WITH_MESSAGES).iter().for_each(|it| in_order(it));
 }
 
 #[test]
@@ -446,7 +573,7 @@ fn partitions_go_on_11() {
 
 #[test]
 fn partitions_go_on_15() {
-    partitions_go("postgres-15");
+    each(&["postgres-15"], &["postgres-14", "postgres-15"]).iter().for_each(|it| partitions_go(it));
 }
 
 #[test]
@@ -501,7 +628,7 @@ fn killed(server: &str) {
 
 #[test]
 fn each_statement_once_under_kill_9() {
-    killed("postgres-15");
+    each(&["postgres-15"], WITH_MESSAGES).iter().for_each(|it| killed(it));
 }
 
 #[test]
@@ -529,14 +656,17 @@ fn gap(server: &str) {
 
 #[test]
 fn an_error_in_the_trigger_is_a_gap() {
-    gap("postgres-15");
-    gap("postgres-11");
+    each(&["postgres-15", "postgres-11"], ALL).iter().for_each(|it| gap(it));
 }
 
 /// What tasks do themselves is never captured, and only what a task selects is.
 #[test]
 fn tasks_do_not_see_each_other() {
-    let ground = Ground::new("postgres-15", "debezium-json");
+    each(&["postgres-15"], ALL).iter().for_each(|it| apart(it));
+}
+
+fn apart(server: &str) {
+    let ground = Ground::new(server, "debezium-json");
     let mut sql = ground.scene.superuser();
     sql.run("CREATE TABLE second (id int PRIMARY KEY)");
     let other = Spec::new(
@@ -554,6 +684,8 @@ fn tasks_do_not_see_each_other() {
     let theirs = format!("{}b.ddl", ground.scene.name);
     let topics = tests::reader::Topics::read(&ground.scene.kafka, &theirs);
     assert_eq!(texts(&topics.records), ["ALTER TABLE second ADD a int"]);
+    // Also what somebody does to the helper objects of the other by hand.
+    sql.run(&format!("DROP SCHEMA {} CASCADE", quoted(&format!("{}b", ground.scene.slot()))));
     ground.scene.run(&other, &["--until-caught-up", "--release"]).wait(CATCH_UP_MAX).expect(0);
     let expected = [
         "CREATE TABLE second (id int PRIMARY KEY)",
@@ -599,7 +731,11 @@ const INFERRED: [(&str, &str); 5] = [
 /// Each by a process of its own, which knows what was before from the meta lane alone.
 #[test]
 fn what_nobody_captures_is_inferred_from_the_rows() {
-    let scene = Scene::new("inferred", "postgres-15");
+    each(&["postgres-15"], ALL).iter().for_each(|it| inferred_from_the_rows(it));
+}
+
+fn inferred_from_the_rows(server: &str) {
+    let scene = Scene::new("inferred", server);
     let mut sql = scene.sql();
     sql.run("CREATE TABLE orders (id bigint PRIMARY KEY, note text)");
     let spec = scene.spec().sink("conflicting_topics: ignore");
@@ -626,8 +762,12 @@ fn what_nobody_captures_is_inferred_from_the_rows() {
 /// kill -9 while columns and rows come: each statement once, before the first row that shows it.
 #[test]
 fn each_inferred_statement_once_under_kill_9() {
+    each(&["postgres-15"], ALL).iter().for_each(|it| inferred_once(it));
+}
+
+fn inferred_once(server: &str) {
     const STATEMENTS: i64 = 24;
-    let scene = Scene::new("inferred", "postgres-15");
+    let scene = Scene::new("inferred", server);
     let mut sql = scene.sql();
     sql.run("CREATE TABLE orders (id bigint PRIMARY KEY, note text)");
     let spec = scene.spec().sink("conflicting_topics: ignore");
@@ -749,7 +889,7 @@ fn tables_that_were_there_before_are_told_of() {
 /// Nothing of the task is left on the server: also after half a creation, and when it is done again.
 fn released(server: &str) {
     let ground = Ground::new(server, "debezium-json");
-    assert_eq!(ground.helpers(), "4");
+    assert_eq!(ground.helpers(), "5");
     let release = || {
         let run = ground.scene.run(&ground.spec, &["--until-caught-up", "--release"]);
         run.wait(CATCH_UP_MAX).expect(0);
@@ -773,8 +913,7 @@ fn released(server: &str) {
 
 #[test]
 fn a_release_leaves_nothing() {
-    released("postgres-11");
-    released("postgres-18");
+    each(&["postgres-11", "postgres-18"], ALL).iter().for_each(|it| released(it));
 }
 
 /// Canal's, Maxwell's and SharePlex's words for the same.
@@ -823,16 +962,37 @@ fn least_privilege(server: &str) {
     sql.run(
         "CREATE TABLE orders (id int PRIMARY KEY, note text); INSERT INTO orders VALUES (1, 'a'); \
          CREATE TABLE parts (id int, at date) PARTITION BY RANGE (at); \
-         CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM ('2024-01-01') TO ('2025-01-01')",
+         CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM ('2024-01-01') TO ('2025-01-01'); \
+         CREATE TABLE hidden (id int, note text); CREATE TABLE later_hidden (id int, note text)",
     );
+    let has_virtual = 18 <= sql.version();
+    if has_virtual {
+        sql.run("CREATE TABLE virtual (id int PRIMARY KEY, twice int GENERATED ALWAYS AS (id * 2) VIRTUAL)");
+    }
     // Twice: it can be run again.
     for _ in 0..2 {
-        sql.run(&script);
+        sql.run(&script.replace("exclude = ''", "exclude = 'public.hidden, public.nothing'"));
     }
+    let users_go_on = |sql: &mut Sql| {
+        for table in
+            ["hidden", "later_hidden", "virtual"].iter().take(if has_virtual { 3 } else { 2 })
+        {
+            sql.run(&format!("INSERT INTO {table} (id) VALUES (1); UPDATE {table} SET id = id + 1; DELETE FROM {table}"));
+        }
+    };
+    users_go_on(&mut sql);
+    let may_read = format!("SELECT has_table_privilege('{role}', 'hidden', 'SELECT')");
+    assert_eq!(sql.value(&may_read), "f");
     sql.run(&format!("ALTER ROLE {} PASSWORD '{PASSWORD}'", quoted(&role)));
-    let spec =
-        scene.spec().user(&role, Some(PASSWORD)).source("ddl: off").objects(&["{table: public.*}"]);
+    // One of them is in the publication, and this role may not take it out.
+    let spec = scene.spec().user(&role, Some(PASSWORD)).source("ddl: off").objects(&[
+        "{table: public.hidden, exclude: true}",
+        "{table: public.later_hidden, exclude: true}",
+        "{table: public.virtual, exclude: true}",
+        "{table: public.*}",
+    ]);
     scene.catch_up(&spec);
+    users_go_on(&mut sql);
     sql.run("INSERT INTO parts VALUES (1, '2024-05-05'); UPDATE orders SET note = 'b'");
     scene.catch_up(&spec);
     let topics = scene.topics();
@@ -844,6 +1004,7 @@ fn least_privilege(server: &str) {
             .collect::<String>()
     };
     assert_eq!((ops("orders").as_str(), ops("parts").as_str()), ("ru", "c"));
+    assert_eq!(ops("hidden") + &ops("later_hidden"), "");
     scene.run(&spec, &["--until-caught-up", "--release"]).wait(CATCH_UP_MAX).expect(0);
     assert_eq!(scene.slots(), [""; 0]);
     assert_eq!(sql.value("SELECT count(*) FROM pg_publication"), "0");
@@ -853,7 +1014,7 @@ fn least_privilege(server: &str) {
 
 #[test]
 fn the_least_privilege_is_enough() {
-    least_privilege("postgres-15");
-    least_privilege("postgres-11");
-    least_privilege("postgres-18");
+    each(&["postgres-15", "postgres-11", "postgres-18"], ALL)
+        .iter()
+        .for_each(|it| least_privilege(it));
 }

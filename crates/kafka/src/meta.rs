@@ -23,6 +23,7 @@ const SNAPSHOT_KEY: &str = "snapshot";
 const REVISION_KEY: &str = "rev";
 const PIN_PREFIX: &str = "pin/";
 const PLAN_PREFIX: &str = "plan/";
+const PUBLICATION_KEY: &str = "publication";
 const TABLE_PREFIX: &str = "table/";
 /// Partitions of a topic that is not pinned any more.
 const UNPINNED: i32 = 0;
@@ -163,6 +164,8 @@ pub struct MetaState {
     /// Descriptions of tables, by OID: what their rows need where the catalog has lost them. JSON, whose layout
     /// has a version of its own.
     pub tables: BTreeMap<u32, String>,
+    /// The publication as the task has left it. JSON of whoever compares it.
+    pub publication: Option<String>,
 }
 
 /// What can be written to the meta lane.
@@ -186,6 +189,7 @@ pub enum MetaRecord {
         oid: u32,
         json: Option<String>,
     },
+    Publication(String),
 }
 
 #[derive(Deserialize, Serialize)]
@@ -433,6 +437,7 @@ impl MetaRecord {
                 let json = json.as_ref().map(|json| json.clone().into_bytes());
                 return Ok((format!("{TABLE_PREFIX}{oid}"), json));
             }
+            Self::Publication(json) => (PUBLICATION_KEY.into(), json.clone().into_bytes()),
         };
         Ok((key, Some(json)))
     }
@@ -477,6 +482,8 @@ impl MetaState {
             && let Ok(oid) = oid.parse()
         {
             self.tables.insert(oid, String::from_utf8(entry.value.clone())?);
+        } else if entry.key == PUBLICATION_KEY && !entry.value.is_empty() {
+            self.publication = Some(String::from_utf8(entry.value.clone())?);
         }
         Ok(())
     }

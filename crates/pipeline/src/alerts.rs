@@ -36,6 +36,9 @@ pub enum Event {
     /// The slot may be lost, or stands still (`health`).
     SlotInDanger,
     SlotSafe,
+    /// Tables are not captured, or their users are kept from updating, for want of a replica identity.
+    TablesUnfit,
+    TablesFit,
     /// A DDL statement was not captured.
     DdlGap,
     /// An applied spec does not come into force; the task goes on by the one before.
@@ -51,6 +54,8 @@ pub struct Seen {
     pub latency: Duration,
     /// What endangers the slot.
     pub danger: Option<(String, String)>,
+    /// What is wrong with tables.
+    pub unfit: Option<(String, String)>,
     /// DDL statements that were not captured so far.
     pub ddl_gaps: u64,
 }
@@ -62,6 +67,7 @@ pub struct Watch {
     failing: Condition,
     late: Condition,
     endangered: Condition,
+    unfit: Condition,
     gaps: Gaps,
 }
 
@@ -99,8 +105,9 @@ impl Watch {
     #[must_use]
     pub fn new(latency_max: Option<Duration>) -> Self {
         let condition = Condition::default;
-        let (failing, late, endangered) = (condition(), condition(), condition());
-        Self { latency_max, failing, late, endangered, gaps: Gaps::default() }
+        let (failing, late) = (condition(), condition());
+        let (endangered, unfit) = (condition(), condition());
+        Self { latency_max, failing, late, endangered, unfit, gaps: Gaps::default() }
     }
 
     /// That the task does not run was told before this began to look.
@@ -129,8 +136,10 @@ impl Watch {
         let endangered = self.endangered.look(now, seen.danger.is_some());
         let endangered =
             endangered.map(|raised| if raised { Event::SlotInDanger } else { Event::SlotSafe });
+        let unfit = self.unfit.look(now, seen.unfit.is_some());
+        let unfit = unfit.map(|raised| if raised { Event::TablesUnfit } else { Event::TablesFit });
         let gap = self.gaps.look(now, seen.ddl_gaps).then_some(Event::DdlGap);
-        failing.into_iter().chain(late).chain(endangered).chain(gap).collect()
+        failing.into_iter().chain(late).chain(endangered).chain(unfit).chain(gap).collect()
     }
 }
 
@@ -309,6 +318,7 @@ async fn look(
             trouble: trouble(&progress).or_else(|| left.clone()),
             latency: progress.latency().unwrap_or_default(),
             danger: progress.slot_health().as_ref().and_then(danger),
+            unfit: progress.unfit_tables(),
             ddl_gaps: progress.ddl_gaps.load(Relaxed),
         };
         let gap = progress.ddl_gap().unwrap_or_default();
@@ -328,8 +338,10 @@ async fn look(
                 Event::Latency => {
                     ("running", trouble, "see the rates and retries in the task's status")
                 }
-                Event::SlotInDanger => {
-                    let said = seen.danger.as_ref().map(|(a, b)| (a.as_str(), b.as_str()));
+                Event::SlotInDanger | Event::TablesUnfit => {
+                    let is_slot = event == Event::SlotInDanger;
+                    let said = if is_slot { &seen.danger } else { &seen.unfit };
+                    let said = said.as_ref().map(|(a, b)| (a.as_str(), b.as_str()));
                     let (cause, remedy) = said.unwrap_or_default();
                     ("running", cause, remedy)
                 }
@@ -337,6 +349,7 @@ async fn look(
                 Event::Recovered
                 | Event::LatencyRecovered
                 | Event::SlotSafe
+                | Event::TablesFit
                 | Event::ChangeRefused => ("running", trouble, ""),
             };
             poster.post(event, state, cause, remedy, seen.latency);
@@ -444,6 +457,11 @@ mod tests {
         };
         let seen: Vec<_> = (0..60).map(|it| (it, seen(it))).collect();
         let expected = [(5, Event::SlotInDanger), (35, Event::SlotSafe)];
+        assert_eq!(said(&mut Watch::new(None), Instant::now(), &seen), expected);
+        let unfit =
+            |(second, seen): (u64, Seen)| (second, Seen { unfit: seen.danger, ..Seen::default() });
+        let seen: Vec<_> = seen.into_iter().map(unfit).collect();
+        let expected = [(5, Event::TablesUnfit), (35, Event::TablesFit)];
         assert_eq!(said(&mut Watch::new(None), Instant::now(), &seen), expected);
     }
 

@@ -3,7 +3,8 @@
 //! Selecting the parent of a partition tree is enough (P12). Servers before 13 cannot publish a
 //! partitioned parent (design.md, server fact 20): its leaves are published and named after it.
 
-use config::{IdentityPolicy, PartitionNames};
+use crate::tables::Oids;
+use config::{IdentityPolicy, PartitionNames, Source};
 use postgres::catalog::{Candidate, RelationKind};
 use record::selection::Selection;
 use std::collections::{HashMap, HashSet};
@@ -31,6 +32,16 @@ pub struct Reading {
     pub rows: u64,
 }
 
+/// A relation that goes by a published one: by itself, or by the root of its partition tree.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Member {
+    pub relation: Relation,
+    /// OID of the published relation.
+    pub home: u32,
+    /// Its users can update it now, published or not.
+    pub identity_usable: bool,
+}
+
 /// What a task captures of a database.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Capture {
@@ -38,7 +49,10 @@ pub struct Capture {
     pub via_root: bool,
     pub read: Vec<Reading>,
     /// Relations whose replica identity is not FULL.
-    pub identity: Vec<Relation>,
+    pub identity: Vec<Member>,
+    /// Relations whose users could not update or delete rows any more if what they go by were published as the policy has it
+    /// (design.md, server facts 10 and 16).
+    pub unfit: Vec<Member>,
 }
 
 impl Capture {
@@ -46,6 +60,81 @@ impl Capture {
     #[must_use]
     pub fn readings(&self) -> HashMap<u32, &Reading> {
         self.read.iter().map(|it| (it.relation.oid, it)).collect()
+    }
+
+    /// Those that go by a published relation and have another replica identity than FULL.
+    pub fn parts(&self, home: u32) -> impl Iterator<Item = &Relation> {
+        self.identity.iter().filter(move |it| it.home == home).map(|it| &it.relation)
+    }
+
+    /// Takes out what must not be published as it is, and is not yet. Returns why: those that do not fit. The rest
+    /// stays in [`Self::unfit`]: their users are kept from updating now.
+    pub fn withhold(&mut self, published: &Oids) -> Vec<Member> {
+        let is_out = |it: &Member| !published.contains(&it.home);
+        let (withheld, rest): (Vec<_>, Vec<_>) = self.unfit.drain(..).partition(is_out);
+        self.unfit = rest.into_iter().filter(|it| !it.identity_usable).collect();
+        let homes: Oids = withheld.iter().map(|it| it.home).collect();
+        if !homes.is_empty() {
+            self.publish.retain(|it| !homes.contains(&it.oid));
+            self.read.retain(|it| !homes.contains(&it.relation.oid));
+            self.identity.retain(|it| !homes.contains(&it.home));
+        }
+        withheld
+    }
+}
+
+/// What a person should know of tables that do not fit, cause and remedy; `None`: all do. `withheld`: not captured for that;
+/// `stopped`: published all the same.
+#[must_use]
+pub fn unfit(
+    withheld: &[Member],
+    stopped: &[Member],
+    policy: IdentityPolicy,
+) -> Option<(String, String)> {
+    const NAMED_MAX: usize = 5;
+    let names = |members: &[Member]| {
+        let named = members.iter().take(NAMED_MAX);
+        let named = named.map(|it| format!("{}.{}", it.relation.schema, it.relation.name));
+        let text = named.collect::<Vec<_>>().join(", ");
+        match members.len().checked_sub(NAMED_MAX) {
+            Some(more @ 1..) => format!("{text} and {more} more"),
+            Some(0) | None => text,
+        }
+    };
+    let mut causes = Vec::new();
+    if !stopped.is_empty() {
+        causes.push(format!(
+            "users cannot update or delete rows of {}, which are published and have no usable replica identity",
+            names(stopped)
+        ));
+    }
+    if !withheld.is_empty() {
+        causes.push(format!(
+            "not captured, because users could not update or delete rows any more once they were published: {}",
+            names(withheld)
+        ));
+    }
+    let remedy = match policy {
+        IdentityPolicy::Full => {
+            "their generated columns are not stored, which REPLICA IDENTITY FULL does not bear: make them STORED, or set \
+             source.replica_identity: keep, or exclude the tables"
+        }
+        IdentityPolicy::Keep => {
+            "give them a replica identity: ALTER TABLE … ADD PRIMARY KEY (…), or ALTER TABLE ONLY … REPLICA IDENTITY FULL \
+             where no generated column is virtual; or exclude the tables. They are taken in within seconds then"
+        }
+    };
+    (!causes.is_empty()).then(|| (causes.join("; "), remedy.to_owned()))
+}
+
+/// Which relations users could not update any more once what they go by is published.
+fn is_unfit(it: &Candidate, policy: IdentityPolicy, has_parts: bool) -> bool {
+    match (policy, it.kind) {
+        (IdentityPolicy::Full, RelationKind::Ordinary) => it.has_virtual,
+        (IdentityPolicy::Full, RelationKind::Partitioned) => false,
+        (IdentityPolicy::Keep, RelationKind::Ordinary) => !it.identity_usable,
+        // Only the key of the root comes to each partition that is made later.
+        (IdentityPolicy::Keep, RelationKind::Partitioned) => !has_parts && !it.identity_usable,
     }
 }
 
@@ -71,9 +160,9 @@ pub fn capture(
     candidates: &[Candidate],
     selection: &Selection,
     version: u32,
-    names: PartitionNames,
+    source: &Source,
 ) -> Capture {
-    capture_settled(candidates, selection, version, names, &HashMap::new())
+    capture_settled(candidates, selection, version, source, &HashMap::new())
 }
 
 /// The same, for one stream of several. `settled`: the streams that publish relations already, by OID: a table keeps
@@ -83,9 +172,10 @@ pub fn capture_settled(
     candidates: &[Candidate],
     selection: &Selection,
     version: u32,
-    names: PartitionNames,
+    source: &Source,
     settled: &HashMap<u32, u8>,
 ) -> Capture {
+    let (names, policy) = (source.partition_names, source.replica_identity);
     let division = selection.division();
     let oids: HashMap<(&str, &str), u32> =
         candidates.iter().map(|it| ((&*it.schema, &*it.name), it.oid)).collect();
@@ -105,6 +195,11 @@ pub fn capture_settled(
         .filter(|it| selection.selected(&it.schema, &it.name).is_some())
         .map(|it| (it.schema.as_str(), it.name.as_str()))
         .collect();
+    let trees: HashSet<(&str, &str)> = candidates
+        .iter()
+        .filter(|it| it.kind == RelationKind::Ordinary)
+        .filter_map(|it| it.parent.as_ref().map(|(schema, name)| (&**schema, &**name)))
+        .collect();
     let mut found = Capture { via_root, ..Capture::default() };
     for it in candidates.iter().filter(|it| it.publishable) {
         let root = it.parent.as_ref().map(|(schema, name)| (schema.as_str(), name.as_str()));
@@ -116,8 +211,14 @@ pub fn capture_settled(
         let is_leaf = it.kind == RelationKind::Ordinary;
         let relation =
             || Relation { oid: it.oid, schema: it.schema.clone(), name: it.name.clone() };
+        let root = root.filter(|_| via_root && in_tree);
+        let home = root.and_then(|root| oids.get(&root)).copied().unwrap_or(it.oid);
+        let member = || Member { relation: relation(), home, identity_usable: it.identity_usable };
         if it.identity != ReplicaIdentity::Full {
-            found.identity.push(relation());
+            found.identity.push(member());
+        }
+        if is_unfit(it, policy, trees.contains(&(&it.schema, &it.name))) {
+            found.unfit.push(member());
         }
         // A tree goes as a whole under its root, or leaf by leaf.
         let goes =
@@ -148,6 +249,7 @@ mod tests {
             identity: ReplicaIdentity::Full,
             has_key: true,
             identity_usable: true,
+            has_virtual: false,
             rows_estimated: 0,
             bytes: 0,
             unlogged: false,
@@ -162,10 +264,10 @@ mod tests {
         task.source.streams = 3;
         task.objects = vec![config::Object { table: "public.*".into(), ..Default::default() }];
         let settled: HashMap<u32, u8> = settled.iter().copied().collect();
-        let names = PartitionNames::Parent;
+        let source = Source::default();
         let of = |number| {
             let selection = Selection::new(&task.as_stream(number)).expect("a selection");
-            let found = capture_settled(candidates, &selection, 150_000, names, &settled);
+            let found = capture_settled(candidates, &selection, 150_000, &source, &settled);
             found.publish.iter().map(|it| it.oid).collect()
         };
         (1..=3).map(of).collect()
@@ -195,5 +297,55 @@ mod tests {
         tables.extend((2..12).map(|oid| candidate(oid, &format!("leaf{oid}"), Some("root"))));
         let published: Vec<u32> = divided(&tables, &[]).into_iter().flatten().collect();
         assert_eq!(published, [1], "no leaf is published by another stream");
+    }
+
+    fn captured(candidates: &[Candidate], policy: IdentityPolicy) -> Capture {
+        let mut task = config::Task::default();
+        task.source.replica_identity = policy;
+        task.objects = vec![config::Object { table: "public.*".into(), ..Default::default() }];
+        let selection = Selection::new(&task).expect("a selection");
+        capture(candidates, &selection, 180_000, &task.source)
+    }
+
+    #[test]
+    fn what_users_could_not_update_is_withheld() {
+        let bare = |it: Candidate| Candidate {
+            identity: ReplicaIdentity::Default,
+            identity_usable: false,
+            ..it
+        };
+        let root = |oid, name| Candidate {
+            kind: RelationKind::Partitioned,
+            ..bare(candidate(oid, name, None))
+        };
+        let tables = [
+            candidate(1, "whole", None),
+            bare(candidate(2, "bare", None)),
+            Candidate { has_virtual: true, ..candidate(3, "virtual", None) },
+            root(4, "good"),
+            candidate(5, "good_1", Some("good")),
+            root(6, "bad"),
+            candidate(7, "bad_1", Some("bad")),
+            bare(candidate(8, "bad_2", Some("bad"))),
+            root(9, "empty"),
+        ];
+        let oids = |capture: &Capture| capture.publish.iter().map(|it| it.oid).collect::<Vec<_>>();
+        let homes = |found: &[Member]| found.iter().map(|it| it.home).collect::<Vec<_>>();
+        let mut kept = captured(&tables, IdentityPolicy::Keep);
+        // What is published already stays, and is told of.
+        let published = Oids::from([2]);
+        assert_eq!(homes(&kept.withhold(&published)), [6, 9]);
+        assert_eq!((oids(&kept), homes(&kept.unfit)), (vec![1, 2, 3, 4], vec![2]));
+        assert!(kept.read.iter().all(|it| it.relation.oid != 6));
+        let mut full = captured(&tables, IdentityPolicy::Full);
+        assert_eq!(homes(&full.withhold(&Oids::new())), [3]);
+        assert_eq!(oids(&full), [1, 2, 4, 6, 9]);
+        assert_eq!(full.parts(6).map(|it| it.oid).collect::<Vec<_>>(), [6, 8]);
+        let (cause, remedy) = unfit(&[], &kept.unfit, IdentityPolicy::Keep).expect("a cause");
+        assert!(
+            cause.contains("public.bare") && remedy.contains("PRIMARY KEY"),
+            "{cause} {remedy}"
+        );
+        assert_eq!(unfit(&[], &[], IdentityPolicy::Keep), None);
     }
 }

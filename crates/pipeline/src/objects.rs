@@ -41,8 +41,7 @@ pub async fn objects(task: &config::Task, folder: &Path) -> Result<Vec<ObjectRow
     let settings = postgres::settings::Settings::new(task, folder)?;
     let session = Session::connect(&settings).await?;
     let candidates = session.candidates().await?;
-    let names = task.source.partition_names;
-    let captured = capture(&candidates, &selection, session.server().version, names);
+    let captured = capture(&candidates, &selection, session.server().version, &task.source);
     let oids: Vec<u32> = captured.read.iter().map(|reading| reading.relation.oid).collect();
     let found = session.tables(&oids).await?.into_iter().map(Arc::new);
     let tables: Vec<_> = captured.read.into_iter().zip(found).collect();

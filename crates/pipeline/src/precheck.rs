@@ -132,8 +132,7 @@ pub async fn precheck(task: &config::Task, folder: &Path, connectivity: bool) ->
                 true => None,
             };
             let version = session.as_ref().map_or(0, |session| session.server().version);
-            let names = task.source.partition_names;
-            let captured = capture(&selected, &selection, version, names);
+            let captured = capture(&selected, &selection, version, &task.source);
             if let Some(session) = session {
                 let (item, schemas) = plans(&session, task, &selection, &plan, &captured).await;
                 items.push(item);

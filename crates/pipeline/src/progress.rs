@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use supervision::{Budget, FailureClass};
+use tracing::{info, warn};
 use wal::{Lsn, Position};
 
 /// What is being tried again.
@@ -90,6 +91,7 @@ pub struct Progress {
     budget: Mutex<Option<Budget>>,
     slot: Mutex<Option<SlotHealth>>,
     gap: Mutex<Option<Gap>>,
+    tables_unfit: Mutex<Option<(String, String)>>,
     /// Of all streams of the task.
     tables: Arc<Mutex<Tables>>,
     pub trace: telemetry::traces::Trace,
@@ -159,6 +161,7 @@ impl Progress {
         *lock(&self.lanes) = streams.iter().flat_map(|it| it.lanes()).collect();
         let slots = streams.iter().filter_map(|it| it.slot_health());
         self.slot(slots.max_by_key(|it| it.retained_bytes));
+        *lock(&self.tables_unfit) = streams.iter().find_map(|it| it.unfit_tables());
         if let Some(gap) = streams.iter().find_map(|it| it.accepted_gap()) {
             self.gap_accepted(gap);
         }
@@ -261,6 +264,23 @@ impl Progress {
     #[must_use]
     pub fn slot_health(&self) -> Option<SlotHealth> {
         lock(&self.slot).clone()
+    }
+
+    /// Tables that are not captured, or whose users are kept from updating: cause and remedy; `None`: there are none (any more).
+    pub fn tables_unfit(&self, told: Option<(String, String)>) {
+        let mut before = lock(&self.tables_unfit);
+        match &told {
+            Some((cause, remedy)) if *before != told => warn!(cause, remedy, "tables do not fit"),
+            None if before.is_some() => info!("all tables fit again"),
+            Some(_) | None => {}
+        }
+        *before = told;
+    }
+
+    /// What was told last by [`Self::tables_unfit`].
+    #[must_use]
+    pub fn unfit_tables(&self) -> Option<(String, String)> {
+        lock(&self.tables_unfit).clone()
     }
 
     /// A person let changes go (`--accept-gap`).

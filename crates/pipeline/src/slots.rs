@@ -186,6 +186,11 @@ pub async fn slots(
         };
         asked.iter().enumerate().any(other)
     };
+    if drop_orphans {
+        for it in asked.iter().filter(|it| !it.is_standby) {
+            crate::tail::drop_left(&it.session, &task.slot_of(1)).await;
+        }
+    }
     for (index, it) in asked.iter().enumerate() {
         for slot in &it.slots {
             let name = slot.name.strip_prefix(&task.source.slot_prefix);

@@ -4,7 +4,9 @@
 //! taken in when they are seen, and copied.
 
 use crate::capture::{Capture, Relation};
-use std::collections::HashSet;
+use postgres::publication::Publication;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashSet};
 
 /// OIDs of relations.
 pub type Oids = HashSet<u32>;
@@ -38,9 +40,74 @@ pub fn compare(known: &Oids, before: &Oids, capture: &Capture, after: &Oids) -> 
     findings
 }
 
+/// A publication as the task has left it: what somebody else does to it is known by that, also where it looks as before again.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Left {
+    version: String,
+    owner: u32,
+    /// By OID of the table.
+    additions: BTreeMap<u32, u32>,
+}
+
+/// What somebody else has done in between.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Between {
+    /// Taken out and added again: OID of the table.
+    Readded(u32),
+    /// Its settings were altered, and altered back.
+    Altered,
+}
+
+impl Left {
+    #[must_use]
+    pub fn of(publication: &Publication) -> Self {
+        let Publication { version, owner, additions, .. } = publication.clone();
+        Self { version, owner, additions }
+    }
+
+    /// Of its settings alone.
+    #[must_use]
+    pub fn without_tables(self) -> Self {
+        Self { additions: BTreeMap::new(), ..self }
+    }
+
+    /// Compares with what is found `now`. What has come or gone since is judged elsewhere, and that the publication has another
+    /// owner loses no row.
+    #[must_use]
+    pub fn between(&self, now: &Self) -> Option<Between> {
+        if self.version != now.version && self.owner == now.owner {
+            return Some(Between::Altered);
+        }
+        let is_another = |(oid, addition): &(&u32, &u32)| {
+            self.additions.get(*oid).is_some_and(|before| before != *addition)
+        };
+        now.additions.iter().find(is_another).map(|(oid, _)| Between::Readded(*oid))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_looks_as_before_may_have_been_altered() {
+        let left = |version: &str, owner, additions: &[(u32, u32)]| Left {
+            version: version.into(),
+            owner,
+            additions: additions.iter().copied().collect(),
+        };
+        let before = left("1 700", 10, &[(1, 100), (2, 200)]);
+        let found = |version: &str, owner, additions: &[(u32, u32)]| {
+            before.between(&left(version, owner, additions))
+        };
+        assert_eq!(found("1 700", 10, &[(1, 100), (2, 200)]), None);
+        // One is gone, one has come.
+        assert_eq!(found("1 700", 10, &[(2, 200), (3, 300)]), None);
+        assert_eq!(found("1 700", 10, &[(1, 100), (2, 201)]), Some(Between::Readded(2)));
+        assert_eq!(found("1 701", 10, &[(1, 100), (2, 200)]), Some(Between::Altered));
+        assert_eq!(found("1 701", 11, &[(1, 100), (2, 200)]), None);
+        assert_eq!(found("2 701", 11, &[(1, 101)]), Some(Between::Readded(1)));
+    }
 
     fn relation(oid: u32) -> Relation {
         Relation { oid, schema: "public".into(), name: format!("t{oid}") }

@@ -1,7 +1,9 @@
 //! Events from now on, through a temporary slot, without touching Kafka.
 
-use crate::capture::capture;
+use crate::capture::{capture, unfit};
 use crate::failure::Failure;
+use crate::tables::Oids;
+use config::IdentityPolicy;
 use config::pattern::TablePattern;
 use postgres::Session;
 use postgres::replication::{Replication, StreamOptions};
@@ -18,8 +20,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
 use wal::decoder::{Decoder, Options, Step};
 use wal::{ChangeBatch, Lsn};
+
+/// Between the task's name and the number of the process, in names of what a tail makes.
+const TAIL: &str = "_tail_";
 
 /// What the tail of one task holds.
 struct Tail<'a> {
@@ -54,18 +60,13 @@ pub async fn tail(
         .transpose()
         .map_err(|error| Failure::fatal(format!("--table: {error}")))?;
     let own = task.slot_of(1);
-    let temporary = format!("{own}_tail_{}", std::process::id());
-    let publication = if session.publication(&own).await?.is_some() {
-        own
-    } else {
-        let candidates = session.candidates().await?;
-        let names = task.source.partition_names;
-        let capture = capture(&candidates, &selection, session.server().version, names);
-        let tables: Vec<_> =
-            capture.publish.into_iter().map(|it| (it.oid, it.schema, it.name)).collect();
-        session.ensure_publication(&temporary, &tables, capture.via_root, true).await?;
-        temporary.clone()
-    };
+    drop_left(&session, &own).await;
+    let temporary = format!("{own}{TAIL}{}", std::process::id());
+    let is_own = session.publication(&own).await?.is_some();
+    let publication = if is_own { own } else { temporary.clone() };
+    if !is_own {
+        session.hold_publication(&temporary).await?;
+    }
     let encoder = Encoder::new(&plan);
     let mut tail = Tail {
         task,
@@ -77,11 +78,28 @@ pub async fn tail(
         encoder,
         scratch: Scratch::default(),
     };
-    let streamed = tail.stream(&settings, &temporary, &publication, show, &stop).await;
-    if publication == temporary {
+    let streamed = async {
+        if !is_own {
+            tail.publish(&temporary).await?;
+        }
+        tail.stream(&settings, &temporary, &publication, show, &stop).await
+    };
+    let streamed = streamed.await;
+    if !is_own {
         session.drop_publication(&temporary).await?;
     }
     streamed
+}
+
+/// Drops publications of earlier tails of the task that were killed. Whoever may not is told why, and nothing else
+/// fails for that.
+pub(crate) async fn drop_left(session: &Session, own: &str) {
+    match session.drop_left_publications(&format!("{own}{TAIL}")).await {
+        Ok(dropped) => dropped.iter().for_each(|name| {
+            info!(publication = name, "publication of a tail that was killed dropped");
+        }),
+        Err(error) => warn!(%error, "the publication of a tail that was killed stays"),
+    }
 }
 
 /// The task, with a format that people can read.
@@ -94,6 +112,25 @@ fn shown(task: &config::Task) -> config::Task {
 }
 
 impl Tail<'_> {
+    /// A publication of its own. Replica identities are left as they are, so tables whose users could not update any more are
+    /// left out (design.md, server fact 16).
+    async fn publish(&self, name: &str) -> Result<(), Failure> {
+        let session = self.session;
+        let source =
+            config::Source { replica_identity: IdentityPolicy::Keep, ..self.task.source.clone() };
+        let candidates = session.candidates().await?;
+        let version = session.server().version;
+        let mut capture = capture(&candidates, &self.selection, version, &source);
+        let withheld = capture.withhold(&Oids::new());
+        if let Some((cause, remedy)) = unfit(&withheld, &[], IdentityPolicy::Keep) {
+            warn!(cause, remedy, "tables are not shown");
+        }
+        let tables: Vec<_> =
+            capture.publish.into_iter().map(|it| (it.oid, it.schema, it.name)).collect();
+        session.ensure_publication(name, &tables, capture.via_root, true).await?;
+        Ok(session.sign_publication(name, postgres::tail::COMMENT).await?)
+    }
+
     async fn stream(
         &mut self,
         settings: &Settings,
@@ -108,8 +145,11 @@ impl Tail<'_> {
             Session::connect_slot(settings).await?.await_replayed(end).await?;
         }
         let mut connection = Replication::connect(settings).await?;
-        let created =
-            standby::create_slot(&mut connection, self.session, slot, false, true).await?;
+        // It waits for whoever writes now.
+        let created = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            created = standby::create_slot(&mut connection, self.session, slot, false, true) => created?,
+        };
         let options = StreamOptions {
             slot: slot.to_owned(),
             from: created.consistent_point,

@@ -1088,6 +1088,7 @@ pub(crate) async fn release(
     let of_slot = Session::connect_slot(postgres).await?;
     drop_slot(&of_slot, postgres, slot).await?;
     session.drop_publication(slot).await?;
+    crate::tail::drop_left(&session, slot).await;
     let (kafka, topics) = (kafka.clone(), names.topics_of_task());
     tokio::task::spawn_blocking(move || Admin::new(&kafka)?.delete(&topics)).await??;
     info!(slot, "task released");

@@ -13,7 +13,7 @@ mod naming;
 mod rows;
 mod types;
 
-pub(crate) use columns::{GENERATED_PUBLISHED_SINCE, GENERATED_SINCE, typed};
+pub(crate) use columns::{GENERATED_PUBLISHED_SINCE, GENERATED_SINCE, VIRTUAL_SINCE, typed};
 pub use memory::Memory;
 pub(crate) use naming::VIA_ROOT_SINCE;
 pub use naming::{Name, Naming};
@@ -46,6 +46,8 @@ pub struct Candidate {
     /// Rows can be told apart by the replica identity: users' UPDATE and DELETE go on when the
     /// table is published (design.md, server facts 9 and 16).
     pub identity_usable: bool,
+    /// It has generated columns that are not stored: under FULL its users could not update it (server fact 10).
+    pub has_virtual: bool,
     /// The server's estimate; of a root, that of its leaves.
     pub rows_estimated: u64,
     /// As of the last vacuum or analyze, without TOAST and indexes.
@@ -64,8 +66,15 @@ impl Session {
     /// # Errors
     /// When the server does not answer.
     pub async fn candidates(&self) -> Result<Vec<Candidate>, Error> {
+        let has_virtual = if self.server().version < VIRTUAL_SINCE {
+            "false"
+        } else {
+            "EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attgenerated = 'v' \
+               AND NOT a.attisdropped)"
+        };
         // `relpages` in place of `pg_relation_size`, which waits for whoever alters a table.
-        let statement = "\
+        let statement = format!(
+            "\
             WITH RECURSIVE tree (oid, root) AS ( \
               SELECT c.oid, c.oid FROM pg_class c WHERE c.relkind = 'p' AND NOT c.relispartition \
               UNION ALL \
@@ -82,7 +91,7 @@ impl Session {
               CASE WHEN c.reltuples > 0 THEN c.reltuples::int8 \
                    ELSE coalesce(pg_stat_get_live_tuples(c.oid), 0) END, \
               c.relpages::int8 * current_setting('block_size')::int8, \
-              c.relpersistence, pg_has_role(c.relowner, 'USAGE') \
+              c.relpersistence, pg_has_role(c.relowner, 'USAGE'), {has_virtual} \
             FROM pg_class c \
             JOIN pg_namespace n ON n.oid = c.relnamespace \
             LEFT JOIN tree ON tree.oid = c.oid AND tree.root <> c.oid \
@@ -94,8 +103,9 @@ impl Session {
               AND coalesce(obj_description(n.oid, 'pg_namespace'), '') NOT LIKE 'Distributary: helper %' \
               AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass \
                               AND d.objid = c.oid AND d.objsubid = 0 AND d.deptype = 'e') \
-            ORDER BY 2, 3";
-        let rows = self.query("tables", statement, &[]).await?;
+            ORDER BY 2, 3"
+        );
+        let rows = self.query("tables", &statement, &[]).await?;
         let read = rows.iter().map(candidate).collect::<Result<Vec<_>, _>>();
         Ok(with_leaves_summed(read.map_err(Error::reading("tables"))?))
     }
@@ -124,6 +134,7 @@ fn candidate(row: &Row) -> Result<Candidate, tokio_postgres::Error> {
     let (has_key, key_is_identity): (bool, bool) = (row.try_get(7)?, row.try_get(8)?);
     let has_index: bool = row.try_get(9)?;
     let unlogged = letter(12)? == b'u';
+    let has_virtual: bool = row.try_get(14)?;
     Ok(Candidate {
         oid: row.try_get(0)?,
         schema: row.try_get(1)?,
@@ -135,9 +146,10 @@ fn candidate(row: &Row) -> Result<Candidate, tokio_postgres::Error> {
         identity_usable: match identity {
             ReplicaIdentity::Default => key_is_identity,
             ReplicaIdentity::Nothing => false,
-            ReplicaIdentity::Full => true,
+            ReplicaIdentity::Full => !has_virtual,
             ReplicaIdentity::Index => has_index,
         },
+        has_virtual,
         rows_estimated: number(10)?,
         bytes: number(11)?,
         unlogged,

@@ -168,12 +168,12 @@ impl Session {
         if self.comment(schema).await?.is_none_or(|it| !it.starts_with(COMMENT)) {
             return Ok(());
         }
-        let [on_end, on_drop] = triggers(schema);
+        let drop =
+            |name: &String| Ok(format!("DROP EVENT TRIGGER IF EXISTS {}", identifier(name)?));
+        let triggers = triggers(schema).iter().map(drop).collect::<Result<Vec<_>, Error>>()?;
         let statement = format!(
-            "DROP EVENT TRIGGER IF EXISTS {}; DROP EVENT TRIGGER IF EXISTS {}; \
-             DROP SCHEMA IF EXISTS {} CASCADE",
-            identifier(&on_end)?,
-            identifier(&on_drop)?,
+            "{}; DROP SCHEMA IF EXISTS {} CASCADE",
+            triggers.join("; "),
             identifier(schema)?
         );
         let done = self.client().batch_execute(&statement).await;
@@ -196,6 +196,59 @@ impl Session {
         oid.map_err(Error::reading("helper table"))
     }
 
+    /// What somebody has done to helper objects that were there; `None`: they are as they were, or of another release.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn ddl_lost(&self, schema: &str, means: Means) -> Result<Option<String>, Error> {
+        let Some(comment) = self.comment(schema).await? else {
+            return Ok(Some(format!("schema `{schema}` of the helper objects is gone")));
+        };
+        if !comment.starts_with(&version_of(schema, means)) {
+            return Ok(None);
+        }
+        let statement = "SELECT n, e.evtenabled IS NULL FROM unnest($1::text[]) n \
+             LEFT JOIN pg_event_trigger e ON e.evtname = n \
+             WHERE e.evtenabled IS DISTINCT FROM 'A' ORDER BY n";
+        let names: Vec<String> = triggers(schema).into();
+        let rows = self.query("event triggers", statement, &[(&names, Type::TEXT_ARRAY)]).await?;
+        let lost = |row: &tokio_postgres::Row| -> Result<String, tokio_postgres::Error> {
+            let (name, is_gone): (String, bool) = (row.try_get(0)?, row.try_get(1)?);
+            let how = if is_gone { "is gone" } else { "does not fire always any more" };
+            Ok(format!("event trigger `{name}` {how}"))
+        };
+        let lost = rows.iter().map(lost).collect::<Result<Vec<_>, _>>();
+        let lost = lost.map_err(Error::reading("event triggers"))?;
+        Ok((!lost.is_empty()).then(|| lost.join(", ")))
+    }
+
+    /// Writes what stands for a statement into the stream (`wal::statement`), of which nothing is known but `content`: JSON. By a
+    /// helper table only where the helper objects are there.
+    ///
+    /// # Errors
+    /// When the role may not, or the server does not answer.
+    pub async fn mark_ddl_gap(
+        &self,
+        schema: &str,
+        means: Means,
+        content: &str,
+    ) -> Result<(), Error> {
+        let doing = "marking a gap in DDL";
+        let text = |value: &str| literal(value);
+        let statement = match means {
+            Means::Messages => {
+                let tuple = statement::tuple(b"[]", content.as_bytes());
+                let hex: String = tuple.iter().map(|byte| format!("{byte:02x}")).collect();
+                let prefix = text(&statement::prefix(schema))?;
+                format!("SELECT pg_logical_emit_message(true, {prefix}, decode('{hex}', 'hex'))")
+            }
+            Means::Table => {
+                format!("SELECT {}.emit('[]', {}::jsonb)", identifier(schema)?, text(content)?)
+            }
+        };
+        self.client().batch_execute(&statement).await.map_err(Error::reading(doing))
+    }
+
     /// What can be done about event triggers.
     ///
     /// # Errors
@@ -209,11 +262,11 @@ impl Session {
         Ok(if role == Role::Other { Rights::Missing } else { Rights::Create })
     }
 
-    /// Whether both event triggers are there and fire always, and what the role is.
+    /// Whether all event triggers are there and fire always, and what the role is.
     async fn ddl_state(&self, schema: &str) -> Result<(bool, Role), Error> {
         // Managed services let members of a role of their own create event triggers.
         let statement = "SELECT (SELECT count(*) FROM pg_event_trigger WHERE evtname = ANY ($1) \
-               AND evtenabled = 'A') = 2, r.rolsuper, EXISTS (SELECT FROM pg_roles m \
+               AND evtenabled = 'A') = 3, r.rolsuper, EXISTS (SELECT FROM pg_roles m \
                WHERE m.rolname IN ('rds_superuser', 'polar_superuser', 'azure_pg_admin', \
                  'cloudsqlsuperuser', 'alloydbsuperuser') AND pg_has_role(r.oid, m.oid, 'USAGE')) \
              FROM pg_roles r WHERE r.rolname = current_user";
@@ -269,7 +322,7 @@ impl Session {
 }
 
 /// Grows whenever `SQL` changes: older helper objects are then made again.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 
 /// Whose helper objects they are, and which.
 fn version_of(schema: &str, means: Means) -> String {
@@ -294,9 +347,9 @@ enum Role {
     Other,
 }
 
-/// Names of the event triggers.
-fn triggers(schema: &str) -> [String; 2] {
-    [format!("{schema}_ddl"), format!("{schema}_drop")]
+/// Names of the event triggers. Those of one event fire in the order of their names: names before the statement are noted first.
+fn triggers(schema: &str) -> [String; 3] {
+    [format!("{schema}_alt"), format!("{schema}_ddl"), format!("{schema}_drop")]
 }
 
 /// What makes the helper objects. `may_set_messages`: the role may choose the language of messages, which
@@ -307,7 +360,7 @@ fn script(
     taking: Taking<'_>,
     may_set_messages: bool,
 ) -> Result<String, Error> {
-    let [on_end, on_drop] = triggers(schema);
+    let [on_alter, on_end, on_drop] = triggers(schema);
     let table = format!("{}.{}", identifier(schema)?, identifier(statement::TABLE)?);
     let (table, emit) = match means {
         Means::Messages => (
@@ -350,6 +403,8 @@ END"
         .replace("@messages@", messages)
         .replace("@seen@", &literal(&format!("distributary.{schema}_seen"))?)
         .replace("@dropped@", &literal(&format!("distributary.{schema}_dropped"))?)
+        .replace("@before@", &literal(&format!("distributary.{schema}_before"))?)
+        .replace("@on_alter@", &identifier(&on_alter)?)
         .replace("@on_end@", &identifier(&on_end)?)
         .replace("@on_drop@", &identifier(&on_drop)?)
         .replace("@publication@", &taking.publication(schema)?)

@@ -1,16 +1,13 @@
 //! REPLICA IDENTITY FULL: old rows arrive whole, and users' UPDATE and DELETE go on where a table
 //! has no usable key (design.md, server fact 16).
 
-use crate::catalog::identity;
+use crate::catalog::{VIRTUAL_SINCE, identity};
 use crate::lock::Locking;
 use crate::quote::{identifier, qualified, readable};
 use crate::{Error, Session};
 use tokio_postgres::types::Type;
 use tracing::{debug, info};
 use wal::table::ReplicaIdentity;
-
-/// First version with generated columns that are not stored, which FULL does not bear.
-const VIRTUAL_SINCE: u32 = 180_000;
 
 /// Tables that are altered in one transaction, and how long it may wait: who comes after waits with it.
 const ALTERED_AT_ONCE_MAX: usize = 32;

@@ -16,6 +16,7 @@ pub mod settings;
 pub mod slot;
 pub mod snapshot;
 pub mod standby;
+pub mod tail;
 pub mod tls;
 
 mod connection;

@@ -202,6 +202,7 @@ mod tests {
             identity: ReplicaIdentity::Default,
             has_key: true,
             identity_usable: true,
+            has_virtual: false,
             rows_estimated: 0,
             bytes: 0,
             unlogged: false,

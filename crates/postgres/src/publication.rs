@@ -14,7 +14,7 @@ use crate::lock::Locking;
 use crate::quote::{identifier, qualified, readable};
 use crate::{Error, Session};
 use statements::{Settings, creation_remedy, list, people, remedy};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use tokio_postgres::types::{ToSql, Type};
 use tracing::info;
 
@@ -33,6 +33,12 @@ pub struct Publication {
     /// OIDs of the relations that the stream names.
     pub tables: Vec<u32>,
     pub via_root: bool,
+    /// Each table that was added, and what tells one addition from another: its row of `pg_publication_rel`, by OID.
+    pub additions: BTreeMap<u32, u32>,
+    /// Another text as soon as its settings were altered: the row of `pg_publication`.
+    pub version: String,
+    /// OID of its owner; another one alters the row as well.
+    pub owner: u32,
 }
 
 /// The row of `pg_publication`, and the tables that were added one by one.
@@ -97,7 +103,18 @@ impl Session {
         let dropped: Vec<_> =
             existing.tables.iter().filter(|(oid, ..)| !wanted.contains(oid)).collect();
         self.alter(name, "ADD", &added).await?;
-        self.alter(name, "DROP", &dropped).await
+        match self.alter(name, "DROP", &dropped).await {
+            // The administrator has added it, and this role may only read it.
+            Err(Error::NotAuthorized { doing, .. }) => {
+                let tables = people(dropped);
+                info!(
+                    publication = name,
+                    tables, doing, "tables that are not wanted stay in it: their rows are left out"
+                );
+                Ok(())
+            }
+            done => done,
+        }
     }
 
     /// Adds a table of ours.
@@ -123,18 +140,27 @@ impl Session {
             "SELECT {via_root}, (SELECT array_agg(c.oid ORDER BY c.oid) FROM pg_publication_tables \
              t JOIN pg_namespace n ON n.nspname = t.schemaname \
                JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename \
-               WHERE t.pubname = p.pubname) \
+               WHERE t.pubname = p.pubname), \
+               (SELECT array_agg(r.prrelid ORDER BY r.oid) FROM pg_publication_rel r WHERE r.prpubid = p.oid), \
+               (SELECT array_agg(r.oid ORDER BY r.oid) FROM pg_publication_rel r WHERE r.prpubid = p.oid), \
+               concat(p.oid, ' ', p.xmin), p.pubowner \
              FROM pg_publication p WHERE p.pubname = $1"
         );
         let rows = self.query("publication", &statement, &[(&name, Type::TEXT)]).await?;
         let Some(row) = rows.first() else { return Ok(None) };
         let wrong = Error::reading("publication");
-        let tables: Option<Vec<u32>> = row.try_get(1).map_err(&wrong)?;
-        Ok(Some(Publication {
-            name: name.into(),
-            tables: tables.unwrap_or_default(),
-            via_root: row.try_get(0).map_err(&wrong)?,
-        }))
+        let oids = |index| row.try_get::<_, Option<Vec<u32>>>(index).map(Option::unwrap_or_default);
+        let read = || -> Result<Publication, tokio_postgres::Error> {
+            Ok(Publication {
+                name: name.into(),
+                tables: oids(1)?,
+                via_root: row.try_get(0)?,
+                additions: oids(2)?.into_iter().zip(oids(3)?).collect(),
+                version: row.try_get(4)?,
+                owner: row.try_get(5)?,
+            })
+        };
+        read().map(Some).map_err(&wrong)
     }
 
     /// Which of these publications has which relations, by OID, as they were added: one by one.

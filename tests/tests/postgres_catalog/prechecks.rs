@@ -282,6 +282,15 @@ fn keys_partitions_and_inheritance() {
         expect(&one(&ground, &spec, "source.inheritance"), State::Pass, &[]);
         let state = if ground.version < 13 { State::Warning } else { State::Pass };
         expect(&one(&ground, &spec, "source.partitions"), state, &["1 partitioned"]);
+        if 13 <= ground.version {
+            ground.sql.run("CREATE TABLE bare_tree (n int) PARTITION BY RANGE (n)");
+            let words = ["public.bare_tree", "about a second", "PRIMARY KEY"];
+            expect(&one(&ground, &spec, "source.partitions"), State::Warning, &words);
+            let kept = ground.spec().source("replica_identity: keep");
+            let words = ["public.bare_tree", "cannot update", "PRIMARY KEY"];
+            expect(&one(&ground, &kept, "source.partitions"), State::Warning, &words);
+            ground.sql.run("DROP TABLE bare_tree");
+        }
         let by_child = ground.spec().source("partition_names: child");
         let state = State::Warning;
         expect(&one(&ground, &by_child, "source.partitions"), state, &["when they are seen"]);
@@ -569,6 +578,10 @@ fn several_hosts_without_what_a_switchover_needs() {
         let item = one(&ground, &ground.spec().hosts(&hosts), "source.failover");
         let word = if ground.version < 17 { "--reseed" } else { "synchronized_standby_slots" };
         expect(&item, State::Warning, &[word]);
+        if ground.version < 17 {
+            let wanted = ground.spec().source("slot_failover: on");
+            expect(&one(&ground, &wanted, "source.failover"), State::Fail, &["PostgreSQL 17"]);
+        }
     }
 }
 

@@ -24,10 +24,12 @@ pub(super) fn of_front(
     placement_rev: u64,
 ) -> v1::TaskReport {
     let (mut said, progress) = (runner.said(), &runner.progress);
-    // A task that runs may still need a person: its slot stands still, or will be lost; or a statement is missing.
+    // A task that runs may still need a person: its slot stands still, or will be lost; a table or a statement is missing.
     if said.cause.is_empty() {
         let danger = progress.slot_health().as_ref().and_then(pipeline::health::danger);
-        if let Some(told) = danger.or_else(|| progress.ddl_gap()) {
+        if let Some(told) =
+            danger.or_else(|| progress.unfit_tables()).or_else(|| progress.ddl_gap())
+        {
             (said.cause, said.remedy) = told;
         }
     }

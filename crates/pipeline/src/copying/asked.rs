@@ -71,8 +71,10 @@ impl Shared {
         let Some(newest) = orders.last().map(|it| it.number) else { return Ok(()) };
         let session = Session::connect(&self.settings).await?;
         let candidates = session.candidates().await?;
-        let (version, names) = (session.server().version, self.source.partition_names);
-        let readings = capture(&candidates, &self.planner.newest().selection, version, names).read;
+        let partition_names = self.source.partition_names;
+        let source = config::Source { partition_names, ..config::Source::default() };
+        let (version, revision) = (session.server().version, self.planner.newest());
+        let readings = capture(&candidates, &revision.selection, version, &source).read;
         let publication = session.publication(&self.source.publication).await?;
         let published = publication.map(|it| it.tables).unwrap_or_default();
         let found = Found { session: &session, candidates, readings, published };

@@ -3,7 +3,7 @@
 use super::revision::Next;
 use super::tables::{self, Taken};
 use super::{End, SlotHost, Task, events::Noted};
-use crate::capture::{Capture, Reading, Relation, capture_settled};
+use crate::capture::{Capture, Reading, Relation, capture_settled, unfit};
 use crate::chunk::copy::Record;
 use crate::chunk::key::key_names;
 use crate::copying::written;
@@ -20,7 +20,7 @@ use config::{BesideStream, IdentityPolicy};
 use futures_util::future;
 use kafka::meta::{Gap, MetaRecord, Revision, SnapshotState, Switch, Watermark};
 use kafka::topics::Admin;
-use postgres::ddl::{self, Means, Taking};
+use postgres::ddl::{self, Means, Rights, Taking};
 use postgres::replication::{CreatedSlot, Line, Replication, wants_failover};
 use postgres::snapshot::{Readable, SnapshotReader};
 use postgres::standby;
@@ -55,6 +55,9 @@ impl Task {
             None => Session::connect(&self.postgres).await?,
         };
         let session = Rc::new(session);
+        if self.generation == 1 {
+            crate::tail::drop_left(&session, &self.slot_name).await;
+        }
         self.find_slot_host(&session).await?;
         self.history = self.history(&session).await?;
         if 1 < self.generation && self.is_on_another_line(&session) {
@@ -327,10 +330,17 @@ impl Task {
             .into());
         };
         let published: Oids = publication.tables.iter().copied().collect();
+        let lost = self.ddl_lost(session).await?;
         if let Some((oid, schema, name)) = self.ensure_ddl(session).await?
             && !published.contains(&oid)
         {
             session.add_to_publication(&self.slot_name, &schema, &name).await?;
+        }
+        if let Some((means, why)) = lost {
+            self.mark_ddl_gap(session, means, &why).await?;
+            if self.target.is_some() {
+                self.target = Some(session.wal_end().await?);
+            }
         }
         let capture = self.capture(session).await?;
         let is_in = |relation: &Relation| published.contains(&relation.oid);
@@ -355,7 +365,10 @@ impl Task {
         if let Some(relation) = out {
             return Err(tables::taken(relation, &self.slot_name).into());
         }
-        self.take_in(session, &capture, published).await?;
+        if let Some(failure) = self.tables().altered(&publication, &capture) {
+            return Err(failure.into());
+        }
+        self.take_in(session, capture, published).await?;
         // Topics of tables that are captured no more may go with them.
         let topics: BTreeSet<String> = topics.into_iter().collect();
         pins.retain(|topic, _| topics.contains(topic));
@@ -372,9 +385,10 @@ impl Task {
     pub(super) async fn take_in(
         &mut self,
         session: &Session,
-        capture: &Capture,
+        mut capture: Capture,
         published: Oids,
     ) -> Result<(), End> {
+        self.withhold(&mut capture, &published);
         let (mut known, readings) = (published.clone(), capture.readings());
         let is_new = |it: &&Relation| !published.contains(&it.oid);
         let mut added: Vec<Relation> = capture.publish.iter().filter(is_new).cloned().collect();
@@ -382,17 +396,54 @@ impl Task {
         let covered: Oids = added.iter().map(|it| it.oid).chain(published).collect();
         // Before they are published: what is dropped right after has changes in the stream, which need its key.
         let described: Vec<u32> =
-            oids(capture).into_iter().filter(|oid| covered.contains(oid)).collect();
+            oids(&capture).into_iter().filter(|oid| covered.contains(oid)).collect();
         self.descriptions().note_missing(session, &described).await?;
         let tables = self.tables();
         for relation in &added {
             let reading = readings.get(&relation.oid).copied();
-            match tables.take_in(session, relation, reading).await? {
+            match tables.take_in(session, relation, reading, &capture).await? {
                 Taken::Copying | Taken::Streaming => drop(known.insert(relation.oid)),
                 Taken::Busy | Taken::Refused => {}
             }
         }
         *self.known.borrow_mut() = Some(known);
+        Ok(tables.note_publication(session).await?)
+    }
+
+    /// What somebody has done to the helper objects while nobody looked. Where the role cannot make them they may never have
+    /// been there, unless this run has seen them.
+    async fn ddl_lost(&self, session: &Session) -> Result<Option<(Means, String)>, Failure> {
+        let version = session.server().version;
+        let wanted = ddl::means(&self.spec.source, version)?;
+        let Some(means) = wanted.filter(|_| self.spec.sync.incremental) else { return Ok(None) };
+        if self.infers.get() {
+            return Ok(None);
+        }
+        let lost = session.ddl_lost(&self.slot_name, means).await?;
+        let is_new = self.generation == 1
+            && lost.is_some()
+            && session.ddl_rights(&self.slot_name, means).await? == Rights::Missing
+            && session.schema_oid(&self.slot_name).await?.is_none();
+        Ok(lost.filter(|_| !is_new).map(|why| (means, why)))
+    }
+
+    /// A record of the DDL topic says that statements may be missing; where it cannot be written, the log and the alert do.
+    async fn mark_ddl_gap(
+        &self,
+        session: &Session,
+        means: Means,
+        why: &str,
+    ) -> Result<(), Failure> {
+        let cause = format!("{why}: DDL statements since then may not have been captured");
+        let content = serde_json::json!({ "gap": cause }).to_string();
+        match session.mark_ddl_gap(&self.slot_name, means, &content).await {
+            Ok(()) => warn!(cause, captured_again = !self.infers.get(), "DDL may be missing"),
+            Err(error) if error.is_connection() => return Err(error.into()),
+            Err(error) => {
+                self.progress.ddl_gaps.fetch_add(1, Relaxed);
+                warn!(cause, %error, "DDL may be missing, and no record of the DDL topic says so");
+            }
+        }
         Ok(())
     }
 
@@ -435,11 +486,20 @@ impl Task {
         captured(session, &self.planner.newest().selection, &self.spec).await
     }
 
+    /// Leaves out what users could not update any more, and says so. `published`: by the task's publication now.
+    pub(super) fn withhold(&self, capture: &mut Capture, published: &Oids) {
+        let withheld = capture.withhold(published);
+        let policy = self.spec.source.replica_identity;
+        self.progress.tables_unfit(unfit(&withheld, &capture.unfit, policy));
+    }
+
     /// A new slot, and the snapshot if it is wanted.
     async fn fresh(&mut self, session: &Rc<Session>, again: bool) -> Result<Lsn, End> {
-        let capture = self.capture(session).await?;
+        let mut capture = self.capture(session).await?;
+        self.withhold(&mut capture, &Oids::new());
         let helper = self.ensure_ddl(session).await?;
         self.publish(session, &capture, helper).await?;
+        self.tables().note_publication(session).await?;
         // Before the slot exists: whoever finds a slot without a finished snapshot begins again.
         let id = snapshot_id(self.generation);
         self.drop_plans().await?;
@@ -510,7 +570,9 @@ impl Task {
             return Ok(capture.read.clone());
         }
         let whole = self.planner.newest().selection.whole();
-        Ok(captured(session, &whole, &self.spec).await?.read)
+        let mut captured = captured(session, &whole, &self.spec).await?;
+        captured.withhold(&Oids::new());
+        Ok(captured.read)
     }
 
     /// Replica identities first: a published table without one makes its users' UPDATEs fail.
@@ -521,8 +583,9 @@ impl Task {
         helper: Option<(u32, String, String)>,
     ) -> Result<(), Failure> {
         if self.spec.source.replica_identity == IdentityPolicy::Full {
-            let tables = capture.identity.iter().map(|it| (&*it.schema, &*it.name));
-            session.set_identities_full(&tables.collect::<Vec<_>>()).await?;
+            let tables = capture.identity.iter().map(|it| &it.relation);
+            let tables: Vec<_> = tables.map(|it| (&*it.schema, &*it.name)).collect();
+            session.set_identities_full(&tables).await?;
         }
         let tables = capture.publish.iter().map(|it| (it.oid, it.schema.clone(), it.name.clone()));
         let tables: Vec<_> = tables.chain(helper).collect();
@@ -765,7 +828,6 @@ pub(super) async fn captured(
     spec: &config::Task,
 ) -> Result<Capture, Failure> {
     let candidates = session.candidates().await?;
-    let names = spec.source.partition_names;
     let mut settled = HashMap::new();
     if selection.division().stream != 0 {
         let slots = spec.slots();
@@ -774,7 +836,7 @@ pub(super) async fn captured(
         let member = |(name, oid): &(String, u32)| Some((*oid, number(name)?.0));
         settled = members.iter().filter_map(member).collect();
     }
-    Ok(capture_settled(&candidates, selection, session.server().version, names, &settled))
+    Ok(capture_settled(&candidates, selection, session.server().version, &spec.source, &settled))
 }
 
 pub(super) async fn tables(

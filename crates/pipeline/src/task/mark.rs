@@ -145,6 +145,8 @@ impl Task {
         let revision = Rc::new(revision);
         // What cannot be carried out must not come into force.
         let mut capture = captured(session, &revision.selection, &spec).await?;
+        let published = session.publication(&self.slot_name).await?.unwrap_or_default();
+        self.withhold(&mut capture, &published.tables.into_iter().collect());
         let untold = self.untold_by(session, &capture).await?;
         let is_told = |oid: &u32| !untold.contains(oid);
         let readings = std::mem::take(&mut capture.read).into_iter();
@@ -170,6 +172,7 @@ impl Task {
             }
         }
         self.follow(session, &capture, changed.removed).await;
+        self.tables().note_publication(session).await?;
         Ok(untold)
     }
 
@@ -194,7 +197,7 @@ impl Task {
         let capture = self.capture(session).await?;
         let Some(front) = front else {
             let published = session.publication(&self.slot_name).await?.unwrap_or_default();
-            return self.take_in(session, &capture, published.tables.into_iter().collect()).await;
+            return self.take_in(session, capture, published.tables.into_iter().collect()).await;
         };
         self.tell_marked(session, front, untold).await?;
         // Before they are published: what is dropped right after has changes in the stream, which need its key.
@@ -202,7 +205,7 @@ impl Task {
         let (tables, readings) = (self.tables(), capture.readings());
         for relation in capture.publish.iter().filter(|it| untold.contains(&it.oid)) {
             let reading = readings.get(&relation.oid).copied();
-            match tables.take_in(session, relation, reading).await? {
+            match tables.take_in(session, relation, reading, &capture).await? {
                 Taken::Copying | Taken::Streaming => {
                     if let Some(known) = &mut *self.known.borrow_mut() {
                         known.insert(relation.oid);

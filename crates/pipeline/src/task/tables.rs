@@ -4,7 +4,7 @@
 use super::begin::{captured, snapshot_id};
 use super::{Task, definitions};
 use crate::batch::TablesSeen;
-use crate::capture::{Reading, Relation, as_captured};
+use crate::capture::{Capture, Member, Reading, Relation, as_captured, unfit, via_root};
 use crate::chunk::asked::records;
 use crate::chunk::copy::Record;
 use crate::chunk::key::key_names;
@@ -16,11 +16,12 @@ use crate::health;
 use crate::meta::Meta;
 use crate::planner::Planner;
 use crate::progress::Progress;
-use crate::tables::{Findings, Oids, compare};
+use crate::tables::{Between, Findings, Left, Oids, compare};
 use actix::Addr;
-use config::{IdentityPolicy, NewPartitions};
+use config::{DdlCapture, IdentityPolicy, NewPartitions};
 use kafka::meta::{MetaRecord, MetaState};
 use kafka::topics::Admin;
+use postgres::publication::Publication;
 use postgres::{Error, Session};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -28,11 +29,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use wal::Lsn;
 
 /// Between two looks at the catalog.
 const LOOK: Duration = Duration::from_secs(5);
+/// Of what is known of the publication: about 40,000 tables. Brokers take no larger record than 1 MiB by default.
+const LEFT_BYTES_MAX: usize = 900_000;
+/// Between two looks for partitions that nobody has told of.
+const GLANCE: Duration = Duration::from_secs(1);
 
 /// What looking after tables needs. Lives as long as its generation.
 pub(super) struct Tables {
@@ -105,7 +110,7 @@ impl Tables {
         let mut admin = None;
         let mut gone = BTreeMap::new();
         loop {
-            tokio::time::sleep(LOOK).await;
+            self.pause(session).await;
             if !signed {
                 signed = true;
                 if let Err(failure) = self.sign(session).await {
@@ -127,6 +132,9 @@ impl Tables {
                     admin = None;
                     info!(cause = %failure.cause, "the topics are looked at again later");
                 }
+            }
+            if let Some(failure) = self.look_at_ddl(session).await {
+                return self.lost(failure);
             }
             if let Err(failure) = self.descriptions.forget(&mut gone).await {
                 info!(cause = %failure.cause, "dropped tables are forgotten later");
@@ -155,6 +163,40 @@ impl Tables {
                 }
             }
         }
+    }
+
+    /// Until the next look. Where no event trigger does it, partitions that come to a published tree get their replica
+    /// identity meanwhile: before, users cannot update one that has no key (server fact 16).
+    async fn pause(&self, session: &Session) {
+        let names = self.spec.source.partition_names;
+        let glances = (self.infers || self.spec.source.ddl == DdlCapture::Off)
+            && self.spec.source.replica_identity == IdentityPolicy::Full
+            && via_root(session.server().version, names);
+        if !glances {
+            return tokio::time::sleep(LOOK).await;
+        }
+        let mut until = LOOK;
+        while GLANCE < until {
+            tokio::time::sleep(GLANCE).await;
+            until = until.saturating_sub(GLANCE);
+            if let Err(error) = self.glance(session).await {
+                debug!(%error, "partitions are looked at again later");
+            }
+        }
+        tokio::time::sleep(until).await;
+    }
+
+    async fn glance(&self, session: &Session) -> Result<(), Error> {
+        let found = session.partitions_not_full(&self.publication).await?;
+        if found.is_empty() {
+            return Ok(());
+        }
+        // What waits for locks must not keep the stream from asking the catalog.
+        let session = Session::connect(&self.postgres).await?;
+        for (schema, name) in found {
+            session.set_identity_full(&schema, &name).await?;
+        }
+        Ok(())
     }
 
     /// Ends this life of the front.
@@ -186,6 +228,22 @@ impl Tables {
         };
         *admin = Some(tokio::task::spawn_blocking(look).await??);
         Ok(())
+    }
+
+    /// Event triggers that somebody has dropped or disabled: the front begins again, which makes them again and marks a gap.
+    async fn look_at_ddl(&self, session: &Session) -> Option<Failure> {
+        let wanted = postgres::ddl::means(&self.spec.source, session.server().version);
+        let means = wanted.ok().flatten().filter(|_| !self.infers)?;
+        match session.ddl_lost(&self.publication, means).await {
+            Ok(lost) => lost.map(|why| {
+                let cause = format!("{why}: DDL statements are not captured; it is made again");
+                Failure { class: supervision::FailureClass::Connection, cause }
+            }),
+            Err(error) => {
+                debug!(%error, "event triggers are looked at again later");
+                None
+            }
+        }
     }
 
     /// Figures for whoever shows them, and a log line where a person should act.
@@ -225,10 +283,10 @@ impl Tables {
         self.descriptions.look(session, gone).await?;
         // What waits for locks must not keep the stream from asking the catalog.
         let session = Session::connect(&self.postgres).await?;
-        let before = self.published(&session).await?;
+        let before = self.published(&session).await?.1;
         let revision = self.planner.newest();
-        let capture = captured(&session, &revision.selection, &self.spec).await?;
-        let after = self.published(&session).await?;
+        let mut capture = captured(&session, &revision.selection, &self.spec).await?;
+        let (publication, after) = self.published(&session).await?;
         if let Some(lack) = session.publication_lacks(&self.publication, capture.via_root).await? {
             return Err(Failure::fatal(format!(
                 "{lack}: changes since then may not have been published; find out who did it, then \
@@ -239,6 +297,14 @@ impl Tables {
         if self.telling.get() || !Rc::ptr_eq(&revision, &self.planner.newest()) {
             return Ok(false);
         }
+        if let Some(failure) = self.altered(&publication, &capture) {
+            return Err(failure);
+        }
+        let known = self.known.borrow().clone().unwrap_or_default();
+        let covered: Oids = known.iter().chain(&before).chain(&after).copied().collect();
+        let withheld = capture.withhold(&covered);
+        let policy = self.spec.source.replica_identity;
+        self.progress.tables_unfit(unfit(&withheld, &capture.unfit, policy));
         let first = self.known.borrow().is_none();
         if first {
             *self.known.borrow_mut() = Some(before.clone());
@@ -252,54 +318,114 @@ impl Tables {
             // Readers are told first, and that takes a front of its own.
             return Ok(true);
         }
-        let mut all_done = self.restore_identities(&session, &capture.identity).await?;
-        let readings = capture.readings();
-        let (mut copies, mut known) = (false, after);
-        let mut is_changed = false;
+        let restored = self.restore_identities(&session, &capture.identity).await?;
+        let mut known = after;
         // Before they are published: what is dropped right after has changes in the stream, which need its key.
         let described: Vec<u32> =
             known.iter().copied().chain(added.iter().map(|it| it.oid)).collect();
         self.descriptions.note_missing(&session, &described).await?;
-        for relation in &added {
-            let reading = readings.get(&relation.oid).copied();
-            let taken = self.take_in(&session, relation, reading).await?;
-            match taken {
-                Taken::Copying | Taken::Streaming => {
-                    // Should it be taken out at once, the next look misses it.
-                    known.insert(relation.oid);
-                    is_changed = true;
-                }
-                Taken::Refused => {}
-                Taken::Busy => all_done = false,
-            }
-            copies |= taken == Taken::Copying;
-        }
+        let taken = self.take_in_all(&session, &added, &capture, &mut known).await?;
         *self.known.borrow_mut() = Some(known);
+        let is_changed = taken.iter().any(|it| matches!(it, Taken::Copying | Taken::Streaming));
+        match is_changed {
+            true => self.note_publication(&session).await?,
+            false => self.note_left(&publication).await?,
+        }
         // What was refused is tried again when the catalog changes.
+        let all_done = restored && !taken.contains(&Taken::Busy);
         *seen = (all_done && !is_changed).then_some(now);
-        Ok(copies)
+        Ok(taken.contains(&Taken::Copying))
+    }
+
+    async fn take_in_all(
+        &self,
+        session: &Session,
+        added: &[Relation],
+        capture: &Capture,
+        known: &mut Oids,
+    ) -> Result<Vec<Taken>, Failure> {
+        let readings = capture.readings();
+        let mut all = Vec::with_capacity(added.len());
+        for relation in added {
+            let reading = readings.get(&relation.oid).copied();
+            let taken = self.take_in(session, relation, reading, capture).await?;
+            if matches!(taken, Taken::Copying | Taken::Streaming) {
+                // Should it be taken out at once, the next look misses it.
+                known.insert(relation.oid);
+            }
+            all.push(taken);
+        }
+        Ok(all)
     }
 
     async fn untold(&self, session: &Session, added: &[Relation]) -> Result<Vec<u32>, Failure> {
         definitions::untold(session, &self.publication, self.infers, &self.state, added).await
     }
 
-    async fn published(&self, session: &Session) -> Result<Oids, Failure> {
-        let publication = session.publication(&self.publication).await?;
-        Ok(publication.map(|it| it.tables.into_iter().collect()).unwrap_or_default())
+    /// The publication, and what the stream names of it.
+    async fn published(&self, session: &Session) -> Result<(Publication, Oids), Failure> {
+        let publication = session.publication(&self.publication).await?.unwrap_or_default();
+        let oids = publication.tables.iter().copied().collect();
+        Ok((publication, oids))
+    }
+
+    /// What somebody else has altered since the task left it, and made look as before.
+    pub(super) fn altered(&self, found: &Publication, capture: &Capture) -> Option<Failure> {
+        let state = self.state.borrow();
+        // What an earlier release has left out is not known.
+        let left: Left = serde_json::from_str(state.publication.as_deref()?).ok()?;
+        let name = &self.publication;
+        let what = match left.between(&Left::of(found))? {
+            Between::Altered => {
+                format!("publication `{name}` was altered by somebody else, and altered back")
+            }
+            Between::Readded(oid) => {
+                let relation = capture.publish.iter().find(|it| it.oid == oid)?;
+                let Relation { schema, name: table, .. } = relation;
+                format!(
+                    "table {schema}.{table} was taken out of publication `{name}` and added again by somebody else"
+                )
+            }
+        };
+        Some(Failure::fatal(format!(
+            "{what}: changes in between may not have been published, and whether rows are missing in Kafka cannot be told; \
+             find out who did it, then run with --reseed"
+        )))
+    }
+
+    /// Writes down how the task leaves the publication, after it has altered it itself.
+    pub(super) async fn note_publication(&self, session: &Session) -> Result<(), Failure> {
+        self.note_left(&self.published(session).await?.0).await
+    }
+
+    async fn note_left(&self, publication: &Publication) -> Result<(), Failure> {
+        let write = |left: &Left| {
+            let written = serde_json::to_string(left);
+            written.map_err(|error| Failure::fatal(format!("writing down a publication: {error}")))
+        };
+        let left = Left::of(publication);
+        let mut json = write(&left)?;
+        if LEFT_BYTES_MAX < json.len() {
+            json = write(&left.without_tables())?;
+        }
+        if self.state.borrow().publication.as_ref() != Some(&json) {
+            self.meta.write(vec![MetaRecord::Publication(json.clone())]).await?;
+            self.state.borrow_mut().publication = Some(json);
+        }
+        Ok(())
     }
 
     /// `false`: a table is in use all the time.
     async fn restore_identities(
         &self,
         session: &Session,
-        relations: &[Relation],
+        relations: &[Member],
     ) -> Result<bool, Failure> {
         if self.spec.source.replica_identity != IdentityPolicy::Full {
             return Ok(true);
         }
         let mut all_done = true;
-        for Relation { schema, name, .. } in relations {
+        for Member { relation: Relation { schema, name, .. }, .. } in relations {
             match session.set_identity_full(schema, name).await {
                 Ok(true) => {
                     info!(schema, table = name, "the table had another replica identity than FULL");
@@ -322,6 +448,7 @@ impl Tables {
         session: &Session,
         relation: &Relation,
         reading: Option<&Reading>,
+        capture: &Capture,
     ) -> Result<Taken, Failure> {
         let Relation { oid, schema, name } = relation;
         let suffix = format!("/{oid}");
@@ -340,7 +467,7 @@ impl Tables {
             let record = MetaRecord::Plan { name: plan.clone(), json: Some(json.clone()) };
             self.meta.write(vec![record]).await?;
         }
-        let published = self.publish(session, schema, name).await;
+        let published = self.publish(session, relation, capture).await;
         // Whoever copies now takes it from here: chunks that are read before the table is published could miss changes.
         if let (Ok(()), Some((plan, json))) = (&published, &plan) {
             self.state.borrow_mut().plans.insert(plan.clone(), json.clone());
@@ -379,12 +506,21 @@ impl Tables {
         }
     }
 
-    /// Replica identity first: a published table without one makes its users' UPDATEs fail (server fact 16).
-    async fn publish(&self, session: &Session, schema: &str, name: &str) -> Result<(), Error> {
+    /// Replica identities first, of each partition too: a published table without one makes its users' UPDATEs fail
+    /// (server fact 16).
+    async fn publish(
+        &self,
+        session: &Session,
+        relation: &Relation,
+        capture: &Capture,
+    ) -> Result<(), Error> {
         if self.spec.source.replica_identity == IdentityPolicy::Full {
-            session.set_identity_full(schema, name).await?;
+            let own = std::iter::once(relation);
+            for Relation { schema, name, .. } in own.chain(capture.parts(relation.oid)) {
+                session.set_identity_full(schema, name).await?;
+            }
         }
-        session.add_to_publication(&self.publication, schema, name).await
+        session.add_to_publication(&self.publication, &relation.schema, &relation.name).await
     }
 
     /// `None`: there is no key to copy it by.

@@ -17,6 +17,8 @@ use wal::types::Type;
 pub(crate) const GENERATED_SINCE: u32 = 120_000;
 /// First version that can publish them.
 pub(crate) const GENERATED_PUBLISHED_SINCE: u32 = 180_000;
+/// First version with some that are not stored.
+pub(crate) const VIRTUAL_SINCE: u32 = 180_000;
 
 /// A relation as the catalog has it.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -98,9 +98,12 @@ BEGIN
   IF NOT EXISTS (SELECT FROM pg_publication WHERE pubname = target) THEN
     RETURN;
   END IF;
-  -- FULL would keep users from updating a table with virtual columns.
-  IF EXISTS (SELECT FROM pg_attribute a
-    WHERE a.attrelid = relation AND to_jsonb(a) ->> 'attgenerated' = 'v')
+  -- Its users could not update it any more: FULL does not bear virtual columns, and without FULL a key is needed.
+  IF (CASE WHEN @full@
+        THEN EXISTS (SELECT FROM pg_attribute a
+          WHERE a.attrelid = relation AND to_jsonb(a) ->> 'attgenerated' = 'v')
+        ELSE NOT EXISTS (SELECT FROM pg_index i
+          WHERE i.indrelid = relation AND i.indisprimary AND i.indimmediate AND i.indisvalid) END)
   THEN
     RETURN;
   END IF;
@@ -120,6 +123,82 @@ END
 $distributary$;
 REVOKE ALL ON FUNCTION @schema@.take(oid) FROM PUBLIC;
 
+-- A partition that was just attached to a published tree gets its replica identity before anybody can update it. Its
+-- transaction holds it alone already; what others hold is left to the task.
+CREATE OR REPLACE FUNCTION @schema@.settle(relation oid) RETURNS void
+LANGUAGE plpgsql SET search_path TO pg_catalog, pg_temp
+AS $distributary$
+DECLARE
+  home record;
+  leaf record;
+BEGIN
+  IF NOT (@full@ AND @via_root@) THEN
+    RETURN;
+  END IF;
+  WITH RECURSIVE up (oid) AS (
+    SELECT relation UNION SELECT i.inhparent FROM up JOIN pg_inherits i ON i.inhrelid = up.oid)
+  SELECT c.oid, n.nspname, c.relname INTO home
+    FROM up JOIN pg_class c ON c.oid = up.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind = 'p' AND NOT c.relispartition LIMIT 1;
+  IF NOT FOUND OR NOT EXISTS (SELECT FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
+    WHERE p.pubname = @publication@ AND r.prrelid = home.oid)
+  THEN
+    RETURN;
+  END IF;
+  PERFORM set_config('distributary.ddl_capture', 'off', true);
+  FOR leaf IN
+    WITH RECURSIVE down (oid) AS (
+      SELECT relation UNION SELECT i.inhrelid FROM down JOIN pg_inherits i ON i.inhparent = down.oid)
+    SELECT n.nspname, c.relname
+    FROM down JOIN pg_class c ON c.oid = down.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind = 'r' AND c.relreplident <> 'f'
+      AND EXISTS (SELECT FROM pg_locks l WHERE l.pid = pg_backend_pid() AND l.relation = c.oid
+        AND l.mode = 'AccessExclusiveLock' AND l.granted)
+      AND NOT EXISTS (SELECT FROM pg_attribute a
+        WHERE a.attrelid = c.oid AND to_jsonb(a) ->> 'attgenerated' = 'v')
+  LOOP
+    EXECUTE format('ALTER TABLE ONLY %I.%I REPLICA IDENTITY FULL', leaf.nspname, leaf.relname);
+  END LOOP;
+END
+$distributary$;
+REVOKE ALL ON FUNCTION @schema@.settle(oid) FROM PUBLIC;
+
+-- Whether it is a schema of a task's helper objects.
+CREATE OR REPLACE FUNCTION @schema@.helps(home oid) RETURNS bool
+LANGUAGE sql STABLE SET search_path TO pg_catalog, pg_temp
+AS $distributary$
+  SELECT coalesce(obj_description(home, 'pg_namespace'), '') LIKE 'Distributary: helper %'
+$distributary$;
+REVOKE ALL ON FUNCTION @schema@.helps(oid) FROM PUBLIC;
+
+-- The names that are about to go: of what is renamed or moved, those who select only the old name learn where it went. What is
+-- STABLE sees the catalog as it was when the statement began.
+CREATE OR REPLACE FUNCTION @schema@.remember() RETURNS event_trigger
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path TO pg_catalog, pg_temp
+AS $distributary$
+BEGIN
+  IF current_setting('distributary.ddl_capture', true) = 'off' THEN
+    RETURN;
+  END IF;
+  PERFORM set_config(@before@, coalesce((SELECT jsonb_agg(DISTINCT name)::text FROM (
+    SELECT n AS name FROM pg_event_trigger_ddl_commands() c
+      JOIN pg_class r ON c.classid = 'pg_class'::regclass AND r.oid = c.objid
+        AND r.relkind IN ('r', 'p', 'f'), @schema@.names(r.oid) n
+    UNION ALL
+    SELECT jsonb_build_array(n.nspname, NULL)
+    FROM pg_event_trigger_ddl_commands() c JOIN pg_namespace n ON n.oid = (CASE c.classid
+      WHEN 'pg_namespace'::regclass THEN c.objid
+      WHEN 'pg_class'::regclass THEN (SELECT relnamespace FROM pg_class
+        WHERE oid = c.objid AND relkind NOT IN ('r', 'p', 'f', 'i', 'I', 'S'))
+      WHEN 'pg_proc'::regclass THEN (SELECT pronamespace FROM pg_proc WHERE oid = c.objid)
+      WHEN 'pg_type'::regclass THEN (SELECT typnamespace FROM pg_type WHERE oid = c.objid)
+    END)) names), ''), true);
+EXCEPTION WHEN OTHERS THEN
+  RAISE LOG 'distributary: names before % are not known: %', TG_TAG, SQLERRM;
+END
+$distributary$;
+REVOKE ALL ON FUNCTION @schema@.remember() FROM PUBLIC;
+
 CREATE OR REPLACE FUNCTION @schema@.capture() RETURNS event_trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path TO pg_catalog, pg_temp @messages@
 AS $distributary$
@@ -134,6 +213,11 @@ DECLARE
   objects jsonb;
   dropped jsonb;
   changed jsonb;
+  before jsonb;
+  helpers text[];
+  -- So many objects are named, of so many.
+  named_max int := 1000;
+  total int;
   relations oid[];
   source text;
   relation oid;
@@ -147,13 +231,20 @@ BEGIN
   -- The first line is this function.
   context := substr(context, strpos(context || E'\n', E'\n') + 1);
   is_nested := context <> '';
-  IF TG_EVENT = 'ddl_command_end' AND TG_TAG IN ('CREATE TABLE', 'CREATE SCHEMA') THEN
+  IF TG_EVENT = 'ddl_command_end' AND TG_TAG IN ('CREATE TABLE', 'CREATE SCHEMA', 'ALTER TABLE') THEN
     settings := ARRAY[current_setting('lock_timeout'), current_setting('distributary.ddl_capture', true)];
-    FOR relation IN SELECT objid FROM pg_event_trigger_ddl_commands()
-      WHERE command_tag = 'CREATE TABLE' AND classid = 'pg_class'::regclass AND NOT in_extension
+    FOR relation IN
+      SELECT c.objid
+      FROM pg_event_trigger_ddl_commands() c JOIN pg_class r ON r.oid = c.objid
+      WHERE c.classid = 'pg_class'::regclass AND NOT c.in_extension
+        AND (c.command_tag = 'CREATE TABLE' OR c.command_tag = 'ALTER TABLE' AND r.relkind = 'p')
     LOOP
       BEGIN
-        PERFORM @schema@.take(relation);
+        IF TG_TAG = 'ALTER TABLE' THEN
+          PERFORM @schema@.settle(relation);
+        ELSE
+          PERFORM @schema@.take(relation);
+        END IF;
       EXCEPTION WHEN OTHERS THEN
         RAISE LOG 'distributary: table % is taken in later: %', relation::regclass, SQLERRM;
       END;
@@ -178,29 +269,38 @@ BEGIN
     END IF;
 
     IF TG_EVENT = 'sql_drop' THEN
+      -- Of another task. Where the schema goes with its functions, its comment is gone already.
+      SELECT array_agg(home) INTO helpers FROM (
+        SELECT schema_name AS home, count(*) FILTER (WHERE object_type = 'function'
+            AND substr(object_identity, length(quote_ident(schema_name)) + 2) ~ '^(capture|emit|wanted)\(') AS functions
+        FROM pg_event_trigger_dropped_objects() WHERE schema_name IS NOT NULL GROUP BY schema_name) h
+      WHERE functions = 3 OR @schema@.helps(to_regnamespace(quote_ident(home)));
       SELECT jsonb_agg(jsonb_build_object('type', object_type, 'schema', schema_name,
-          'name', object_name, 'identity', object_identity, 'original', original) ORDER BY place),
+          'name', object_name, 'identity', object_identity, 'original', original) ORDER BY place)
+          FILTER (WHERE place <= named_max),
         jsonb_agg(DISTINCT CASE
           WHEN object_type IN ('table', 'foreign table') THEN jsonb_build_array(schema_name, object_name)
           WHEN object_type = 'schema' THEN jsonb_build_array(object_name, NULL)
-          ELSE jsonb_build_array(schema_name, NULL) END)
-        INTO dropped, changed
+          ELSE jsonb_build_array(schema_name, NULL) END),
+        count(*)
+        INTO dropped, changed, total
       FROM (
-        SELECT *, row_number() OVER () AS place FROM pg_event_trigger_dropped_objects()
+        SELECT *, row_number() OVER (ORDER BY original DESC,
+          object_type IN ('table', 'foreign table') DESC, came) AS place
+        FROM (SELECT *, row_number() OVER () AS came FROM pg_event_trigger_dropped_objects()) d
         WHERE NOT is_temporary AND (original OR normal
             -- Partitions go with their root, views with what they show.
             OR object_type IN ('table', 'foreign table', 'view', 'materialized view'))
-          AND coalesce(schema_name, object_name, '') !~ '^distributary_'
+          AND coalesce(schema_name, object_name, '') <> ALL (coalesce(helpers, '{}'))
           AND object_type NOT IN ('rule', 'default value', 'trigger', 'policy', 'sequence', 'toast table', 'extension')
           AND (TG_TAG NOT IN ('DROP EXTENSION', 'DROP OWNED') OR object_type IN ('table', 'foreign table'))
-        LIMIT 1000
       ) o;
       IF dropped IS NULL THEN
         RETURN;
       END IF;
       IF TG_TAG LIKE 'ALTER %' OR TG_TAG LIKE 'CREATE %' THEN
         -- The rest of the statement is told when it ends.
-        PERFORM set_config(@dropped@, dropped::text, true);
+        PERFORM set_config(@dropped@, jsonb_build_object('list', dropped, 'total', total)::text, true);
         RETURN;
       END IF;
       objects := '[]';
@@ -209,9 +309,16 @@ BEGIN
       IF TG_TAG LIKE 'DROP %' THEN
         RETURN;
       END IF;
-      dropped := coalesce(nullif(current_setting(@dropped@, true), '')::jsonb, '[]');
-      IF dropped <> '[]' THEN
+      before := nullif(current_setting(@dropped@, true), '')::jsonb;
+      dropped := coalesce(before -> 'list', '[]');
+      total := coalesce((before ->> 'total')::int, 0);
+      IF before IS NOT NULL THEN
         PERFORM set_config(@dropped@, '', true);
+      END IF;
+      before := '[]';
+      IF TG_TAG LIKE 'ALTER %' THEN
+        before := coalesce(nullif(current_setting(@before@, true), '')::jsonb, '[]');
+        PERFORM set_config(@before@, '', true);
       END IF;
       needs_definition := is_nested AND context NOT LIKE 'SQL statement "%';
       SELECT coalesce(jsonb_agg(jsonb_build_object('type', o.object_type, 'schema', o.schema_name,
@@ -227,16 +334,18 @@ BEGIN
             WHEN o.relkind = 'm' THEN 'CREATE MATERIALIZED VIEW ' || o.object_identity || ' AS ' || pg_get_viewdef(o.objid)
             WHEN o.relkind IN ('i', 'I') AND TG_TAG = 'CREATE INDEX' THEN pg_get_indexdef(o.objid)
             WHEN o.classid = 'pg_proc'::regclass AND TG_TAG LIKE 'CREATE %' THEN pg_get_functiondef(o.objid)
-          END) ORDER BY o.place), '[]'),
-        coalesce(array_agg(DISTINCT o.objid) FILTER (WHERE o.relkind IN ('r', 'p', 'f', 'v', 'm')), '{}')
-        INTO objects, relations
+          END) ORDER BY o.place) FILTER (WHERE o.place <= named_max), '[]'),
+        coalesce(array_agg(DISTINCT o.objid)
+          FILTER (WHERE o.relkind IN ('r', 'p', 'f', 'v', 'm') AND o.place <= named_max), '{}'),
+        greatest(total, count(*))
+        INTO objects, relations, total
       FROM (
         SELECT c.*, r.relkind, row_number() OVER () AS place
         FROM pg_event_trigger_ddl_commands() c
           LEFT JOIN pg_class r ON c.classid = 'pg_class'::regclass AND r.oid = c.objid
         WHERE NOT c.in_extension AND c.schema_name IS DISTINCT FROM 'pg_temp'
-          AND coalesce(c.schema_name, c.object_identity) !~ '^"?distributary_'
-        LIMIT 1000
+          AND NOT @schema@.helps(CASE c.classid WHEN 'pg_namespace'::regclass THEN c.objid
+            ELSE to_regnamespace(quote_ident(c.schema_name)) END)
       ) o;
       IF objects = '[]' THEN
         RETURN;
@@ -257,6 +366,9 @@ BEGIN
         WHERE r.relkind IS NULL OR r.relkind NOT IN ('r', 'p', 'f', 'i', 'I', 'S')
       ) names;
       changed := coalesce(changed, '[]');
+      -- The names of now come first: they decide where a choice is left.
+      changed := changed || coalesce((SELECT jsonb_agg(n) FROM jsonb_array_elements(before) n
+        WHERE n NOT IN (SELECT jsonb_array_elements(changed))), '[]');
     END IF;
 
     IF context LIKE 'SQL function "%' THEN
@@ -270,7 +382,9 @@ BEGIN
       'nth', nth, 'context', context, 'source', source, 'user', session_user,
       'replica', current_setting('session_replication_role') = 'replica',
       'objects', objects, 'dropped', dropped,
-      'relations', @schema@.relations(relations)));
+      'relations', @schema@.relations(relations),
+      'gap', CASE WHEN named_max < total
+        THEN format('only %s of %s objects are named', named_max, total) END));
   EXCEPTION WHEN OTHERS THEN
     BEGIN
       PERFORM @schema@.emit('[]', jsonb_build_object('tag', TG_TAG, 'context', context,
@@ -283,6 +397,12 @@ END
 $distributary$;
 REVOKE ALL ON FUNCTION @schema@.capture() FROM PUBLIC;
 
+DROP EVENT TRIGGER IF EXISTS @on_alter@;
+CREATE EVENT TRIGGER @on_alter@ ON ddl_command_end
+  WHEN TAG IN ('ALTER TABLE', 'ALTER FOREIGN TABLE', 'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'ALTER INDEX', 'ALTER SCHEMA',
+    'ALTER PROCEDURE', 'ALTER FUNCTION', 'ALTER ROUTINE', 'ALTER TYPE', 'ALTER DOMAIN')
+  EXECUTE PROCEDURE @schema@.remember();
+ALTER EVENT TRIGGER @on_alter@ ENABLE ALWAYS;
 DROP EVENT TRIGGER IF EXISTS @on_end@;
 CREATE EVENT TRIGGER @on_end@ ON ddl_command_end EXECUTE PROCEDURE @schema@.capture();
 ALTER EVENT TRIGGER @on_end@ ENABLE ALWAYS;

@@ -4,9 +4,10 @@ use super::facts::{self, FactsByOid};
 use super::statements::{self, Name};
 use super::unsupported::{self, Unsupported, unsupported};
 use super::{identity, is_via_root, item, refused, rights, some};
-use crate::Session;
 use crate::catalog::{Candidate, RelationKind, VIA_ROOT_SINCE};
+use crate::ddl::{Rights, means};
 use crate::quote::readable;
+use crate::{Error, Session};
 use config::IdentityPolicy;
 use config::precheck::Item;
 use record::selection::Selection;
@@ -95,7 +96,7 @@ pub(super) async fn items(scope: &Scope<'_>, selection: &Selection) -> Vec<Item>
     if scope.published().next().is_none() {
         return items;
     }
-    items.push(partitions(scope));
+    items.push(item("source.partitions", partitions(scope).await));
     items.push(inheritance(scope, &facts));
     items.push(keys(scope));
     items.push(item("source.rights", rights::rights(scope, &facts).await));
@@ -188,16 +189,64 @@ fn inheritance(scope: &Scope<'_>, facts: &FactsByOid) -> Item {
     Item::warning(NAME, seen, remedy)
 }
 
-fn partitions(scope: &Scope<'_>) -> Item {
+async fn partitions(scope: &Scope<'_>) -> Result<Item, Error> {
     const NAME: &str = "source.partitions";
     let trees = scope.roots.len();
     if trees == 0 {
-        return Item::pass(NAME, "no partitioned table is selected");
+        return Ok(Item::pass(NAME, "no partitioned table is selected"));
     }
     if scope.via_root {
         let seen = format!("{trees} partitioned tables, with all partitions, also later ones");
-        return Item::pass(NAME, seen);
+        return Ok(match keyless_trees(scope).await? {
+            None => Item::pass(NAME, seen),
+            Some((more, remedy)) => Item::warning(NAME, format!("{seen}; {more}"), remedy),
+        });
     }
+    Ok(leaf_by_leaf(scope, trees))
+}
+
+/// What users of partitions meet that come later without a key (design.md, server fact 16), and what helps; `None`: nothing.
+async fn keyless_trees(scope: &Scope<'_>) -> Result<Option<(String, &'static str)>, Error> {
+    let is_root = |it: &&Candidate| it.kind == RelationKind::Partitioned && it.parent.is_none();
+    let keyless: Vec<&Candidate> =
+        scope.tables.iter().filter(is_root).filter(|it| !it.has_key).collect();
+    let source = &scope.task.source;
+    let has_triggers = match means(source, scope.session.server().version) {
+        Ok(Some(means)) if scope.task.sync.incremental => {
+            scope.session.ddl_rights(scope.publication, means).await? != Rights::Missing
+        }
+        Ok(_) | Err(_) => false,
+    };
+    let is_kept = source.replica_identity == IdentityPolicy::Keep;
+    if keyless.is_empty() || (has_triggers && !is_kept) {
+        return Ok(None);
+    }
+    let names = people(keyless);
+    Ok(Some(if is_kept {
+        let seen = format!(
+            "users cannot update or delete rows of a partition that comes later without a replica identity, since a key of \
+             the root is missing: {names}"
+        );
+        (
+            seen,
+            "ALTER TABLE … ADD PRIMARY KEY (…) of the root, or give each new partition REPLICA IDENTITY FULL in the \
+                transaction that attaches it",
+        )
+    } else {
+        let seen = format!(
+            "users cannot update or delete rows of a partition that comes later for about a second, until the task has set \
+             REPLICA IDENTITY FULL, since a key of the root is missing: {names}"
+        );
+        (
+            seen,
+            "ALTER TABLE … ADD PRIMARY KEY (…) of the root, or give each new partition REPLICA IDENTITY FULL in the \
+                transaction that attaches it, as the task's event triggers would (source.ddl)",
+        )
+    }))
+}
+
+fn leaf_by_leaf(scope: &Scope<'_>, trees: usize) -> Item {
+    const NAME: &str = "source.partitions";
     if scope.session.server().version < VIA_ROOT_SINCE {
         let seen =
             format!("{trees} partitioned tables: the server publishes partitions one by one");
@@ -239,6 +288,7 @@ mod tests {
             identity: ReplicaIdentity::Default,
             has_key: true,
             identity_usable: true,
+            has_virtual: false,
             rows_estimated: 0,
             bytes: 0,
             unlogged: false,

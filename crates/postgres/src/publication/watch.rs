@@ -8,7 +8,7 @@ use tokio_postgres::types::Type;
 
 impl Session {
     /// Another text as soon as a table was made, dropped, renamed, moved, attached or detached, has another
-    /// replica identity, or the publication was altered. One pass over two catalogs.
+    /// replica identity or another key for it, or the publication was altered. One pass over three catalogs.
     ///
     /// # Errors
     /// When the server does not answer.
@@ -19,6 +19,9 @@ impl Session {
                  c.relnamespace, c.relkind, c.relreplident, c.relispartition))::int8), 0)) \
                FROM pg_class c WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' \
                  AND 16384 <= c.oid), \
+              (SELECT coalesce(sum(hashtext(concat_ws(' ', i.indexrelid, i.indrelid, i.indisprimary, \
+                 i.indimmediate, i.indisvalid, i.indisreplident))::int8), 0) \
+               FROM pg_index i WHERE (i.indisprimary OR i.indisreplident) AND 16384 <= i.indrelid), \
               (SELECT coalesce(sum(hashtext(n.nspname)::int8), 0) FROM pg_namespace n), \
               (SELECT concat_ws(' ', p.oid, p.xmin, (SELECT concat(count(*), ' ', \
                  coalesce(sum(hashtext(concat_ws(' ', r.oid, r.xmin))::int8), 0)) \
@@ -27,6 +30,32 @@ impl Session {
         let rows = self.query("tables", statement, &[(&publication, Type::TEXT)]).await?;
         let text = rows.first().map(|row| row.try_get::<_, String>(0)).transpose();
         Ok(text.map_err(Error::reading("tables"))?.unwrap_or_default())
+    }
+
+    /// Partitions of published trees that have another replica identity than FULL and can have it: schema and name. Their users
+    /// may be kept from updating.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn partitions_not_full(
+        &self,
+        publication: &str,
+    ) -> Result<Vec<(String, String)>, Error> {
+        let doing = "partitions";
+        let statement = "\
+            WITH RECURSIVE tree (oid) AS ( \
+              SELECT r.prrelid FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid \
+                JOIN pg_class c ON c.oid = r.prrelid AND c.relkind = 'p' WHERE p.pubname = $1 \
+              UNION ALL \
+              SELECT i.inhrelid FROM tree JOIN pg_inherits i ON i.inhparent = tree.oid ) \
+            SELECT n.nspname::text, c.relname::text FROM tree JOIN pg_class c ON c.oid = tree.oid \
+              JOIN pg_namespace n ON n.oid = c.relnamespace \
+            WHERE c.relkind = 'r' AND c.relreplident <> 'f' AND NOT EXISTS (SELECT FROM pg_attribute a \
+              WHERE a.attrelid = c.oid AND to_jsonb(a) ->> 'attgenerated' = 'v')";
+        let rows = self.query(doing, statement, &[(&publication, Type::TEXT)]).await?;
+        let read = |row: &tokio_postgres::Row| Ok((row.try_get(0)?, row.try_get(1)?));
+        let found: Result<_, tokio_postgres::Error> = rows.iter().map(read).collect();
+        found.map_err(Error::reading(doing))
     }
 
     /// What the publication of this name says of its owner.
