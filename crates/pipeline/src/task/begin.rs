@@ -304,10 +304,8 @@ impl Task {
         Ok(())
     }
 
-    /// The slot goes on: nobody else may hold it, and nothing may be missing from the publication.
-    async fn resume(&mut self, session: &Session) -> Result<(), End> {
-        let kafka = self.kafka.clone();
-        let admin = tokio::task::spawn_blocking(move || Admin::connected(&kafka));
+    /// Nobody else may hold it, and it is on standbys or not as the spec says.
+    async fn resume_slot(&self, session: &Session) -> Result<(), Failure> {
         let at_slot = self.at_slot(session);
         let slot = at_slot.slot(&self.slot_name).await?;
         if slot.as_ref().is_some_and(|slot| slot.active_pid.is_some()) {
@@ -320,6 +318,14 @@ impl Task {
             replication.set_failover(&self.slot_name, failover).await?;
             info!(slot = self.slot_name, failover, "replication slot changed");
         }
+        Ok(())
+    }
+
+    /// The slot goes on, and nothing may be missing from the publication.
+    async fn resume(&mut self, session: &Session) -> Result<(), End> {
+        let kafka = self.kafka.clone();
+        let admin = tokio::task::spawn_blocking(move || Admin::connected(&kafka));
+        self.resume_slot(session).await?;
         // Server fact 3: newer servers only warn of a missing publication, and skip its rows.
         let Some(publication) = session.publication(&self.slot_name).await? else {
             return Err(Failure::fatal(format!(
