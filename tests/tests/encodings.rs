@@ -89,10 +89,19 @@ fn a_text_that_the_server_cannot_convert_parks_and_a_setting_takes_it_through() 
 
 /// Writes texts of a database without an encoding under a policy, some before the snapshot.
 fn without_encoding(label: &str, policy: &str) -> (BTreeMap<i64, Value>, BTreeMap<String, Value>) {
+    without_encoding_or(label, policy, "dead-letter")
+}
+
+/// As [`without_encoding`]; `otherwise`: what becomes of what is no text.
+fn without_encoding_or(
+    label: &str,
+    policy: &str,
+    otherwise: &str,
+) -> (BTreeMap<i64, Value>, BTreeMap<String, Value>) {
     let scene = scene(label, "SQL_ASCII");
     let mut sql = scene.sql();
-    let spec =
-        scene.spec().source(&format!("sql_ascii: {policy}")).sink("unrepresentable: dead-letter");
+    let spec = scene.spec().source(&format!("sql_ascii: {policy}"));
+    let spec = spec.sink(&format!("unrepresentable: \"{otherwise}\""));
     sql.run(&format!("INSERT INTO note VALUES (1, {}, NULL), (2, 'plain', NULL)", raw("61e9")));
     scene.catch_up(&spec);
     sql.run(&format!("INSERT INTO note VALUES (3, {}, NULL)", raw("e962")));
@@ -131,6 +140,10 @@ fn texts_without_an_encoding_pass_by_policy() {
     assert_eq!(written[&4], "日本");
     assert_eq!(set_aside["1"], serde_json::json!({"base64": "Yek="}));
     assert_eq!(written[&5], "after", "the stream has stopped at a text");
+    let (written, set_aside) = without_encoding_or("japan_null", "EUC_JP", "null");
+    assert_eq!((&written[&1], &written[&4]), (&Value::Null, &"日本".into()));
+    assert_eq!(written[&5], "after", "the stream has stopped at a text");
+    assert!(set_aside.is_empty(), "{set_aside:?}");
 }
 
 /// The task of masked customers, and the file of its key.
