@@ -7,8 +7,9 @@
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tests::checker::Promises;
+use tests::probe::Probe;
 use tests::process::Distributary;
 use tests::scene::{CATCH_UP_MAX, Scene};
 use tests::seed::{full, say, seed};
@@ -40,10 +41,11 @@ fn arrives_whole(label: &str, server: &str, short_seed: u64, amount: Amount) {
     let scene = Scene::new(label, server);
     let mut sql = scene.sql();
     workload::create(&mut sql);
+    let mut probe = Probe::new(&scene);
     let workload = Workload::start(&scene, seed, Pace::default());
     let spec = scene.spec();
     let mut run = scene.run(&spec, &[]);
-    run = kill_at_random(&scene, &spec, run, seed, amount.kills);
+    run = kill_at_random(&scene, &spec, run, seed, amount.kills, &mut probe);
     // The snapshot comes to its end under the workload, truncates and all.
     scene.await_streaming(&mut run);
     workload.await_committed(amount.transactions);
@@ -71,6 +73,7 @@ fn kill_at_random(
     mut run: Distributary,
     seed: u64,
     kills: u32,
+    probe: &mut Probe<'_>,
 ) -> Distributary {
     let mut rng = SmallRng::seed_from_u64(seed);
     for kill in 0..kills {
@@ -80,7 +83,13 @@ fn kill_at_random(
         }
         sleep(Duration::from_millis(rng.random_range(ALIVE)));
         run.kill();
+        // In the long form each row is waited for, so that the next kill meets a task that is over this one.
+        let killed = Instant::now();
         run = scene.run(spec, &[]);
+        if full() && kills / 2 <= kill {
+            probe.mark();
+            probe.await_seen("kill -9 while it streams, and a new process", killed);
+        }
     }
     run
 }
