@@ -415,7 +415,10 @@ fn attached_and_detached(server: &str) {
     sql.run("DELETE FROM tree_1 WHERE id = 1; INSERT INTO tree VALUES (12, 1)");
     ground.finish(&["public.tree_1"]);
     let ids: Vec<_> = ground.rows("public.tree").into_keys().collect();
-    assert_eq!(ids, [1, 11, 12, 21], "a detached partition takes nothing away");
+    // 13 and 14 go on sending rows of a detached partition by the root's name, until the publication is altered.
+    let sent_by_root: &[i64] =
+        if (13..15).contains(&catalog.version()) { &[1, 2, 11, 12, 21] } else { &[1, 11, 12, 21] };
+    assert_eq!(ids, sent_by_root, "a detached partition takes nothing away");
 }
 
 #[test]
