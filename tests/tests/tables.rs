@@ -567,6 +567,33 @@ fn a_large_table_is_read_by_several_connections() {
     assert_eq!((reads("large"), reads("tree")), (25_500, 200));
 }
 
+/// Somebody truncates one table, which a connection waits to read, and then one that was read: a connection that waits for
+/// the first to be through must not keep the other.
+#[test]
+fn a_connection_that_has_nothing_to_read_keeps_no_table() {
+    let scene = Scene::new("idle", "postgres-15");
+    let mut sql = scene.sql();
+    for (table, rows) in [("a", 1000), ("b", 1000), ("c", 1)] {
+        sql.run(&format!(
+            "CREATE TABLE {table} (id int PRIMARY KEY); \
+             INSERT INTO {table} SELECT generate_series(1, {rows})"
+        ));
+    }
+    let spec = scene.spec().line("snapshot: {parallel: 2}");
+    let spec = spec.line("throttle: {snapshot: {rows: 500}}");
+    let mut run = scene.run(&spec, &[]);
+    run.await_log("snapshot begins", CATCH_UP_MAX);
+    sql.run("SET lock_timeout = '60s'; BEGIN; TRUNCATE c");
+    for table in ["a", "b"] {
+        run.await_log(&format!("table read schema=public table={table} rows"), CATCH_UP_MAX);
+    }
+    sql.run("TRUNCATE a, b; COMMIT");
+    run.await_log("snapshot is durable", CATCH_UP_MAX);
+    run.interrupt(CATCH_UP_MAX).expect(0);
+    scene.catch_up(&spec);
+    scene.check(Promises::default());
+}
+
 /// Kinds of the slots of a database, by name, after `distributary slots`.
 fn kinds(scene: &Scene, spec: &Spec, options: &[&str]) -> BTreeMap<String, (String, bool)> {
     let path = spec.write(scene.folder());

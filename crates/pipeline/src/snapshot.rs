@@ -267,7 +267,20 @@ async fn read_tables(
     let parts = &shared.parts;
     // What one connection holds, another one could wait for behind those who wait to truncate it.
     let alone = reader.is_some();
-    while let Some(task) = queue.next().await {
+    loop {
+        // Before it looks: what is told meanwhile must wake it.
+        let asked = queue.asked.notified();
+        let Some(task) = queue.next() else {
+            if queue.asking.get() == 0 {
+                return Ok(());
+            }
+            // Whoever waits for this table may keep the others from theirs.
+            if let Some(reader) = &mut reader {
+                reader.let_go().await?;
+            }
+            asked.await;
+            continue;
+        };
         let reader = match &mut reader {
             Some(reader) => reader,
             none @ None => {
@@ -287,7 +300,6 @@ async fn read_tables(
         };
         read_piece(shared, reader, &begun, &piece).await?;
     }
-    Ok(())
 }
 
 impl Queue {
@@ -295,23 +307,14 @@ impl Queue {
         Self { sources: RefCell::new(sources), ..Self::default() }
     }
 
-    /// Waits while another reader asks what a table has. `None`: nothing is left.
-    async fn next(&self) -> Option<Task> {
-        loop {
-            // Before it looks: what is told meanwhile must wake it.
-            let asked = self.asked.notified();
-            if let Some((begun, piece)) = self.pieces.borrow_mut().pop_front() {
-                return Some(Task::Piece(begun, piece));
-            }
-            if let Some(source) = self.sources.borrow_mut().pop_front() {
-                self.asking.set(self.asking.get() + 1);
-                return Some(Task::Table(source));
-            }
-            if self.asking.get() == 0 {
-                return None;
-            }
-            asked.await;
+    /// `None`: nothing now; where somebody asks what a table has there may be more to come.
+    fn next(&self) -> Option<Task> {
+        if let Some((begun, piece)) = self.pieces.borrow_mut().pop_front() {
+            return Some(Task::Piece(begun, piece));
         }
+        let source = self.sources.borrow_mut().pop_front()?;
+        self.asking.set(self.asking.get() + 1);
+        Some(Task::Table(source))
     }
 
     /// The first piece is that of the reader who has asked; the others are everybody's.

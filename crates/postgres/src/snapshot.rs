@@ -169,6 +169,18 @@ impl SnapshotReader {
         Ok(pieces)
     }
 
+    /// Keeps the table that was read last no longer from being truncated or rewritten; for a reader that waits.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn let_go(&mut self) -> Result<(), Error> {
+        if self.holds || self.reading.take().is_none() {
+            return Ok(());
+        }
+        let done = self.session.client().batch_execute("ROLLBACK TO SAVEPOINT one_table").await;
+        done.map_err(Error::reading("letting a table go"))
+    }
+
     /// Reads all rows of a piece, with the columns of `table` in their order. Items are whole rows in the text
     /// format of COPY, each with its line feed. A stream that is dropped early costs what is left
     /// of it. `condition`: SQL of the rows that are wanted, with its names in quotes.
