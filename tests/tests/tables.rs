@@ -536,64 +536,6 @@ fn a_snapshot_that_holds_its_tables_ends_while_somebody_waits_to_truncate_one() 
     scene.check(Promises::default());
 }
 
-/// Of a large table and of a tree each connection reads a part; both are there once.
-#[test]
-fn a_large_table_is_read_by_several_connections() {
-    let scene = Scene::new("large", "postgres-15");
-    let mut sql = scene.sql();
-    // Few rows on each of 12,750 pages.
-    sql.run(
-        "CREATE TABLE large (id int PRIMARY KEY, x text) WITH (fillfactor = 10); \
-         INSERT INTO large SELECT i, repeat('x', 350) FROM generate_series(1, 25500) i; \
-         CREATE TABLE tree (id int PRIMARY KEY) PARTITION BY RANGE (id); \
-         CREATE TABLE leaf_1 PARTITION OF tree FOR VALUES FROM (0) TO (100); \
-         CREATE TABLE leaf_2 PARTITION OF tree FOR VALUES FROM (100) TO (200); \
-         INSERT INTO tree SELECT generate_series(0, 199)",
-    );
-    let snapshot = "snapshot: {beside_stream: never, parallel: 3}";
-    let spec = scene.spec().line(snapshot).line("throttle: {snapshot: {rows: 6000}}");
-    let mut run = scene.run(&spec, &[]);
-    let reading = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
-                   AND query LIKE 'COPY (SELECT%\"large\"%ctid%'";
-    await_true("three connections read the table", CATCH_UP_MAX, || sql.value(reading) == "3");
-    run.await_log("snapshot is durable", CATCH_UP_MAX);
-    run.interrupt(CATCH_UP_MAX).expect(0);
-    scene.catch_up(&spec);
-    scene.check(Promises::default());
-    let reads = |table: &str| {
-        let topic = format!("{}.public.{table}", scene.name);
-        scene.topics().of(&topic).filter(|it| it.json()["op"] == "r").count()
-    };
-    assert_eq!((reads("large"), reads("tree")), (25_500, 200));
-}
-
-/// Somebody truncates one table, which a connection waits to read, and then one that was read: a connection that waits for
-/// the first to be through must not keep the other.
-#[test]
-fn a_connection_that_has_nothing_to_read_keeps_no_table() {
-    let scene = Scene::new("idle", "postgres-15");
-    let mut sql = scene.sql();
-    for (table, rows) in [("a", 1000), ("b", 1000), ("c", 1)] {
-        sql.run(&format!(
-            "CREATE TABLE {table} (id int PRIMARY KEY); \
-             INSERT INTO {table} SELECT generate_series(1, {rows})"
-        ));
-    }
-    let spec = scene.spec().line("snapshot: {parallel: 2}");
-    let spec = spec.line("throttle: {snapshot: {rows: 500}}");
-    let mut run = scene.run(&spec, &[]);
-    run.await_log("snapshot begins", CATCH_UP_MAX);
-    sql.run("SET lock_timeout = '60s'; BEGIN; TRUNCATE c");
-    for table in ["a", "b"] {
-        run.await_log(&format!("table read schema=public table={table} rows"), CATCH_UP_MAX);
-    }
-    sql.run("TRUNCATE a, b; COMMIT");
-    run.await_log("snapshot is durable", CATCH_UP_MAX);
-    run.interrupt(CATCH_UP_MAX).expect(0);
-    scene.catch_up(&spec);
-    scene.check(Promises::default());
-}
-
 /// Kinds of the slots of a database, by name, after `distributary slots`.
 fn kinds(scene: &Scene, spec: &Spec, options: &[&str]) -> BTreeMap<String, (String, bool)> {
     let path = spec.write(scene.folder());

@@ -17,7 +17,7 @@ use actix::{
 };
 use futures_util::{StreamExt, future};
 use postgres::settings::Settings;
-use postgres::snapshot::{Piece, Readable, SnapshotReader};
+use postgres::snapshot::{Readable, SnapshotReader};
 use record::plan::TablePlan;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -27,7 +27,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 use supervision::{Budget, Lifeline};
-use tokio::sync::Notify;
 use tracing::{debug, info};
 use wal::change::Span;
 use wal::change::{Operation, Transaction};
@@ -149,37 +148,12 @@ pub struct Snapshot {
     begin: Option<(Parts, Work)>,
 }
 
-/// What readers take their work from.
-#[derive(Default)]
-struct Queue {
-    sources: RefCell<VecDeque<Source>>,
-    /// Of tables that are being read.
-    pieces: RefCell<VecDeque<(Rc<Begun>, Piece)>>,
-    /// Readers that are asking what pieces a table has.
-    asking: Cell<usize>,
-    asked: Notify,
-}
-
-/// A table that is being read.
-struct Begun {
-    source: Source,
-    /// Pieces that are not read yet.
-    left: Cell<usize>,
-    rows: Cell<u64>,
-}
-
-/// What a reader does next.
-enum Task {
-    Table(Source),
-    Piece(Rc<Begun>, Piece),
-}
-
 /// What the readers share. One thread: no locks.
 struct Shared {
     parts: Parts,
     /// Without the portions, whose tables wait.
     rows: Rows,
-    waiting: Vec<Queue>,
+    waiting: Vec<RefCell<VecDeque<Source>>>,
     ordinal_next: Cell<u64>,
     batches: Cell<u64>,
 }
@@ -217,7 +191,7 @@ async fn run(parts: Parts, work: Work) {
     };
     let portions = std::mem::take(&mut rows.portions);
     let (holders, waiting): (Vec<_>, Vec<_>) =
-        portions.into_iter().map(|it| (it.holder, Queue::of(it.sources))).unzip();
+        portions.into_iter().map(|it| (it.holder, RefCell::new(it.sources))).unzip();
     let shared =
         Rc::new(Shared { parts, rows, waiting, ordinal_next: Cell::new(0), batches: Cell::new(0) });
     let result = match &statements {
@@ -251,36 +225,23 @@ async fn read_all(
     }
     let readers = shared.waiting.iter().zip(holders).flat_map(|(queue, holder)| {
         let most = if holder.is_some() { 1 } else { shared.parts.parallel };
+        let count = most.min(queue.borrow().len());
         let readers = std::iter::once(holder).chain(std::iter::repeat_with(|| None));
-        readers.take(most).map(move |reader| read_tables(shared, queue, reader))
+        readers.take(count).map(move |reader| read_tables(shared, queue, reader))
     });
     future::try_join_all(readers).await?;
     Ok(())
 }
 
-/// One connection: takes piece after piece of table after table until none waits.
+/// One connection: takes table after table until none waits.
 async fn read_tables(
     shared: &Rc<Shared>,
-    queue: &Queue,
+    queue: &RefCell<VecDeque<Source>>,
     mut reader: Option<Box<SnapshotReader>>,
 ) -> Result<(), Failure> {
     let parts = &shared.parts;
-    // What one connection holds, another one could wait for behind those who wait to truncate it.
-    let alone = reader.is_some();
     loop {
-        // Before it looks: what is told meanwhile must wake it.
-        let asked = queue.asked.notified();
-        let Some(task) = queue.next() else {
-            if queue.asking.get() == 0 {
-                return Ok(());
-            }
-            // Whoever waits for this table may keep the others from theirs.
-            if let Some(reader) = &mut reader {
-                reader.let_go().await?;
-            }
-            asked.await;
-            continue;
-        };
+        let Some(source) = queue.borrow_mut().pop_front() else { return Ok(()) };
         let reader = match &mut reader {
             Some(reader) => reader,
             none @ None => {
@@ -288,62 +249,22 @@ async fn read_tables(
                 none.insert(Box::new(opened))
             }
         };
-        let (begun, piece) = match task {
-            Task::Piece(begun, piece) => (begun, piece),
-            Task::Table(source) => {
-                let mut pieces = reader.pieces(&source.readable).await?;
-                if alone {
-                    pieces = vec![Piece::whole(source.readable.clone())];
-                }
-                queue.begins(source, pieces)
-            }
-        };
-        read_piece(shared, reader, &begun, &piece).await?;
+        read_table(shared, reader, &source).await?;
     }
 }
 
-impl Queue {
-    fn of(sources: VecDeque<Source>) -> Self {
-        Self { sources: RefCell::new(sources), ..Self::default() }
-    }
-
-    /// `None`: nothing now; where somebody asks what a table has there may be more to come.
-    fn next(&self) -> Option<Task> {
-        if let Some((begun, piece)) = self.pieces.borrow_mut().pop_front() {
-            return Some(Task::Piece(begun, piece));
-        }
-        let source = self.sources.borrow_mut().pop_front()?;
-        self.asking.set(self.asking.get() + 1);
-        Some(Task::Table(source))
-    }
-
-    /// The first piece is that of the reader who has asked; the others are everybody's.
-    fn begins(&self, source: Source, pieces: Vec<Piece>) -> (Rc<Begun>, Piece) {
-        let (left, rows) = (Cell::new(pieces.len()), Cell::new(0));
-        let whole = Piece::whole(source.readable.clone());
-        let begun = Rc::new(Begun { source, left, rows });
-        let mut pieces = pieces.into_iter();
-        let first = pieces.next().unwrap_or(whole);
-        self.pieces.borrow_mut().extend(pieces.map(|piece| (Rc::clone(&begun), piece)));
-        self.asking.set(self.asking.get() - 1);
-        self.asked.notify_waiters();
-        (begun, first)
-    }
-}
-
-async fn read_piece(
+async fn read_table(
     shared: &Shared,
     reader: &mut SnapshotReader,
-    begun: &Begun,
-    piece: &Piece,
+    source: &Source,
 ) -> Result<(), Failure> {
     let Parts { lsn, time, progress, .. } = &shared.parts;
-    let Source { table, readable, .. } = &begun.source;
+    let Source { table, readable, .. } = source;
     let name = shared.name(readable);
-    debug!(schema = %table.schema, table = %table.name, pages = ?piece.pages, "reading table");
+    debug!(schema = %table.schema, table = %table.name, "reading table");
     let mut batch = SnapshotBatch::new(Arc::clone(table), *lsn, *time, 0);
     let (mut rows, mut told, mut bytes, mut sent) = (0u64, 0, 0, 0);
-    let mut lines = pin!(reader.read(table, piece, begun.source.plan.condition()).await?);
+    let mut lines = pin!(reader.read(table, readable, source.plan.condition()).await?);
     while let Some(data) = lines.next().await {
         for line in data?.split_inclusive(|&byte| byte == b'\n') {
             batch.push(line)?;
@@ -366,19 +287,11 @@ async fn read_piece(
         shared.send(batch.take()).await;
     }
     progress.snapshot_bytes.fetch_add(bytes, Relaxed);
-    begun.rows.set(begun.rows.get() + rows);
-    begun.left.set(begun.left.get() - 1);
-    let is_last = begun.left.get() == 0;
     progress.tables(|it| {
         it.add(&name, rows - told, bytes, Instant::now());
-        if is_last {
-            it.done(&name);
-        }
+        it.done(&name);
     });
-    if is_last {
-        let rows = begun.rows.get();
-        info!(schema = %table.schema, table = %table.name, rows, "table read");
-    }
+    info!(schema = %table.schema, table = %table.name, rows, "table read");
     Ok(())
 }
 
@@ -413,7 +326,7 @@ impl Shared {
     }
 
     fn each_waiting(&self, mut visit: impl FnMut(&Source)) {
-        self.waiting.iter().for_each(|queue| queue.sources.borrow().iter().for_each(&mut visit));
+        self.waiting.iter().for_each(|queue| queue.borrow().iter().for_each(&mut visit));
     }
 
     /// Hands statements on.

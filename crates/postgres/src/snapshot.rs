@@ -16,19 +16,11 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
 use wal::Table;
 
-/// Pages of a table that one connection reads at a time: 32 MiB.
-const PAGES_OF_PIECE: u32 = 4096;
-/// First version that reads a range of pages without looking at all others ("TID range scan").
-const TID_RANGE_SINCE: u32 = 140_000;
-const PAGE_BYTES: i64 = 8192;
-
 /// One connection that reads in somebody's snapshot.
 pub struct SnapshotReader {
     session: Session,
     /// All tables that it reads are locked.
     holds: bool,
-    /// The table that it has locked and looked at, where they are not all locked.
-    reading: Option<u32>,
 }
 
 impl fmt::Debug for SnapshotReader {
@@ -45,44 +37,6 @@ pub struct Readable {
     pub name: String,
     /// Leave out what inherits from it.
     pub only: bool,
-}
-
-/// What one connection reads of a table at a time: a partition, or some of its pages. All pieces of a table must be read in
-/// the same snapshot: a row that moves has another page in the next one.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Piece {
-    pub relation: Readable,
-    /// The first page, and the first one that is not read; `None`: all that follow.
-    pub pages: (u32, Option<u32>),
-}
-
-impl Piece {
-    /// The whole table.
-    #[must_use]
-    pub fn whole(relation: Readable) -> Self {
-        Self { relation, pages: (0, None) }
-    }
-
-    /// All rows of a relation of that many pages. What has come since is no part of the snapshot, but an estimate that is too
-    /// low must not cost a row: the last piece has no end.
-    fn divided(relation: &Readable, pages: u32) -> Vec<Self> {
-        let count = (pages / PAGES_OF_PIECE).max(1);
-        let piece = |number: u32| {
-            let until = (number + 1 < count).then(|| (number + 1) * PAGES_OF_PIECE);
-            Self { relation: relation.clone(), pages: (number * PAGES_OF_PIECE, until) }
-        };
-        (0..count).map(piece).collect()
-    }
-
-    /// As SQL, with what else is asked of rows.
-    fn condition(&self, wanted: Option<&str>) -> String {
-        let (from, until) = self.pages;
-        let from = (0 < from).then(|| format!("ctid >= '({from},0)'::tid"));
-        let until = until.map(|until| format!("ctid < '({until},0)'::tid"));
-        let parts: Vec<String> =
-            wanted.map(|it| format!("({it})")).into_iter().chain(from).chain(until).collect();
-        if parts.is_empty() { String::new() } else { format!(" WHERE {}", parts.join(" AND ")) }
-    }
 }
 
 impl Readable {
@@ -114,7 +68,7 @@ impl SnapshotReader {
     /// When the server cannot be reached.
     pub async fn connect(settings: &Settings) -> Result<Self, Error> {
         let session = reading(Session::connect_snapshot(settings).await?, settings).await?;
-        Ok(Self { session, holds: false, reading: None })
+        Ok(Self { session, holds: false })
     }
 
     /// Connects, and takes the snapshot over from the connection that exported it, which must still
@@ -156,32 +110,7 @@ impl SnapshotReader {
         Ok(())
     }
 
-    /// What several connections can read of a table, each for itself: its partitions, and on 14+ ranges of pages of what is
-    /// large. Whole where the role may read the table, but not a partition by its own name.
-    ///
-    /// # Errors
-    /// As [`Self::read`].
-    pub async fn pieces(&mut self, readable: &Readable) -> Result<Vec<Piece>, Error> {
-        self.reading = None;
-        self.lock(readable).await?;
-        let pieces = self.check(readable).await?;
-        self.reading = Some(readable.oid);
-        Ok(pieces)
-    }
-
-    /// Keeps the table that was read last no longer from being truncated or rewritten; for a reader that waits.
-    ///
-    /// # Errors
-    /// When the server does not answer.
-    pub async fn let_go(&mut self) -> Result<(), Error> {
-        if self.holds || self.reading.take().is_none() {
-            return Ok(());
-        }
-        let done = self.session.client().batch_execute("ROLLBACK TO SAVEPOINT one_table").await;
-        done.map_err(Error::reading("letting a table go"))
-    }
-
-    /// Reads all rows of a piece, with the columns of `table` in their order. Items are whole rows in the text
+    /// Reads all rows, with the columns of `table` in their order. Items are whole rows in the text
     /// format of COPY, each with its line feed. A stream that is dropped early costs what is left
     /// of it. `condition`: SQL of the rows that are wanted, with its names in quotes.
     ///
@@ -191,20 +120,21 @@ impl SnapshotReader {
     pub async fn read(
         &mut self,
         table: &Table,
-        piece: &Piece,
+        readable: &Readable,
         condition: Option<&str>,
     ) -> Result<impl Stream<Item = Result<Bytes, Error>> + use<>, Error> {
-        let readable = &piece.relation;
-        if self.reading != Some(readable.oid) {
-            self.pieces(readable).await?;
-        }
+        self.lock(readable).await?;
+        self.check(readable).await?;
         let names = identifiers(table.columns.iter().map(|column| &*column.name))?;
-        let (relation, wanted) = (readable.relation()?, piece.condition(condition));
+        let wanted = condition.map(|it| format!(" WHERE {it}")).unwrap_or_default();
+        let relation = readable.relation()?;
         let statement = format!("COPY (SELECT {names} FROM {relation}{wanted}) TO STDOUT");
-        let rows = self.session.client().copy_out(&statement).await.map_err(|error| {
-            self.reading = None;
-            refused(error, readable)
-        })?;
+        let rows = self
+            .session
+            .client()
+            .copy_out(&statement)
+            .await
+            .map_err(|error| refused(error, readable))?;
         let readable = readable.clone();
         Ok(rows.map_err(move |error| refused(error, &readable)))
     }
@@ -219,8 +149,8 @@ impl SnapshotReader {
         locked.map_err(|error| refused(error, readable))
     }
 
-    /// `pg_class` is read in the snapshot; the functions look at what is there now. Returns what can be read by itself.
-    async fn check(&self, readable: &Readable) -> Result<Vec<Piece>, Error> {
+    /// `pg_class` is read in the snapshot; the functions look at what is there now.
+    async fn check(&self, readable: &Readable) -> Result<(), Error> {
         let statement = "\
             WITH RECURSIVE tree (oid) AS ( \
               SELECT $1::oid UNION ALL \
@@ -228,9 +158,7 @@ impl SnapshotReader {
               $3 ) \
             SELECT c.oid, n.nspname::text, c.relname::text, \
               c.relkind = 'p' OR c.relfilenode = pg_relation_filenode(c.oid), \
-              c.oid <> $1 OR coalesce(to_regclass($2)::oid = $1, false), \
-              CASE WHEN c.relkind <> 'p' THEN pg_relation_size(c.oid) END, \
-              c.oid = $1 OR NOT c.relrowsecurity AND has_table_privilege(c.oid, 'SELECT') \
+              c.oid <> $1 OR coalesce(to_regclass($2)::oid = $1, false) \
             FROM tree JOIN pg_class c ON c.oid = tree.oid \
             JOIN pg_namespace n ON n.oid = c.relnamespace \
             WHERE c.relkind IN ('r', 'p')";
@@ -239,7 +167,7 @@ impl SnapshotReader {
             [(&readable.oid, Type::OID), (&name, Type::TEXT), (&readable.only, Type::BOOL)];
         let rows = self.session.query("files of the table", statement, &parameters).await?;
         let wrong = Error::reading("files of the table");
-        let (mut is_there, mut may_be_divided, mut pieces) = (false, true, Vec::new());
+        let mut is_there = false;
         for row in rows {
             let oid: u32 = row.try_get(0).map_err(&wrong)?;
             let (schema, name): (String, String) =
@@ -253,25 +181,9 @@ impl SnapshotReader {
                 });
             }
             is_there |= oid == readable.oid && row.try_get::<_, bool>(4).map_err(&wrong)?;
-            // Without a size: a root, or gone.
-            if let Some(bytes) = row.try_get::<_, Option<i64>>(5).map_err(&wrong)? {
-                let relation = Readable { oid, schema, name, only: true };
-                pieces.extend(Piece::divided(&relation, self.pages(bytes)));
-                may_be_divided &= row.try_get::<_, bool>(6).map_err(&wrong)?;
-            }
         }
         // Not there in the snapshot, or another one goes by the name now.
-        is_there.then_some(()).ok_or_else(|| missing(readable))?;
-        let is_whole = pieces.is_empty() || !may_be_divided;
-        Ok(if is_whole { vec![Piece::whole(readable.clone())] } else { pieces })
-    }
-
-    /// Pages to read by, of a relation of this size.
-    fn pages(&self, bytes: i64) -> u32 {
-        match self.session.server().version {
-            version if version < TID_RANGE_SINCE => 0,
-            _ => u32::try_from(bytes / PAGE_BYTES).unwrap_or(u32::MAX),
-        }
+        is_there.then_some(()).ok_or_else(|| missing(readable))
     }
 }
 
@@ -330,38 +242,4 @@ pub(crate) fn refused(error: tokio_postgres::Error, relation: &Readable) -> Erro
         };
     }
     Error::reading("reading a table")(error)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn relation() -> Readable {
-        Readable { oid: 7, schema: "s".into(), name: "t".into(), only: true }
-    }
-
-    #[test]
-    fn pieces_have_every_page_once() {
-        let pages = |pages| {
-            Piece::divided(&relation(), pages).into_iter().map(|it| it.pages).collect::<Vec<_>>()
-        };
-        assert_eq!(pages(0), [(0, None)]);
-        assert_eq!(pages(2 * PAGES_OF_PIECE - 1), [(0, None)]);
-        let (first, second) = (PAGES_OF_PIECE, 2 * PAGES_OF_PIECE);
-        assert_eq!(
-            pages(3 * PAGES_OF_PIECE + 1),
-            [(0, Some(first)), (first, Some(second)), (second, None)]
-        );
-    }
-
-    #[test]
-    fn a_condition_holds_for_each_piece() {
-        let condition = |pages, wanted| Piece { relation: relation(), pages }.condition(wanted);
-        assert_eq!(condition((0, None), None), "");
-        assert_eq!(condition((0, None), Some("a OR b")), " WHERE (a OR b)");
-        assert_eq!(
-            condition((8, Some(16)), Some("a OR b")),
-            " WHERE (a OR b) AND ctid >= '(8,0)'::tid AND ctid < '(16,0)'::tid"
-        );
-    }
 }

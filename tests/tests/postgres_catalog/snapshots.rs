@@ -3,7 +3,7 @@
 use crate::ground::{Ground, servers};
 use futures_util::TryStreamExt;
 use postgres::Error;
-use postgres::snapshot::{Piece, Readable, SnapshotReader};
+use postgres::snapshot::{Readable, SnapshotReader};
 use tests::sql::{PASSWORD, Sql};
 use wal::Table;
 
@@ -48,17 +48,8 @@ fn read(
     table: &Table,
     readable: &Readable,
 ) -> Result<Vec<String>, Error> {
-    read_piece(ground, reader, table, &Piece::whole(readable.clone()))
-}
-
-fn read_piece(
-    ground: &Ground,
-    reader: &mut SnapshotReader,
-    table: &Table,
-    piece: &Piece,
-) -> Result<Vec<String>, Error> {
     ground.wait(async {
-        let rows: Vec<_> = reader.read(table, piece, None).await?.try_collect().await?;
+        let rows: Vec<_> = reader.read(table, readable, None).await?.try_collect().await?;
         let lines = rows.iter().flat_map(|rows| rows.split_inclusive(|&byte| byte == b'\n'));
         Ok(lines.map(|line| String::from_utf8(line.to_vec()).expect("text")).collect())
     })
@@ -188,59 +179,6 @@ fn a_table_that_was_rewritten_since_is_noticed() {
     }
 }
 
-/// A table of 8,500 pages, of few rows each; a tree of three partitions, of which one has nothing.
-const LARGE: &str = "CREATE TABLE large (id int PRIMARY KEY, x text) WITH (fillfactor = 10); \
-    INSERT INTO large SELECT i, repeat('x', 350) FROM generate_series(1, 17000) i; \
-    CREATE TABLE tree (id int, x text) PARTITION BY RANGE (id); \
-    CREATE TABLE leaf_1 PARTITION OF tree FOR VALUES FROM (0) TO (10); \
-    CREATE TABLE \"leaf 2\" PARTITION OF tree FOR VALUES FROM (10) TO (20); \
-    CREATE TABLE leaf_3 PARTITION OF tree FOR VALUES FROM (20) TO (30); \
-    INSERT INTO tree SELECT i, 'x' FROM generate_series(0, 19) i";
-
-#[test]
-fn pieces_of_a_table_have_each_of_its_rows_once() {
-    for server in servers() {
-        let mut ground = Ground::new("pieces", server);
-        ground.sql.run(LARGE);
-        let exporter = Exporter::new(&ground);
-        let mut readers = [exporter.reader(&ground), exporter.reader(&ground)];
-        // Moves rows to other pages; the snapshot has them where they were.
-        ground.sql.run("UPDATE large SET x = 'y' WHERE id % 3 = 0; INSERT INTO large VALUES (0)");
-        let by_pages = if 14 <= ground.version { 2 } else { 1 };
-        for (name, only, count, rows) in [("large", true, by_pages, 17_000), ("tree", false, 3, 20)]
-        {
-            let whole = readable(&mut ground, name, only);
-            let columns = table(&ground, &whole);
-            let pieces = ground.wait(readers[0].pieces(&whole)).expect("pieces");
-            assert_eq!(pieces.len(), count, "{name} on {server}: {pieces:?}");
-            let mut found: Vec<String> = Vec::new();
-            for (number, piece) in pieces.iter().enumerate() {
-                let lines = read_piece(&ground, &mut readers[number % 2], &columns, piece).unwrap();
-                assert!(lines.len() < rows || count == 1, "{piece:?} has all of them");
-                found.extend(lines);
-            }
-            let mut expected = read(&ground, &mut readers[1], &columns, &whole).unwrap();
-            found.sort();
-            expected.sort();
-            assert_eq!(found.len(), rows, "{name} on {server}");
-            assert!(found == expected, "{name} on {server}: not the same rows");
-        }
-    }
-}
-
-#[test]
-fn a_tree_whose_partitions_may_not_be_read_is_read_by_its_root() {
-    let mut ground = Ground::new("root", "postgres-15");
-    ground.admin.run(&format!("{LARGE}; GRANT SELECT ON tree, leaf_1 TO PUBLIC"));
-    let exporter = Exporter::new(&ground);
-    let mut reader = exporter.reader(&ground);
-    let tree = readable(&mut ground, "tree", false);
-    let pieces = ground.wait(reader.pieces(&tree)).expect("pieces");
-    assert_eq!(pieces, [Piece::whole(tree.clone())]);
-    let columns = table(&ground, &tree);
-    assert_eq!(read_piece(&ground, &mut reader, &columns, &pieces[0]).unwrap().len(), 20);
-}
-
 #[test]
 fn readers_share_a_snapshot_and_an_early_end_does_no_harm() {
     let mut ground = Ground::new("shared", "postgres-15");
@@ -255,8 +193,7 @@ fn readers_share_a_snapshot_and_an_early_end_does_no_harm() {
     let (a, b) = (readable(&mut ground, "a", true), readable(&mut ground, "b", true));
     let (a_columns, b_columns) = (table(&ground, &a), table(&ground, &b));
     ground.wait(async {
-        let mut rows =
-            std::pin::pin!(one.read(&a_columns, &Piece::whole(a.clone()), None).await.unwrap());
+        let mut rows = std::pin::pin!(one.read(&a_columns, &a, None).await.unwrap());
         assert!(rows.try_next().await.unwrap().is_some());
     });
     assert_eq!(read(&ground, &mut one, &b_columns, &b).unwrap(), ["1\n"]);
