@@ -144,6 +144,13 @@ impl<'a> Load<'a> {
     }
 }
 
+/// What 15 goes through in the short form, too, with the servers and the seeds of other versions.
+fn with_other_versions(goes: fn(&str, &str, u64), name: &str, seeds: u64) {
+    for version in if full() { &[11, 18][..] } else { &[] } {
+        goes(&format!("{name}_{version}"), &format!("postgres-{version}"), seeds + version);
+    }
+}
+
 /// Ends every walsender of the scene's slot, as an administrator would.
 fn terminate_walsenders(scene: &Scene) {
     Sql::superuser(&scene.postgres, "postgres").rows(&format!(
@@ -221,10 +228,7 @@ fn the_broker_goes_away_15() {
 /// Only in the long form: what the broker does rests on no version of PostgreSQL.
 #[test]
 fn the_broker_goes_away_from_other_versions() {
-    if full() {
-        broker_goes_away("broker_11", "postgres-11", 2211);
-        broker_goes_away("broker_18", "postgres-18", 2218);
-    }
+    with_other_versions(broker_goes_away, "broker", 2200);
 }
 
 /// What a link can do, and for how long.
@@ -267,10 +271,7 @@ fn the_network_fails_15() {
 /// Only in the long form: versions differ in the walsender, which `the_database_goes_away` meets.
 #[test]
 fn the_network_fails_with_other_versions() {
-    if full() {
-        network_fails("network_11", "postgres-11", 2311);
-        network_fails("network_18", "postgres-18", 2318);
-    }
+    with_other_versions(network_fails, "network", 2300);
 }
 
 fn paused(label: &str, postgres: &str, short_seed: u64) {
@@ -293,10 +294,7 @@ fn a_process_paused_beyond_every_time_out_goes_on() {
 /// Only in the long form: versions differ in the walsender that gives it up.
 #[test]
 fn a_process_paused_beyond_every_time_out_goes_on_with_other_versions() {
-    if full() {
-        paused("paused_11", "postgres-11", 2411);
-        paused("paused_18", "postgres-18", 2418);
-    }
+    with_other_versions(paused, "paused", 2400);
 }
 
 fn zombie(label: &str, postgres: &str, short_seed: u64) {
@@ -325,10 +323,7 @@ fn a_zombie_that_wakes_beside_its_successor_gives_way() {
 /// Only in the long form.
 #[test]
 fn a_zombie_gives_way_with_other_versions() {
-    if full() {
-        zombie("zombie_11", "postgres-11", 2511);
-        zombie("zombie_18", "postgres-18", 2518);
-    }
+    with_other_versions(zombie, "zombie", 2500);
 }
 
 #[test]
@@ -339,10 +334,7 @@ fn one_of_three_brokers_is_killed() {
 /// Only in the long form.
 #[test]
 fn one_of_three_brokers_is_killed_with_other_versions() {
-    if full() {
-        one_broker_killed("three_11", "postgres-11", 2611);
-        one_broker_killed("three_18", "postgres-18", 2618);
-    }
+    with_other_versions(one_broker_killed, "three", 2600);
 }
 
 fn one_broker_killed(label: &str, postgres: &str, short_seed: u64) {

@@ -2,7 +2,7 @@
 //! section 13).
 
 use crate::Error;
-use crate::checkpoint::ENDED_KEY;
+use crate::checkpoint::{Checkpoint, ENDED_KEY};
 use crate::holder::last_offset;
 use crate::names::Seat;
 use crate::settings::{MESSAGE_TIMEOUT, Settings};
@@ -69,6 +69,20 @@ impl IdempotentLane {
         Self { producers, ledger, lease }
     }
 
+    /// Writes a checkpoint and goes on from it. Returns its number. One that a newer owner's fence has preceded counts for
+    /// nobody.
+    pub(crate) fn write_down(&mut self, checkpoint: Checkpoint, json: &[u8]) -> Result<u64, Error> {
+        let Self { producers, ledger, lease } = self;
+        let asked = Instant::now();
+        producers.write_down(&ledger.record(json))?;
+        // The checkpoint's own offset is not one of the lane's topics.
+        let offset = last_offset(producers.checkpoints(), lease.seat())?;
+        lease
+            .wrote(producers.checkpoints(), offset, asked)
+            .map_err(|error| producers.writer.fail(error))?;
+        Ok(ledger.advance(checkpoint))
+    }
+
     /// Whether this owner may still write. Where it may not, what waits in its client is thrown away with it.
     fn hold(&mut self) -> Result<(), Error> {
         let Self { producers, lease, .. } = self;
@@ -104,17 +118,8 @@ impl LaneSink for IdempotentLane {
         self.producers.writer.usable()?;
         settle(&mut self.producers.writer)?;
         self.hold()?;
-        let Self { producers, ledger, lease } = self;
-        let (checkpoint, json) = ledger.next(&mut producers.writer, point)?;
-        let asked = Instant::now();
-        producers.write_down(&ledger.record(&json))?;
-        // The checkpoint's own offset is not one of the lane's topics.
-        let offset = last_offset(producers.checkpoints(), lease.seat())?;
-        // One that a newer owner's fence has preceded counts for nobody.
-        lease
-            .wrote(producers.checkpoints(), offset, asked)
-            .map_err(|error| producers.writer.fail(error))?;
-        Ok(Committed { clean: true, txn_seq: ledger.advance(checkpoint) })
+        let (checkpoint, json) = self.ledger.next(&mut self.producers.writer, point)?;
+        Ok(Committed { clean: true, txn_seq: self.write_down(checkpoint, &json)? })
     }
 
     fn close(&mut self) {

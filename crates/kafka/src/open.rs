@@ -112,20 +112,16 @@ fn open_anew_unfenced(
     lane: LaneId,
     ledger: impl FnOnce(i64) -> Ledger,
 ) -> Result<(Box<dyn LaneSink>, Opened), Error> {
-    let Announced { mut producers, mut lease, tenure, term } = announce(settings, names, lane)?;
+    let Announced { producers, lease, tenure, term } = announce(settings, names, lane)?;
     let seat = names.seat(lane);
     let reader = Reader::new(settings, &seat)?;
     let older = older(&reader.up_to(term)?, term, true);
     await_older(&seat, &reader, older, Some(&tenure))?;
-    let mut ledger = ledger(term);
+    let ledger = ledger(term);
     let (reset, json) = reset(&ledger)?;
-    let asked = Instant::now();
-    producers.write_down(&ledger.record(&json))?;
-    let offset = last_offset(producers.checkpoints(), &seat)?;
-    lease.wrote(producers.checkpoints(), offset, asked)?;
-    ledger.advance(reset.clone());
-    let opened = Opened { term, checkpoint: Some(reset) };
-    Ok((Box::new(IdempotentLane::new(producers, ledger, lease)), opened))
+    let mut lane = IdempotentLane::new(producers, ledger, lease);
+    lane.write_down(reset.clone(), &json)?;
+    Ok((Box::new(lane), Opened { term, checkpoint: Some(reset) }))
 }
 
 fn reset(ledger: &Ledger) -> Result<(Checkpoint, Vec<u8>), Error> {

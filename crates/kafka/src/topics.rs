@@ -263,13 +263,16 @@ impl Admin {
         self.lookup.partitions(topics)
     }
 
-    /// Checks that topics still have the partitions on which routing rests. More are not used.
+    /// Checks that topics still have the partitions on which routing rests. More are not used: `may_grow` says whether
+    /// there may be some.
     ///
     /// # Errors
-    /// [`Error::TopicChanged`]; when no broker answers.
-    pub fn verify_pins(&self, pins: &BTreeMap<String, i32>) -> Result<(), Error> {
+    /// [`Error::TopicChanged`], [`Error::TopicGrown`]; when no broker answers.
+    pub fn verify_pins(&self, pins: &BTreeMap<String, i32>, may_grow: bool) -> Result<(), Error> {
         let topics: Vec<String> = pins.keys().cloned().collect();
-        changed(pins, &self.partitions(&topics)?).map_or(Ok(()), Err)
+        let found = self.partitions(&topics)?;
+        let grown = || if may_grow { None } else { grown(pins, &found) };
+        changed(pins, &found).or_else(grown).map_or(Ok(()), Err)
     }
 
     /// Checks that topics have no more partitions than routing rests on, for whoever does not want them unused.

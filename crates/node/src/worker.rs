@@ -24,8 +24,8 @@ use crate::state::ClusterState;
 use config::node::Role;
 use rpc::{Error, Protocols, Services};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tasks::Tasks;
 use tokio::sync::watch;
@@ -122,4 +122,9 @@ pub async fn run(node: config::Node, folder: &Path, stop: CancellationToken) -> 
     ended.cancel();
     let _ = tokio::join!(serving, shown);
     Ok(())
+}
+
+/// A thread that panicked while it held the lock ends nobody else.
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use telemetry::webhook::Webhook;
 
 /// How often the figures are looked at.
@@ -367,10 +367,6 @@ fn trouble(progress: &Progress) -> Option<String> {
     Some(format!("lane {lane} has failed and is opened again; the log says why"))
 }
 
-fn since_1970() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
-}
-
 impl Poster {
     /// `None`: the spec asks for no alerts.
     fn new(spec: &config::Task, folder: &Path) -> Result<Option<Self>, String> {
@@ -391,7 +387,7 @@ impl Poster {
             remedy,
             latency_ms: ms(latency),
             latency_ms_max: self.latency_max.map(ms),
-            time_ms: ms(since_1970()),
+            time_ms: ms(crate::progress::since_1970()),
         };
         match serde_json::to_string(&message) {
             Ok(text) => self.webhook.send(text),

@@ -98,6 +98,10 @@ pub struct Progress {
 }
 
 /// A panic elsewhere leaves a figure behind, nothing worse.
+pub(crate) fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -200,8 +204,7 @@ impl Progress {
     #[must_use]
     pub fn latency(&self) -> Option<Duration> {
         let newest_us = self.durable_commit_time_us.load(Relaxed);
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let age = || since_1970.saturating_sub(Duration::from_micros(newest_us));
+        let age = || since_1970().saturating_sub(Duration::from_micros(newest_us));
         lock(&self.lag).latency((0 < newest_us).then(age), Instant::now())
     }
 

@@ -207,14 +207,7 @@ fn apicurio_reads_debezium_avro_as_debezium_json() {
     let of = |task: &str| Topics::read(&scene.kafka, &format!("{task}.o.goods")).records;
     let (expected, found) = (of(json.task()), of(&scene.name));
     assert_eq!(found.len(), expected.len());
-    let both = found.iter().flat_map(|record| {
-        let line = |part: &str, bytes: &Option<Vec<u8>>| {
-            let bytes = bytes.as_ref()?;
-            Some(format!("{} {part} {}", record.topic, STANDARD.encode(bytes)))
-        };
-        [line("key", &record.key), line("value", &record.value)]
-    });
-    let lines: Vec<_> = both.flatten().collect();
+    let lines = goods::lines(&found);
     let url = format!("http://{}/apis/registry/v2", registry.address);
     let mut answers = java::answers("avro", "Avro", &["registry", &url], &lines).into_iter();
     for (found, expected) in found.iter().zip(&expected) {
@@ -235,8 +228,11 @@ fn apicurio_reads_debezium_avro_as_debezium_json() {
 fn compare(found: &Value, expected: &Value) {
     let mut generic = found["generic"].clone();
     nameless(&mut generic);
-    assert_eq!(timeless(generic), timeless(expected["payload"].clone()));
-    assert_eq!(timeless(found["payload"].clone()), timeless(expected["payload"].clone()));
+    assert_eq!(goods::timeless(generic), goods::timeless(expected["payload"].clone()));
+    assert_eq!(
+        goods::timeless(found["payload"].clone()),
+        goods::timeless(expected["payload"].clone())
+    );
     assert_eq!(found["schema"], expected["schema"]);
 }
 
@@ -248,29 +244,4 @@ fn nameless(value: &mut Value) {
     if let Some(items) = value.as_array_mut() {
         items.iter_mut().for_each(nameless);
     }
-}
-
-/// Without what differs between two runs: when they began, and when they handled the event.
-fn timeless(mut event: Value) -> Value {
-    for row in ["before", "after"] {
-        // Java has more digits for the smallest numbers of 32 bits than PostgreSQL.
-        if let Some(part) = event[row]["part"].as_f64() {
-            #[allow(clippy::cast_possible_truncation, reason = "it is one of 32 bits")]
-            let part = part as f32;
-            event[row]["part"] = part.into();
-        }
-    }
-    for member in ["ts_ms", "ts_us", "ts_ns"] {
-        if event.get("op").is_some() {
-            event[member] = Value::Null;
-        }
-        if event["op"] == "r" {
-            event["source"][member] = Value::Null;
-            event["source"]["lsn"] = Value::Null;
-        }
-    }
-    if let Some(source) = event.get_mut("source").and_then(Value::as_object_mut) {
-        source.remove("sequence");
-    }
-    event
 }

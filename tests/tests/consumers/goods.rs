@@ -1,8 +1,11 @@
 //! The table that all consumers rebuild, what happens to it, and its rows as text.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use tests::form;
+use tests::reader::Record;
 use tests::sql::Sql;
 
 /// Rows by key; a value is text, and an array is JSON.
@@ -65,6 +68,43 @@ const CHANGES: &[&str] = &[
     "DELETE FROM o.goods WHERE id % 5 = 0",
     "BEGIN; DELETE FROM o.goods WHERE id < 20; ROLLBACK",
 ];
+
+/// One line for each key and value, for a reader in Java: topic, which of the two, and the bytes.
+pub(crate) fn lines(records: &[Record]) -> Vec<String> {
+    let both = records.iter().flat_map(|record| {
+        let line = |part: &str, bytes: &Option<Vec<u8>>| {
+            let bytes = bytes.as_ref()?;
+            Some(format!("{} {part} {}", record.topic, STANDARD.encode(bytes)))
+        };
+        [line("key", &record.key), line("value", &record.value)]
+    });
+    both.flatten().collect()
+}
+
+/// Without what differs between two runs: when they began, and when they handled the event.
+pub(crate) fn timeless(mut event: Value) -> Value {
+    for row in ["before", "after"] {
+        // Java has more digits for the smallest numbers of 32 bits than PostgreSQL.
+        if let Some(part) = event[row]["part"].as_f64() {
+            #[allow(clippy::cast_possible_truncation, reason = "it is one of 32 bits")]
+            let part = part as f32;
+            event[row]["part"] = part.into();
+        }
+    }
+    for member in ["ts_ms", "ts_us", "ts_ns"] {
+        if event.get("op").is_some() {
+            event[member] = Value::Null;
+        }
+        if event["op"] == "r" {
+            event["source"][member] = Value::Null;
+            event["source"]["lsn"] = Value::Null;
+        }
+    }
+    if let Some(source) = event.get_mut("source").and_then(Value::as_object_mut) {
+        source.remove("sequence");
+    }
+    event
+}
 
 pub(crate) fn create(sql: &mut Sql) {
     sql.run(TABLE);

@@ -8,6 +8,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use std::thread;
 use std::time::{Duration, Instant};
 use tests::deadline::await_some;
+use wal::Position;
 
 /// Less than a take-over waits for an owner of which it hears nothing.
 const AT_ONCE: Duration = Duration::from_secs(20);
@@ -107,6 +108,26 @@ fn what_an_older_owner_writes_beside_its_successor_does_not_count() {
     let late = Checkpoint { txn_seq: 9, pos: point(95, 0).position, ..older };
     Elsewhere::new(&bench).write("c", &serde_json::to_string(&late).expect("JSON"));
     assert_eq!(bench.opened().1.position(), point(70, 0).position);
+}
+
+/// `--reseed`: what was before does not count, and the next owner goes on from the new beginning.
+#[test]
+fn a_lane_that_begins_anew_leaves_its_checkpoints_behind() {
+    let bench = bench();
+    let (mut lane, _) = bench.opened();
+    bench.send(lane.as_mut(), "a").expect("sent");
+    lane.commit(&point(90, 0)).expect("durable");
+    drop(lane);
+    let (mut lane, opened) =
+        kafka::open_anew(&bench.settings, &bench.names, LANE, 1, &[]).expect("it opens");
+    assert_eq!(opened.position(), Position::ZERO);
+    bench.send(lane.as_mut(), "b").expect("sent");
+    lane.commit(&point(50, 0)).expect("durable");
+    drop(lane);
+    let opened = bench.opened().1;
+    assert_eq!(opened.position(), point(50, 0).position);
+    assert_eq!(opened.checkpoint.expect("a checkpoint").txn_seq, 1);
+    bench.assert_keys(&["a", "b"]);
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! The front of one task on this worker: a thread with an actix system of its own.
 
-use super::Context;
 use super::hosts::Placed;
 use super::specs::{Refused, Specs};
+use super::{Context, lock};
 use crate::front::Wanted;
 use crate::task_state::TaskState;
 use config::Means;
@@ -16,7 +16,7 @@ use std::convert::Infallible;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -154,14 +154,13 @@ impl Runner {
         let Some(kept) = kept else { return spec };
         let is_fit = spec.unconfined(folder).is_empty() && Alerts::check(&spec, folder).is_ok();
         let passes = async {
-            let items = pipeline::precheck(&spec, folder, false).await;
-            !items.iter().any(Item::holds)
+            is_fit && !pipeline::precheck(&spec, folder, false).await.iter().any(Item::holds)
         };
         let passes = tokio::select! {
             passes = passes => passes,
             () = self.stop.cancelled() => return spec,
         };
-        if is_fit && passes {
+        if passes {
             return spec;
         }
         info!(task = spec.task, "the changed spec does not pass now, the one before it goes on");
@@ -213,7 +212,8 @@ impl Runner {
         let (name, begun, folder) = (spec.task.clone(), spec, folder.clone());
         let hosts = Rc::new(Placed::new(&name, context, runtime, Arc::clone(&self.specs)));
         // What was changed during the precheck is of no record's concern.
-        let (newest, heeding) = (self.specs.newest(), begun.heeding(&self.specs.newest()));
+        let newest = self.specs.newest();
+        let heeding = begun.heeding(&newest);
         let spec = if heeding == *newest { newest } else { Arc::new(heeding) };
         let stop = self.stop.clone();
         if release {
@@ -298,7 +298,7 @@ impl Runner {
                     self.specs.pass(spec);
                 }
                 Ok(false) => {
-                    *self.succeeded_by.lock().unwrap_or_else(PoisonError::into_inner) = Some(spec);
+                    *lock(&self.succeeded_by) = Some(spec);
                     self.stop();
                 }
                 Err((cause, remedy)) => {
@@ -381,7 +381,7 @@ impl Runner {
 
     /// The changed spec that has passed, and takes another run.
     pub(super) fn succeeded_by(&self) -> Option<Arc<config::Task>> {
-        self.succeeded_by.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.succeeded_by).clone()
     }
 
     /// Number of the applied spec by which the task goes in `state`; 0: that is an older one.
@@ -402,12 +402,12 @@ impl Runner {
 
     /// Notes whose window for lost connections holds.
     pub(super) fn shares(&self, task: Option<String>) {
-        *self.window_of.lock().unwrap_or_else(PoisonError::into_inner) = task;
+        *lock(&self.window_of) = task;
     }
 
     /// Where the windows are from, for who reads when it is given up.
     fn windows(&self) -> String {
-        match &*self.window_of.lock().unwrap_or_else(PoisonError::into_inner) {
+        match &*lock(&self.window_of) {
             Some(task) => format!("`retry` of task `{task}`, which has the same servers"),
             None => "`retry` of the spec".into(),
         }
@@ -450,7 +450,7 @@ impl Runner {
     }
 
     fn lock(&self) -> MutexGuard<'_, Said> {
-        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.said)
     }
 
     /// What is to be reported now.
@@ -483,14 +483,14 @@ impl Runner {
     /// Records per second, as of the looks of the last seconds.
     pub(super) fn rate(&self) -> f64 {
         let records = self.progress.records.load(Relaxed);
-        let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rate = lock(&self.rate);
         rate.per_second(records, Instant::now())
     }
 
     /// Rows per second that the snapshot reads.
     pub(super) fn snapshot_rate(&self) -> f64 {
         let rows = self.progress.snapshot_rows.load(Relaxed);
-        let mut rate = self.snapshot_rate.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rate = lock(&self.snapshot_rate);
         rate.per_second(rows, Instant::now())
     }
 

@@ -1,7 +1,8 @@
 //! A spec that is changed while its task runs here, on its way into force.
 
+use super::lock;
 use config::Task;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
 /// How far the newest spec of a task has come. Shared by who reads it, who checks it and who carries it out.
@@ -78,10 +79,6 @@ impl Specs {
         let refused = lock(&self.refused).clone();
         refused.filter(|it| Arc::ptr_eq(&it.spec, &self.applied.borrow()))
     }
-}
-
-fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
-    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

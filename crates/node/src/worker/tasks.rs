@@ -1,15 +1,15 @@
 //! What is placed here is started, what is not is stopped.
 
-use super::Context;
 use super::report::{self, Reports};
 use super::runner::{Beginning, Runner};
+use super::{Context, lock};
 use crate::front::{self, Step, Wanted};
 use crate::link::server::HandOver;
 use crate::state::{self, ClusterState, Placement};
 use crate::task_state::TaskState;
 use crate::windows::Windows;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tracing::{info, warn};
@@ -58,7 +58,7 @@ impl Tasks {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Front>> {
-        self.fronts.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.fronts)
     }
 
     /// Compares, again and again.
@@ -74,7 +74,7 @@ impl Tasks {
 
     /// Lets what opens lanes that come here connect while their former owners still write.
     fn connect(&self, state: &ClusterState) {
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut read = lock(&self.read);
         read.retain(|task, _| state.placements.contains_key(task));
         for (name, placement) in &state.placements {
             if read.get(name).is_some_and(|it| it.rev == placement.rev) {
@@ -94,7 +94,7 @@ impl Tasks {
     }
 
     fn compare(&self, state: &ClusterState) {
-        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut windows = lock(&self.windows);
         windows.follow(state);
         let mut fronts = self.lock();
         let hands_over = rpc::HAND_OVER <= self.context.peers.protocols().max;
@@ -286,10 +286,6 @@ impl Front {
             self.stopping = Some(Instant::now());
         }
     }
-}
-
-fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
-    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn is_overtaken(front: &Front) -> bool {

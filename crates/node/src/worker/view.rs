@@ -79,14 +79,19 @@ fn place_of(shown: &mut Vec<Task>, cluster: &ClusterState, name: &str) -> usize 
 /// A task whose router is here, with everything that its figures say.
 fn front(cluster: &ClusterState, (report, progress): (v1::TaskReport, Arc<Progress>)) -> Task {
     let name = report.task.clone();
-    let mut task = Task::of(placed(cluster, &name, Some(report.clone())), spec(cluster, &name));
+    let snapshot = Snapshot {
+        rate: report.snapshot_rate,
+        tables: report.tables_count,
+        tables_done: report.tables_over,
+        ..Snapshot::default()
+    };
+    let mut task = Task::of(placed(cluster, &name, Some(report)), spec(cluster, &name));
     for (lane, it) in task.lanes.iter_mut().zip(progress.lanes()) {
         if it.state == LaneState::Waiting {
             lane.state = "waiting".into();
         }
     }
     let reads = task.reader == task.router;
-    let snapshot = snapshot(&report, &progress);
     if let Some(measured) = &mut task.measured {
         let rows =
             [&progress.snapshot_rows, &progress.snapshot_rows_estimated].map(|it| it.load(Relaxed));
@@ -104,24 +109,20 @@ fn front(cluster: &ClusterState, (report, progress): (v1::TaskReport, Arc<Progre
             standbys_missing: health.standbys_missing.len() as u64,
         });
         measured.failures = Some(progress.failures());
-        measured.snapshot = (rows != [0, 0]).then_some(snapshot);
-        measured.snapshot_rows = (rows != [0, 0]).then_some((rows[0], rows[1]));
+        if rows != [0, 0] {
+            measured.snapshot = Some(advanced(snapshot, rows, &progress));
+            measured.snapshot_rows = Some(rows.into());
+        }
     }
     task
 }
 
-fn snapshot(report: &v1::TaskReport, progress: &Progress) -> Snapshot {
-    let [rows, estimated] =
-        [&progress.snapshot_rows, &progress.snapshot_rows_estimated].map(|it| it.load(Relaxed));
-    let rate = report.snapshot_rate;
+/// With what the rows say, so many of so many.
+fn advanced(snapshot: Snapshot, [rows, estimated]: [u64; 2], progress: &Progress) -> Snapshot {
+    let rate = snapshot.rate;
     let left = estimated.checked_sub(rows).filter(|left| 0 < *left && 0.0 < rate);
-    Snapshot {
-        bytes: progress.snapshot_bytes.load(Relaxed),
-        rate,
-        left_s: left.map(|left| left as f64 / rate),
-        tables: report.tables_count,
-        tables_done: report.tables_over,
-    }
+    let bytes = progress.snapshot_bytes.load(Relaxed);
+    Snapshot { bytes, left_s: left.map(|left| left as f64 / rate), ..snapshot }
 }
 
 /// The task in the words of the contract, as the control topic places it.

@@ -3,7 +3,7 @@
 use super::revision::Next;
 use super::tables::{self, Taken};
 use super::{End, SlotHost, Task, events::Noted};
-use crate::capture::{Capture, Reading, Relation, capture_settled, unfit};
+use crate::capture::{Capture, Reading, Relation, capture_settled};
 use crate::chunk::copy::Record;
 use crate::chunk::key::key_names;
 use crate::copying::written;
@@ -379,12 +379,8 @@ impl Task {
         let topics: BTreeSet<String> = topics.into_iter().collect();
         pins.retain(|topic, _| topics.contains(topic));
         let admin = admin.await??;
-        let parks = self.spec.sink.new_partitions == config::NewPartitions::Park;
-        let verify = move || {
-            admin.verify_pins(&pins)?;
-            if parks { admin.verify_not_grown(&pins) } else { Ok(()) }
-        };
-        Ok(tokio::task::spawn_blocking(verify).await??)
+        let may_grow = self.spec.sink.new_partitions != config::NewPartitions::Park;
+        Ok(tokio::task::spawn_blocking(move || admin.verify_pins(&pins, may_grow)).await??)
     }
 
     /// Tables that have come while nobody looked. Who is busy is taken in while the stream runs.
@@ -494,9 +490,7 @@ impl Task {
 
     /// Leaves out what users could not update any more, and says so. `published`: by the task's publication now.
     pub(super) fn withhold(&self, capture: &mut Capture, published: &Oids) {
-        let withheld = capture.withhold(published);
-        let policy = self.spec.source.replica_identity;
-        self.progress.tables_unfit(unfit(&withheld, &capture.unfit, policy));
+        tables::withhold(capture, published, &self.spec, &self.progress);
     }
 
     /// A new slot, and the snapshot if it is wanted.

@@ -39,6 +39,17 @@ const LEFT_BYTES_MAX: usize = 900_000;
 /// Between two looks for partitions that nobody has told of.
 const GLANCE: Duration = Duration::from_secs(1);
 
+/// Leaves out what users could not update any more, and says so. `published`: by the task's publication now.
+pub(super) fn withhold(
+    capture: &mut Capture,
+    published: &Oids,
+    spec: &config::Task,
+    progress: &Progress,
+) {
+    let withheld = capture.withhold(published);
+    progress.tables_unfit(unfit(&withheld, &capture.unfit, spec.source.replica_identity));
+}
+
 /// What looking after tables needs. Lives as long as its generation.
 pub(super) struct Tables {
     generation: u64,
@@ -302,9 +313,7 @@ impl Tables {
         }
         let known = self.known.borrow().clone().unwrap_or_default();
         let covered: Oids = known.iter().chain(&before).chain(&after).copied().collect();
-        let withheld = capture.withhold(&covered);
-        let policy = self.spec.source.replica_identity;
-        self.progress.tables_unfit(unfit(&withheld, &capture.unfit, policy));
+        withhold(&mut capture, &covered, &self.spec, &self.progress);
         let first = self.known.borrow().is_none();
         if first {
             *self.known.borrow_mut() = Some(before.clone());
