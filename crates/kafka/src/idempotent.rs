@@ -2,6 +2,7 @@
 //! section 13).
 
 use crate::Error;
+use crate::arrival::Arrival;
 use crate::checkpoint::{Checkpoint, ENDED_KEY};
 use crate::holder::last_offset;
 use crate::names::Seat;
@@ -17,22 +18,28 @@ use std::time::{Duration, Instant};
 /// over ([`crate::tenure`]).
 pub(crate) struct Idempotent {
     writer: Writer,
-    /// Of the checkpoint topic, where the records' own producer is not told what became of them
-    /// (`acks: 0`): a checkpoint that may not be there, or whose offset is unknown, is none.
-    checkpoints: Option<Writer>,
+    /// Where the records' own producer is not told what became of them (`acks: 0`).
+    unheard: Option<Unheard>,
+}
+
+struct Unheard {
+    /// Of the checkpoint topic: a checkpoint that may not be there, or whose offset is unknown, is none.
+    checkpoints: Writer,
+    arrival: Arrival,
 }
 
 impl Idempotent {
     pub(crate) fn open(settings: &Settings, seat: &Seat) -> Result<Self, Error> {
         let name = seat.transactional_id.clone();
-        let checkpoints = if settings.acknowledges() {
+        let unheard = if settings.acknowledges() {
             None
         } else {
             let config = settings.idempotent_checkpoints();
-            Some(Writer::new(&config, format!("{name} checkpoints"), settings)?)
+            let checkpoints = Writer::new(&config, format!("{name} checkpoints"), settings)?;
+            Some(Unheard { checkpoints, arrival: Arrival::default() })
         };
         let writer = Writer::new(&settings.idempotent(), name, settings)?;
-        Ok(Self { writer, checkpoints })
+        Ok(Self { writer, unheard })
     }
 
     /// Writes to the checkpoint topic and waits until it is durable.
@@ -45,7 +52,25 @@ impl Idempotent {
 
     /// The producer of the checkpoint topic.
     pub(crate) fn checkpoints(&mut self) -> &mut Writer {
-        self.checkpoints.as_mut().unwrap_or(&mut self.writer)
+        let Self { writer, unheard } = self;
+        unheard.as_mut().map_or(writer, |it| &mut it.checkpoints)
+    }
+
+    fn send(&mut self, record: &Record<'_>) -> Result<(), Error> {
+        if let Some(unheard) = &mut self.unheard {
+            unheard.arrival.note(record.topic, record.partition);
+        }
+        self.writer.send(record)
+    }
+
+    /// Waits until what was sent is with the brokers, as far as they tell.
+    fn deliver(&mut self) -> Result<(), Error> {
+        let Self { writer, unheard } = self;
+        settle(writer)?;
+        match unheard {
+            Some(unheard) => unheard.arrival.wait(writer).map_err(|error| writer.fail(error)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -96,7 +121,7 @@ impl LaneSink for IdempotentLane {
         // Room may be long in coming.
         self.producers.writer.make_room(record)?;
         self.hold()?;
-        self.producers.writer.send(record)
+        self.producers.send(record)
     }
 
     fn poll(&mut self) -> Result<(), Error> {
@@ -116,7 +141,7 @@ impl LaneSink for IdempotentLane {
 
     fn commit(&mut self, point: &CommitPoint) -> Result<Committed, Error> {
         self.producers.writer.usable()?;
-        settle(&mut self.producers.writer)?;
+        self.producers.deliver()?;
         self.hold()?;
         let (checkpoint, json) = self.ledger.next(&mut self.producers.writer, point)?;
         Ok(Committed { clean: true, txn_seq: self.write_down(checkpoint, &json)? })

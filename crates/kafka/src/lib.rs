@@ -2,7 +2,7 @@
 //!
 //! * [`sink`]: the port of a lane; [`open`](fn@open) opens one, exactly-once with the rule of
 //!   [`clean_commit`] or at-least-once.
-//! * `tenure`: who writes a lane at-least-once, and what a take-over waits for.
+//! * `tenure`: who writes a lane at-least-once, and what a take-over waits for. `arrival`: what `acks: 0` can still know.
 //! * [`checkpoint`], [`names`]: what is written where (delivery-protocol.md, section 3).
 //! * [`meta`]: low watermark, pins and snapshot state. [`topics`]: administration.
 //! * [`ready`]: clients that connect before a lane may be opened.
@@ -11,6 +11,7 @@
 //! * [`registry`]: schemas and their ids.
 //! * [`settings`], [`properties`]: from the spec to the client. [`precheck`]: before the start.
 
+mod arrival;
 mod beside;
 pub mod checkpoint;
 pub mod clean_commit;

@@ -126,7 +126,7 @@ impl Lease {
 
     fn look(&mut self, writer: &Writer) -> Result<(), Error> {
         let asked = Instant::now();
-        let end = end_of(writer, &self.seat)?;
+        let end = end_of(writer, &self.seat.topic, self.seat.partition)?;
         if self.last + 1 < end {
             let reader = Reader::uncommitted(&self.settings, &self.seat, self.last + 1)?;
             let entries = reader.to_end()?;
@@ -148,15 +148,19 @@ impl Lease {
     }
 }
 
-fn end_of(writer: &Writer, seat: &Seat) -> Result<i64, Error> {
+/// Where the next record of a partition goes, asked of its leader over the writer's own connection.
+pub(crate) fn end_of(writer: &Writer, topic: &str, partition: i32) -> Result<i64, Error> {
     let until = Instant::now() + LOOK_MAX;
     loop {
         let client = writer.producer().client();
-        match client.fetch_watermarks(&seat.topic, seat.partition, LOOK_CALL_MAX) {
+        match client.fetch_watermarks(topic, partition, LOOK_CALL_MAX) {
             Ok((_, end)) => return Ok(end),
             // The partition's leader may be moving.
             Err(_) if Instant::now() < until => thread::sleep(WATCH),
-            Err(error) => return Err(Error::from_kafka("looking for a newer owner", &error)),
+            Err(error) => {
+                let doing = format!("asking for the end of partition {partition} of `{topic}`");
+                return Err(Error::from_kafka(&doing, &error));
+            }
         }
     }
 }

@@ -2,6 +2,8 @@
 //! waits (delivery-protocol.md, section 13).
 
 use super::{Bench, LANE, SOON, point};
+use crate::own_broker::Turn;
+use crate::proxy::Plan;
 use kafka::checkpoint::Checkpoint;
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -64,6 +66,7 @@ fn at_least_once_keeps_its_checkpoint_without_transactions() {
     assert_eq!(bench.opened().1.position(), point(50, 3).position);
     bench.assert_keys(&["a"]);
 }
+
 #[test]
 fn at_least_once_works_with_every_acks() {
     for acks in [config::Acks::Zero, config::Acks::One, config::Acks::All] {
@@ -82,6 +85,27 @@ fn at_least_once_works_with_every_acks() {
         assert_eq!(opened.checkpoint.expect("a checkpoint").txn_seq, 2, "{acks:?}");
         bench.assert_keys(&["a", "a"]);
     }
+}
+
+/// Nobody acknowledges them, and their client takes them for delivered once they lie in its socket.
+#[test]
+fn without_acks_a_checkpoint_waits_until_the_broker_has_seen_the_records() {
+    const DELAY: Duration = Duration::from_millis(1500);
+    let turn = Turn::take();
+    let bench = Bench::on(turn.kafka(), |sink| {
+        sink.delivery = config::Delivery::AtLeastOnce;
+        sink.acks = config::Acks::Zero;
+    });
+    let proxy = turn.proxy();
+    let (mut lane, _) = bench.opened();
+    bench.send(lane.as_mut(), "a").expect("sent");
+    lane.commit(&point(50, 0)).expect("durable");
+    proxy.plan(Plan::DelayRecords(DELAY));
+    let begun = Instant::now();
+    bench.send(lane.as_mut(), "b").expect("sent");
+    lane.commit(&point(60, 0)).expect("durable");
+    assert!(DELAY <= begun.elapsed(), "a checkpoint after {:?}", begun.elapsed());
+    bench.assert_keys(&["a", "b"]);
 }
 
 /// Checkpoints of two owners in turns: the older one's count for nobody, and the lane opens.

@@ -167,7 +167,10 @@ fn nobody_is_fenced_where_transactions_may_last_for_weeks() {
     limited.sink.brokers = vec![format!("127.0.0.1:{}", PORT + 14)];
     let words = [&format!("{PREFIX}.{name}.lane.0"), "prefixed", USER];
     expect(&checked(&limited, &[]), "sink.authorization", State::Fail, &words);
-    broker.permit(&format!("TRANSACTIONAL_ID:{PREFIX}.{name}.:WRITE"));
+    let topic = format!("TOPIC:{PREFIX}.{name}.");
+    broker.permit(&format!(
+        "TRANSACTIONAL_ID:{PREFIX}.{name}.:WRITE,{topic}:DESCRIBE,{topic}:READ,{topic}:WRITE"
+    ));
     expect(&checked(&limited, &[]), "sink.authorization", State::Pass, &["permits"]);
     running.commit(&point(60)).expect("it owns its lane still");
 }
