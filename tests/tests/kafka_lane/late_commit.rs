@@ -2,7 +2,7 @@
 //! or delivers its first copy after its second.
 
 use crate::own_broker::Turn;
-use crate::proxy::{Plan, Proxy};
+use crate::proxy::{Late, Plan, Proxy};
 use crate::{Bench, meta, point, send_raw, stranger, watermark};
 use kafka::control::{ControlSettings, Leadership, ensure_control};
 use kafka::meta::MetaRecord;
@@ -10,20 +10,25 @@ use rdkafka::producer::Producer;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
-use tests::checker::Promises;
+use tests::catalog::contents;
+use tests::checker::{Kind, Promises, check};
 use tests::deadline::await_true;
 use tests::process::Distributary;
 use tests::procfs::cpu_seconds_of_threads;
 use tests::reader::count;
 use tests::scene::{CATCH_UP_MAX, Scene};
+use tests::seed::{full, say, seed};
 use tests::servers::Server;
 use tests::sql::Sql;
 use tests::task::{STATE_PREFIX, Spec};
+use tests::workload::{self, Pace, Workload};
 
 /// What a task says that opens itself again.
 const UNDONE: &str = "everything is opened again, from what Kafka has";
 
 const LONGEST: Duration = Duration::from_secs(90);
+/// Each late copy costs its lane more than a second.
+const LATE_MAX: Duration = Duration::from_secs(600);
 
 /// The turn comes first, so that it is dropped last.
 fn behind_proxy() -> (Turn, Bench, Proxy) {
@@ -178,6 +183,82 @@ fn without_the_rule_the_late_copy_ends_the_next_transaction() {
     send_raw(&stranger, &bench.topic, "never committed");
     assert_eq!(proxy.deliver_held(), 0, "the broker carries out the late copy");
     tests::deadline::await_true("the damage", LONGEST, || bench.keys() == ["a", "never committed"]);
+}
+
+/// A workload whose commits are repeated in silence, their first copies arriving within the next transactions.
+struct Repeated {
+    scene: Scene,
+    spec: Spec,
+    run: Distributary,
+    workload: Workload,
+    proxy: Proxy,
+    _turn: Turn,
+}
+
+impl Repeated {
+    fn new(label: &str, environment: &[(&str, &str)]) -> Self {
+        let turn = Turn::take();
+        let proxy = turn.proxy();
+        let scene = Scene::on(label, Server::start("postgres-15"), turn.kafka());
+        workload::create(&mut scene.sql());
+        let workload = Workload::start(&scene, seed(label, 15), Pace::default());
+        // Few lanes: each has large transactions, which a late copy can cut in two.
+        let spec = scene.spec().line("lanes: 2");
+        let path = spec.write(scene.folder());
+        let words = [Path::new("run"), &path];
+        let mut run = Distributary::start_in(scene.folder(), &words, environment);
+        scene.await_streaming(&mut run);
+        proxy.plan(Plan::ComeLate(Late::new(&format!("{STATE_PREFIX}.{}.lane.", scene.name), 5)));
+        Self { scene, spec, run, workload, proxy, _turn: turn }
+    }
+
+    /// Waits until so many late copies have arrived that `counts`; the answers to all.
+    fn await_late(&mut self, least: usize, counts: fn(i16) -> bool) -> Vec<i16> {
+        let (proxy, run) = (&self.proxy, &mut self.run);
+        let of = |answers: &[i16]| answers.iter().filter(|it| counts(**it)).count();
+        await_true("late copies of commits", LATE_MAX, || {
+            assert!(!run.has_ended(), "ended by itself:\n{}", run.log());
+            least <= of(&proxy.late_answers())
+        });
+        proxy.late_answers()
+    }
+}
+
+/// Through all of them: nothing is lost, nothing doubled, order is kept.
+#[test]
+fn a_workload_whose_commits_come_twice_arrives_whole() {
+    let mut repeated = Repeated::new("twice", &[]);
+    let answers = repeated.await_late(if full() { 100 } else { 4 }, |_| true);
+    let Repeated { _turn, scene, spec, run, workload, proxy } = repeated;
+    proxy.plan(Plan::Pass);
+    workload.stop();
+    run.interrupt(CATCH_UP_MAX).expect(0);
+    scene.catch_up(&spec);
+    let report = scene.check(Promises::default());
+    let carried_out = answers.iter().filter(|it| **it == 0).count();
+    say(&format!(
+        "{} late copies of commits, {carried_out} carried out; {} records, {} rows",
+        answers.len(),
+        report.records,
+        report.rows
+    ));
+    assert_eq!(carried_out, 0, "the broker ended a transaction by a late copy: {answers:?}");
+}
+
+/// The same with the rule switched off in the task: what the check finds then, the rule prevents.
+#[test]
+fn without_the_rule_a_workload_whose_commits_come_twice_is_damaged() {
+    let mut repeated = Repeated::new("undone_rule", &[("DISTRIBUTARY_DIRTY_COMMITS_PASS", "1")]);
+    repeated.await_late(3, |answer| answer == 0);
+    let Repeated { _turn, scene, spec, run, workload, proxy } = repeated;
+    proxy.plan(Plan::Pass);
+    workload.stop();
+    drop(run.kill());
+    // By the rule again, so that nothing is missing only because it has not come yet.
+    scene.catch_up(&spec);
+    let found = check(Promises::default(), &scene.topics(), &contents(&mut scene.superuser()));
+    say(&format!("without the rule: {:?}", found.kinds()));
+    assert!(found.kinds().contains_key(&Kind::Doubled), "{:?}", found.kinds());
 }
 
 #[test]

@@ -20,6 +20,9 @@ pub(crate) enum Plan {
     Pass,
     Delay(Duration),
     HoldAndCut,
+    /// Again and again, with one commit of many: held back as by [`Self::HoldAndCut`], its first copy comes while the same
+    /// producer writes its next records.
+    ComeLate(Late),
     DelayRecords(Duration),
     /// The commit of this transactional id becomes an abort, which the client takes for its commit; then [`Self::Aborted`].
     Abort(String),
@@ -29,6 +32,55 @@ pub(crate) enum Plan {
     AbortAndCut(String),
     /// Whoever asks anything loses its connection, until there is another plan.
     Cut,
+}
+
+/// What [`Plan::ComeLate`] does, and where it stands.
+#[derive(Clone, Debug)]
+pub(crate) struct Late {
+    /// Commits of transactional ids that begin so.
+    prefix: String,
+    /// Of so many commits one.
+    every: u32,
+    seen: u32,
+    held: Option<Held>,
+    /// What the broker answered to the late copies.
+    answers: Vec<i16>,
+}
+
+#[derive(Clone, Debug)]
+struct Held {
+    id: String,
+    request: Vec<u8>,
+    /// Its producer's requests with records since.
+    records: u32,
+}
+
+impl Late {
+    pub(crate) fn new(prefix: &str, every: u32) -> Self {
+        Self { prefix: prefix.into(), every, seen: 0, held: None, answers: Vec::new() }
+    }
+
+    /// Whether a commit goes on.
+    fn judge(&mut self, request: &[u8]) -> bool {
+        let id = transactional_id(request);
+        if self.held.is_some() || !id.starts_with(&self.prefix) {
+            return true;
+        }
+        self.seen += 1;
+        let goes_on = !self.seen.is_multiple_of(self.every);
+        if !goes_on {
+            self.held = Some(Held { id, request: request.to_vec(), records: 0 });
+        }
+        goes_on
+    }
+
+    /// A request with records: before the second one of the next transaction the held commit comes.
+    fn is_due(&mut self, request: &[u8]) -> Option<Vec<u8>> {
+        let held =
+            self.held.as_mut().filter(|it| has(&request[..request.len().min(200)], &it.id))?;
+        held.records += 1;
+        (held.records == 2).then(|| held.request.clone())
+    }
 }
 
 #[derive(Debug, Default)]
@@ -76,9 +128,20 @@ impl Proxy {
     /// Sends the held commit to the broker; its answer is an error code, 0 where it was carried out.
     pub(crate) fn deliver_held(&self) -> i16 {
         let held = self.state.lock().expect("not poisoned").held.take();
-        let held = held.expect("a commit was held back");
+        self.end_transaction(&held.expect("a commit was held back"))
+    }
+
+    /// What the broker answered to the copies that came late by [`Plan::ComeLate`].
+    pub(crate) fn late_answers(&self) -> Vec<i16> {
+        match &self.state.lock().expect("not poisoned").plan {
+            Plan::ComeLate(late) => late.answers.clone(),
+            other => panic!("{other:?} is another plan"),
+        }
+    }
+
+    fn end_transaction(&self, request: &[u8]) -> i16 {
         let mut broker = TcpStream::connect(&self.broker).expect("the broker answers");
-        broker.write_all(&held).expect("the broker takes it");
+        broker.write_all(request).expect("the broker takes it");
         let answer = read_frame(&mut broker).expect("an answer");
         // Length, correlation id, throttle time, error code (EndTxn, versions 0 to 2).
         i16::from_be_bytes([answer[12], answer[13]])
@@ -97,7 +160,7 @@ impl Proxy {
             let goes_on = match request.get(4..6) {
                 _ if self.is_cut() => false,
                 Some(key) if *key == END_TXN => self.judge(&mut request),
-                Some(key) if *key == PRODUCE => self.judge_records(),
+                Some(key) if *key == PRODUCE => self.judge_records(&request),
                 _ => true,
             };
             if !goes_on {
@@ -134,6 +197,11 @@ impl Proxy {
                 state.plan = Plan::Aborted;
                 true
             }
+            Plan::ComeLate(mut late) => {
+                let goes_on = late.judge(request);
+                state.plan = Plan::ComeLate(late);
+                goes_on
+            }
             plan @ (Plan::DelayRecords(_) | Plan::Abort(_) | Plan::Aborted) => {
                 state.plan = plan;
                 true
@@ -146,8 +214,15 @@ impl Proxy {
     }
 
     /// They go on in any case.
-    fn judge_records(&self) -> bool {
+    fn judge_records(&self, request: &[u8]) -> bool {
         let mut state = self.state.lock().expect("not poisoned");
+        if let Plan::ComeLate(late) = &mut state.plan
+            && let Some(commit) = late.is_due(request)
+        {
+            let answer = self.end_transaction(&commit);
+            late.answers.push(answer);
+            late.held = None;
+        }
         if let Plan::DelayRecords(time) = state.plan {
             state.plan = Plan::Pass;
             drop(state);
@@ -161,6 +236,16 @@ impl Proxy {
 fn abort(request: &mut [u8]) {
     let commits = request.last_mut().expect("a request");
     assert_eq!(std::mem::take(commits), 1, "no commit");
+}
+
+/// Of an `EndTxn` (versions 0 to 2): after length, key, version, correlation id and the client's id.
+fn transactional_id(request: &[u8]) -> String {
+    let text = |at: usize| {
+        let length = usize::from(u16::from_be_bytes([request[at], request[at + 1]]));
+        (at + 2, at + 2 + length)
+    };
+    let (from, to) = text(text(12).1);
+    String::from_utf8_lossy(&request[from..to]).into_owned()
 }
 
 fn has(request: &[u8], text: &str) -> bool {
