@@ -261,7 +261,13 @@ impl<'a> Cluster<'a> {
     /// The scene's spec, whose password is a reference.
     #[must_use]
     pub fn spec(&self) -> Spec {
-        let spec = self.scene.spec().user(ROLE, Some(&format!("${{env:{SECRET}}}")));
+        self.spec_of(self.scene)
+    }
+
+    /// The same of another scene, on the same servers.
+    #[must_use]
+    pub fn spec_of(&self, scene: &Scene) -> Spec {
+        let spec = scene.spec().user(ROLE, Some(&format!("${{env:{SECRET}}}")));
         match self.site.servers() {
             Some((database, brokers)) => spec.hosts(database).brokers(brokers),
             None => spec,

@@ -63,7 +63,12 @@ impl Server {
         names.iter().map(|name| Self::known(name)).collect()
     }
 
-    fn known(name: &str) -> Self {
+    /// One that somebody else has started.
+    ///
+    /// # Panics
+    /// When the script knows no address of it.
+    #[must_use]
+    pub fn known(name: &str) -> Self {
         let address = ask("address", name);
         assert!(address.contains(':'), "servers address {name} printed `{address}`");
         Self { name: name.into(), address }

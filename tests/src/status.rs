@@ -34,7 +34,8 @@ impl Status {
 
     /// # Panics
     /// When it is no JSON.
-    pub(crate) fn parse(json: &str) -> Self {
+    #[must_use]
+    pub fn parse(json: &str) -> Self {
         Self(serde_json::from_str(json).expect("JSON"))
     }
 

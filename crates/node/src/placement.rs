@@ -1,11 +1,12 @@
 //! Where each task runs: lanes balanced over all tasks, few moves, labels respected, the front of a task
-//! together on one worker. Pure and deterministic: the same input has the same plan.
+//! together on one worker, which is near its source where several are as free. Pure and deterministic: the same input has the same plan.
 //!
 //! Balanced means: no lane could go from one worker to another that may have it and has at least two
 //! lanes fewer. Fronts stay where they can: moving one interrupts all lanes of its task.
 
 mod front;
 mod lanes;
+mod near;
 mod readers;
 
 use crate::state::Placement;
@@ -36,6 +37,8 @@ pub struct Worker {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Wanted {
     pub lanes: usize,
+    /// The source, `host:port` each: its reader had better be near.
+    pub source: Vec<String>,
     /// Labels per stage.
     pub labels: config::Placement,
 }

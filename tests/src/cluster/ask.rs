@@ -40,13 +40,22 @@ impl Cluster<'_> {
     /// When it says no JSON.
     #[must_use]
     pub fn status(&self) -> Status {
-        let ended = self.ask_status();
+        self.status_of(&self.scene.name)
+    }
+
+    /// The same of another task.
+    ///
+    /// # Panics
+    /// When it says no JSON.
+    #[must_use]
+    pub fn status_of(&self, task: &str) -> Status {
+        let ended = self.ask_status(task);
         ended.expect(0);
         Status::parse(&ended.stdout)
     }
 
-    fn ask_status(&self) -> Ended {
-        self.call(&["task", "status", &self.scene.name, "-o", "json"])
+    fn ask_status(&self, task: &str) -> Ended {
+        self.call(&["task", "status", task, "-o", "json"])
     }
 
     /// Waits until the task's status is as it shall be.
@@ -59,10 +68,24 @@ impl Cluster<'_> {
         longest: Duration,
         is: impl Fn(&Status) -> bool,
     ) -> Status {
+        self.await_status_of(&self.scene.name, what, longest, is)
+    }
+
+    /// The same of another task.
+    ///
+    /// # Panics
+    /// When it is not in time.
+    pub fn await_status_of(
+        &self,
+        task: &str,
+        what: &str,
+        longest: Duration,
+        is: impl Fn(&Status) -> bool,
+    ) -> Status {
         let seen = RefCell::new(String::new());
         let ask = || {
             // A coordinator that has just begun does not know the task yet.
-            let ended = self.ask_status();
+            let ended = self.ask_status(task);
             let status = (ended.code == Some(0)).then(|| Status::parse(&ended.stdout));
             let status = status.filter(&is);
             if status.is_none() {

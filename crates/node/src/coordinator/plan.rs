@@ -89,7 +89,7 @@ fn wanted(cluster: &ClusterState, name: &str) -> Result<Option<Wanted>, config::
     // Until a changed spec is in force, what ran before needs its lanes.
     let kept = task.read_kept().map_or(0, |it| it.lanes.0);
     let lanes = usize::from(spec.lanes.0.max(kept));
-    Ok(Some(Wanted { lanes, labels: spec.placement }))
+    Ok(Some(Wanted { lanes, source: spec.source.hosts, labels: spec.placement }))
 }
 
 /// Whether a worker may be given what wants `labels`.

@@ -1,7 +1,9 @@
 //! Where the front of a task goes: reader, decoder and router together on one worker that has the
 //! labels of all three; parted only if there is none.
 
-use super::{Part, Room, Unplaced};
+use super::near::closeness;
+use super::{Part, Room, Unplaced, Wanted};
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 /// The worker of each stage.
@@ -72,12 +74,13 @@ impl<'a> Room<'a> {
         task: &str,
         fronts: &BTreeMap<String, usize>,
     ) -> Result<Front, (Part, String)> {
-        let (seats, labels) = (&self.seats[task], &self.tasks[task].labels);
+        let (seats, Wanted { labels, source, .. }) = (&self.seats[task], &self.tasks[task]);
         let lanes = self.loads();
         let best = |candidates: Vec<&'a str>, near: &[Option<&str>]| {
             candidates.into_iter().min_by_key(|it| {
                 let distance = near.iter().position(|node| *node == Some(it));
-                let load = (fronts.get(*it).copied(), lanes.get(it).copied());
+                let away = Reverse(closeness(&self.workers[*it].address, source));
+                let load = (fronts.get(*it).copied(), away, lanes.get(it).copied());
                 (distance.unwrap_or(near.len()), load, *it)
             })
         };

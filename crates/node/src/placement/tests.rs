@@ -48,6 +48,26 @@ fn a_first_task_is_spread_and_its_front_stays_together() {
     assert_eq!(placement.addresses["w2"], "w2:7420");
 }
 
+/// Balance of fronts comes first; one that has a place keeps it.
+#[test]
+fn a_front_goes_near_its_source_where_several_are_as_free() {
+    let mut workers = workers(&[("w1", ""), ("w2", ""), ("w3", "")]);
+    for (name, address) in [("w1", "10.9.0.1"), ("w2", "10.1.0.7"), ("w3", "10.1.0.8")] {
+        workers.get_mut(name).expect("a worker").address = format!("{address}:7420");
+    }
+    let source = vec!["10.1.0.9:5432".to_owned()];
+    let near = |name: &str| (name.to_owned(), Wanted { source: source.clone(), ..task(name, 2).1 });
+    let tasks = Tasks::from([near("a"), near("b"), near("c")]);
+    let plan = place(&tasks, &workers, &Placements::new(), Scope::All);
+    let front = |task: &str| plan.placements[task].front.clone().expect("a front");
+    assert_eq!([front("a"), front("b"), front("c")], ["w3", "w2", "w1"]);
+    let w3 = workers.remove("w3").expect("a worker");
+    let without = place(&Tasks::from([near("a")]), &workers, &Placements::new(), Scope::All);
+    workers.insert("w3".into(), w3);
+    let again = place(&Tasks::from([near("a")]), &workers, &without.placements, Scope::All);
+    assert_eq!(again.placements["a"].front.as_deref(), Some("w2"));
+}
+
 #[test]
 fn a_join_moves_only_what_balance_needs() {
     let tasks = Tasks::from([task("shop", 8)]);
@@ -242,6 +262,7 @@ fn some_tasks() -> impl Strategy<Value = Tasks> {
     let wanted =
         (0usize..9, per_stage).prop_map(|(lanes, (reader, decoder, router, producers))| Wanted {
             lanes,
+            source: vec!["10.0.0.1:5432".into()],
             labels: config::Placement { reader, decoder, router, producers, snapshot: None },
         });
     prop::collection::btree_map("t[0-4]", wanted, 0..5)
