@@ -63,6 +63,9 @@ struct Window {
     key: Vec<Box<str>>,
     /// Transactions that had touched the table before.
     before: Vec<u32>,
+    /// One that was forgotten before, see [`Recent`]. Snapshots are marked as their answers come: a later one says nothing
+    /// of what an earlier one sees.
+    forgotten: Option<u32>,
     /// What they say before the snapshot is known, with their transaction.
     early: Vec<(u32, Touch)>,
     snapshot: Option<(Visibility, Lsn)>,
@@ -104,6 +107,7 @@ impl Merge {
             oid,
             key,
             before,
+            forgotten: self.recent.forgotten,
             early: Vec::new(),
             snapshot: None,
             touched: HashSet::new(),
@@ -117,10 +121,11 @@ impl Merge {
 
     /// The snapshot that was taken, and the end of the WAL right after.
     pub fn mark(&mut self, ticket: Ticket, snapshot: Visibility, high: Lsn) -> Marked {
-        let is_unsure = self.recent.is_unsure(&snapshot);
         self.recent.seen_by(&snapshot);
         let Some(window) = self.windows.get_mut(&ticket) else { return Marked::Dirty };
-        if is_unsure || window.before.iter().any(|&xid| !snapshot.sees(xid)) {
+        if is_unsure(window.forgotten, &snapshot)
+            || window.before.iter().any(|&xid| !snapshot.sees(xid))
+        {
             self.windows.remove(&ticket);
             return Marked::Dirty;
         }
@@ -182,16 +187,16 @@ impl Recent {
         self.entries.iter().filter(|it| it.1 == oid).map(|it| it.0).collect()
     }
 
-    /// Whether one that was forgotten may be invisible.
-    fn is_unsure(&self, snapshot: &Visibility) -> bool {
-        self.forgotten.is_some_and(|xid| !snapshot.is_past(xid.wrapping_add(1)))
-    }
-
     /// What one snapshot sees, every later one sees.
     fn seen_by(&mut self, snapshot: &Visibility) {
         self.entries.retain(|&(xid, _)| !snapshot.sees(xid));
-        self.forgotten = self.forgotten.filter(|_| self.is_unsure(snapshot));
+        self.forgotten = self.forgotten.filter(|_| is_unsure(self.forgotten, snapshot));
     }
+}
+
+/// Whether one that was forgotten may be invisible.
+fn is_unsure(forgotten: Option<u32>, snapshot: &Visibility) -> bool {
+    forgotten.is_some_and(|xid| !snapshot.is_past(xid.wrapping_add(1)))
 }
 
 impl Window {
