@@ -52,9 +52,14 @@ impl Router {
         Self { routing, producers, acknowledger, waiting, descriptions, lifeline }
     }
 
-    /// Hands on the chunks whose place has come.
+    /// Hands on the chunks whose place has come, in the order in which they were read: lanes forget what a chunk does not
+    /// name as open, and it names only those that were read before it.
     fn merge(&mut self) {
         for mut chunk in std::mem::take(&mut self.waiting) {
+            if !self.waiting.is_empty() {
+                self.waiting.push(chunk);
+                continue;
+            }
             match self.routing.merge.emit(chunk.ticket, &mut chunk.batch) {
                 Verdict::Wait => self.waiting.push(chunk),
                 // Whoever read it may have gone; its next life reads it again.

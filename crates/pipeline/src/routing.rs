@@ -16,7 +16,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use supervision::Credit;
 use wal::change::{Operation, Span};
-use wal::{Change, ChangeBatch, Lsn, Position, Table, statement};
+use wal::{Change, ChangeBatch, Chunk, Lsn, Position, Table, statement};
 
 /// The router's state in one life of the front.
 #[derive(Debug)]
@@ -38,6 +38,8 @@ pub struct Routing {
     met: Vec<Met>,
     scratch: Scratch,
     seq: u64,
+    /// Chunks that lanes may be sent again, by the number of their batch.
+    chunks: VecDeque<(u64, String)>,
     /// Where chunks of snapshots find their place.
     pub merge: Merge,
     /// Where consumers are told of transactions.
@@ -96,6 +98,7 @@ impl Routing {
             scratch: Scratch::default(),
             seq: 0,
             merge: Merge::default(),
+            chunks: VecDeque::new(),
             transactions: None,
             omission: None,
         }
@@ -309,6 +312,9 @@ impl Routing {
         send: &mut dyn FnMut(usize, &LaneBatch),
     ) -> Routed {
         self.seq += 1;
+        if let Some(chunk) = &mut batch.chunk {
+            self.keep_open(chunk);
+        }
         // What the merge compares are the rows as they were sent.
         record::rewrite::rewrite(&mut batch, plans);
         self.split(&batch, plans);
@@ -357,6 +363,19 @@ impl Routing {
             lane.retained.push_back(part);
         }
         Routed { seq: self.seq, lanes, confirmable, commit_time_us, transactions }
+    }
+
+    /// Lanes must not forget chunks that they may be sent again, also those of a table that was rewritten since, of which
+    /// nothing is written down any more.
+    fn keep_open(&mut self, chunk: &mut Arc<Chunk>) {
+        let oldest = self.lanes.iter().filter_map(|it| it.retained.front()).map(|it| it.seq).min();
+        self.chunks.retain(|(seq, _)| oldest.is_some_and(|oldest| oldest <= *seq));
+        let sent = self.chunks.iter().map(|(_, name)| name);
+        let unnamed: Vec<_> = sent.filter(|it| !chunk.open.contains(it)).cloned().collect();
+        self.chunks.push_back((self.seq, chunk.name.clone()));
+        if !unnamed.is_empty() {
+            Arc::make_mut(chunk).open.extend(unnamed);
+        }
     }
 
     /// Fills `pieces` of every lane.
