@@ -101,12 +101,15 @@ impl Acknowledger {
     }
 
     fn report(&mut self) {
-        self.reported_seq = self.frontier.seq();
+        // Chunks of snapshots rest on it as the slot does on the watermark.
+        if self.lost == 0 {
+            self.reported_seq = self.frontier.seq();
+        }
         let watermark = *self.parts.confirmed.borrow();
         let more = self.confirmable().is_some_and(|lsn| watermark < lsn);
         self.parts.guardian.do_send(Advanced {
             generation: self.parts.generation,
-            seq: self.frontier.seq(),
+            seq: self.reported_seq,
             watermark,
             is_settled: !self.writing && !more,
         });
@@ -114,7 +117,8 @@ impl Acknowledger {
 
     /// Writes the next watermark when it is time.
     fn confirm(&mut self, ctx: &mut Context<Self>) {
-        if self.reported_seq < self.frontier.seq() && self.frontier.outstanding() == 0 {
+        let is_more = self.lost == 0 && self.reported_seq < self.frontier.seq();
+        if is_more && self.frontier.outstanding() == 0 {
             self.report();
         }
         let Some(lsn) = self.confirmable() else { return };

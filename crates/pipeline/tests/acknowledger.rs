@@ -142,15 +142,20 @@ async fn a_flush_is_settled_only_when_its_watermark_is_durable() {
 /// A broker can forget what it had answered to a lane that is lost then.
 #[actix_rt::test]
 async fn nothing_is_confirmed_while_a_lane_is_lost() {
-    let bench = bench(2);
+    let mut bench = bench(2);
+    let acknowledger = bench.acknowledger.clone();
     let stands = async |is_open| {
-        bench.acknowledger.send(LaneStanding { lane: 1, is_open }).await.expect("alive");
+        acknowledger.send(LaneStanding { lane: 1, is_open }).await.expect("alive");
     };
     bench.routed(1, 0b01, 10).await;
     stands(false).await;
     bench.durable(0, 1).await;
     assert!(bench.pending.borrow().is_empty(), "lane 1 is lost");
+    bench.acknowledger.send(Flush).await.expect("alive");
+    let told = bench.advanced.recv().await.expect("told");
+    assert_eq!(told.seq, 0, "chunks of snapshots would be settled");
     stands(true).await;
+    assert_eq!(bench.advanced.recv().await.expect("told").seq, 1);
     let (lsn, _done) = bench.pending.borrow_mut().pop().expect("a watermark");
     assert_eq!(lsn, Lsn(10));
 }
