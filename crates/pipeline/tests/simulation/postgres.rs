@@ -2,7 +2,7 @@
 //!
 //! A commit is in the WAL, and so in the stream, before it is visible to anyone, and before a standby
 //! has it. For the stream only the second matters: what it delivered can be lost in a failover. The first
-//! will matter to chunks of a snapshot, which are not simulated: no machine here looks at a table.
+//! matters to chunks of a snapshot, which `chunk_simulation.rs` has: no machine here looks at a table.
 
 use wal::Lsn;
 
