@@ -133,10 +133,9 @@ impl Proxy {
 
     /// What the broker answered to the copies that came late by [`Plan::ComeLate`].
     pub(crate) fn late_answers(&self) -> Vec<i16> {
-        match &self.state.lock().expect("not poisoned").plan {
-            Plan::ComeLate(late) => late.answers.clone(),
-            other => panic!("{other:?} is another plan"),
-        }
+        let state = self.state.lock().expect("not poisoned");
+        let Plan::ComeLate(late) = &state.plan else { panic!("{:?} is another plan", state.plan) };
+        late.answers.clone()
     }
 
     fn end_transaction(&self, request: &[u8]) -> i16 {
