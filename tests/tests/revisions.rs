@@ -286,6 +286,7 @@ struct Wish {
     is_short: bool,
     /// What no record depends on: a throttle, and who is told.
     rows_max: u32,
+    lanes: u8,
 }
 
 /// A row as it was found: the word of its topic, and whether columns were renamed, masked, left out.
@@ -294,20 +295,22 @@ type Shown = (u32, bool, bool, bool);
 impl Wish {
     fn first() -> Self {
         let (is_filtered, is_deaf, is_renamed) = (false, false, false);
-        let (is_masked, is_short, rows_max) = (false, false, 0);
-        Self { word: 0, is_filtered, is_deaf, is_renamed, is_masked, is_short, rows_max }
+        let (is_masked, is_short, rows_max, lanes) = (false, false, 0, 4);
+        Self { word: 0, is_filtered, is_deaf, is_renamed, is_masked, is_short, rows_max, lanes }
     }
 
     /// One thing is another one.
     fn changed(&self, rng: &mut SmallRng, word: u32) -> Self {
         let mut next = self.clone();
-        match rng.random_range(0..7) {
+        match rng.random_range(0..9) {
             0 => next.word = word,
             1 => next.is_filtered = !next.is_filtered,
             2 => next.is_deaf = !next.is_deaf,
             3 => next.is_renamed = !next.is_renamed,
             4 => next.is_masked = !next.is_masked,
             5 => next.is_short = !next.is_short,
+            // All lanes are sealed, and the next revision begins.
+            6 | 7 => next.lanes = rng.random_range(1..7),
             _ => next.rows_max = rng.random_range(5_000..50_000),
         }
         next
@@ -324,7 +327,8 @@ impl Wish {
              columns: {{exclude: {exclude}, rename: {rename}, mask: {mask}}}}}",
             scene.name, self.word
         );
-        let spec = cluster.spec().objects(&[&object, "{table: \"*.*\"}"]).line("lanes: 4");
+        let spec = cluster.spec().objects(&[&object, "{table: \"*.*\"}"]);
+        let spec = spec.line(&format!("lanes: {}", self.lanes));
         let spec = spec.line("mask_key: ${file:mask.key}");
         spec.line(&format!("throttle: {{incremental: {{rows: {}}}}}", self.rows_max))
     }
@@ -401,11 +405,13 @@ fn random_changes_hold_each_from_one_position_on() {
     insert(10);
     let rounds = if full() { 30 } else { 6 };
     for round in 1..=rounds {
-        // Another word at last, which nothing else looks like.
         let before = wishes.last().expect("one");
-        let wish = match round == rounds {
-            true => Wish { word: round, is_deaf: false, ..before.clone() },
-            false => before.changed(&mut rng, round),
+        let wish = match round {
+            // Another word at last, which nothing else looks like.
+            _ if round == rounds => Wish { word: round, is_deaf: false, ..before.clone() },
+            // Whatever the seed says, lanes are sealed once before a worker is killed.
+            2 => Wish { lanes: before.lanes % 6 + 1, ..before.clone() },
+            _ => before.changed(&mut rng, round),
         };
         let path = wish.spec(&scene, &cluster).write(scene.folder());
         cluster.call(&["task", "apply", path.to_str().expect("UTF-8")]).expect(0);
