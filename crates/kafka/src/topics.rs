@@ -21,6 +21,9 @@ use std::time::{Duration, Instant};
 const CALL_MAX: Duration = Duration::from_secs(15);
 /// How long a created topic may take to show in the metadata.
 const VISIBLE_MAX: Duration = Duration::from_secs(30);
+/// How long a broker may know less than another one: a topic that it does not show for so long is gone.
+const BEHIND_MAX: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Topics of one request: brokers refuse larger ones.
 const TOPICS_PER_REQUEST: usize = 500;
 
@@ -102,11 +105,23 @@ impl Admin {
     /// Creates an internal topic where it is missing, and checks how it is kept.
     pub(crate) fn ensure(&self, topic: &Internal) -> Result<(), Error> {
         let name = &topic.name;
-        if self.partitions(std::slice::from_ref(name))?.get(name) == Some(&None) {
+        let is_new = self.partitions(std::slice::from_ref(name))?.get(name) == Some(&None);
+        if is_new {
             let brokers = self.lookup.metadata(Some(name))?.brokers().len();
             self.create(&[topic.made_new(brokers)])?;
         }
-        self.verify_internal(topic)
+        let until = Instant::now() + VISIBLE_MAX;
+        loop {
+            match self.verify_internal(topic) {
+                // One broker shows it, and another one that is asked next may not yet.
+                Err(Error::TopicMissing { .. } | Error::Client { .. })
+                    if is_new && Instant::now() < until =>
+                {
+                    std::thread::sleep(LOOK_AGAIN);
+                }
+                verified => return verified,
+            }
+        }
     }
 
     /// Creates the topic of low watermarks, or of transactions, where it is missing. It is for consumers: how long it
@@ -135,10 +150,10 @@ impl Admin {
         let Internal { name, partitions, holds, remedy, .. } = topic;
         let unusable = |reason: String| Error::InternalTopic { topic: name.clone(), reason };
         let found = self.partitions(std::slice::from_ref(name))?.get(name).copied().flatten();
-        if found != Some(*partitions) {
+        let Some(found) = found else { return Err(Error::TopicMissing { topic: name.clone() }) };
+        if found != *partitions {
             return Err(unusable(format!(
-                "it has {} partitions instead of {partitions}; it was made by something else: {remedy}",
-                found.unwrap_or_default()
+                "it has {found} partitions instead of {partitions}; it was made by something else: {remedy}"
             )));
         }
         let config = self.config(name)?;
@@ -205,7 +220,7 @@ impl Admin {
                 let reason = "the brokers do not show the change in time".into();
                 return Err(Error::Unreachable { doing, reason });
             }
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(LOOK_AGAIN);
         }
         Ok(())
     }
@@ -269,8 +284,7 @@ impl Admin {
     /// # Errors
     /// [`Error::TopicChanged`], [`Error::TopicGrown`]; when no broker answers.
     pub fn verify_pins(&self, pins: &BTreeMap<String, i32>, may_grow: bool) -> Result<(), Error> {
-        let topics: Vec<String> = pins.keys().cloned().collect();
-        let found = self.partitions(&topics)?;
+        let found = self.partitions_known(pins)?;
         let grown = || if may_grow { None } else { grown(pins, &found) };
         changed(pins, &found).or_else(grown).map_or(Ok(()), Err)
     }
@@ -280,8 +294,23 @@ impl Admin {
     /// # Errors
     /// [`Error::TopicGrown`]; when no broker answers.
     pub fn verify_not_grown(&self, pins: &BTreeMap<String, i32>) -> Result<(), Error> {
+        grown(pins, &self.partitions_known(pins)?).map_or(Ok(()), Err)
+    }
+
+    /// Of topics that were there: one that is not shown is asked for again, as another broker may know more.
+    fn partitions_known(
+        &self,
+        pins: &BTreeMap<String, i32>,
+    ) -> Result<BTreeMap<String, Option<i32>>, Error> {
         let topics: Vec<String> = pins.keys().cloned().collect();
-        grown(pins, &self.partitions(&topics)?).map_or(Ok(()), Err)
+        let until = Instant::now() + BEHIND_MAX;
+        loop {
+            let found = self.partitions(&topics)?;
+            if found.values().all(Option::is_some) || until < Instant::now() {
+                return Ok(found);
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
     }
 
     /// Creates topics and waits until the brokers show them. One that exists already is left alone.
@@ -363,7 +392,7 @@ impl Admin {
                     reason: "the brokers do not show the change in time".into(),
                 });
             }
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(LOOK_AGAIN);
         }
         Ok(())
     }
