@@ -54,7 +54,6 @@ impl Local {
             said.lines().find_map(|it| it.trim().strip_prefix("export DISTRIBUTARY_COORDINATOR="));
         self.coordinators =
             named.unwrap_or_else(|| panic!("no coordinators named:\n{said}")).into();
-        say(said.lines().filter(|it| it.starts_with("━━")).collect::<Vec<_>>().join("\n").as_str());
         said
     }
 
