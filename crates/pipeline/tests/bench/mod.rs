@@ -3,16 +3,55 @@
 
 use actix::dev::ToEnvelope;
 use actix::{Actor, Context, Handler, Message, Recipient};
+use pipeline::Failure;
 use pipeline::batch::LaneBatch;
+use pipeline::lane::{Event, Surroundings};
 use record::plan::{TablePlan, TaskPlan};
 use record::route::{Piece, Scratch};
+use record::schema::{Schemas, Settled};
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 use supervision::Credit;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use wal::change::{Change, Operation, Span, Transaction};
 use wal::table::ReplicaIdentity;
 use wal::types::{Type, oid};
 use wal::{ChangeBatch, Column, Lsn, Table};
+
+/// The lane's surroundings: simulated time, reports kept for the scheduler.
+pub(crate) struct SimulatedTime {
+    pub(crate) now: Instant,
+    pub(crate) reports: VecDeque<Event>,
+}
+
+impl SimulatedTime {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { now, reports: VecDeque::new() }
+    }
+}
+
+impl Surroundings for SimulatedTime {
+    fn now(&self) -> Instant {
+        self.now
+    }
+
+    fn now_us(&self) -> i64 {
+        0
+    }
+
+    fn register(&mut self, _: &Schemas) -> Result<Settled, Failure> {
+        unreachable!("the format of the simulation has no schemas")
+    }
+
+    fn record_bytes_max(&mut self, _: &str) -> Result<u64, Failure> {
+        Ok(u64::MAX)
+    }
+
+    fn report(&mut self, event: Event) {
+        self.reports.push_back(event);
+    }
+}
 
 /// `public.orders(id int4 primary key)`.
 pub(crate) fn table() -> Arc<Table> {

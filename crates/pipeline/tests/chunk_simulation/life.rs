@@ -6,15 +6,14 @@ use super::broker::{self, Plan, Shared, lock};
 use super::copying::{Asked, Copying, Emission, READERS, idle};
 use super::postgres::{self, Logged, Server};
 use super::{LANES, PARTITIONS, Reached};
-use crate::bench;
+use crate::bench::{self, SimulatedTime};
 use kafka::meta::{MetaRecord, Watermark};
-use pipeline::Failure;
 use pipeline::batch::{Decoded, Durable, LaneBatch, Routed, TableLearned};
 use pipeline::chunk::copy::Record;
 use pipeline::chunk::merge::Verdict;
 use pipeline::commit::CommitBudget;
 use pipeline::frontier::Frontier;
-use pipeline::lane::{Event, Lane, OpenSink, Surroundings};
+use pipeline::lane::{Event, Lane, OpenSink};
 use pipeline::meta::never_back;
 use pipeline::planner::Plans;
 use pipeline::progress::Progress;
@@ -24,7 +23,6 @@ use rand::Rng;
 use rand::rngs::SmallRng;
 use record::encode::Encoder;
 use record::plan::{TablePlan, TaskPlan};
-use record::schema::{Schemas, Settled};
 use std::collections::VecDeque;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
@@ -65,38 +63,10 @@ impl Around {
     }
 }
 
-/// The lane's surroundings: simulated time, reports kept for the scheduler.
-struct Beside {
-    now: Instant,
-    reports: VecDeque<Event>,
-}
-
-impl Surroundings for Beside {
-    fn now(&self) -> Instant {
-        self.now
-    }
-
-    fn now_us(&self) -> i64 {
-        0
-    }
-
-    fn register(&mut self, _: &Schemas) -> Result<Settled, Failure> {
-        unreachable!("the format of the simulation has no schemas")
-    }
-
-    fn record_bytes_max(&mut self, _: &str) -> Result<u64, Failure> {
-        Ok(u64::MAX)
-    }
-
-    fn report(&mut self, event: Event) {
-        self.reports.push_back(event);
-    }
-}
-
 struct Owner {
     lane: Lane,
     queue: VecDeque<LaneBatch>,
-    beside: Beside,
+    beside: SimulatedTime,
 }
 
 /// What the meta lane's thread is to write, and for which front.
@@ -498,7 +468,7 @@ impl Life {
         }
         let (broker, number) = (Arc::clone(&around.broker), u8::try_from(lane).expect("few lanes"));
         let open: OpenSink = Box::new(move || broker::open(&broker, number));
-        let mut beside = Beside { now: around.now, reports: VecDeque::new() };
+        let mut beside = SimulatedTime::new(around.now);
         let lanes = u8::try_from(self.owners.len()).expect("few lanes");
         let budget = CommitBudget {
             events_max: around.rng.random_range(1..8),

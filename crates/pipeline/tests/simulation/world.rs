@@ -6,14 +6,13 @@ use super::broker::{self, Broker, MetaLog, Shared, lock};
 use super::history::{self, History, LANES, PARTITIONS, ROWS};
 use super::invariants::{View, Watch};
 use super::postgres::{BEGIN, Server, Setup, Transaction};
-use crate::bench;
+use crate::bench::{self, SimulatedTime};
 use config::{Hash, Shape};
 use kafka::meta::{MetaRecord, Revision, Watermark};
-use pipeline::Failure;
 use pipeline::batch::{Decoded, Durable, Held, LaneBatch, MarkReached, Marked, TableLearned};
 use pipeline::commit::CommitBudget;
 use pipeline::frontier::Frontier;
-use pipeline::lane::{Event, Lane, OpenSink, Surroundings};
+use pipeline::lane::{Event, Lane, OpenSink};
 use pipeline::meta::never_back;
 use pipeline::planner::Plans;
 use pipeline::progress::Progress;
@@ -22,7 +21,6 @@ use pipeline::start::{self, Facts, Parted, SnapshotProgress, Start, decide};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use record::encode::Encoder;
-use record::schema::{Schemas, Settled};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,34 +29,6 @@ use wal::{ChangeBatch, Lsn, Position};
 
 const SYSTEM: u64 = 1;
 
-/// The lane's surroundings: simulated time, reports kept for the scheduler.
-struct Around {
-    now: Instant,
-    reports: VecDeque<Event>,
-}
-
-impl Surroundings for Around {
-    fn now(&self) -> Instant {
-        self.now
-    }
-
-    fn now_us(&self) -> i64 {
-        0
-    }
-
-    fn register(&mut self, _: &Schemas) -> Result<Settled, Failure> {
-        unreachable!("the format of the simulation has no schemas")
-    }
-
-    fn record_bytes_max(&mut self, _: &str) -> Result<u64, Failure> {
-        Ok(u64::MAX)
-    }
-
-    fn report(&mut self, event: Event) {
-        self.reports.push_back(event);
-    }
-}
-
 struct Owner {
     lane: Lane,
     queue: VecDeque<LaneBatch>,
@@ -66,7 +36,7 @@ struct Owner {
     late: VecDeque<LaneBatch>,
     /// Highest front whose batch it was given.
     newest: u64,
-    around: Around,
+    around: SimulatedTime,
 }
 
 struct Front {
@@ -696,7 +666,7 @@ impl World {
         let (broker, number) = (Arc::clone(&self.broker), u8::try_from(lane).expect("few lanes"));
         let revision = self.revisions.len() as u64;
         let open: OpenSink = Box::new(move || broker::open(&broker, number, revision));
-        let mut around = Around { now: self.now(), reports: VecDeque::new() };
+        let mut around = SimulatedTime::new(self.now());
         let budget = CommitBudget {
             events_max: self.rng.random_range(1..8),
             ..CommitBudget::new(Duration::from_millis(200), self.lanes())
