@@ -94,7 +94,7 @@ pid() { head -n 1 "$dir/pid" 2>/dev/null || true; }
 running() {
     local id
     id=$(pid)
-    [[ $id =~ ^[0-9]+$ ]] && alive "$id" && tr '\0' '\n' <"/proc/$id/cmdline" 2>/dev/null | grep -q -F -- "$dir/"
+    [[ $id =~ ^[0-9]+$ ]] && alive "$id" && grep -q -s -F -- "$dir/" "/proc/$id/cmdline"
 }
 
 # Another program on our port would be taken for our server. One that was just killed may keep it for a moment.

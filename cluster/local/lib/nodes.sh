@@ -101,7 +101,7 @@ task_state() {
 
 workload_runs() {
     [[ -s $folder/workload.pid ]] && workload=$(<"$folder/workload.pid") && alive "$workload" &&
-        tr '\0' ' ' <"/proc/$workload/cmdline" | grep -q "pgbench .* -p $(port_of "$postgres") "
+        tr '\0' ' ' <"/proc/$workload/cmdline" | grep "pgbench .* -p $(port_of "$postgres") " >/dev/null
 }
 
 workload_stop() {

@@ -57,7 +57,8 @@ shop_run() {
             die "distributary does not stream; the last lines of its log:" "$(tail -n 30 "$folder/distributary.log")"
         sleep 0.2
     done
-    sed 's/^/    /' "$folder/distributary.log" | head -n 12
+    # Not `head`: whoever writes to it after its end fails.
+    sed -n '1,12s/^/    /p' "$folder/distributary.log"
 }
 
 shop_read() {
