@@ -34,12 +34,14 @@ pub(super) fn connect(lookup: &Lookup, settings: &Settings) -> Result<Metadata, 
         if !matches!(error, Error::Unreachable { .. } | Error::Client { .. }) {
             return Err(error);
         }
-        if patience == TRY_STEP
+        let is_last = until <= Instant::now();
+        // Asked again at the end: a busy broker may not have answered the first time.
+        if (patience == TRY_STEP || is_last)
             && let Some(reason) = other_transport(settings)
         {
             return Err(Error::Authentication { doing: DOING.into(), reason });
         }
-        if until <= Instant::now() {
+        if is_last {
             return Err(with_hint(error, settings));
         }
         patience += TRY_STEP;
