@@ -4,7 +4,6 @@
 //! has seen all before.
 
 use crate::Error;
-use crate::tenure::end_of;
 use crate::writer::Writer;
 use rdkafka::producer::Producer;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -14,11 +13,12 @@ use std::time::{Duration, Instant};
 const LEADERS_MAX: Duration = Duration::from_mins(1);
 const CALL_MAX: Duration = Duration::from_secs(10);
 
-/// Partitions written to since it was last certain that everything had arrived, and their leaders.
+/// Partitions written to since it was last certain that everything had arrived, and who leads them.
 #[derive(Default)]
 pub(crate) struct Arrival {
+    /// Topics stay, also with nothing written to them now: their leaders need not be asked for again.
     written: HashMap<String, BTreeSet<i32>>,
-    /// By broker id.
+    /// Ids of brokers, by topic and partition.
     leaders: HashMap<String, BTreeMap<i32, i32>>,
     learnt: Option<Instant>,
 }
@@ -38,9 +38,9 @@ impl Arrival {
     /// Waits until each broker that was written to has answered over the same connection.
     pub(crate) fn wait(&mut self, writer: &Writer) -> Result<(), Error> {
         for (topic, partition) in self.one_of_each_leader(writer)? {
-            end_of(writer, &topic, partition)?;
+            writer.end_of(&topic, partition)?;
         }
-        self.written.clear();
+        self.written.values_mut().for_each(BTreeSet::clear);
         Ok(())
     }
 
@@ -63,9 +63,8 @@ impl Arrival {
     fn led(&self) -> Option<Vec<(String, i32)>> {
         let mut found: BTreeMap<i32, (String, i32)> = BTreeMap::new();
         for (topic, partitions) in &self.written {
-            let leaders = self.leaders.get(topic)?;
             for &partition in partitions {
-                let leader = *leaders.get(&partition)?;
+                let leader = *self.leaders.get(topic)?.get(&partition)?;
                 found.entry(leader).or_insert_with(|| (topic.clone(), partition));
             }
         }
@@ -108,5 +107,8 @@ mod tests {
         let led = arrival.led().expect("all are known");
         assert_eq!(led.len(), 2, "{led:?}");
         assert_eq!(led[1], ("a".into(), 1));
+        arrival.written.values_mut().for_each(BTreeSet::clear);
+        arrival.note("a", 1);
+        assert_eq!(arrival.led(), Some(vec![("a".into(), 1)]), "its leader is known still");
     }
 }

@@ -9,7 +9,6 @@ use crate::process::Process;
 use crate::read::{Entry, Reader};
 use crate::settings::{MESSAGE_TIMEOUT, Settings};
 use crate::writer::Writer;
-use rdkafka::producer::Producer;
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,9 +23,6 @@ const LEASE: Duration = Duration::from_secs(5);
 const SCAN: Duration = Duration::from_secs(1);
 /// After a new owner's fence an older one that it knows nothing of writes for less than this.
 const TAKE_OVER_MAX: Duration = LEASE.saturating_add(MESSAGE_TIMEOUT).saturating_add(SCAN);
-/// How long a look for a newer owner may take: nothing is written meanwhile.
-const LOOK_MAX: Duration = MESSAGE_TIMEOUT;
-const LOOK_CALL_MAX: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(5);
 /// How often whoever waits for an older owner looks whether its process has ended.
 const WATCH: Duration = Duration::from_millis(100);
@@ -126,7 +122,7 @@ impl Lease {
 
     fn look(&mut self, writer: &Writer) -> Result<(), Error> {
         let asked = Instant::now();
-        let end = end_of(writer, &self.seat.topic, self.seat.partition)?;
+        let end = writer.end_of(&self.seat.topic, self.seat.partition)?;
         if self.last + 1 < end {
             let reader = Reader::uncommitted(&self.settings, &self.seat, self.last + 1)?;
             let entries = reader.to_end()?;
@@ -145,23 +141,6 @@ impl Lease {
 
     pub(crate) fn seat(&self) -> &Seat {
         &self.seat
-    }
-}
-
-/// Where the next record of a partition goes, asked of its leader over the writer's own connection.
-pub(crate) fn end_of(writer: &Writer, topic: &str, partition: i32) -> Result<i64, Error> {
-    let until = Instant::now() + LOOK_MAX;
-    loop {
-        let client = writer.producer().client();
-        match client.fetch_watermarks(topic, partition, LOOK_CALL_MAX) {
-            Ok((_, end)) => return Ok(end),
-            // The partition's leader may be moving.
-            Err(_) if Instant::now() < until => thread::sleep(WATCH),
-            Err(error) => {
-                let doing = format!("asking for the end of partition {partition} of `{topic}`");
-                return Err(Error::from_kafka(&doing, &error));
-            }
-        }
     }
 }
 

@@ -4,7 +4,7 @@ use crate::Error;
 use crate::client::{Deliveries, LostRecord, Watch};
 use crate::error::{is_fenced, is_missing_topic};
 use crate::queues::{RECORD_BYTES, Share};
-use crate::settings::Settings;
+use crate::settings::{MESSAGE_TIMEOUT, Settings};
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
@@ -26,6 +26,9 @@ const RELEASE: Duration = Duration::from_micros(50);
 const FULL: Duration = Duration::from_millis(2);
 /// How long the cause of a purge may take to be told.
 const PURGE_CAUSE_MAX: Duration = Duration::from_millis(500);
+/// How long the look for a partition's end may take: nothing is written meanwhile.
+const END_MAX: Duration = MESSAGE_TIMEOUT;
+const END_CALL_MAX: Duration = Duration::from_secs(5);
 /// Records between two looks at what became of the ones before.
 const RECORDS_PER_CHECK: u64 = 512;
 
@@ -285,6 +288,22 @@ impl Writer {
             thread::sleep(RELEASE);
         }
         self.usable()
+    }
+
+    /// Where the next record of a partition goes, asked of its leader over this writer's own connection.
+    pub(crate) fn end_of(&self, topic: &str, partition: i32) -> Result<i64, Error> {
+        let until = Instant::now() + END_MAX;
+        loop {
+            match self.producer.client().fetch_watermarks(topic, partition, END_CALL_MAX) {
+                Ok((_, end)) => return Ok(end),
+                // The partition's leader may be moving.
+                Err(_) if Instant::now() < until => thread::sleep(LOOK),
+                Err(error) => {
+                    let doing = format!("asking for the end of partition {partition} of `{topic}`");
+                    return Err(Error::from_kafka(&doing, &error));
+                }
+            }
+        }
     }
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "a foreign enum that grows")]
