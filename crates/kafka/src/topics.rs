@@ -212,17 +212,8 @@ impl Admin {
                 return Err(Error::from_code(&doing, code, &code.to_string()));
             }
         }
-        let until = Instant::now() + VISIBLE_MAX;
-        let topic = [wanted.name.clone()];
-        let has_grown = |found: &Option<i32>| wanted.partitions <= found.unwrap_or_default();
-        while !self.partitions(&topic)?.values().all(has_grown) {
-            if until < Instant::now() {
-                let reason = "the brokers do not show the change in time".into();
-                return Err(Error::Unreachable { doing, reason });
-            }
-            std::thread::sleep(LOOK_AGAIN);
-        }
-        Ok(())
+        let has_grown = |found: Option<i32>| wanted.partitions <= found.unwrap_or_default();
+        self.wait_until(&doing, std::slice::from_ref(&wanted.name), has_grown)
     }
 
     fn config(&self, topic: &str) -> Result<Config, Error> {
@@ -303,11 +294,22 @@ impl Admin {
         pins: &BTreeMap<String, i32>,
     ) -> Result<BTreeMap<String, Option<i32>>, Error> {
         let topics: Vec<String> = pins.keys().cloned().collect();
-        let until = Instant::now() + BEHIND_MAX;
+        Ok(self.partitions_once(&topics, BEHIND_MAX, |found| found.is_some())?.0)
+    }
+
+    /// As [`Self::partitions`], once each is as it shall be, or it has taken too long; whether they are.
+    fn partitions_once(
+        &self,
+        topics: &[String],
+        longest: Duration,
+        is: impl Fn(Option<i32>) -> bool,
+    ) -> Result<(BTreeMap<String, Option<i32>>, bool), Error> {
+        let until = Instant::now() + longest;
         loop {
-            let found = self.partitions(&topics)?;
-            if found.values().all(Option::is_some) || until < Instant::now() {
-                return Ok(found);
+            let found = self.partitions(topics)?;
+            let are = found.values().all(|&found| is(found));
+            if are || until < Instant::now() {
+                return Ok((found, are));
             }
             std::thread::sleep(LOOK_AGAIN);
         }
@@ -333,7 +335,7 @@ impl Admin {
             }
         }
         let names: Vec<String> = topics.iter().map(|topic| topic.name.clone()).collect();
-        self.wait_until(&names, |found| found.is_some())
+        self.wait_until("changing topics", &names, |found| found.is_some())
     }
 
     /// Those that the brokers would not create, and why. None is created.
@@ -380,21 +382,20 @@ impl Admin {
                 }
             }
         }
-        self.wait_until(topics, |found| found.is_none())
+        self.wait_until("changing topics", topics, |found| found.is_none())
     }
 
-    fn wait_until(&self, topics: &[String], done: fn(Option<i32>) -> bool) -> Result<(), Error> {
-        let until = Instant::now() + VISIBLE_MAX;
-        while !self.partitions(topics)?.values().all(|&found| done(found)) {
-            if until < Instant::now() {
-                return Err(Error::Unreachable {
-                    doing: "changing topics".into(),
-                    reason: "the brokers do not show the change in time".into(),
-                });
-            }
-            std::thread::sleep(LOOK_AGAIN);
+    fn wait_until(
+        &self,
+        doing: &str,
+        topics: &[String],
+        done: impl Fn(Option<i32>) -> bool,
+    ) -> Result<(), Error> {
+        if self.partitions_once(topics, VISIBLE_MAX, done)?.1 {
+            return Ok(());
         }
-        Ok(())
+        let reason = "the brokers do not show the change in time".into();
+        Err(Error::Unreachable { doing: doing.into(), reason })
     }
 
     /// Whether a topic holds no records. One that does not exist holds none.
