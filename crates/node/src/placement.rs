@@ -1,5 +1,6 @@
 //! Where each task runs: lanes balanced over all tasks, few moves, labels respected, the front of a task
-//! together on one worker, which is near its source where several are as free. Pure and deterministic: the same input has the same plan.
+//! together on one worker, which is near its source where several are as free. Pure and deterministic:
+//! the same input has the same plan.
 //!
 //! Balanced means: no lane could go from one worker to another that may have it and has at least two
 //! lanes fewer. Fronts stay where they can: moving one interrupts all lanes of its task.

@@ -100,11 +100,13 @@ impl Acknowledger {
         self.frontier.confirmable().filter(|_| self.lost == 0)
     }
 
+    /// What is durable in every lane, for the chunks of snapshots that rest on it as the slot does on the watermark.
+    fn durable_seq(&self) -> u64 {
+        if self.lost == 0 { self.frontier.seq() } else { self.reported_seq }
+    }
+
     fn report(&mut self) {
-        // Chunks of snapshots rest on it as the slot does on the watermark.
-        if self.lost == 0 {
-            self.reported_seq = self.frontier.seq();
-        }
+        self.reported_seq = self.durable_seq();
         let watermark = *self.parts.confirmed.borrow();
         let more = self.confirmable().is_some_and(|lsn| watermark < lsn);
         self.parts.guardian.do_send(Advanced {
@@ -117,8 +119,7 @@ impl Acknowledger {
 
     /// Writes the next watermark when it is time.
     fn confirm(&mut self, ctx: &mut Context<Self>) {
-        let is_more = self.lost == 0 && self.reported_seq < self.frontier.seq();
-        if is_more && self.frontier.outstanding() == 0 {
+        if self.reported_seq < self.durable_seq() && self.frontier.outstanding() == 0 {
             self.report();
         }
         let Some(lsn) = self.confirmable() else { return };

@@ -97,11 +97,11 @@ pub struct Progress {
     pub trace: telemetry::traces::Trace,
 }
 
-/// A panic elsewhere leaves a figure behind, nothing worse.
 pub(crate) fn since_1970() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
+/// A panic elsewhere leaves a figure behind, nothing worse.
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }

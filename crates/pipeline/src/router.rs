@@ -17,6 +17,7 @@ use crate::descriptions::Descriptions;
 use crate::routing::{Met, Routing};
 use actix::{Actor, ActorContext, Context, Handler, Recipient};
 use record::plan::TablePlan;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use supervision::{Credit, Lifeline};
 use tracing::info;
@@ -30,7 +31,7 @@ pub struct Router {
     producers: Vec<Option<Recipient<LaneBatch>>>,
     acknowledger: Recipient<Routed>,
     /// Chunks whose place has not come.
-    waiting: Vec<ChunkRead>,
+    waiting: VecDeque<ChunkRead>,
     /// Where first changes of table versions are written down.
     descriptions: Option<Descriptions>,
     lifeline: Lifeline,
@@ -48,32 +49,27 @@ impl Router {
         lifeline: Lifeline,
     ) -> Self {
         let routing = Routing::new(generation, producers.len()).until(end);
-        let (waiting, descriptions) = (Vec::new(), None);
+        let (waiting, descriptions) = (VecDeque::new(), None);
         Self { routing, producers, acknowledger, waiting, descriptions, lifeline }
     }
 
     /// Hands on the chunks whose place has come, in the order in which they were read: lanes forget what a chunk does not
     /// name as open, and it names only those that were read before it.
     fn merge(&mut self) {
-        for mut chunk in std::mem::take(&mut self.waiting) {
-            if !self.waiting.is_empty() {
-                self.waiting.push(chunk);
-                continue;
-            }
-            match self.routing.merge.emit(chunk.ticket, &mut chunk.batch) {
-                Verdict::Wait => self.waiting.push(chunk),
-                // Whoever read it may have gone; its next life reads it again.
-                Verdict::Again => {
-                    let _ = chunk.answer.send(ChunkRouted::Again);
-                }
+        while let Some(mut chunk) = self.waiting.pop_front() {
+            let routed = match self.routing.merge.emit(chunk.ticket, &mut chunk.batch) {
+                Verdict::Wait => return self.waiting.push_front(chunk),
+                Verdict::Again => ChunkRouted::Again,
                 Verdict::Emit { left_out, .. } => {
-                    let ChunkRead { batch, plan, credit, answer, .. } = chunk;
+                    let ChunkRead { batch, plan, credit, .. } = chunk;
                     let rows = batch.changes.len() as u64;
                     // No mark comes while tables are copied: the plan is of the newest revision.
                     let seq = self.hand_on(batch, vec![Some(plan)], credit);
-                    let _ = answer.send(ChunkRouted::At { seq, rows, left_out });
+                    ChunkRouted::At { seq, rows, left_out }
                 }
-            }
+            };
+            // Whoever read it may have gone; its next life reads it again.
+            let _ = chunk.answer.send(routed);
         }
     }
 
@@ -99,9 +95,7 @@ impl Router {
             }
         }
         routed.into_iter().for_each(|it| self.acknowledger.do_send(it));
-        if !self.waiting.is_empty() {
-            self.merge();
-        }
+        self.merge();
     }
 
     /// Writes down there at which changes table versions begin.
@@ -200,7 +194,7 @@ impl Handler<ChunkRead> for Router {
     type Result = ();
 
     fn handle(&mut self, chunk: ChunkRead, _: &mut Context<Self>) {
-        self.waiting.push(chunk);
+        self.waiting.push_back(chunk);
         self.merge();
     }
 }

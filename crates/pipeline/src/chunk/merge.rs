@@ -123,7 +123,7 @@ impl Merge {
     pub fn mark(&mut self, ticket: Ticket, snapshot: Visibility, high: Lsn) -> Marked {
         self.recent.seen_by(&snapshot);
         let Some(window) = self.windows.get_mut(&ticket) else { return Marked::Dirty };
-        if is_unsure(window.forgotten, &snapshot)
+        if window.forgotten.is_some_and(|xid| is_unsure(xid, &snapshot))
             || window.before.iter().any(|&xid| !snapshot.sees(xid))
         {
             self.windows.remove(&ticket);
@@ -190,13 +190,13 @@ impl Recent {
     /// What one snapshot sees, every later one sees.
     fn seen_by(&mut self, snapshot: &Visibility) {
         self.entries.retain(|&(xid, _)| !snapshot.sees(xid));
-        self.forgotten = self.forgotten.filter(|_| is_unsure(self.forgotten, snapshot));
+        self.forgotten = self.forgotten.filter(|&xid| is_unsure(xid, snapshot));
     }
 }
 
-/// Whether one that was forgotten may be invisible.
-fn is_unsure(forgotten: Option<u32>, snapshot: &Visibility) -> bool {
-    forgotten.is_some_and(|xid| !snapshot.is_past(xid.wrapping_add(1)))
+/// Whether one that was forgotten, or one before it, may be invisible.
+fn is_unsure(forgotten: u32, snapshot: &Visibility) -> bool {
+    !snapshot.is_past(forgotten.wrapping_add(1))
 }
 
 impl Window {
