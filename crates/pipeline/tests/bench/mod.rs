@@ -1,6 +1,8 @@
 //! What the stage tests share: a table, batches of it, probes for what a stage sends.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub(crate) mod broker;
+
 use actix::dev::ToEnvelope;
 use actix::{Actor, Context, Handler, Message, Recipient};
 use pipeline::Failure;

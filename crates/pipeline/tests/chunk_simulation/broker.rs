@@ -4,9 +4,9 @@
 
 use super::Bug;
 use super::postgres::{Key, Row};
-use kafka::checkpoint::{Checkpoint, verify_next};
+use crate::bench::broker::{FENCES_MAX, checkpoint, fenced, unreachable, verify};
+use kafka::checkpoint::Checkpoint;
 use kafka::meta::Watermark;
-use kafka::names::LaneId;
 use kafka::sink::{CommitPoint, Committed, LaneSink, Opened};
 use pipeline::chunk::copy::{Range, Record as CopyRecord};
 use rand::rngs::SmallRng;
@@ -15,9 +15,6 @@ use record::Record;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use wal::{Lsn, Position};
-
-/// As in `kafka::open`.
-const FENCES_MAX: usize = 5;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Said {
@@ -237,14 +234,6 @@ pub(crate) fn open(broker: &Shared, lane: u8) -> Result<(Box<dyn LaneSink>, Open
     Err(unreachable())
 }
 
-fn unreachable() -> kafka::Error {
-    kafka::Error::Unreachable { doing: "simulating".into(), reason: "planned".into() }
-}
-
-fn fenced(transactional_id: String) -> kafka::Error {
-    kafka::Error::Fenced { transactional_id }
-}
-
 impl Sink {
     /// The lane's log, unless a newer owner has fenced this one.
     fn reach<'a>(&self, broker: &'a mut Broker) -> Result<&'a mut LaneLog, kafka::Error> {
@@ -259,25 +248,8 @@ impl Sink {
     }
 
     fn next(&self, point: &CommitPoint, is_marked: bool) -> Checkpoint {
-        Checkpoint {
-            v: 1,
-            task: "shop".into(),
-            rev: 1,
-            lane: LaneId::Lane(self.lane),
-            term: self.term,
-            txn_seq: self.last.as_ref().map_or(0, |last| last.txn_seq) + 1,
-            pos: point.position,
-            end_lsn: point.end_lsn,
-            complete: point.complete,
-            sealed: point.sealed,
-            snap: if is_marked { self.chunks.clone() } else { Vec::new() },
-            counted: point.counted,
-            prev_end: BTreeMap::new(),
-            older_end: BTreeMap::new(),
-            unfenced: false,
-            node: "simulated".into(),
-            ver: "0".into(),
-        }
+        let next = checkpoint(self.lane, self.term, self.last.as_ref(), point);
+        Checkpoint { snap: if is_marked { self.chunks.clone() } else { Vec::new() }, ..next }
     }
 }
 
@@ -317,13 +289,7 @@ impl LaneSink for Sink {
         let is_marked = broker.bug != Some(Bug::NotMarked);
         let log = self.reach(&mut broker)?;
         let next = self.next(point, is_marked);
-        verify_next(self.last.as_ref(), &next).map_err(|diverged| {
-            kafka::Error::CheckpointDiverged {
-                topic: "simulated".into(),
-                partition: self.lane.into(),
-                reason: diverged.to_string(),
-            }
-        })?;
+        verify(self.lane, self.last.as_ref(), &next)?;
         log.open_checkpoint = Some(next.clone());
         log.offset += 1;
         let clean = broker.request_commit(self.lane, self.epoch)?;

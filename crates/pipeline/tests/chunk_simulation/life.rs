@@ -107,7 +107,7 @@ struct Front {
     /// What was last reported to be durable.
     reported: u64,
     /// The router's.
-    waiting: Vec<Waiting>,
+    waiting: VecDeque<Waiting>,
     copying: Copying,
 }
 
@@ -200,7 +200,7 @@ impl Life {
             confirmed: self.watermark.lsn,
             writing: false,
             reported: 0,
-            waiting: Vec::new(),
+            waiting: VecDeque::new(),
             copying: Copying::restored(self.plan.clone(), around.bug),
         });
         Ok(())
@@ -265,19 +265,10 @@ impl Life {
     /// The router hands on the chunks whose place has come.
     fn merge(&mut self, around: &mut Around) {
         let Some(front) = &mut self.front else { return };
-        let mut waits = false;
-        let waiting = std::mem::take(&mut front.waiting);
-        around.reached.together += u64::from(1 < waiting.len());
-        for mut chunk in waiting {
-            if waits {
-                front.waiting.push(chunk);
-                continue;
-            }
+        around.reached.together += u64::from(1 < front.waiting.len());
+        while let Some(mut chunk) = front.waiting.pop_front() {
             match front.routing.merge.emit(chunk.ticket, &mut chunk.batch) {
-                Verdict::Wait => {
-                    waits = true;
-                    front.waiting.push(chunk);
-                }
+                Verdict::Wait => return front.waiting.push_front(chunk),
                 Verdict::Again => {
                     around.reached.told_in_part += 1;
                     if chunk.of == front.copying.name {
@@ -320,7 +311,7 @@ impl Life {
             .note(|| format!("process {process} has read {name}, open {open:?}, redo: {is_redo}"));
         around.reached.files.entry(name.clone()).or_insert(files);
         let batch = ChangeBatch { snapshot, chunk: Some(Arc::new(Chunk { name, open })), ..batch };
-        front.waiting.push(Waiting { of, ticket, epoch, number, batch, is_redo });
+        front.waiting.push_back(Waiting { of, ticket, epoch, number, batch, is_redo });
         self.merge(around);
     }
 

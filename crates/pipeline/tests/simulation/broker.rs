@@ -2,21 +2,18 @@
 //! that come late. How an owner judges its commits is the real rule.
 
 use super::Bug;
-use kafka::checkpoint::{Checkpoint, verify_next};
+use crate::bench::broker::{FENCES_MAX, checkpoint, fenced, unreachable, verify};
+use kafka::checkpoint::Checkpoint;
 use kafka::clean_commit::{Snapshot, Verdict, judge_duration, judge_statistics};
 use kafka::meta::{Revision, Watermark};
-use kafka::names::LaneId;
 use kafka::sink::{CommitPoint, Committed, LaneSink, Opened};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use record::Record;
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use wal::{Lsn, Position};
 
-/// As in `kafka::open`.
-const FENCES_MAX: usize = 5;
 /// The library waits at least so long before it sends a request again: its back-off less the jitter.
 const RETRY_MIN_MS: u64 = 800;
 
@@ -279,14 +276,6 @@ pub(crate) fn open(
     Err(unreachable())
 }
 
-fn unreachable() -> kafka::Error {
-    kafka::Error::Unreachable { doing: "simulating".into(), reason: "planned".into() }
-}
-
-fn fenced(transactional_id: String) -> kafka::Error {
-    kafka::Error::Fenced { transactional_id }
-}
-
 impl Sink {
     /// The lane's log, unless a newer owner has fenced this one.
     fn reach<'a>(&self, broker: &'a mut Broker) -> Result<&'a mut LaneLog, kafka::Error> {
@@ -302,25 +291,8 @@ impl Sink {
     }
 
     fn next(&self, point: &CommitPoint) -> Checkpoint {
-        Checkpoint {
-            v: 1,
-            task: "shop".into(),
-            rev: self.revision,
-            lane: LaneId::Lane(self.lane),
-            term: self.term,
-            txn_seq: self.last.as_ref().map_or(0, |last| last.txn_seq) + 1,
-            pos: point.position,
-            end_lsn: point.end_lsn,
-            complete: point.complete,
-            sealed: point.sealed,
-            snap: Vec::new(),
-            counted: point.counted,
-            prev_end: BTreeMap::new(),
-            older_end: BTreeMap::new(),
-            unfenced: false,
-            node: "simulated".into(),
-            ver: "0".into(),
-        }
+        let next = checkpoint(self.lane, self.term, self.last.as_ref(), point);
+        Checkpoint { rev: self.revision, ..next }
     }
 }
 
@@ -359,13 +331,7 @@ impl LaneSink for Sink {
         let mut broker = lock(&self.broker);
         let log = self.reach(&mut broker)?;
         let next = self.next(point);
-        verify_next(self.last.as_ref(), &next).map_err(|diverged| {
-            kafka::Error::CheckpointDiverged {
-                topic: "simulated".into(),
-                partition: self.lane.into(),
-                reason: diverged.to_string(),
-            }
-        })?;
+        verify(self.lane, self.last.as_ref(), &next)?;
         log.open_checkpoint = Some(next.clone());
         log.offset += 1;
         let clean = broker.request_commit(self.lane, self.epoch)?;
