@@ -135,8 +135,23 @@ pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
+/// Where the scripts of `cluster/local/` keep what they install and start.
+#[must_use]
+pub fn state_folder() -> PathBuf {
+    std::env::var_os("DISTRIBUTARY_LOCAL_DIR")
+        .map_or_else(|| PathBuf::from("/var/tmp/distributary-local"), PathBuf::from)
+}
+
 fn servers(arguments: &[&str]) -> String {
-    let script = repository().join("cluster/local/servers");
+    run("servers", arguments)
+}
+
+/// Runs a script of `cluster/local/`; what it has printed.
+///
+/// # Panics
+/// When it fails, with what it said.
+pub fn run(name: &str, arguments: &[&str]) -> String {
+    let script = repository().join("cluster/local").join(name);
     let output = Command::new(&script)
         .args(arguments)
         .stdin(Stdio::null())
@@ -145,7 +160,7 @@ fn servers(arguments: &[&str]) -> String {
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
         output.status.success(),
-        "servers {} failed ({}):\n{stdout}{}",
+        "{name} {} failed ({}):\n{stdout}{}",
         arguments.join(" "),
         output.status,
         String::from_utf8_lossy(&output.stderr)

@@ -64,17 +64,22 @@ impl<'a> Load<'a> {
         moved.front()
     }
 
-    /// Ends everything and compares. One process takes over what the cluster has left.
+    /// Ends everything and compares.
     fn finish(self) {
         let Self { scene, cluster, workload, .. } = self;
         workload.stop();
         let spec = scene.spec().line("lanes: 4");
         cluster.call(&["task", "suspend", &scene.name]).expect(0);
         drop(cluster);
-        scene.catch_up(&spec);
-        let report = scene.check(Promises::default());
-        say(&format!("{}: {} records, {} rows", scene.name, report.records, report.rows));
+        compare(scene, &spec, Promises::default());
     }
+}
+
+/// One process takes over what a cluster has left; then everything is compared.
+fn compare(scene: &Scene, spec: &Spec, promises: Promises) {
+    scene.catch_up(spec);
+    let report = scene.check(promises);
+    say(&format!("{}: {} records, {} rows", scene.name, report.records, report.rows));
 }
 
 #[test]
@@ -111,14 +116,12 @@ fn tasks_share_the_workers_and_nothing_else() {
     let [one, other] = ["first_of_two", "second_of_two"].map(|it| Scene::new(it, "postgres-15"));
     let mut cluster = Cluster::start(&one, 1, 2);
     let specs = [cluster.spec().line("lanes: 3"), cluster.spec_of(&other).line("lanes: 2")];
-    let loads: Vec<_> = [(&one, &specs[0], 21), (&other, &specs[1], 22)]
-        .map(|(scene, spec, fixed)| {
-            workload::create(&mut scene.sql());
-            let workload = Workload::start(scene, seed(&scene.name, fixed), Pace::default());
-            cluster.apply(spec);
-            workload
-        })
-        .into();
+    let loads = [(&one, &specs[0], 21), (&other, &specs[1], 22)].map(|(scene, spec, fixed)| {
+        workload::create(&mut scene.sql());
+        let workload = Workload::start(scene, seed(&scene.name, fixed), Pace::default());
+        cluster.apply(spec);
+        workload
+    });
     let flow = |cluster: &Cluster<'_>| {
         for scene in [&one, &other] {
             cluster.await_status_of(&scene.name, "the stream", CATCH_UP_MAX, Status::flows);
@@ -148,12 +151,8 @@ fn tasks_share_the_workers_and_nothing_else() {
         cluster.call(&["task", "suspend", &scene.name]).expect(0);
     }
     drop(cluster);
-    for (scene, spec) in
-        [(&one, one.spec().line("lanes: 3")), (&other, other.spec().line("lanes: 2"))]
-    {
-        scene.catch_up(&spec);
-        let report = scene.check(Promises::default());
-        say(&format!("{}: {} records, {} rows", scene.name, report.records, report.rows));
+    for (scene, lanes) in [(&one, "lanes: 3"), (&other, "lanes: 2")] {
+        compare(scene, &scene.spec().line(lanes), Promises::default());
     }
 }
 
@@ -307,7 +306,6 @@ fn a_worker_that_wakes_finds_its_lanes_taken_over_at_least_once() {
     workload.stop();
     cluster.call(&["task", "suspend", &scene.name]).expect(0);
     drop(cluster);
-    scene.catch_up(&least(scene.spec()));
-    let report = scene.check(Promises { exactly_once: false, ..Promises::default() });
-    say(&format!("{}: {} records, {} rows", scene.name, report.records, report.rows));
+    let promises = Promises { exactly_once: false, ..Promises::default() };
+    compare(&scene, &least(scene.spec()), promises);
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tests::procfs;
 use tests::scene::Scene;
 use tests::seed::{full, say};
-use tests::servers::repository;
+use tests::servers::{repository, state_folder};
 use tests::task::Spec;
 
 /// A row is held so often at most, beside what an idle task takes.
@@ -71,9 +71,7 @@ public class ReadLarge {
 "#;
 
 fn libraries() -> PathBuf {
-    let local = std::env::var_os("DISTRIBUTARY_LOCAL_DIR")
-        .map_or_else(|| PathBuf::from("/var/tmp/distributary-local"), PathBuf::from);
-    let kafka = fs::read_dir(local.join("lib"))
+    let kafka = fs::read_dir(state_folder().join("lib"))
         .expect("installed servers")
         .flatten()
         .find(|it| it.path().is_dir() && it.file_name().to_string_lossy().starts_with("kafka-"));

@@ -3,8 +3,6 @@
 
 use rustix::process::{Pid, Signal, kill_process};
 use std::net::TcpStream;
-use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 use tempfile::TempDir;
 use tests::catalog::contents;
@@ -13,7 +11,7 @@ use tests::deadline::{await_some, await_true};
 use tests::process::{Distributary, Ended, binary};
 use tests::reader::{Topics, await_settled, count};
 use tests::seed::say;
-use tests::servers::{Server, repository};
+use tests::servers::{self, Server, state_folder};
 use tests::sql::Sql;
 use tests::status::Status;
 
@@ -44,12 +42,9 @@ impl Local {
 
     /// What `up` says.
     fn up(&mut self, nodes: usize, rate: u32) -> String {
-        let said = script("up", |it| {
-            it.arg(nodes.to_string())
-                .args(["--rate", &rate.to_string()])
-                .arg("--binary")
-                .arg(binary())
-        });
+        let (nodes, rate) = (nodes.to_string(), rate.to_string());
+        let binary = binary().to_str().expect("UTF-8");
+        let said = servers::run("up", &[&nodes, "--rate", &rate, "--binary", binary]);
         let named =
             said.lines().find_map(|it| it.trim().strip_prefix("export DISTRIBUTARY_COORDINATOR="));
         self.coordinators =
@@ -81,27 +76,13 @@ impl Local {
 
 impl Drop for Local {
     fn drop(&mut self) {
-        drop(script("down", |it| it.arg("--wipe")));
+        servers::run("down", &["--wipe"]);
     }
-}
-
-fn script(name: &str, with: impl FnOnce(&mut Command) -> &mut Command) -> String {
-    let mut command = Command::new(repository().join("cluster/local").join(name));
-    let output = with(&mut command).output().expect("the script runs");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(
-        output.status.success(),
-        "{name}:\n{said}\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    said
 }
 
 /// Of a node that `up` has started.
 fn kill(node: &str) {
-    let state = std::env::var("DISTRIBUTARY_LOCAL_DIR");
-    let state = state.unwrap_or_else(|_| "/var/tmp/distributary-local".into());
-    let id = std::fs::read_to_string(Path::new(&state).join("up").join(node).join("pid"));
+    let id = std::fs::read_to_string(state_folder().join("up").join(node).join("pid"));
     let id = id.expect("the node's id").trim().parse().ok().and_then(Pid::from_raw).expect("an id");
     kill_process(id, Signal::KILL).expect("it runs");
 }
@@ -130,7 +111,7 @@ fn a_shop_on_a_local_cluster_keeps_up_with_whatever_a_newcomer_tries() {
     assert!(!nodes.contains(&"w3".into()), "{nodes:?}");
     local.await_carrying();
 
-    script("down", |it| it);
+    servers::run("down", &[]);
     local.up(2, 0);
     local.await_task("the task again", Status::flows);
     assert_whole();

@@ -75,11 +75,11 @@ impl Late {
     }
 
     /// A request with records: before the second one of the next transaction the held commit comes.
-    fn is_due(&mut self, request: &[u8]) -> Option<Vec<u8>> {
-        let held =
-            self.held.as_mut().filter(|it| has(&request[..request.len().min(200)], &it.id))?;
+    fn due(&mut self, request: &[u8]) -> Option<Vec<u8>> {
+        let head = &request[..request.len().min(200)];
+        let held = self.held.as_mut().filter(|it| has(head, &it.id))?;
         held.records += 1;
-        (held.records == 2).then(|| held.request.clone())
+        self.held.take_if(|it| it.records == 2).map(|it| it.request)
     }
 }
 
@@ -216,11 +216,9 @@ impl Proxy {
     fn judge_records(&self, request: &[u8]) -> bool {
         let mut state = self.state.lock().expect("not poisoned");
         if let Plan::ComeLate(late) = &mut state.plan
-            && let Some(commit) = late.is_due(request)
+            && let Some(commit) = late.due(request)
         {
-            let answer = self.end_transaction(&commit);
-            late.answers.push(answer);
-            late.held = None;
+            late.answers.push(self.end_transaction(&commit));
         }
         if let Plan::DelayRecords(time) = state.plan {
             state.plan = Plan::Pass;

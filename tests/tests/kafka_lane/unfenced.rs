@@ -5,6 +5,7 @@ use super::{Bench, LANE, SOON, point};
 use crate::own_broker::Turn;
 use crate::proxy::Plan;
 use kafka::checkpoint::Checkpoint;
+use kafka::sink::LaneSink;
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use std::thread;
@@ -19,6 +20,14 @@ const TAKE_OVER: Duration = Duration::from_secs(25);
 
 fn bench() -> Bench {
     Bench::with(|sink| sink.delivery = config::Delivery::AtLeastOnce)
+}
+
+/// An owner that has committed one record up to a position.
+fn committed(bench: &Bench, lsn: u64) -> Box<dyn LaneSink> {
+    let (mut lane, _) = bench.opened();
+    bench.send(lane.as_mut(), "a").expect("sent");
+    lane.commit(&point(lsn, 0)).expect("durable");
+    lane
 }
 
 /// An owner in a process that cannot be seen from here.
@@ -97,9 +106,7 @@ fn without_acks_a_checkpoint_waits_until_the_broker_has_seen_the_records() {
         sink.acks = config::Acks::Zero;
     });
     let proxy = turn.proxy();
-    let (mut lane, _) = bench.opened();
-    bench.send(lane.as_mut(), "a").expect("sent");
-    lane.commit(&point(50, 0)).expect("durable");
+    let mut lane = committed(&bench, 50);
     proxy.plan(Plan::DelayRecords(DELAY));
     let begun = Instant::now();
     bench.send(lane.as_mut(), "b").expect("sent");
@@ -112,10 +119,7 @@ fn without_acks_a_checkpoint_waits_until_the_broker_has_seen_the_records() {
 #[test]
 fn what_an_older_owner_writes_beside_its_successor_does_not_count() {
     let bench = bench();
-    let (mut lane, _) = bench.opened();
-    bench.send(lane.as_mut(), "a").expect("sent");
-    lane.commit(&point(50, 0)).expect("durable");
-    drop(lane);
+    drop(committed(&bench, 50));
     let older = bench.opened().1.checkpoint.expect("a checkpoint");
     let (mut lane, _) = bench.opened();
     for (lsn, late) in [(60, 55), (70, 90)] {
@@ -138,10 +142,7 @@ fn what_an_older_owner_writes_beside_its_successor_does_not_count() {
 #[test]
 fn a_lane_that_begins_anew_leaves_its_checkpoints_behind() {
     let bench = bench();
-    let (mut lane, _) = bench.opened();
-    bench.send(lane.as_mut(), "a").expect("sent");
-    lane.commit(&point(90, 0)).expect("durable");
-    drop(lane);
+    drop(committed(&bench, 90));
     let (mut lane, opened) =
         kafka::open_anew(&bench.settings, &bench.names, LANE, 1, &[]).expect("it opens");
     assert_eq!(opened.position(), Position::ZERO);
@@ -169,9 +170,7 @@ fn an_owner_that_was_taken_over_writes_no_more() {
 #[test]
 fn an_idle_owner_looks_before_it_writes() {
     let bench = bench();
-    let (mut idle, _) = bench.opened();
-    bench.send(idle.as_mut(), "a").expect("sent");
-    idle.commit(&point(50, 0)).expect("durable");
+    let mut idle = committed(&bench, 50);
     thread::sleep(Duration::from_secs(6));
     bench.send(idle.as_mut(), "b").expect("nobody has taken over");
     idle.commit(&point(60, 0)).expect("durable");
@@ -239,13 +238,11 @@ fn an_owner_of_this_process_is_ended_by_the_next_one() {
 #[test]
 fn an_owner_that_ends_says_so() {
     let bench = bench();
-    let (mut lane, opened) = bench.opened();
-    bench.send(lane.as_mut(), "a").expect("sent");
-    lane.commit(&point(50, 0)).expect("durable");
+    let mut lane = committed(&bench, 50);
     let elsewhere = Elsewhere::new(&bench);
     let before = elsewhere.end();
     lane.close();
     assert_eq!(elsewhere.end(), before + 1);
     drop(lane);
-    assert_eq!(bench.opened().1.term, before + 1, "after fence {}", opened.term);
+    assert_eq!(bench.opened().1.term, before + 1);
 }
