@@ -45,10 +45,11 @@ apt_packages() {
     locked "$state/lib/apt.lock" apt_install "${missing[@]}"
 }
 
+# At run level 1 no package starts a service of its own (invoke-rc.d).
 apt_install() {
     local log=$state/lib/apt.log
-    if ! { as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" ||
-        { as_root apt-get update && as_root env DEBIAN_FRONTEND=noninteractive \
+    if ! { as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y --no-install-recommends "$@" ||
+        { as_root apt-get update && as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
             apt-get install -y --no-install-recommends "$@"; }; } >"$log" 2>&1 9>&- </dev/null; then
         die "apt-get install $* failed:" "$(tail -n 20 "$log")"
     fi

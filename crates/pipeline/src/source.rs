@@ -56,6 +56,7 @@ fn classify(error: &postgres::Error) -> FailureClass {
         | Error::ServerChanged { .. } => FailureClass::Connection,
         // A person may be at it: a password is changed, a right is granted, a lock is given up.
         Error::Authentication { .. }
+        | Error::Pooler { .. }
         | Error::Tls { .. }
         | Error::NotAuthorized { .. }
         | Error::NoFreeSlot { .. }

@@ -37,6 +37,12 @@ pub enum Error {
          look at pg_stat_wal_receiver there"
     )]
     StandbyBehind { replayed: wal::Lsn, wanted: wal::Lsn },
+    /// What PgBouncer says to whoever connects as this does.
+    #[error(
+        "a pooler answers there, not PostgreSQL ({reason}): name the server itself in `source.hosts`, with its own port; \
+         a task needs sessions of its own and a replication connection to the same server"
+    )]
+    Pooler { reason: String },
     #[error("{reason}; check source.database")]
     DatabaseMissing { reason: String },
     #[error("not allowed: {doing}; {remedy}")]
@@ -139,6 +145,7 @@ impl Error {
             | Self::Closed { .. }
             | Self::ServerChanged { .. } => true,
             Self::Authentication { .. }
+            | Self::Pooler { .. }
             | Self::Tls { .. }
             | Self::DatabaseMissing { .. }
             | Self::NotAuthorized { .. }

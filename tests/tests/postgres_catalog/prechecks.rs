@@ -8,7 +8,10 @@ use postgres::replication::Replication;
 use record::selection::Selection;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+use tempfile::TempDir;
+use tests::deadline::await_true;
 use tests::seed::unique;
 use tests::servers::Server;
 use tests::sql::{PASSWORD, ROLE, Sql, quoted};
@@ -682,6 +685,62 @@ fn a_load_balancer_in_front_is_noticed() {
     expect(&item, State::Fail, &["different servers", "load balancer", "source.hosts"]);
     let direct = ground.spec();
     expect(&one(&ground, &direct, "source.replication"), State::Pass, &["directly"]);
+}
+
+/// PgBouncer before a server, in the mode that most have it in. Ends when dropped.
+struct Pooler {
+    process: Child,
+    address: String,
+    _folder: TempDir,
+}
+
+impl Pooler {
+    fn start(server: &Server, more: &str) -> Self {
+        let folder = TempDir::new().expect("a folder");
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port");
+        let (host, port) = server.host_and_port();
+        let settings = format!(
+            "[databases]\n* = host={host} port={port} user={ROLE} password={PASSWORD}\n\
+             [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {}\nunix_socket_dir =\n\
+             auth_type = any\npool_mode = transaction\n{more}\n",
+            free.port()
+        );
+        let path = folder.path().join("pgbouncer.ini");
+        std::fs::write(&path, settings).expect("written");
+        let mut command = Command::new("/usr/sbin/pgbouncer");
+        if rustix::process::geteuid().is_root() {
+            command.args(["-u", "nobody"]);
+        }
+        let started = command.arg(&path).stdin(Stdio::null()).stderr(Stdio::null()).spawn();
+        let process = started.expect("PgBouncer: apt-get install pgbouncer");
+        let pooler = Self { process, address: free.to_string(), _folder: folder };
+        await_true("PgBouncer", Duration::from_secs(30), || TcpStream::connect(free).is_ok());
+        pooler
+    }
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn a_pooler_in_front_is_named() {
+    let server = Server::start("postgres-15");
+    let ground = Ground::on("pre_pool", server.clone(), "");
+    let through =
+        |pooler: &Pooler| ground.spec().hosts(&pooler.address).source("tls: {mode: disable}");
+    // It refuses what sessions set when they begin.
+    let pooler = Pooler::start(&server, "");
+    let item = one(&ground, &through(&pooler), "source.connection");
+    expect(&item, State::Fail, &["a pooler answers there", "options", "source.hosts"]);
+    assert!(!item.may_pass, "trying again is no remedy: {item:?}");
+    // It lets that pass, drops it, and refuses a walsender.
+    let pooler = Pooler::start(&server, "ignore_startup_parameters = options, extra_float_digits");
+    let item = one(&ground, &through(&pooler), "source.replication");
+    expect(&item, State::Fail, &["a pooler refuses", "replication", "source.hosts"]);
 }
 
 /// The items of a whole precheck, with the servers that the spec names.

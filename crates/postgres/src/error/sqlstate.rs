@@ -30,6 +30,8 @@ pub(super) fn error(code: &str, message: &str, doing: &str) -> Error {
         "42P01" => Error::TableMissing { table: quoted(message) },
         "55P03" => Error::lock_timeout(doing, "a table"),
         "57P01" | "57P02" | "57P05" => Error::closed(message),
+        // PostgreSQL itself knows all that are sent.
+        "08P01" if says("startup parameter") => Error::Pooler { reason: reason() },
         code if code.starts_with("08") => Error::closed(message),
         code => Error::Server { code: code.into(), message: reason(), doing: doing.into() },
     }

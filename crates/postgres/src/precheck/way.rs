@@ -10,8 +10,6 @@ use config::precheck::Item;
 const NAME: &str = "source.replication";
 /// Named in every language by a server that has no walsender free, which is another item.
 const NO_WALSENDER: &str = "max_wal_senders";
-/// `protocol_violation`: how poolers refuse the startup parameters of a walsender.
-const PROTOCOL_VIOLATION: &str = "08P01";
 const REMEDY: &str = "name the server itself in `source.hosts`, with its own port: a task needs sessions of its \
                       own and a replication connection to the same server";
 
@@ -33,8 +31,8 @@ pub(super) async fn replication(session: &Session, settings: &Settings) -> Item 
         Err(Error::Unreachable { reason, .. }) if reason.contains(NO_WALSENDER) => {
             return Item::pass(NAME, "not known: no connection is free now");
         }
-        Err(Error::Server { code, message, .. }) if code == PROTOCOL_VIOLATION => {
-            let seen = format!("a pooler refuses the replication connection: {message}");
+        Err(Error::Pooler { reason }) => {
+            let seen = format!("a pooler refuses the replication connection: {reason}");
             return Item::fail(NAME, seen, REMEDY);
         }
         Err(error) => return refused(NAME, &error),
