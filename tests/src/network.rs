@@ -40,6 +40,8 @@ struct State {
     /// Passed on in both directions.
     bytes: u64,
     connections: Vec<Connection>,
+    /// Where new connections lead, if not to where the link was made for.
+    elsewhere: Option<String>,
 }
 
 struct Connection {
@@ -98,6 +100,11 @@ impl Link {
         self.shared.1.notify_all();
     }
 
+    /// New connections lead to another server from now on.
+    pub fn lead_to(&self, target: &str) {
+        self.state().elsewhere = Some(target.into());
+    }
+
     /// Bytes that were passed on so far, in both directions.
     #[must_use]
     pub fn bytes(&self) -> u64 {
@@ -137,7 +144,8 @@ impl Link {
         if self.passage().is_none() {
             return reset(&client);
         }
-        let Ok(server) = TcpStream::connect(&self.target) else { return reset(&client) };
+        let target = self.state().elsewhere.clone().unwrap_or_else(|| self.target.clone());
+        let Ok(server) = TcpStream::connect(&target) else { return reset(&client) };
         let _ = (client.set_nodelay(true), server.set_nodelay(true));
         let copy = |stream: &TcpStream| stream.try_clone().expect("a socket");
         let connection = Connection { client: copy(&client), server: copy(&server) };

@@ -1,24 +1,36 @@
-//! A standby takes over under a running task (delivery-protocol.md, section 7): with failover slots
+//! A standby takes over under a running task and a random workload (delivery-protocol.md, section 7): with failover slots
 //! that are kept in step, and a primary that waits for its standby, nothing is lost or doubled. What an
 //! unsafe failover leads to is in `halt.rs`.
 
 use postgres::replication::Replication;
 use std::time::Duration;
 use tests::checker::Promises;
+use tests::network::Link;
 use tests::process::Distributary;
 use tests::scene::{CATCH_UP_MAX, Scene};
+use tests::seed::{full, say, seed};
 use tests::servers::Server;
 use tests::sql::Sql;
 use tests::standby::Pair;
+use tests::workload::{self, Pace, Workload};
 use wal::Lsn;
 
 const TAKE_OVER_MAX: Duration = Duration::from_secs(180);
 
 #[test]
 fn a_safe_failover_under_a_running_task() {
-    let pair = Pair::start(17, "safe", &["synchronized_standby_slots=standby"]);
-    let mut scene = Scene::on("failover", pair.primary.clone(), Server::start("kafka"));
+    safe_failover(17, "failover", 63);
+    if full() {
+        safe_failover(18, "failover_18", 64);
+    }
+}
+
+fn safe_failover(version: u32, label: &str, short_seed: u64) {
+    let seed = seed(label, short_seed);
+    let pair = Pair::start(version, "safe", &["synchronized_standby_slots=standby"]);
+    let mut scene = Scene::on(label, pair.primary.clone(), Server::start("kafka"));
     let mut sql = scene.sql();
+    workload::create(&mut sql);
     sql.run(
         "CREATE TABLE t (id int PRIMARY KEY, n int); \
          INSERT INTO t SELECT n, 0 FROM generate_series(1, 50) n",
@@ -39,23 +51,25 @@ fn a_safe_failover_under_a_running_task() {
     pair.standby.order("start");
     run.await_log("the slot is out of danger", TAKE_OVER_MAX);
     pair.await_slot(&scene.slot(), || sql.run("UPDATE t SET n = n + 1"));
-    for _ in 0..30 {
-        sql.run("UPDATE t SET n = n + 1");
-    }
+    let link = Link::to(&pair.primary.address);
+    let linked = Server { address: link.address.clone(), ..pair.primary.clone() };
+    let pace = Pace { survives_restarts: true, ..Pace::default() };
+    let workload = Workload::start_at(&linked, &scene.name, seed, pace);
+    workload.await_committed(if full() { 2000 } else { 100 });
     // Some of it is delivered, some not, and some the standby may not have.
     pair.primary.order("kill");
     drop(sql);
     pair.promote();
+    link.lead_to(&pair.standby.address);
     scene.postgres = pair.standby.clone();
     run.await_log("the new timeline has all of it", TAKE_OVER_MAX);
     scene.await_streaming(&mut run);
-    let mut sql = scene.sql();
-    for _ in 0..10 {
-        sql.run("UPDATE t SET n = n + 1");
-    }
+    workload.await_committed(if full() { 2000 } else { 100 });
+    workload.stop();
     run.interrupt(CATCH_UP_MAX).expect(0);
     scene.catch_up(&spec);
-    scene.check(Promises::default());
+    let report = scene.check(Promises::default());
+    say(&format!("{label}: {} records, {} rows", report.records, report.rows));
 
     // The former primary comes back by itself, with a slot that nobody reads any more.
     pair.primary.order("start");

@@ -10,6 +10,7 @@ mod types;
 use crate::deadline::await_true;
 use crate::scene::Scene;
 use crate::seed::{full, say};
+use crate::servers::Server;
 use crate::sql::Sql;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -84,13 +85,21 @@ impl Workload {
     /// When the server refuses a connection.
     #[must_use]
     pub fn start(scene: &Scene, seed: u64, pace: Pace) -> Self {
+        Self::start_at(&scene.postgres, &scene.name, seed, pace)
+    }
+
+    /// The same by another way to the database.
+    ///
+    /// # Panics
+    /// When the server refuses a connection.
+    #[must_use]
+    pub fn start_at(server: &Server, database: &str, seed: u64, pace: Pace) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let committed = Arc::new(AtomicU64::new(0));
         let writer = |number: u64| {
             let rng = SmallRng::seed_from_u64(seed.wrapping_mul(1_000_003).wrapping_add(number));
-            let again =
-                pace.survives_restarts.then(|| (scene.postgres.clone(), scene.name.clone()));
-            let mut writer = Writer::new(scene.sql(), rng, again);
+            let again = pace.survives_restarts.then(|| (server.clone(), database.to_owned()));
+            let mut writer = Writer::new(Sql::connect(server, database), rng, again);
             let (stop, committed) = (Arc::clone(&stop), Arc::clone(&committed));
             thread::spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
