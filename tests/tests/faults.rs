@@ -16,6 +16,7 @@ use tests::network::{Half, Link, Weather};
 use tests::probe::Probe;
 use tests::process::Distributary;
 use tests::procfs;
+use tests::receiver::Receiver;
 use tests::scene::{CATCH_UP_MAX, Scene};
 use tests::seed::{full, say, seed};
 use tests::servers::Server;
@@ -126,13 +127,24 @@ impl<'a> Load<'a> {
         self.workload.await_committed(20);
     }
 
+    /// `kill -9`, and the next run.
+    fn begin_again(&mut self) {
+        self.run.signal(Signal::KILL);
+        let next = self.scene.run(&self.spec, &[]);
+        std::mem::replace(&mut self.run, next).kill();
+    }
+
     /// Ends everything and compares. Whatever happened to it, the process has stayed within its memory.
     fn finish(self) {
+        self.finish_with(Promises::default());
+    }
+
+    fn finish_with(self, promises: Promises) {
         let peak = procfs::memory_bytes_max(self.run.id()).expect("it runs");
         self.workload.stop();
         self.run.interrupt(CATCH_UP_MAX).expect(0);
         self.scene.catch_up(&self.spec);
-        let report = self.scene.check(Promises::default());
+        let report = self.scene.check(promises);
         say(&format!(
             "{}: {} records, {} rows, peak {} MB",
             self.scene.name,
@@ -274,6 +286,55 @@ fn the_network_fails_with_other_versions() {
     with_other_versions(network_fails, "network", 2300);
 }
 
+/// A copy beside the stream lasts for as long as the faults do, so that each meets it.
+fn copy_goes_on(label: &str, postgres: &str, short_seed: u64) {
+    let seed = seed(label, short_seed);
+    let ground = Ground::new(label, postgres);
+    let scene = &ground.scene;
+    scene.sql().run(
+        "CREATE TABLE large (id int PRIMARY KEY, note text); \
+         INSERT INTO large SELECT n, repeat('x', 100) FROM generate_series(1, 60000) n",
+    );
+    let spec = ground.spec().line("snapshot: {beside_stream: always, chunk_rows: 500}");
+    let slow = spec.clone().line("throttle: {snapshot: {rows: 500}}");
+    let mut load = Load::start(scene, slow, seed);
+    let copies = |load: &Load<'_>| !load.run.log().contains("everything is copied");
+    for _ in 0..if full() { 3 } else { 1 } {
+        load.over("copying, database killed and started", |load| {
+            load.scene.postgres.order("kill");
+            load.scene.postgres.order("start");
+        });
+        load.over("copying, broker killed and started", |load| {
+            load.scene.kafka.order("kill");
+            load.scene.kafka.order("start");
+        });
+        load.over("copying, way to the database cut", |_| {
+            ground.to_postgres.set(Weather::Cut);
+            sleep(Duration::from_secs(2));
+            ground.to_postgres.set(Weather::Clear);
+        });
+        assert!(copies(&load), "the copy is over too early");
+        load.begin_again();
+        load.over("copying, process killed and started", |_| {});
+        assert!(copies(&load), "the copy is over too early");
+    }
+    load.spec = spec;
+    load.begin_again();
+    load.run.await_log("everything is copied", CATCH_UP_MAX);
+    load.finish_with(Promises { beside_stream: true, ..Promises::default() });
+}
+
+#[test]
+fn a_copy_beside_the_stream_outlives_servers_network_and_process() {
+    copy_goes_on("copy_15", "postgres-15", 2715);
+}
+
+/// Only in the long form.
+#[test]
+fn a_copy_beside_the_stream_outlives_them_with_other_versions() {
+    with_other_versions(copy_goes_on, "copy", 2700);
+}
+
 fn paused(label: &str, postgres: &str, short_seed: u64) {
     let seed = seed(label, short_seed);
     let ground = Ground::new(label, postgres);
@@ -371,5 +432,69 @@ impl Drop for Three {
         for server in &self.servers {
             server.order("stop");
         }
+    }
+}
+
+/// What is away for less than its window is waited for; what is away for longer ends the run, which says so once and
+/// keeps the slot; the next run goes on from there. The shortest window of a connection is ten minutes.
+#[test]
+fn what_stays_away_for_longer_than_its_window_ends_the_run_and_loses_nothing() {
+    if !full() {
+        return;
+    }
+    let ground = Ground::new("window_kafka", "postgres-15");
+    let kafkaless = &ground.scene;
+    let (postgres, kafka) = (kafkaless.postgres.clone(), kafkaless.kafka.clone());
+    let sourceless = Scene::on("window_postgres", postgres, kafka);
+    let specs = [
+        kafkaless.spec().brokers(&KAFKA_LINK.address),
+        sourceless.spec().hosts(&ground.to_postgres.address),
+    ];
+    let receivers = [Receiver::start(), Receiver::start()];
+    let scenes = [kafkaless, &sourceless];
+    let specs: Vec<_> = std::iter::zip(specs, &receivers)
+        .map(|(spec, receiver)| {
+            spec.line(&receiver.line("")).line("retry: {connection: 10m, other: 1m}")
+        })
+        .collect();
+    let mut runs = Vec::new();
+    for (scene, spec) in std::iter::zip(scenes, &specs) {
+        scene.sql().run("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (0)");
+        let mut run = scene.run(spec, &[]);
+        scene.await_streaming(&mut run);
+        runs.push(run);
+    }
+    let insert = |id: u32| {
+        for scene in scenes {
+            scene.sql().run(&format!("INSERT INTO t VALUES ({id})"));
+        }
+    };
+    let links = [&*KAFKA_LINK, &ground.to_postgres];
+    links.iter().for_each(|link| link.set(Weather::Cut));
+    insert(1);
+    let retrying = ("failure", "retrying");
+    receivers.iter().for_each(|receiver| receiver.await_events(&[retrying]));
+    links.iter().for_each(|link| link.set(Weather::Clear));
+    let recovered = [retrying, ("recovered", "running")];
+    receivers.iter().for_each(|receiver| receiver.await_events(&recovered));
+
+    links.iter().for_each(|link| link.set(Weather::Cut));
+    insert(2);
+    let began = Instant::now();
+    for (scene, run) in std::iter::zip(scenes, runs) {
+        let ended = run.wait(Duration::from_secs(900));
+        ended.expect(1);
+        let took = began.elapsed();
+        assert!(Duration::from_secs(600) <= took, "{took:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains("its slot is kept"), "{}", ended.stderr);
+        assert_eq!(scene.slots(), [scene.slot()]);
+        say(&format!("{}: given up after {took:?}", scene.name));
+    }
+    let failed = [recovered[0], recovered[1], retrying, ("failure", "failed")];
+    receivers.iter().for_each(|receiver| receiver.await_events(&failed));
+    links.iter().for_each(|link| link.set(Weather::Clear));
+    for (scene, spec) in std::iter::zip(scenes, &specs) {
+        scene.catch_up(spec);
+        assert_eq!(scene.check(Promises::default()).rows, 3);
     }
 }
