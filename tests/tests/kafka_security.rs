@@ -27,7 +27,7 @@ const WRONG_PASSWORD: &str = "wr0ng-pa55";
 const KEY_PASSWORD: &str = "k3y-pa55";
 
 /// All refusals together, whose runs share the machine.
-const REFUSAL_MAX: Duration = Duration::from_secs(40);
+const REFUSAL_MAX: Duration = Duration::from_secs(90);
 const WRONG_SPEC: i32 = 2;
 const PRECHECK: i32 = 3;
 
