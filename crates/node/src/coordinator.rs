@@ -18,6 +18,7 @@ mod join;
 mod orders;
 mod page;
 mod plan;
+mod plan_tables;
 mod reports;
 mod spec;
 mod view;

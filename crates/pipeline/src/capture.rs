@@ -3,6 +3,7 @@
 //! Selecting the parent of a partition tree is enough (P12). Servers before 13 cannot publish a
 //! partitioned parent (design.md, server fact 20): its leaves are published and named after it.
 
+use crate::progress::SeenTable;
 use crate::tables::Oids;
 use config::{IdentityPolicy, PartitionNames, Source};
 use postgres::catalog::{Candidate, RelationKind};
@@ -154,6 +155,22 @@ pub fn via_root(version: u32, names: PartitionNames) -> bool {
     VIA_ROOT_SINCE <= version && names == PartitionNames::Parent
 }
 
+/// Tables that a task could capture, for whoever is told of them: trees by their roots where that is how they are captured.
+#[must_use]
+pub fn seen(candidates: &[Candidate], version: u32, source: &Source) -> Vec<SeenTable> {
+    let via_root = via_root(version, source.partition_names);
+    let goes = |it: &&Candidate| {
+        let is_whole = it.kind == RelationKind::Ordinary || via_root;
+        it.publishable && is_whole && (it.parent.is_none() || !via_root)
+    };
+    let seen = |it: &Candidate| SeenTable {
+        schema: it.schema.clone(),
+        table: it.name.clone(),
+        has_key: it.has_key,
+    };
+    candidates.iter().filter(goes).map(seen).collect()
+}
+
 /// Decides from the catalog. `version`: `server_version_num`.
 #[must_use]
 pub fn capture(
@@ -297,6 +314,19 @@ mod tests {
         tables.extend((2..12).map(|oid| candidate(oid, &format!("leaf{oid}"), Some("root"))));
         let published: Vec<u32> = divided(&tables, &[]).into_iter().flatten().collect();
         assert_eq!(published, [1], "no leaf is published by another stream");
+    }
+
+    #[test]
+    fn trees_are_seen_as_they_are_captured() {
+        let root = Candidate { kind: RelationKind::Partitioned, ..candidate(1, "root", None) };
+        let bare = Candidate { has_key: false, ..candidate(3, "bare", None) };
+        let tables = [root, candidate(2, "leaf", Some("root")), bare];
+        let named = |version: u32| {
+            let seen = seen(&tables, version, &Source::default());
+            seen.into_iter().map(|it| (it.table, it.has_key)).collect::<Vec<_>>()
+        };
+        assert_eq!(named(150_000), [("root".to_owned(), true), ("bare".into(), false)]);
+        assert_eq!(named(110_000), [("leaf".to_owned(), true), ("bare".into(), false)]);
     }
 
     fn captured(candidates: &[Candidate], policy: IdentityPolicy) -> Capture {

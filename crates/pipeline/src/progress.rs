@@ -51,6 +51,15 @@ pub enum LaneState {
     Draining,
 }
 
+/// A table of the database, captured or not. Names as in the catalog.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SeenTable {
+    pub schema: String,
+    pub table: String,
+    /// It has a key that it can be copied by while the stream goes on.
+    pub has_key: bool,
+}
+
 /// After so many attempts to open a lane its trouble is the task's, also where the front works.
 const LANE_RETRIES_TOLD: u32 = 3;
 
@@ -94,6 +103,8 @@ pub struct Progress {
     tables_unfit: Mutex<Option<(String, String)>>,
     /// Of all streams of the task.
     tables: Arc<Mutex<Tables>>,
+    /// Of all streams, too.
+    seen: Arc<Mutex<Option<Arc<[SeenTable]>>>>,
     pub trace: telemetry::traces::Trace,
 }
 
@@ -122,7 +133,8 @@ impl Progress {
     /// Of one stream of a task of several, whose figures are in `whole`.
     #[must_use]
     pub fn of_stream(whole: &Self) -> Self {
-        Self { tables: Arc::clone(&whole.tables), ..Self::default() }
+        let (tables, seen) = (Arc::clone(&whole.tables), Arc::clone(&whole.seen));
+        Self { tables, seen, ..Self::default() }
     }
 
     /// Takes the figures of the task from those of its streams: counts add up, the lowest watermark counts, and the
@@ -169,6 +181,20 @@ impl Progress {
         if let Some(gap) = streams.iter().find_map(|it| it.accepted_gap()) {
             self.gap_accepted(gap);
         }
+    }
+
+    /// The catalog holds these tables now. The same ones stay the same list.
+    pub(crate) fn saw(&self, tables: Vec<SeenTable>) {
+        let mut seen = lock(&self.seen);
+        if seen.as_deref() != Some(&*tables) {
+            *seen = Some(tables.into());
+        }
+    }
+
+    /// Tables of the database, as they were seen last; `None`: nobody has looked.
+    #[must_use]
+    pub fn seen_tables(&self) -> Option<Arc<[SeenTable]>> {
+        lock(&self.seen).clone()
     }
 
     /// The server named its end of WAL and sent `bytes`.

@@ -2,7 +2,7 @@
 
 use super::figures::{self, NONE, or_none};
 use super::view::{
-    Cluster, Connection, Lane, Node, Placement, Plan, PlanItem, StateChange, Table, Task,
+    Cluster, Connection, Lane, Node, Placement, Plan, PlanItem, PlanTable, StateChange, Table, Task,
 };
 use crate::{report, table};
 use serde_json::Value;
@@ -249,7 +249,32 @@ pub(super) fn plan(plan: &Plan) -> String {
     }
     let rows: Vec<_> = plan.items.iter().map(item).collect();
     let table = table::aligned(["SETTING", "BEFORE", "AFTER", "TAKES", "NOTE"], &[], &rows);
-    format!("task `{task}` {what}\n\n{table}\n")
+    let mut text = format!("task `{task}` {what}\n\n{table}\n");
+    if !plan.tables.is_empty() {
+        let rows: Vec<_> = plan.tables.iter().map(plan_table).collect();
+        text += &table::aligned(["TABLE", "IS", "TOPIC BEFORE", "TOPIC AFTER"], &[], &rows);
+        let more = plan.tables_count.saturating_sub(plan.tables.len() as u64);
+        if 0 < more {
+            text += &format!("and {more} more\n");
+        }
+        text.push('\n');
+    }
+    if !plan.tables_note.is_empty() {
+        text += &format!("tables: {}\n\n", plan.tables_note);
+    }
+    text
+}
+
+fn plan_table(it: &PlanTable) -> [String; 4] {
+    let what = match it.change {
+        "copied" => "added, and copied while the stream goes on",
+        "streamed" => "added, without the rows that it holds",
+        "moved" => "sent to another topic",
+        other => other,
+    };
+    let topic = |topic: &Option<String>| topic.clone().unwrap_or_else(|| NONE.into());
+    let name = format!("{}.{}", it.schema, it.table);
+    [name, what.into(), topic(&it.topic_before), topic(&it.topic_after)]
 }
 
 fn item(item: &PlanItem) -> [String; 5] {

@@ -276,6 +276,21 @@ pub(super) struct Plan {
     pub(super) creates: bool,
     pub(super) unchanged: bool,
     pub(super) items: Vec<PlanItem>,
+    /// Some of those that are captured otherwise afterwards.
+    pub(super) tables: Vec<PlanTable>,
+    pub(super) tables_count: u64,
+    /// Why not all are told of.
+    pub(super) tables_note: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct PlanTable {
+    pub(super) schema: String,
+    pub(super) table: String,
+    pub(super) change: &'static str,
+    /// Null: none.
+    pub(super) topic_before: Option<String>,
+    pub(super) topic_after: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -290,8 +305,27 @@ pub(super) struct PlanItem {
 
 impl From<v1::Plan> for Plan {
     fn from(plan: v1::Plan) -> Self {
-        let v1::Plan { task, creates, unchanged, items } = plan;
-        Self { task, creates, unchanged, items: items.into_iter().map(PlanItem::from).collect() }
+        let v1::Plan { task, creates, unchanged, items, tables, tables_count, tables_note } = plan;
+        let items = items.into_iter().map(PlanItem::from).collect();
+        let tables = tables.into_iter().map(PlanTable::from).collect();
+        Self { task, creates, unchanged, items, tables, tables_count, tables_note }
+    }
+}
+
+impl From<v1::PlanTable> for PlanTable {
+    fn from(table: v1::PlanTable) -> Self {
+        use v1::plan_table::Change;
+        let change = match table.change() {
+            Change::Unspecified => "unknown",
+            Change::Copied => "copied",
+            Change::Streamed => "streamed",
+            Change::Removed => "removed",
+            Change::Moved => "moved",
+        };
+        let topic = |name: String| Some(name).filter(|name| !name.is_empty());
+        let v1::PlanTable { schema, table, topic_before, topic_after, .. } = table;
+        let (topic_before, topic_after) = (topic(topic_before), topic(topic_after));
+        Self { schema, table, change, topic_before, topic_after }
     }
 }
 

@@ -6,7 +6,8 @@ mod fakes;
 use expect_test::expect;
 use fakes::{ADMIN, APPLIED, Running, VIEWER, command, distributary, stderr, stdout, task, tokens};
 use rpc::v1::plan_item::Effect;
-use rpc::v1::{Connection, Plan, PlanItem};
+use rpc::v1::plan_table::Change;
+use rpc::v1::{Connection, Plan, PlanItem, PlanTable};
 use rpc::{Code, Error};
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt;
@@ -339,7 +340,53 @@ fn plan() -> Plan {
             item("sink.partitions", "4", "8", Effect::Seal, "only topics that are created"),
             item("sink.compression", "", "\"zstd\"", Effect::AtOnce, ""),
         ],
+        ..Plan::default()
     }
+}
+
+#[test]
+fn tables_that_a_change_concerns_are_named() {
+    let (cluster, files) = (Running::start(None), Files::new());
+    let spec = files.write("shop.yaml", SPEC);
+    let table = |table: &str, change: Change, before: &str, after: &str| PlanTable {
+        schema: "public".into(),
+        table: table.into(),
+        change: change.into(),
+        topic_before: before.into(),
+        topic_after: after.into(),
+    };
+    let tables = vec![
+        table("orders", Change::Copied, "", "shop.orders"),
+        table("log", Change::Streamed, "", "shop.log"),
+        table("old", Change::Removed, "old", ""),
+        table("items", Change::Moved, "items", "shop.items"),
+    ];
+    let note = "of the first 10000 tables only".into();
+    cluster.script(|it| it.plan = Plan { tables, tables_count: 9, tables_note: note, ..plan() });
+    let shown = cluster.run(&["task", "apply", &spec, "--dry-run"]);
+    ends(&shown, 0, &[]);
+    expect![[r#"
+        task `shop` changes in 2 settings
+
+        SETTING           BEFORE  AFTER  TAKES    NOTE
+        sink.partitions   4       8      seal     only topics that are created
+        sink.compression  -       zstd   at-once
+
+        TABLE          IS                                          TOPIC BEFORE  TOPIC AFTER
+        public.orders  added, and copied while the stream goes on  -             shop.orders
+        public.log     added, without the rows that it holds       -             shop.log
+        public.old     removed                                     old           -
+        public.items   sent to another topic                       items         shop.items
+        and 5 more
+
+        tables: of the first 10000 tables only
+
+        dry run: nothing was changed
+    "#]].assert_eq(&stdout(&shown));
+    let shown = cluster.run(&["task", "apply", &spec, "--dry-run", "-o", "json"]);
+    let shown: serde_json::Value = serde_json::from_str(&stdout(&shown)).expect("JSON");
+    assert_eq!(shown["plan"]["tables"][2]["change"], "removed");
+    assert!(shown["plan"]["tables"][2]["topic_after"].is_null(), "{shown}");
 }
 
 #[test]
@@ -391,6 +438,9 @@ fn a_dry_run_changes_nothing_and_can_be_read_by_programs() {
             after: zstd
             effect: at-once
             note: ""
+          tables: []
+          tables_count: 0
+          tables_note: ""
         request:
           yaml: |
             version: 1

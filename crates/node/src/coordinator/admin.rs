@@ -3,7 +3,7 @@
 //! Every change is a line of the audit log: target and message are `audit`.
 
 use super::desk::{Desk, Handle};
-use super::orders::{self, Done, Order};
+use super::orders::{Done, Order};
 use super::watch::watch;
 use crate::link::trace;
 use crate::task_state;
@@ -99,8 +99,7 @@ impl Admin for Service {
     async fn apply_task(&self, request: Request<ApplyTaskRequest>) -> Answer<ApplyTaskResponse> {
         let ApplyTaskRequest { yaml, dry_run } = request.get_ref().clone();
         if dry_run {
-            let plan =
-                self.handle.ask(move |desk| orders::preview(desk.cluster(), &yaml)).await??;
+            let plan = self.handle.ask(move |desk| desk.preview(&yaml)).await??;
             return Ok(Response::new(ApplyTaskResponse { plan: Some(plan), revision: 0 }));
         }
         let name = task_name(&yaml);

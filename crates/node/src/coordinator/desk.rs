@@ -321,6 +321,11 @@ impl Desk {
         self.present
     }
 
+    /// What a spec would do to its task.
+    pub(super) fn preview(&self, yaml: &str) -> Result<rpc::v1::Plan, rpc::Error> {
+        super::orders::preview(&self.cluster, &self.reports, yaml)
+    }
+
     pub(super) fn cluster(&self) -> &ClusterState {
         &self.cluster
     }

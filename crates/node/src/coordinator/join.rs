@@ -109,6 +109,9 @@ async fn hear(
             Ok(Some(WorkerMessage { message: Some(Message::Task(report)) })) => {
                 Heard::Report(Box::new(report))
             }
+            Ok(Some(WorkerMessage { message: Some(Message::Tables(seen)) })) => {
+                Heard::Tables(Box::new(seen))
+            }
             Ok(Some(WorkerMessage { message: Some(Message::Leaving(_)) })) => Heard::Leaving,
             Ok(Some(WorkerMessage { message: Some(Message::Register(_)) })) => Heard::Again,
             // Of a later release.

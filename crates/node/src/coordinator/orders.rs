@@ -2,7 +2,8 @@
 
 use super::control::KeyValue;
 use super::plan::{addresses, is_eligible, next};
-use super::{difference, spec};
+use super::reports::Reports;
+use super::{difference, plan_tables, spec};
 use crate::membership::Members;
 use crate::placement::{Standing, Worker};
 use crate::state::{
@@ -77,6 +78,7 @@ pub(super) struct Done {
 pub(super) struct Situation<'a> {
     pub(super) cluster: &'a ClusterState,
     pub(super) members: &'a Members,
+    pub(super) reports: &'a Reports,
     pub(super) term: Term,
     /// Who orders.
     pub(super) by: &'a str,
@@ -117,16 +119,30 @@ impl Records {
 }
 
 /// What a spec would do to its task.
-pub(super) fn preview(cluster: &ClusterState, yaml: &str) -> Result<v1::Plan, Error> {
-    plan_of(cluster, spec::accept(yaml, spec::among(cluster, None))?.task)
+pub(super) fn preview(
+    cluster: &ClusterState,
+    reports: &Reports,
+    yaml: &str,
+) -> Result<v1::Plan, Error> {
+    plan_of(cluster, reports, &spec::accept(yaml, spec::among(cluster, None))?.task)
 }
 
-fn plan_of(cluster: &ClusterState, after: config::Task) -> Result<v1::Plan, Error> {
+fn plan_of(
+    cluster: &ClusterState,
+    reports: &Reports,
+    after: &config::Task,
+) -> Result<v1::Plan, Error> {
     let known = cluster.tasks.get(&after.task);
     let before = known.map(|it| it.read().map_err(Error::spec)).transpose()?;
-    let items = difference::difference(before.as_ref(), &after);
+    let items = difference::difference(before.as_ref(), after);
     let unchanged = before.is_some() && items.is_empty();
-    Ok(v1::Plan { task: after.task, creates: before.is_none(), unchanged, items })
+    let creates = before.is_none();
+    let name = after.task.clone();
+    let mut plan = v1::Plan { task: name, creates, unchanged, items, ..v1::Plan::default() };
+    if let Some(before) = &before {
+        plan_tables::tell(&mut plan, before, after, reports.seen(&after.task));
+    }
+    Ok(plan)
 }
 
 impl Situation<'_> {
@@ -171,7 +187,7 @@ impl Situation<'_> {
     fn apply(&self, yaml: &str, records: &mut Records) -> Result<Done, Error> {
         let spec::Accepted { task, spec, applied } =
             spec::accept(yaml, spec::among(self.cluster, None))?;
-        let plan = plan_of(self.cluster, task.clone())?;
+        let plan = plan_of(self.cluster, self.reports, &task)?;
         let name = &plan.task;
         let known = self.cluster.tasks.get(name);
         if known.is_some_and(|it| it.desired == Desired::Released) {

@@ -7,13 +7,15 @@
 
 use crate::state::{Copies, CopyOrder, Placement, State, Task};
 use crate::task_state::{News, TaskState};
-use rpc::v1::TaskReport;
+use rpc::v1::{TablesSeen, TaskReport};
 use std::collections::BTreeMap;
 
 /// More than any cause or remedy of ours.
 const TEXT_BYTES_MAX: usize = 4 << 10;
 /// Tables of a report, at most.
 const TABLES_MAX: usize = 64;
+/// Tables of a database, as in the contract.
+const SEEN_MAX: usize = 10_000;
 /// Lanes of a task.
 const LANES_MAX: usize = 64;
 
@@ -21,6 +23,8 @@ const LANES_MAX: usize = 64;
 pub(super) struct Reports {
     /// By task, then by worker.
     last: BTreeMap<String, BTreeMap<String, TaskReport>>,
+    /// By task: tables of its database.
+    seen: BTreeMap<String, TablesSeen>,
 }
 
 impl Reports {
@@ -57,14 +61,41 @@ impl Reports {
         true
     }
 
+    /// Takes what the worker that runs the front has seen of the database.
+    pub(super) fn accept_seen(
+        &mut self,
+        node: &str,
+        mut seen: TablesSeen,
+        placement: Option<&Placement>,
+    ) {
+        let is_of_front =
+            placement.is_some_and(|it| it.rev == seen.placement_rev && it.router() == Some(node));
+        if is_of_front {
+            seen.cut |= SEEN_MAX < seen.tables.len();
+            seen.tables.truncate(SEEN_MAX);
+            self.seen.insert(seen.task.clone(), seen);
+        }
+    }
+
+    /// Tables of a task's database, as its front has seen them last.
+    pub(super) fn seen(&self, task: &str) -> Option<&TablesSeen> {
+        self.seen.get(task)
+    }
+
     pub(super) fn forget_node(&mut self, node: &str) {
         for of_task in self.last.values_mut() {
             of_task.remove(node);
         }
     }
 
-    pub(super) fn forget_task(&mut self, task: &str) {
+    /// What was said of the task by its workers; its database stays.
+    pub(super) fn forget_said(&mut self, task: &str) {
         self.last.remove(task);
+    }
+
+    pub(super) fn forget_task(&mut self, task: &str) {
+        self.forget_said(task);
+        self.seen.remove(task);
     }
 
     /// What the worker of the router, which keeps the front running, says, if it has carried out the present placement.
@@ -249,6 +280,28 @@ mod tests {
         assert!(reports.of_front("shop", &placement).is_some());
         let newer = Placement { rev: 8, ..placement };
         assert!(reports.of_front("shop", &newer).is_none(), "it was said of an older placement");
+    }
+
+    #[test]
+    fn the_database_is_as_the_front_sees_it() {
+        let (mut reports, placement) = (Reports::default(), placement());
+        let seen = |placement_rev: u64, count: usize| TablesSeen {
+            task: "shop".into(),
+            placement_rev,
+            tables: vec![rpc::v1::SeenTable::default(); count],
+            cut: false,
+        };
+        reports.accept_seen("w2", seen(7, 1), Some(&placement));
+        reports.accept_seen("w1", seen(6, 1), Some(&placement));
+        reports.accept_seen("w1", seen(7, 1), None);
+        assert!(reports.seen("shop").is_none(), "w2 does not run the front, and 6 is over");
+        reports.accept_seen("w1", seen(7, SEEN_MAX + 1), Some(&placement));
+        let found = reports.seen("shop").expect("it was told");
+        assert_eq!((found.tables.len(), found.cut), (SEEN_MAX, true));
+        reports.forget_said("shop");
+        assert!(reports.seen("shop").is_some(), "another spec has the same database");
+        reports.forget_task("shop");
+        assert!(reports.seen("shop").is_none());
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The stream to the leading coordinator. Losing it costs nothing but being seen: another one is looked for.
 
-use super::Context;
-use super::report::Reports;
+use super::report::News;
+use super::{Context, report};
+use pipeline::progress::SeenTable;
 use rand::seq::SliceRandom;
 use rpc::v1::coordinator_message::Message as Down;
 use rpc::v1::worker_message::Message as Up;
@@ -30,7 +31,7 @@ const QUEUED: usize = 64;
 pub(super) async fn keep(
     context: Context,
     tls: Option<Arc<Tls>>,
-    reports: Reports,
+    news: News,
     leaving: CancellationToken,
 ) {
     let mut next: Option<String> = None;
@@ -43,7 +44,7 @@ pub(super) async fn keep(
         // The leader first, where one was named.
         coordinators.splice(0..0, next.take());
         for address in coordinators {
-            let joined = Joined { context: &context, tls: tls.as_deref(), reports: &reports };
+            let joined = Joined { context: &context, tls: tls.as_deref(), news: &news };
             let lived = joined.live(&address, &leaving).await;
             context.joined.store(false, Relaxed);
             match lived {
@@ -70,7 +71,7 @@ pub(super) async fn keep(
 struct Joined<'a> {
     context: &'a Context,
     tls: Option<&'a Tls>,
-    reports: &'a Reports,
+    news: &'a News,
 }
 
 impl Joined<'_> {
@@ -90,7 +91,7 @@ impl Joined<'_> {
         let mut beats = tokio::time::interval(BEAT);
         let (mut seq, mut heard, mut said_leaving) = (0, Instant::now(), false);
         let mut welcomed: Option<Instant> = None;
-        let mut sent: BTreeMap<String, (v1::TaskReport, Instant)> = BTreeMap::new();
+        let mut sent = Sent::default();
         loop {
             tokio::select! {
                 message = down.message() => {
@@ -126,7 +127,7 @@ impl Joined<'_> {
                     if leaving.is_cancelled() && !std::mem::replace(&mut said_leaving, true) {
                         all.push(Up::Leaving(v1::Leaving {}));
                     }
-                    all.extend(self.news(&mut sent).into_iter().map(Up::Task));
+                    all.extend(sent.news(self.news));
                     for message in all {
                         if up.send(say(message)).await.is_err() {
                             return Ok(None);
@@ -154,20 +155,38 @@ impl Joined<'_> {
             labels: node.labels.clone(),
         }
     }
+}
 
-    /// Reports that are new, or have not been sent for a while.
-    fn news(&self, sent: &mut BTreeMap<String, (v1::TaskReport, Instant)>) -> Vec<v1::TaskReport> {
+/// What a coordinator has been sent over one stream, by task.
+#[derive(Default)]
+struct Sent {
+    reports: BTreeMap<String, (v1::TaskReport, Instant)>,
+    /// Under which placement, and which tables.
+    seen: BTreeMap<String, (u64, Arc<[SeenTable]>)>,
+}
+
+impl Sent {
+    /// What is new, and reports that have not been sent for a while.
+    fn news(&mut self, news: &News) -> Vec<Up> {
         let now = Instant::now();
-        let mut news = (self.reports)();
-        news.retain(|report| {
-            let due = sent.get(&report.task).is_none_or(|(last, at)| {
+        let mut reports = (news.reports)();
+        reports.retain(|report| {
+            let due = self.reports.get(&report.task).is_none_or(|(last, at)| {
                 last != report || REPORT <= now.saturating_duration_since(*at)
             });
             if due {
-                sent.insert(report.task.clone(), (report.clone(), now));
+                self.reports.insert(report.task.clone(), (report.clone(), now));
             }
             due
         });
-        news
+        let mut all: Vec<Up> = reports.into_iter().map(Up::Task).collect();
+        for (task, rev, tables) in (news.seen)() {
+            let is_sent = |(last, sent): &(u64, Arc<_>)| *last == rev && Arc::ptr_eq(sent, &tables);
+            if !self.seen.get(&task).is_some_and(is_sent) {
+                all.push(Up::Tables(report::of_database(&task, rev, &tables)));
+                self.seen.insert(task, (rev, tables));
+            }
+        }
+        all
     }
 }

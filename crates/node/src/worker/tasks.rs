@@ -1,6 +1,6 @@
 //! What is placed here is started, what is not is stopped.
 
-use super::report::{self, Reports};
+use super::report::{self, News, SeenBy};
 use super::runner::{Beginning, Runner};
 use super::{Context, lock};
 use crate::front::{self, Step, Wanted};
@@ -201,9 +201,19 @@ impl Tasks {
         })
     }
 
-    pub(super) fn reports(&self) -> Reports {
-        let tasks = self.clone();
-        Arc::new(move || tasks.report())
+    pub(super) fn news(&self) -> News {
+        let (tasks, seeing) = (self.clone(), self.clone());
+        let reports = Box::new(move || tasks.report());
+        News { reports, seen: Box::new(move || seeing.seen()) }
+    }
+
+    fn seen(&self) -> Vec<SeenBy> {
+        let fronts = self.lock();
+        let seen = |(name, front): (&String, &Front)| {
+            let tables = front.runner.progress.seen_tables()?;
+            Some((name.clone(), front.placement_rev, tables))
+        };
+        fronts.iter().filter_map(seen).collect()
     }
 
     fn report(&self) -> Vec<rpc::v1::TaskReport> {

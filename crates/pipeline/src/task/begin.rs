@@ -3,7 +3,7 @@
 use super::revision::Next;
 use super::tables::{self, Taken};
 use super::{End, SlotHost, Task, events::Noted};
-use crate::capture::{Capture, Reading, Relation, capture_settled};
+use crate::capture::{Capture, Reading, Relation, capture_settled, seen};
 use crate::chunk::copy::Record;
 use crate::chunk::key::key_names;
 use crate::copying::written;
@@ -12,6 +12,7 @@ use crate::front::Front;
 use crate::lineage;
 use crate::planner::Planner;
 use crate::snapshot::{self, Holder, Portion, Work};
+use crate::progress::Progress;
 use crate::start::{
     Captured, Facts, Parted, Server, Slot, SnapshotProgress, Start, decide, taken_out,
 };
@@ -278,7 +279,9 @@ impl Task {
         let version = session.server().version;
         let mask_key = crate::planner::mask_key(&spec, &self.options.folder)?;
         let planner = Planner::new(Arc::clone(&spec), kafka, meta, pins, version, mask_key)?;
-        let readings = captured(session, &planner.newest().selection, &spec).await?.read;
+        let newest = planner.newest();
+        let captured = captured(session, &newest.selection, &spec, &self.progress).await?;
+        let readings = captured.read;
         planner.plan_all(&tables(session, &readings).await?).await?;
         Ok(())
     }
@@ -485,7 +488,7 @@ impl Task {
     }
 
     pub(super) async fn capture(&self, session: &Session) -> Result<Capture, Failure> {
-        captured(session, &self.planner.newest().selection, &self.spec).await
+        captured(session, &self.planner.newest().selection, &self.spec, &self.progress).await
     }
 
     /// Leaves out what users could not update any more, and says so. `published`: by the task's publication now.
@@ -570,7 +573,7 @@ impl Task {
             return Ok(capture.read.clone());
         }
         let whole = self.planner.newest().selection.whole();
-        let mut captured = captured(session, &whole, &self.spec).await?;
+        let mut captured = captured(session, &whole, &self.spec, &self.progress).await?;
         captured.withhold(&Oids::new());
         Ok(captured.read)
     }
@@ -838,8 +841,10 @@ pub(super) async fn captured(
     }
     Ok(capture_settled(&candidates, selection, session.server().version, &spec.source, &settled))
 }
+    progress: &Progress,
 
 pub(super) async fn tables(
+    progress.saw(seen(&candidates, session.server().version, &spec.source));
     session: &Session,
     readings: &[Reading],
 ) -> Result<Vec<Arc<Table>>, Failure> {

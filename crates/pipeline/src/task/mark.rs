@@ -144,7 +144,7 @@ impl Task {
         let revision = self.planner.revision(Arc::clone(&marked), Arc::clone(&spec), mask_key)?;
         let revision = Rc::new(revision);
         // What cannot be carried out must not come into force.
-        let mut capture = captured(session, &revision.selection, &spec).await?;
+        let mut capture = captured(session, &revision.selection, &spec, &self.progress).await?;
         let published = session.publication(&self.slot_name).await?.unwrap_or_default();
         self.withhold(&mut capture, &published.tables.into_iter().collect());
         let untold = self.untold_by(session, &capture).await?;

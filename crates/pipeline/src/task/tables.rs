@@ -296,7 +296,8 @@ impl Tables {
         let session = Session::connect(&self.postgres).await?;
         let before = self.published(&session).await?.1;
         let revision = self.planner.newest();
-        let mut capture = captured(&session, &revision.selection, &self.spec).await?;
+        let mut capture =
+            captured(&session, &revision.selection, &self.spec, &self.progress).await?;
         let (publication, after) = self.published(&session).await?;
         if let Some(lack) = session.publication_lacks(&self.publication, capture.via_root).await? {
             return Err(Failure::fatal(format!(

@@ -58,6 +58,7 @@ impl Desk {
             let situation = Situation {
                 cluster: &self.cluster,
                 members: &self.members,
+                reports: &self.reports,
                 term,
                 by: &by,
                 now_ms: millis_now(),
@@ -68,7 +69,7 @@ impl Desk {
                     self.duties_first = true;
                     // What was said of the spec before says nothing of the one that comes.
                     if let Some(plan) = &done.plan {
-                        self.reports.forget_task(&plan.task);
+                        self.reports.forget_said(&plan.task);
                     }
                     self.take_off(term, records, Some((change, done)));
                     return;

@@ -3,7 +3,7 @@
 use super::{Desk, orders};
 use crate::membership::Registration;
 use orders::{Done, Order};
-use rpc::v1::{Beat, CoordinatorMessage, TaskReport};
+use rpc::v1::{Beat, CoordinatorMessage, TablesSeen, TaskReport};
 use rpc::{Code, Error};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -46,6 +46,7 @@ pub(in super::super) enum Heard {
     Again,
     Beat(Beat),
     Report(Box<TaskReport>),
+    Tables(Box<TablesSeen>),
     Leaving,
     Closed,
 }

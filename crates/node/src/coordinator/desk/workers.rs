@@ -46,13 +46,21 @@ impl Desk {
                 Ok(self.members.closed(node, connection, now))
             }
             // Its stream has ended, and what was on its way then means nothing.
-            Heard::Beat(_) | Heard::Report(_) | Heard::Leaving
+            Heard::Beat(_) | Heard::Report(_) | Heard::Tables(_) | Heard::Leaving
                 if !self.connections.contains_key(&connection) =>
             {
                 return;
             }
             Heard::Beat(beat) => self.beat(node, connection, beat, now),
             Heard::Leaving => self.members.leave(node, connection, now),
+            Heard::Tables(seen) => {
+                let heard = self.members.beat(node, connection, now);
+                if heard.is_ok() {
+                    let placement = self.cluster.placements.get(&seen.task);
+                    self.reports.accept_seen(node, *seen, placement);
+                }
+                heard
+            }
             Heard::Report(report) => {
                 // It lives: whoever reports needs not beat.
                 let heard = self.members.beat(node, connection, now);

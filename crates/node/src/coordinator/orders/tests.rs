@@ -8,6 +8,7 @@ use std::time::Instant;
 struct Office {
     bench: Bench,
     members: Members,
+    reports: Reports,
 }
 
 impl Office {
@@ -19,7 +20,7 @@ impl Office {
             let joined = members.register(name, registration, connection as u64, Instant::now());
             joined.expect("the first of its name");
         }
-        Self { bench: Bench::new(&["w1", "w2"]), members }
+        Self { bench: Bench::new(&["w1", "w2"]), members, reports: Reports::default() }
     }
 
     /// Carries an order out and reads back what was written.
@@ -27,6 +28,7 @@ impl Office {
         let situation = Situation {
             cluster: &self.bench.cluster,
             members: &self.members,
+            reports: &self.reports,
             term: 0,
             by: "admin `ann`",
             now_ms: 9,
