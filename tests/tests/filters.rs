@@ -192,8 +192,56 @@ fn write(sql: &mut Sql, rng: &mut SmallRng, next_id: &mut i32) {
 
 #[test]
 fn a_topic_holds_what_the_condition_is_true_of() {
-    let mut rng = SmallRng::seed_from_u64(seed("filtered", 28));
-    let scene = Scene::new("filtered", "postgres-15");
+    filtered("filtered", "");
+}
+
+#[test]
+fn a_topic_holds_the_same_where_the_publication_leaves_rows_out() {
+    let scene = filtered("row_filtered", ", publication_filter: true");
+    let filter = "SELECT pg_get_expr(prqual, prrelid) FROM pg_publication_rel \
+                  WHERE prrelid = 'orders'::regclass";
+    let filter = scene.sql().value(filter);
+    assert!(filter.contains("total") && filter.contains("draft"), "{filter}");
+    // What the server sends of the publication: as often as the row enters the condition, and nothing of what it leaves out.
+    let slot = scene.slot();
+    let mut sql = scene.superuser();
+    sql.run("SELECT pg_create_logical_replication_slot('row_filtered_probe', 'pgoutput')");
+    sql.run(
+        "INSERT INTO orders SELECT id, 50, 'paid', 'x' FROM generate_series(1000000, 1000999) id; \
+         UPDATE orders SET total = 150 WHERE id = 1000000; \
+         UPDATE orders SET total = 151 WHERE id = 1000000; \
+         UPDATE orders SET total = 51 WHERE id = 1000000",
+    );
+    let sent = sql.value(&format!(
+        "SELECT string_agg(chr(get_byte(data, 0)), '' ORDER BY lsn) \
+         FROM pg_logical_slot_get_binary_changes('row_filtered_probe', NULL, NULL, \
+           'proto_version', '1', 'publication_names', '{slot}') \
+         WHERE get_byte(data, 0) IN (ascii('I'), ascii('U'), ascii('D'))"
+    ));
+    sql.run("SELECT pg_drop_replication_slot('row_filtered_probe')");
+    assert_eq!(sent, "IUD");
+}
+
+#[test]
+fn where_servers_have_no_row_filters_the_condition_is_judged_here_only() {
+    let scene = Scene::new("unfiltered", "postgres-14");
+    scene.sql().run("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1), (2), (3)");
+    let object = "{table: public.t, where: id > 1, publication_filter: true}";
+    let spec = scene.spec().objects(&[object]);
+    let (state, seen, _) = scene.checked(&spec, "source.publication_filters");
+    assert!(state == "warning" && seen.contains("15"), "{state} {seen}");
+    scene.catch_up(&spec);
+    assert_eq!(scene.topics().records.len(), 2);
+    let keep = scene.spec().objects(&[object]).source("replica_identity: keep");
+    let ended = scene.run(&keep, &[]).wait(CATCH_UP_MAX);
+    ended.expect(2);
+    assert!(ended.stderr.contains("needs `source.replica_identity: full`"), "{}", ended.stderr);
+}
+
+/// `more`: what the object has besides its condition.
+fn filtered(label: &str, more: &str) -> Scene {
+    let mut rng = SmallRng::seed_from_u64(seed(label, 28));
+    let scene = Scene::new(label, "postgres-15");
     let mut sql = scene.sql();
     sql.run(
         "CREATE TABLE orders (id int PRIMARY KEY, total numeric(12, 2), state text, note text); \
@@ -202,7 +250,7 @@ fn a_topic_holds_what_the_condition_is_true_of() {
     let mut next_id = 0;
     (0..60).for_each(|_| write(&mut sql, &mut rng, &mut next_id));
     let condition = "total > 100 and state <> 'draft' and note like 'x%'";
-    let object = format!("{{table: public.orders, where: \"{condition}\"}}");
+    let object = format!("{{table: public.orders, where: \"{condition}\"{more}}}");
     let spec = scene.spec().objects(&[&object, "{table: \"*.*\"}"]);
     let mut run = scene.run(&spec, &[]);
     scene.await_streaming(&mut run);
@@ -219,7 +267,8 @@ fn a_topic_holds_what_the_condition_is_true_of() {
     let report = check(promises, &scene.topics(), &contents(&mut scene.superuser()));
     report.assert_clean();
     assert!(20 < report.rows, "{} rows are no test", report.rows);
-    say(&format!("filtered: {} records, {} rows", report.records, report.rows));
+    say(&format!("{label}: {} records, {} rows", report.records, report.rows));
+    scene
 }
 
 /// The same as `TRANSFORMED`, in SQL.

@@ -4,7 +4,10 @@
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use std::collections::BTreeMap;
-use std::thread::sleep;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::thread::{JoinHandle, sleep};
 use std::time::Duration;
 use tests::checker::Promises;
 use tests::cluster::Cluster;
@@ -14,6 +17,7 @@ use tests::reader::{Record, Topics};
 use tests::scene::{CATCH_UP_MAX, Scene};
 use tests::seed::{full, say, seed};
 use tests::segments::batches;
+use tests::sql::Sql;
 use tests::status::Status;
 use tests::task::Spec;
 use tests::topics;
@@ -194,10 +198,6 @@ fn assert_lanes_write_anew(scene: &Scene, cluster: &mut Cluster<'_>, prefix: &st
     }
 }
 
-/// Readers are told of tables, which most tests do without.
-const TELLS: &str = "sync: {definitions: true}";
-
-#[test]
 /// The plan of a change says which tables come, go, and get other topics.
 fn assert_tables_named(scene: &Scene, cluster: &Cluster<'_>, spec: &Spec) {
     let path = spec.clone().line("lanes: 4").line(TELLS).write(scene.folder());
@@ -226,6 +226,10 @@ fn assert_told_once(topics: &Topics) {
     assert_eq!(told.count(), 1, "readers are told once of the table");
 }
 
+/// Readers are told of tables, which most tests do without.
+const TELLS: &str = "sync: {definitions: true}";
+
+#[test]
 fn a_running_task_takes_up_a_changed_spec_while_it_streams() {
     let seed = seed("live", 71);
     let mut rng = SmallRng::seed_from_u64(seed);
@@ -315,6 +319,8 @@ struct Wish {
     /// What no record depends on: a throttle, and who is told.
     rows_max: u32,
     lanes: u8,
+    /// The publication leaves out rows, too.
+    is_pushed: bool,
 }
 
 /// A row as it was found: the word of its topic, and whether columns were renamed, masked, left out.
@@ -324,7 +330,18 @@ impl Wish {
     fn first() -> Self {
         let (is_filtered, is_deaf, is_renamed) = (false, false, false);
         let (is_masked, is_short, rows_max, lanes) = (false, false, 0, 4);
-        Self { word: 0, is_filtered, is_deaf, is_renamed, is_masked, is_short, rows_max, lanes }
+        let (word, is_pushed) = (0, true);
+        Self {
+            word,
+            is_filtered,
+            is_deaf,
+            is_renamed,
+            is_masked,
+            is_short,
+            rows_max,
+            lanes,
+            is_pushed,
+        }
     }
 
     /// One thing is another one.
@@ -339,6 +356,7 @@ impl Wish {
             5 => next.is_short = !next.is_short,
             // All lanes are sealed, and the next revision begins.
             6 | 7 => next.lanes = rng.random_range(1..7),
+            8 => next.is_pushed = !next.is_pushed,
             _ => next.rows_max = rng.random_range(5_000..50_000),
         }
         next
@@ -352,8 +370,9 @@ impl Wish {
         let mask = if self.is_masked { "{note: hmac-sha256}" } else { "{}" };
         let object = format!(
             "{{table: extra.probe, topic: {}_probe.w{}, where: \"{filter}\", operations: [{operations}], \
+             publication_filter: {}, \
              columns: {{exclude: {exclude}, rename: {rename}, mask: {mask}}}}}",
-            scene.name, self.word
+            scene.name, self.word, self.is_pushed
         );
         let spec = cluster.spec().objects(&[&object, "{table: \"*.*\"}"]);
         let spec = spec.line(&format!("lanes: {}", self.lanes));
@@ -476,6 +495,99 @@ fn random_changes_hold_each_from_one_position_on() {
     assert_in_turn(&wishes, rows, &found);
     tests::topics::delete(&scene.kafka, |topic| topic.starts_with(&prefix));
     say(&format!("changes: {rounds} changes, {rows} rows, {} records", report.records));
+}
+
+/// Rows of the probe, from 1 on, until it is dropped: how many there are.
+struct Inserting {
+    rows: Arc<AtomicU32>,
+    ends: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Inserting {
+    fn start(mut sql: Sql) -> Self {
+        let (rows, ends) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicBool::new(false)));
+        let (counted, is_over) = (Arc::clone(&rows), Arc::clone(&ends));
+        let thread = std::thread::spawn(move || {
+            for id in 1.. {
+                if is_over.load(Relaxed) {
+                    return;
+                }
+                let kind = kind(id);
+                sql.run(&format!("INSERT INTO extra.probe VALUES ({id}, '{kind}', 'plain', 1)"));
+                counted.store(id, Relaxed);
+                std::thread::sleep(Duration::from_millis(if full() { 0 } else { 3 }));
+            }
+        });
+        Self { rows, ends, thread: Some(thread) }
+    }
+
+    fn end(mut self) -> u32 {
+        self.ends.store(true, Relaxed);
+        self.thread.take().expect("once").join().expect("no panic");
+        self.rows.load(Relaxed)
+    }
+}
+
+/// The server leaves rows out by one condition before the change and by another one after it: at no position by one that is
+/// not in force.
+#[test]
+fn conditions_of_the_publication_change_without_losing_a_row() {
+    let scene = Scene::new("pushed", "postgres-15");
+    scene.superuser().run(
+        "CREATE SCHEMA extra AUTHORIZATION distributary; SET ROLE distributary; \
+         CREATE TABLE extra.probe (id int PRIMARY KEY, kind text, note text, more int)",
+    );
+    std::fs::write(scene.folder().join("mask.key"), "0123456789abcdef").expect("written");
+    let mut cluster = Cluster::start(&scene, 1, 2);
+    let mut wishes = vec![Wish::first()];
+    cluster.apply(&wishes[0].spec(&scene, &cluster));
+    cluster.await_status("the stream", CATCH_UP_MAX, Status::flows);
+    let inserting = Inserting::start(scene.sql());
+    let filter = || {
+        scene.sql().value(
+            "SELECT coalesce(string_agg(pg_get_expr(prqual, prrelid), ''), '') FROM pg_publication_rel",
+        )
+    };
+    let rounds = if full() { 24 } else { 8 };
+    for word in 1..=rounds {
+        let before = wishes.last().expect("one");
+        let lanes = if word % 4 == 2 { before.lanes % 6 + 1 } else { before.lanes };
+        let is_pushed = word % 5 != 0;
+        let wish =
+            Wish { word, is_filtered: !before.is_filtered, lanes, is_pushed, ..before.clone() };
+        let path = wish.spec(&scene, &cluster).write(scene.folder());
+        cluster.call(&["task", "apply", path.to_str().expect("UTF-8")]).expect(0);
+        if word % 3 == 0 {
+            let worker = format!("w{}", word % 2 + 1);
+            cluster.kill(&worker);
+            cluster.begin(&worker);
+        }
+        let kind = match (is_pushed, wish.is_filtered) {
+            (false, _) => "",
+            (true, true) => "'b'",
+            (true, false) => "'c'",
+        };
+        await_true("the row filter", CATCH_UP_MAX, || {
+            let filter = filter();
+            if kind.is_empty() { filter.is_empty() } else { filter.contains(kind) }
+        });
+        wishes.push(wish);
+        cluster.await_status("the stream", CATCH_UP_MAX, Status::flows);
+    }
+    let prefix = format!("{}_probe.", scene.name);
+    await_true("rows by the last spec", CATCH_UP_MAX, || {
+        shown(&Topics::read(&scene.kafka, &prefix)).values().any(|it| it.0 == rounds)
+    });
+    let rows = inserting.end();
+    cluster.call(&["task", "suspend", &scene.name]).expect(0);
+    let catch_up = wishes.last().expect("one").spec(&scene, &cluster);
+    drop(cluster);
+    scene.catch_up(&catch_up.user(tests::sql::ROLE, Some(tests::sql::PASSWORD)));
+    let found = shown(&Topics::read(&scene.kafka, &prefix));
+    assert_in_turn(&wishes, rows, &found);
+    tests::topics::delete(&scene.kafka, |topic| topic.starts_with(&prefix));
+    say(&format!("pushed: {rounds} changes, {rows} rows, {} of them captured", found.len()));
 }
 
 #[test]

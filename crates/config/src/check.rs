@@ -2,7 +2,7 @@
 
 use crate::pattern::TablePattern;
 use crate::task::{Acks, Delivery, NewPartitions, Object, Oversize, Switch, Task, Unrepresentable};
-use crate::{Choice, DdlCapture, OnIncompatible, Problem, ReadFrom};
+use crate::{Choice, DdlCapture, IdentityPolicy, OnIncompatible, Problem, ReadFrom};
 use std::time::Duration;
 
 /// Rust's own words for a place in the spec.
@@ -81,7 +81,13 @@ impl Task {
         }
         found.extend(crate::pem::problems(self.certificates(), self.keys()));
         for (index, object) in self.objects.iter().enumerate() {
-            object.check(&format!("objects[{index}]"), &mut found);
+            let path = format!("objects[{index}]");
+            object.check(&path, &mut found);
+            if object.publication_filter && self.source.replica_identity == IdentityPolicy::Keep {
+                // The server refuses users' updates where the filter's columns are no part of the identity.
+                let text = "needs `source.replica_identity: full`";
+                found.push(problem(&format!("{path}.publication_filter"), text));
+            }
         }
         found
     }
@@ -267,6 +273,10 @@ impl Object {
         }
         if self.partitions.is_some_and(|partitions| partitions < 1) {
             found.push(problem(&format!("{path}.partitions"), "must be at least 1"));
+        }
+        if self.publication_filter && self.condition.as_ref().is_none_or(String::is_empty) {
+            let text = "needs a condition: set `where`, or leave it out";
+            found.push(problem(&format!("{path}.publication_filter"), text));
         }
         if let Some(topic) = &self.topic {
             check_template(&format!("{path}.topic"), topic, found);

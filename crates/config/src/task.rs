@@ -401,6 +401,8 @@ pub struct Object {
     pub partition_key: Vec<String>,
     #[serde(rename = "where")]
     pub condition: Option<String>,
+    /// The server's publication leaves out by `where`, too (PostgreSQL 15+): less comes over the network.
+    pub publication_filter: bool,
     pub operations: Option<Vec<Operation>>,
     pub columns: Option<Columns>,
     /// What becomes of each row, in CEL (`docs/transforms.md`).

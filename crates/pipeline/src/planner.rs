@@ -278,6 +278,22 @@ impl Planner {
         tables.iter().try_for_each(|table| self.planned_with(revision, table, 1).map(drop))
     }
 
+    /// The conditions of tables under a revision, as SQL for the server; `None`: all rows are wanted, or none.
+    ///
+    /// # Errors
+    /// When the spec asks for what cannot be done for a table.
+    pub fn conditions(
+        &self,
+        revision: &Revision,
+        tables: &[Arc<Table>],
+    ) -> Result<Vec<Option<String>>, Failure> {
+        let condition = |table| {
+            let plan = self.planned_with(revision, table, 1)?;
+            Ok(plan.and_then(|plan| plan.condition().map(str::to_owned)))
+        };
+        tables.iter().map(condition).collect()
+    }
+
     fn planned(
         &self,
         revision: &Revision,

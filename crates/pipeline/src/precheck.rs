@@ -136,6 +136,7 @@ pub async fn precheck(task: &config::Task, folder: &Path, connectivity: bool) ->
             if let Some(session) = session {
                 let (item, schemas) = plans(&session, task, &selection, &plan, &captured).await;
                 items.push(item);
+                items.extend(publication_filters(task, version));
                 wanted = schemas;
             }
             let published = || captured.publish.iter().map(|it| (&*it.schema, &*it.name));
@@ -284,6 +285,26 @@ async fn condition(session: &Session, plan: &TablePlan) -> Result<Option<String>
     let place =
         |text| format!("{}.{}: objects[{}].where: {text}", table.schema, table.name, plan.object());
     Ok(found.map(place))
+}
+
+/// What becomes of conditions that the publication is to have; nothing where none is.
+fn publication_filters(task: &config::Task, version: u32) -> Option<Item> {
+    const NAME: &str = "source.publication_filters";
+    if !task.objects.iter().any(|it| it.publication_filter) {
+        return None;
+    }
+    if version < postgres::publication::NARROWED_SINCE {
+        let seen =
+            "publications have row filters from PostgreSQL 15 on: conditions are judged here only";
+        return Some(Item::warning(
+            NAME,
+            seen,
+            "leave out `publication_filter`, or upgrade the server",
+        ));
+    }
+    let seen = "the publication leaves rows out, too; while it does, the server refuses to drop a column that a condition names, or \
+                to change its type";
+    Some(Item::pass(NAME, seen))
 }
 
 /// Whether the key of the masks is there; nothing where none is needed.

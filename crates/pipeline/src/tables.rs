@@ -47,6 +47,12 @@ pub struct Left {
     owner: u32,
     /// By OID of the table.
     additions: BTreeMap<u32, u32>,
+    /// Row filters, by the addition that they came with.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    filters: BTreeMap<u32, String>,
+    /// Tables whose row filters the task is about to change.
+    #[serde(default, skip_serializing_if = "Oids::is_empty")]
+    changing: Oids,
 }
 
 /// What somebody else has done in between.
@@ -62,13 +68,48 @@ impl Left {
     #[must_use]
     pub fn of(publication: &Publication) -> Self {
         let Publication { version, owner, additions, .. } = publication.clone();
-        Self { version, owner, additions }
+        Self { version, owner, additions, ..Self::default() }
     }
 
     /// Of its settings alone.
     #[must_use]
     pub fn without_tables(self) -> Self {
-        Self { additions: BTreeMap::new(), ..self }
+        let Self { version, owner, changing, .. } = self;
+        Self { version, owner, changing, ..Self::default() }
+    }
+
+    /// With the row filters that are known of tables which were not added anew since `before`, and those that have been
+    /// `set`, by OID of the table.
+    #[must_use]
+    pub fn filtered(mut self, before: &Self, set: &BTreeMap<u32, String>) -> Self {
+        for (oid, addition) in &self.additions {
+            let filter = set.get(oid).or_else(|| before.filters.get(addition));
+            self.filters.extend(filter.map(|filter| (*addition, filter.clone())));
+        }
+        self
+    }
+
+    /// What a crash is to find while the row filters of these tables are changed: that it was nobody else.
+    #[must_use]
+    pub fn changing(mut self, oids: impl IntoIterator<Item = u32>) -> Self {
+        self.changing.extend(oids);
+        self.additions.retain(|oid, _| !self.changing.contains(oid));
+        self
+    }
+
+    /// Whether a row filter that a table has in the publication, `now`, is of the task's own making. Of too many tables
+    /// for a record it is not known which were added by others.
+    #[must_use]
+    pub fn has_filtered(&self, oid: u32, now: &Publication) -> bool {
+        let addition = now.additions.get(&oid);
+        let is_ours = addition.is_some() && self.additions.get(&oid) == addition;
+        is_ours || self.changing.contains(&oid) || self.additions.is_empty()
+    }
+
+    /// The row filter that the task has given a table; `None`: it is not known.
+    #[must_use]
+    pub fn filter(&self, oid: u32) -> Option<&str> {
+        self.filters.get(self.additions.get(&oid)?).map(String::as_str)
     }
 
     /// Compares with what is found `now`. What has come or gone since is judged elsewhere, and that the publication has another
@@ -95,6 +136,7 @@ mod tests {
             version: version.into(),
             owner,
             additions: additions.iter().copied().collect(),
+            ..Left::default()
         };
         let before = left("1 700", 10, &[(1, 100), (2, 200)]);
         let found = |version: &str, owner, additions: &[(u32, u32)]| {
@@ -107,6 +149,33 @@ mod tests {
         assert_eq!(found("1 701", 10, &[(1, 100), (2, 200)]), Some(Between::Altered));
         assert_eq!(found("1 701", 11, &[(1, 100), (2, 200)]), None);
         assert_eq!(found("2 701", 11, &[(1, 101)]), Some(Between::Readded(1)));
+    }
+
+    #[test]
+    fn row_filters_are_known_by_the_additions_that_they_came_with() {
+        let found = |additions: &[(u32, u32)]| Publication {
+            version: "1 700".into(),
+            additions: additions.iter().copied().collect(),
+            ..Publication::default()
+        };
+        let set = BTreeMap::from([(1, "a > 1".to_owned())]);
+        let (before, after) = (found(&[(1, 100), (2, 200)]), found(&[(1, 101), (2, 200)]));
+        let changing = Left::of(&before).changing([1]);
+        // A crash finds either, and neither is anybody else's doing.
+        for now in [&before, &after] {
+            assert_eq!(changing.between(&Left::of(now)), None);
+            assert!(changing.has_filtered(1, now) && changing.filter(1).is_none());
+        }
+        let left = Left::of(&after).filtered(&changing, &set);
+        let left: Left = serde_json::from_str(&serde_json::to_string(&left).unwrap()).unwrap();
+        assert_eq!((left.filter(1), left.filter(2)), (Some("a > 1"), None));
+        assert!(left.has_filtered(1, &after) && !left.has_filtered(3, &found(&[(3, 300)])));
+        // What is noted later keeps it, until somebody adds the table again.
+        let later = Left::of(&found(&[(1, 101), (3, 300)])).filtered(&left, &BTreeMap::new());
+        assert_eq!(later.filter(1), Some("a > 1"));
+        let again = found(&[(1, 102)]);
+        assert_eq!(Left::of(&again).filtered(&left, &BTreeMap::new()).filter(1), None);
+        assert!(!left.has_filtered(1, &again));
     }
 
     fn relation(oid: u32) -> Relation {

@@ -8,6 +8,7 @@ mod definitions;
 mod events;
 mod mark;
 mod revision;
+mod row_filters;
 mod tables;
 mod wire;
 

@@ -3,6 +3,7 @@
 //! A writer that is open while a table is added or dropped can lose its later rows (design.md,
 //! server fact 17), so that happens under a lock that waits for writers.
 
+mod filters;
 mod statements;
 mod types;
 mod watch;
@@ -14,12 +15,12 @@ use crate::lock::Locking;
 use crate::quote::{identifier, qualified, readable};
 use crate::{Error, Session};
 use statements::{Settings, creation_remedy, list, people, remedy};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use tokio_postgres::types::{ToSql, Type};
 use tracing::info;
 
 /// First version whose publications can have row filters and column lists.
-const NARROWED_SINCE: u32 = 150_000;
+pub const NARROWED_SINCE: u32 = 150_000;
 
 /// Tables that one statement names: each takes a place in the server's table of locks.
 const TABLES_AT_ONCE_MAX: usize = 500;
@@ -48,8 +49,27 @@ struct Existing {
     settings: Settings,
     /// OID, schema and name.
     tables: Vec<(u32, String, String)>,
-    /// Those of which not all rows and columns are published, for people.
-    narrowed: Vec<String>,
+    /// Those of which not all rows or columns are published.
+    narrowed: Vec<Narrowed>,
+}
+
+/// A table of which not all rows or columns are published.
+#[derive(Debug)]
+struct Narrowed {
+    oid: u32,
+    /// For people.
+    name: String,
+    has_columns: bool,
+}
+
+impl Existing {
+    /// Tables that are narrowed by others than the task, for people; empty: none. `filtered`: tables whose row filters
+    /// are its own.
+    fn narrowed(&self, filtered: &BTreeSet<u32>) -> String {
+        let is_foreign = |it: &&Narrowed| it.has_columns || !filtered.contains(&it.oid);
+        let names = self.narrowed.iter().filter(is_foreign).map(|it| &*it.name);
+        names.collect::<Vec<_>>().join(", ")
+    }
 }
 
 impl Session {
@@ -67,6 +87,21 @@ impl Session {
         via_root: bool,
         truncate: bool,
     ) -> Result<(), Error> {
+        self.ensure_publication_filtered(name, tables, via_root, truncate, &BTreeSet::new()).await
+    }
+
+    /// The same. `filtered`: tables whose row filters are the task's own, and stay.
+    ///
+    /// # Errors
+    /// As [`Self::ensure_publication`].
+    pub async fn ensure_publication_filtered(
+        &self,
+        name: &str,
+        tables: &[(u32, String, String)],
+        via_root: bool,
+        truncate: bool,
+        filtered: &BTreeSet<u32>,
+    ) -> Result<(), Error> {
         let version = self.server().version;
         let settings = Settings::new(version, via_root, truncate);
         let Some(existing) = self.existing(name).await? else {
@@ -80,12 +115,12 @@ impl Session {
                 ),
             });
         }
-        if !existing.narrowed.is_empty() {
+        let narrowed = existing.narrowed(filtered);
+        if !narrowed.is_empty() {
             return Err(Error::Unsupported {
                 what: format!(
-                    "row filters and column lists that publication `{name}` has for {}: let its \
-                     owner drop it, it is made again",
-                    existing.narrowed.join(", ")
+                    "row filters and column lists that publication `{name}` has for {narrowed}: let \
+                     its owner drop it, it is made again"
                 ),
             });
         }
@@ -205,14 +240,13 @@ impl Session {
         let via_root = via_root_column(version);
         let generated =
             if version < GENERATED_PUBLISHED_SINCE { "false" } else { "p.pubgencols = 's'" };
-        let narrowed = if version < NARROWED_SINCE {
-            "false"
-        } else {
-            "r.prqual IS NOT NULL OR r.prattrs IS NOT NULL"
+        let (filtered, columns) = match version < NARROWED_SINCE {
+            true => ("false", "false"),
+            false => ("r.prqual IS NOT NULL", "r.prattrs IS NOT NULL"),
         };
         let statement = format!(
             "SELECT p.puballtables, p.pubinsert AND p.pubupdate AND p.pubdelete, p.pubtruncate, \
-               {via_root}, {generated}, c.oid, n.nspname::text, c.relname::text, {narrowed} \
+               {via_root}, {generated}, c.oid, n.nspname::text, c.relname::text, {filtered}, {columns} \
              FROM pg_publication p LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid \
              LEFT JOIN pg_class c ON c.oid = r.prrelid \
              LEFT JOIN pg_namespace n ON n.oid = c.relnamespace \
@@ -232,8 +266,10 @@ impl Session {
             for row in &rows {
                 let Some(oid) = row.try_get::<_, Option<u32>>(5)? else { continue };
                 let (schema, name): (String, String) = (row.try_get(6)?, row.try_get(7)?);
-                if row.try_get::<_, bool>(8)? {
-                    narrowed.push(readable(&schema, &name));
+                let (has_filter, has_columns): (bool, bool) = (row.try_get(8)?, row.try_get(9)?);
+                if has_filter || has_columns {
+                    let name = readable(&schema, &name);
+                    narrowed.push(Narrowed { oid, name, has_columns });
                 }
                 tables.push((oid, schema, name));
             }

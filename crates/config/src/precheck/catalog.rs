@@ -273,6 +273,12 @@ pub const KINDS: &[Kind] = &[
         "a table that cannot be written parks the task at its first row",
         "correct the object of the spec, or the table",
     ),
+    warns(
+        "source.publication_filters",
+        "objects with `publication_filter`: servers before 15 have no row filters",
+        "their conditions are judged here only, and all rows come over the network",
+        "leave out `publication_filter`, or upgrade the server",
+    ),
     fails(
         "objects.topics",
         "tables that would meet in one topic, topics that differ in `.` and `_` only",

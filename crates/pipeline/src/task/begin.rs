@@ -1,6 +1,7 @@
 //! Where a life of the front begins: the stream's position, after the snapshot if there is none yet.
 
 use super::revision::Next;
+use super::row_filters::Filters;
 use super::tables::{self, Taken};
 use super::{End, SlotHost, Task, events::Noted};
 use crate::capture::{Capture, Reading, Relation, capture_settled, seen};
@@ -11,8 +12,8 @@ use crate::failure::Failure;
 use crate::front::Front;
 use crate::lineage;
 use crate::planner::Planner;
-use crate::snapshot::{self, Holder, Portion, Work};
 use crate::progress::Progress;
+use crate::snapshot::{self, Holder, Portion, Work};
 use crate::start::{
     Captured, Facts, Parted, Server, Slot, SnapshotProgress, Start, decide, taken_out,
 };
@@ -75,6 +76,8 @@ impl Task {
             && !self.has_open_chunks()
         {
             self.can_be_planned(&session, next).await?;
+            // The next revision sets its own, from where it begins on.
+            self.tables().change_row_filters(&session, &Filters::new(), false).await?;
             // Everything that a lane may hold already commits before this.
             self.end = Some(session.wal_end().await?);
         }
@@ -104,6 +107,9 @@ impl Task {
                     self.note_revision().await?;
                     self.note_line(&session).await?;
                     self.mark(&session, None).await?;
+                    if self.present.next.is_none() && self.end.is_none() {
+                        self.filter_rows(&session).await?;
+                    }
                 }
                 self.resume_at(from)
             }
@@ -503,6 +509,8 @@ impl Task {
         let helper = self.ensure_ddl(session).await?;
         self.publish(session, &capture, helper).await?;
         self.tables().note_publication(session).await?;
+        // Nothing is streamed yet that they could leave out too early.
+        self.filter_rows(session).await?;
         // Before the slot exists: whoever finds a slot without a finished snapshot begins again.
         let id = snapshot_id(self.generation);
         self.drop_plans().await?;
@@ -592,7 +600,11 @@ impl Task {
         }
         let tables = capture.publish.iter().map(|it| (it.oid, it.schema.clone(), it.name.clone()));
         let tables: Vec<_> = tables.chain(helper).collect();
-        Ok(session.ensure_publication(&self.slot_name, &tables, capture.via_root, true).await?)
+        let filtered = self.tables().filtered(session).await?;
+        let via_root = capture.via_root;
+        Ok(session
+            .ensure_publication_filtered(&self.slot_name, &tables, via_root, true, &filtered)
+            .await?)
     }
 
     async fn read_snapshot(
@@ -829,8 +841,10 @@ pub(super) async fn captured(
     session: &Session,
     selection: &Selection,
     spec: &config::Task,
+    progress: &Progress,
 ) -> Result<Capture, Failure> {
     let candidates = session.candidates().await?;
+    progress.saw(seen(&candidates, session.server().version, &spec.source));
     let mut settled = HashMap::new();
     if selection.division().stream != 0 {
         let slots = spec.slots();
@@ -841,10 +855,8 @@ pub(super) async fn captured(
     }
     Ok(capture_settled(&candidates, selection, session.server().version, &spec.source, &settled))
 }
-    progress: &Progress,
 
 pub(super) async fn tables(
-    progress.saw(seen(&candidates, session.server().version, &spec.source));
     session: &Session,
     readings: &[Reading],
 ) -> Result<Vec<Arc<Table>>, Failure> {

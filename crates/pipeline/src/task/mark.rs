@@ -6,6 +6,7 @@
 
 use super::begin::{captured, planned, snapshot_id, tables};
 use super::revision::Next;
+use super::row_filters::Filters;
 use super::tables::Taken;
 use super::{End, Task};
 use crate::batch::{MarkReached, Marked};
@@ -156,6 +157,8 @@ impl Task {
         capture.publish.retain(|it| is_told(&it.oid));
         capture.read = read;
         let changed = self.widen(session, &capture).await?;
+        let filters = self.row_filters(session, &revision, &capture.publish).await?;
+        self.tables().change_row_filters(session, &filters, false).await?;
         // Tables that come from here on are planned under it, too.
         self.planner.add(Rc::clone(&revision));
         let copies = self.copies(session, &capture, &changed.added).await?;
@@ -171,7 +174,7 @@ impl Task {
                 self.copy_beside(front)?;
             }
         }
-        self.follow(session, &capture, changed.removed).await;
+        self.follow(session, &capture, changed.removed, &filters).await;
         self.tables().note_publication(session).await?;
         Ok(untold)
     }
@@ -239,10 +242,13 @@ impl Task {
 
     /// Tables that are made from now on are taken in by the new objects, and what is not captured any more need not be
     /// sent. Neither may fail the mark: the look after tables takes in what is missed, and what is sent in vain is left out.
-    async fn follow(&self, session: &Session, wanted: &Capture, removed: bool) {
+    async fn follow(&self, session: &Session, wanted: &Capture, removed: bool, filters: &Filters) {
         let followed = async {
             let helper = self.ensure_ddl(session).await?;
-            if removed { self.publish(session, wanted, helper).await } else { Ok(()) }
+            if removed {
+                self.publish(session, wanted, helper).await?;
+            }
+            self.tables().change_row_filters(session, filters, true).await
         };
         if let Err(failure) = followed.await {
             warn!(cause = %failure.cause, "the publication does not follow the changed spec yet");

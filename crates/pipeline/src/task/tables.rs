@@ -53,7 +53,7 @@ pub(super) fn withhold(
 /// What looking after tables needs. Lives as long as its generation.
 pub(super) struct Tables {
     generation: u64,
-    publication: String,
+    pub(super) publication: String,
     spec: Arc<config::Task>,
     postgres: postgres::settings::Settings,
     kafka: kafka::settings::Settings,
@@ -292,6 +292,7 @@ impl Tables {
             return Ok(false);
         }
         self.descriptions.look(session, gone).await?;
+        let noted = self.state.borrow().publication.clone();
         // What waits for locks must not keep the stream from asking the catalog.
         let session = Session::connect(&self.postgres).await?;
         let before = self.published(&session).await?.1;
@@ -299,15 +300,18 @@ impl Tables {
         let mut capture =
             captured(&session, &revision.selection, &self.spec, &self.progress).await?;
         let (publication, after) = self.published(&session).await?;
-        if let Some(lack) = session.publication_lacks(&self.publication, capture.via_root).await? {
+        let filtered = self.filtered(&session).await?;
+        let lacks = session.publication_lacks(&self.publication, capture.via_root, &filtered);
+        let lack = lacks.await?;
+        // A mark has come meanwhile, which publishes, takes out and filters by itself.
+        if self.telling.get() || !Rc::ptr_eq(&revision, &self.planner.newest()) {
+            return Ok(false);
+        }
+        if let Some(lack) = lack {
             return Err(Failure::fatal(format!(
                 "{lack}: changes since then may not have been published; find out who did it, then \
                  run with --reseed"
             )));
-        }
-        // A mark has come meanwhile, which publishes and takes out by itself.
-        if self.telling.get() || !Rc::ptr_eq(&revision, &self.planner.newest()) {
-            return Ok(false);
         }
         if let Some(failure) = self.altered(&publication, &capture) {
             return Err(failure);
@@ -337,6 +341,10 @@ impl Tables {
         let taken = self.take_in_all(&session, &added, &capture, &mut known).await?;
         *self.known.borrow_mut() = Some(known);
         let is_changed = taken.iter().any(|it| matches!(it, Taken::Copying | Taken::Streaming));
+        if self.state.borrow().publication != noted {
+            // A mark has changed row filters meanwhile, and knows better what it leaves.
+            return Ok(taken.contains(&Taken::Copying));
+        }
         match is_changed {
             true => self.note_publication(&session).await?,
             false => self.note_left(&publication).await?,
@@ -381,9 +389,8 @@ impl Tables {
 
     /// What somebody else has altered since the task left it, and made look as before.
     pub(super) fn altered(&self, found: &Publication, capture: &Capture) -> Option<Failure> {
-        let state = self.state.borrow();
         // What an earlier release has left out is not known.
-        let left: Left = serde_json::from_str(state.publication.as_deref()?).ok()?;
+        let left = self.left()?;
         let name = &self.publication;
         let what = match left.between(&Left::of(found))? {
             Between::Altered => {
@@ -408,19 +415,32 @@ impl Tables {
         self.note_left(&self.published(session).await?.0).await
     }
 
+    /// How the task has left the publication, as far as that is known.
+    pub(super) fn left(&self) -> Option<Left> {
+        serde_json::from_str(self.state.borrow().publication.as_deref()?).ok()
+    }
+
     async fn note_left(&self, publication: &Publication) -> Result<(), Failure> {
+        let before = self.left().unwrap_or_default();
+        self.write_left(Left::of(publication).filtered(&before, &BTreeMap::new())).await
+    }
+
+    pub(super) async fn write_left(&self, left: Left) -> Result<(), Failure> {
         let write = |left: &Left| {
             let written = serde_json::to_string(left);
             written.map_err(|error| Failure::fatal(format!("writing down a publication: {error}")))
         };
-        let left = Left::of(publication);
         let mut json = write(&left)?;
         if LEFT_BYTES_MAX < json.len() {
             json = write(&left.without_tables())?;
         }
-        if self.state.borrow().publication.as_ref() != Some(&json) {
-            self.meta.write(vec![MetaRecord::Publication(json.clone())]).await?;
-            self.state.borrow_mut().publication = Some(json);
+        // Set before it is written: whoever looks meanwhile sees that something else is known now.
+        let before = self.state.borrow_mut().publication.replace(json.clone());
+        if before.as_ref() != Some(&json)
+            && let Err(error) = self.meta.write(vec![MetaRecord::Publication(json)]).await
+        {
+            self.state.borrow_mut().publication = before;
+            return Err(error);
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 use super::Settings;
 use crate::quote::{identifier, literal, qualified, readable};
 use crate::{Error, Session};
+use std::collections::BTreeSet;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
@@ -99,7 +100,8 @@ impl Session {
         })
     }
 
-    /// What the publication does not send any more that the task needs, for people; `None`: nothing.
+    /// What the publication does not send any more that the task needs, for people; `None`: nothing. `filtered`: tables whose
+    /// row filters are the task's own.
     ///
     /// # Errors
     /// When the server does not answer.
@@ -107,6 +109,7 @@ impl Session {
         &self,
         name: &str,
         via_root: bool,
+        filtered: &BTreeSet<u32>,
     ) -> Result<Option<String>, Error> {
         let Some(existing) = self.existing(name).await? else {
             return Ok(Some(format!("publication `{name}` is gone")));
@@ -118,8 +121,8 @@ impl Session {
                 wanted.clause(self.server().version)
             )));
         }
-        Ok((!existing.narrowed.is_empty()).then(|| {
-            let tables = existing.narrowed.join(", ");
+        let tables = existing.narrowed(filtered);
+        Ok((!tables.is_empty()).then(|| {
             format!("publication `{name}` has got row filters or column lists for {tables}")
         }))
     }
