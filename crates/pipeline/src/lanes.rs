@@ -397,11 +397,6 @@ impl Lanes {
         self.lanes.get(usize::from(lane))?.failures.since()
     }
 
-    /// Whether it may be opened could not be found out: [`News::LaneDue`] comes once more.
-    pub fn due_later(&self, lane: u8, life: u64) {
-        self.due_after(self.factory.policy.delay_min, lane, life);
-    }
-
     fn due_after(&self, delay: Duration, lane: u8, life: u64) {
         let news = self.factory.news.clone();
         actix_rt::spawn(async move {

@@ -69,18 +69,7 @@ impl Task {
             News::Sealed(sealed) if self.lanes.is_present(sealed.lane, sealed.life) => {
                 return Ok(Noted::LaneSealed(sealed.lane));
             }
-            News::LaneDue { lane, life } => {
-                // Opening fences: it must not take a lane from a process that has taken over.
-                match self.still_ours().await {
-                    Ok(_) => self.lanes.due(lane, life),
-                    // Nothing else would ever start it.
-                    Err(failure) if may_pass(&failure) => {
-                        warn!(lane, cause = %failure.cause, "lane cannot be opened yet");
-                        self.lanes.due_later(lane, life);
-                    }
-                    Err(failure) => return Err(failure.into()),
-                }
-            }
+            News::LaneDue { lane, life } => self.lane_due(lane, life).await?,
             News::Stopped(stopped) => self.lanes.stopped(&stopped),
             News::Hosts => {
                 self.heed(front);
@@ -113,6 +102,21 @@ impl Task {
             | News::Tables(_) => {}
         }
         Ok(Noted::Other)
+    }
+
+    /// Opening fences: it must not take a lane from a process that has taken over.
+    async fn lane_due(&mut self, lane: u8, life: u64) -> Result<(), End> {
+        match self.still_ours().await {
+            Ok(_) => self.lanes.due(lane, life),
+            // Nothing else would ever start it, and it counts: where Kafka stays away, this is all that is tried.
+            Err(failure) if may_pass(&failure) => {
+                warn!(lane, cause = %failure.cause, "lane cannot be opened yet");
+                let (stage, Failure { class, cause }) = (Stage::Producer(lane), failure);
+                self.retry_lane(lane, StageFailed { stage, generation: life, class, cause })?;
+            }
+            Err(failure) => return Err(failure.into()),
+        }
+        Ok(())
     }
 
     fn lane_opened(&mut self, opened: &LaneOpened, front: Option<&Front>) -> Result<(), End> {
@@ -156,6 +160,11 @@ impl Task {
             }
             failed.class = FailureClass::Transient;
         }
+        self.retry_lane(lane, failed)
+    }
+
+    /// After a delay, unless its window has passed.
+    fn retry_lane(&mut self, lane: u8, failed: StageFailed) -> Result<(), End> {
         let since = self.lanes.failing_since(lane);
         match self.lanes.failed(lane, &failed) {
             Some(Verdict::GiveUp) => Err(given_up(lane, failed, since)),
