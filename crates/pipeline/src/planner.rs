@@ -278,20 +278,17 @@ impl Planner {
         tables.iter().try_for_each(|table| self.planned_with(revision, table, 1).map(drop))
     }
 
-    /// The conditions of tables under a revision, as SQL for the server; `None`: all rows are wanted, or none.
+    /// The condition of a table under a revision, as SQL for the server; `None`: all rows are wanted, or none.
     ///
     /// # Errors
-    /// When the spec asks for what cannot be done for a table.
-    pub fn conditions(
+    /// When the spec asks for what cannot be done for the table.
+    pub fn condition(
         &self,
         revision: &Revision,
-        tables: &[Arc<Table>],
-    ) -> Result<Vec<Option<String>>, Failure> {
-        let condition = |table| {
-            let plan = self.planned_with(revision, table, 1)?;
-            Ok(plan.and_then(|plan| plan.condition().map(str::to_owned)))
-        };
-        tables.iter().map(condition).collect()
+        table: &Arc<Table>,
+    ) -> Result<Option<String>, Failure> {
+        let plan = self.planned_with(revision, table, 1)?;
+        Ok(plan.and_then(|plan| plan.condition().map(str::to_owned)))
     }
 
     fn planned(

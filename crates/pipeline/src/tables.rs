@@ -53,6 +53,9 @@ pub struct Left {
     /// Tables whose row filters the task is about to change.
     #[serde(default, skip_serializing_if = "Oids::is_empty")]
     changing: Oids,
+    /// They are too many for a record: what is said of tables is left out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    cut: bool,
 }
 
 /// What somebody else has done in between.
@@ -75,7 +78,7 @@ impl Left {
     #[must_use]
     pub fn without_tables(self) -> Self {
         let Self { version, owner, changing, .. } = self;
-        Self { version, owner, changing, ..Self::default() }
+        Self { version, owner, changing, cut: true, ..Self::default() }
     }
 
     /// With the row filters that are known of tables which were not added anew since `before`, and those that have been
@@ -103,7 +106,7 @@ impl Left {
     pub fn has_filtered(&self, oid: u32, now: &Publication) -> bool {
         let addition = now.additions.get(&oid);
         let is_ours = addition.is_some() && self.additions.get(&oid) == addition;
-        is_ours || self.changing.contains(&oid) || self.additions.is_empty()
+        is_ours || self.changing.contains(&oid) || self.cut
     }
 
     /// The row filter that the task has given a table; `None`: it is not known.
@@ -176,6 +179,7 @@ mod tests {
         let again = found(&[(1, 102)]);
         assert_eq!(Left::of(&again).filtered(&left, &BTreeMap::new()).filter(1), None);
         assert!(!left.has_filtered(1, &again));
+        assert!(left.without_tables().has_filtered(1, &again));
     }
 
     fn relation(oid: u32) -> Relation {

@@ -382,7 +382,8 @@ fn tables_that_a_change_concerns_are_named() {
         tables: of the first 10000 tables only
 
         dry run: nothing was changed
-    "#]].assert_eq(&stdout(&shown));
+    "#]]
+    .assert_eq(&stdout(&shown));
     let shown = cluster.run(&["task", "apply", &spec, "--dry-run", "-o", "json"]);
     let shown: serde_json::Value = serde_json::from_str(&stdout(&shown)).expect("JSON");
     assert_eq!(shown["plan"]["tables"][2]["change"], "removed");

@@ -43,23 +43,19 @@ impl Task {
         }
         let oids: Vec<u32> = asking.iter().map(|it| it.oid).collect();
         let policy = revision.spec.source.replica_identity;
-        let tables = session.tables(&oids).await?.into_iter();
-        let tables: Vec<_> = tables.map(|table| Arc::new(as_captured(table, policy))).collect();
-        let conditions = self.planner.conditions(revision, &tables)?;
         let mut filters = Filters::new();
-        for (table, condition) in std::iter::zip(tables, conditions) {
-            let relation = asking.iter().find(|it| it.oid == table.oid);
-            let (Some(&relation), Some(condition)) = (relation, condition) else { continue };
-            if FILTER_BYTES_MAX < condition.len() {
-                let Relation { schema, name, .. } = relation;
-                warn!(
-                    schema,
-                    table = name,
-                    "the condition is too long for a row filter: judged here only"
-                );
-                continue;
+        for table in session.tables(&oids).await? {
+            let Some(&relation) = asking.iter().find(|it| it.oid == table.oid) else { continue };
+            let condition = self.planner.condition(revision, &Arc::new(as_captured(table, policy)));
+            match condition {
+                Ok(Some(condition)) if condition.len() <= FILTER_BYTES_MAX => {
+                    filters.insert(relation.oid, (relation.clone(), condition));
+                }
+                Ok(Some(_)) => unfiltered(relation, &"the condition is too long for a row filter"),
+                Ok(None) => {}
+                // What was committed before the table became so must come all the same.
+                Err(failure) => unfiltered(relation, &failure.cause),
             }
-            filters.insert(relation.oid, (relation.clone(), condition));
         }
         Ok(filters)
     }
@@ -106,7 +102,7 @@ impl Tables {
             return Ok(());
         }
         let now = session.publication(&self.publication).await?.unwrap_or_default();
-        let left = self.left().unwrap_or_default();
+        let Some(left) = self.left() else { return Ok(()) };
         let changes = changes(&left, &now, &found, wanted, may_set);
         if changes.is_empty() {
             return Ok(());
@@ -141,16 +137,17 @@ impl Tables {
             Err(Error::TableMissing { .. }) => Ok(false),
             Err(error) if filter.is_none() || error.is_connection() => Err(error.into()),
             Err(error) => {
-                warn!(
-                    schema,
-                    table = name,
-                    %error,
-                    "the publication gets no row filter: rows are judged here only"
-                );
+                let (oid, schema, name) = table.clone();
+                unfiltered(&Relation { oid, schema, name }, &error);
                 Ok(false)
             }
         }
     }
+}
+
+fn unfiltered(relation: &Relation, cause: &dyn std::fmt::Display) {
+    let Relation { schema, name, .. } = relation;
+    warn!(schema, table = name, %cause, "the publication gets no row filter: rows are judged here only");
 }
 
 /// What is to be done to the row filters that were `found` in a publication as it is `now`: tables, and what they get. `left`:
