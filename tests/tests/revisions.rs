@@ -557,8 +557,21 @@ fn conditions_of_the_publication_change_without_losing_a_row() {
         let wish =
             Wish { word, is_filtered: !before.is_filtered, lanes, is_pushed, ..before.clone() };
         let path = wish.spec(&scene, &cluster).write(scene.folder());
+        // There is no filter to be taken away, and the new one has to wait.
+        let busy = (is_pushed && !before.is_pushed).then(|| {
+            let mut sql = scene.sql();
+            sql.run("BEGIN; LOCK TABLE extra.probe IN ROW EXCLUSIVE MODE");
+            sql
+        });
         cluster.call(&["task", "apply", path.to_str().expect("UTF-8")]).expect(0);
-        if word % 3 == 0 {
+        if let Some(sql) = busy {
+            await_true("that the table is busy", CATCH_UP_MAX, || {
+                let logs = cluster.log("w1") + &cluster.log("w2");
+                logs.contains("the table is busy, its row filter is set later")
+            });
+            drop(sql);
+        }
+        if word % 3 == 0 && word != 6 {
             let worker = format!("w{}", word % 2 + 1);
             cluster.kill(&worker);
             cluster.begin(&worker);

@@ -689,6 +689,7 @@ impl Opening {
             known: Rc::default(),
             infers: Cell::new(false),
             telling: Rc::default(),
+            filters_due: Rc::default(),
             wire: Wire::default(),
             end: None,
             sealed: BTreeSet::new(),
@@ -746,6 +747,8 @@ struct Task {
     infers: Cell<bool>,
     /// A mark is about to tell of tables.
     telling: Rc<Cell<bool>>,
+    /// When row filters are tried again that busy tables have not got.
+    filters_due: Rc<Cell<Option<Instant>>>,
     /// In which form values are asked for.
     wire: Wire,
     present: Present,
@@ -956,6 +959,7 @@ impl Task {
             self.progress.troubled(None);
             self.lanes.progressed();
             self.progress.advanced(watermark);
+            self.filter_late(session).await;
             if self.end.is_some_and(|end| end <= watermark) {
                 return End::Revision;
             }

@@ -14,10 +14,14 @@ use postgres::publication::Publication;
 use postgres::{Error, Session};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 /// Longer ones stay here: what the task knows of its publication is one record.
 const FILTER_BYTES_MAX: usize = 4096;
+
+/// Until a busy table is asked for again.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// OID, schema and name.
 type NamedTable = (u32, String, String);
@@ -60,8 +64,7 @@ impl Task {
         Ok(filters)
     }
 
-    /// Gives the publication the row filters of the revision that is in force at the end of WAL. Of tables that are
-    /// busy they come later.
+    /// Gives the publication the row filters of the revision that is in force at the end of WAL. Busy tables get them later.
     pub(super) async fn filter_rows(&self, session: &Session) -> Result<(), Failure> {
         if session.server().version < postgres::publication::NARROWED_SINCE {
             return Ok(());
@@ -74,6 +77,19 @@ impl Task {
         };
         let filters = self.row_filters(session, &newest, &publish).await?;
         self.tables().change_row_filters(session, &filters, true).await
+    }
+
+    /// Tries again to give busy tables theirs, while the stream goes on.
+    pub(super) async fn filter_late(&self, session: &Session) {
+        let is_due = self.filters_due.get().is_some_and(|due| due <= Instant::now());
+        // Those of a spec that is yet to come into force are its own matter.
+        if !is_due || self.present.next.is_some() || self.end.is_some() {
+            return;
+        }
+        if let Err(failure) = self.filter_rows(session).await {
+            info!(cause = %failure.cause, "row filters are set later");
+            self.filters_due.set(Some(Instant::now() + AGAIN));
+        }
     }
 }
 
@@ -97,6 +113,9 @@ impl Tables {
         wanted: &Filters,
         may_set: bool,
     ) -> Result<(), Failure> {
+        if may_set {
+            self.filters_due.set(None);
+        }
         let found = session.row_filters(&self.publication).await?;
         if found.is_empty() && (wanted.is_empty() || !may_set) {
             return Ok(());
@@ -136,6 +155,11 @@ impl Tables {
             // Dropped or renamed since it was looked at.
             Err(Error::TableMissing { .. }) => Ok(false),
             Err(error) if filter.is_none() || error.is_connection() => Err(error.into()),
+            Err(Error::LockTimeout { .. }) => {
+                info!(schema, table = name, "the table is busy, its row filter is set later");
+                self.filters_due.set(Some(Instant::now() + AGAIN));
+                Ok(false)
+            }
             Err(error) => {
                 let (oid, schema, name) = table.clone();
                 unfiltered(&Relation { oid, schema, name }, &error);

@@ -27,7 +27,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use tracing::{debug, info, warn};
 use wal::Lsn;
@@ -67,6 +67,8 @@ pub(super) struct Tables {
     from_standby: bool,
     /// A mark is about to tell of tables, and takes them in.
     telling: Rc<Cell<bool>>,
+    /// When row filters are tried again that busy tables have not got.
+    pub(super) filters_due: Rc<Cell<Option<Instant>>>,
     /// Published at the last look.
     known: Rc<RefCell<Option<Oids>>>,
     progress: Arc<Progress>,
@@ -97,6 +99,7 @@ impl Task {
             infers: self.infers.get(),
             from_standby: self.slot_host.is_standby,
             telling: Rc::clone(&self.telling),
+            filters_due: Rc::clone(&self.filters_due),
             known: Rc::clone(&self.known),
             progress: Arc::clone(&self.progress),
             guardian: self.guardian.clone(),
@@ -304,7 +307,8 @@ impl Tables {
         let lacks = session.publication_lacks(&self.publication, capture.via_root, &filtered);
         let lack = lacks.await?;
         // A mark has come meanwhile, which publishes, takes out and filters by itself.
-        if self.telling.get() || !Rc::ptr_eq(&revision, &self.planner.newest()) {
+        let is_marked = self.telling.get() || !Rc::ptr_eq(&revision, &self.planner.newest());
+        if is_marked || self.state.borrow().publication != noted {
             return Ok(false);
         }
         if let Some(lack) = lack {
@@ -342,7 +346,7 @@ impl Tables {
         *self.known.borrow_mut() = Some(known);
         let is_changed = taken.iter().any(|it| matches!(it, Taken::Copying | Taken::Streaming));
         if self.state.borrow().publication != noted {
-            // A mark has changed row filters meanwhile, and knows better what it leaves.
+            // Row filters have been changed meanwhile, and whoever did it knows better what is left.
             return Ok(taken.contains(&Taken::Copying));
         }
         match is_changed {
