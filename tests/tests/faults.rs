@@ -486,7 +486,7 @@ fn what_stays_away_for_longer_than_its_window_ends_the_run_and_loses_nothing() {
         ended.expect(1);
         let took = began.elapsed();
         assert!(Duration::from_secs(600) <= took, "{took:?}: {}", ended.stderr);
-        assert!(ended.stderr.contains("its slot is kept"), "{}", ended.stderr);
+        assert!(ended.stderr.contains("the server keeps WAL for it"), "{}", ended.stderr);
         assert_eq!(scene.slots(), [scene.slot()]);
         say(&format!("{}: given up after {took:?}", scene.name));
     }
