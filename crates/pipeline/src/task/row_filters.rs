@@ -174,8 +174,8 @@ fn unfiltered(relation: &Relation, cause: &dyn std::fmt::Display) {
     warn!(schema, table = name, %cause, "the publication gets no row filter: rows are judged here only");
 }
 
-/// What is to be done to the row filters that were `found` in a publication as it is `now`: tables, and what they get. `left`:
-/// how the task has left it. Pure.
+/// What is to be done to the row filters that were `found` in a publication as it is `now`, in this order: tables, and what
+/// they get. What is wrong goes in any case, whether or not the right one can be set. `left`: how the task has left it. Pure.
 fn changes(
     left: &Left,
     now: &Publication,
@@ -186,13 +186,11 @@ fn changes(
     let has = |oid: u32| found.iter().any(|(it, ..)| *it == oid);
     let is_own = |oid: u32| left.has_filtered(oid, now);
     let is_right = |oid: u32| wanted.get(&oid).is_some_and(|(_, it)| left.filter(oid) == Some(it));
-    let is_left_alone = |oid: u32| may_set && wanted.contains_key(&oid);
-    let wrong = found.iter().filter(|(oid, ..)| is_own(*oid) && !is_right(*oid));
-    let gone = wrong.filter(|(oid, ..)| !is_left_alone(*oid)).map(|table| (table.clone(), None));
-    let can_be_set = |oid: u32| {
-        let is_free = !has(oid) || (is_own(oid) && !is_right(oid));
-        may_set && is_free && now.additions.contains_key(&oid)
-    };
+    let is_wrong = |oid: u32| is_own(oid) && !is_right(oid);
+    let wrong = found.iter().filter(|(oid, ..)| is_wrong(*oid));
+    let gone = wrong.map(|table| (table.clone(), None));
+    let can_be_set =
+        |oid: u32| may_set && (!has(oid) || is_wrong(oid)) && now.additions.contains_key(&oid);
     let set = wanted.iter().filter(|(oid, _)| can_be_set(**oid)).map(|(oid, (it, filter))| {
         ((*oid, it.schema.clone(), it.name.clone()), Some(filter.clone()))
     });
@@ -235,10 +233,13 @@ mod tests {
         assert_eq!(changed(&left, &found, false), [(2, None)]);
         let filter = |text: &str| Some(text.to_owned());
         // The fifth is not published.
-        assert_eq!(changed(&left, &found, true), [(2, filter("c")), (3, filter("d"))]);
+        assert_eq!(changed(&left, &found, true), [(2, None), (2, filter("c")), (3, filter("d"))]);
         // What was set is not known after a crash in between: the filter goes.
         let crashed = left.changing([1]);
         assert_eq!(changed(&crashed, &found, false), [(1, None), (2, None)]);
-        assert_eq!(changed(&crashed, &found, true)[0], (1, filter("a > 1")));
+        assert_eq!(
+            changed(&crashed, &found, true)[..3],
+            [(1, None), (2, None), (1, filter("a > 1"))]
+        );
     }
 }
