@@ -131,7 +131,7 @@ impl<'a> Load<'a> {
     fn begin_again(&mut self) {
         self.run.signal(Signal::KILL);
         let next = self.scene.run(&self.spec, &[]);
-        std::mem::replace(&mut self.run, next).kill();
+        std::mem::replace(&mut self.run, next).wait(SOON);
     }
 
     /// Ends everything and compares. Whatever happened to it, the process has stayed within its memory.
