@@ -293,10 +293,10 @@ fn copy_goes_on(label: &str, postgres: &str, short_seed: u64) {
     let scene = &ground.scene;
     scene.sql().run(
         "CREATE TABLE large (id int PRIMARY KEY, note text); \
-         INSERT INTO large SELECT n, repeat('x', 100) FROM generate_series(1, 60000) n",
+         INSERT INTO large SELECT n, repeat('x', 100) FROM generate_series(1, 30000) n",
     );
     let spec = ground.spec().line("snapshot: {beside_stream: always, chunk_rows: 500}");
-    let slow = spec.clone().line("throttle: {snapshot: {rows: 500}}");
+    let slow = spec.clone().line("throttle: {snapshot: {rows: 100}}");
     let mut load = Load::start(scene, slow, seed);
     let copies = |load: &Load<'_>| !load.run.log().contains("everything is copied");
     for _ in 0..if full() { 3 } else { 1 } {
