@@ -516,7 +516,7 @@ impl Inserting {
                 let kind = kind(id);
                 sql.run(&format!("INSERT INTO extra.probe VALUES ({id}, '{kind}', 'plain', 1)"));
                 counted.store(id, Relaxed);
-                std::thread::sleep(Duration::from_millis(if full() { 0 } else { 3 }));
+                std::thread::sleep(Duration::from_millis(if full() { 1 } else { 3 }));
             }
         });
         Self { rows, ends, thread: Some(thread) }
