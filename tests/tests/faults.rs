@@ -131,7 +131,8 @@ impl<'a> Load<'a> {
     fn begin_again(&mut self) {
         self.run.signal(Signal::KILL);
         let next = self.scene.run(&self.spec, &[]);
-        std::mem::replace(&mut self.run, next).wait(SOON);
+        let killed = std::mem::replace(&mut self.run, next).wait(SOON);
+        assert_eq!(killed.code, None, "a signal has ended it: {}", killed.stderr);
     }
 
     /// Ends everything and compares. Whatever happened to it, the process has stayed within its memory.
