@@ -60,6 +60,29 @@ must() {
     printf '━━ %s: ok, %s\n' "$title" "$((SECONDS - begun)) s"
 }
 
+# Lets a command run beside what follows, as a process group, so that nothing of it goes on after the end of this run.
+# Arguments: file for what it says, command...
+preparing=
+begin_beside() {
+    local log=$1
+    shift
+    set -m
+    "$@" >"$log" 2>&1 </dev/null &
+    preparing=$!
+    set +m
+}
+
+# Until it has ended; shows what it said. Argument: the file.
+await_beside() {
+    local code=0
+    wait "$preparing" || code=$?
+    preparing=
+    cat "$1"
+    return "$code"
+}
+
+end_beside() { [[ -z $preparing ]] || kill -- "-$preparing" 2>/dev/null || true; }
+
 count_tests() {
     local passed failed ignored
     while read -r passed failed ignored; do
