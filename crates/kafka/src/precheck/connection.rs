@@ -13,6 +13,9 @@ const CONNECT_MAX: Duration = Duration::from_secs(15);
 /// How long the first try takes before it is asked why, and by how much each further one is longer.
 const TRY_STEP: Duration = Duration::from_millis(500);
 
+/// What each broker speaks; `None`: it did not answer.
+type Heard<'a> = Vec<(&'a str, Option<Spoken>)>;
+
 /// Brokers and topics, or the most telling reason why there are none.
 pub(super) fn connect(lookup: &Lookup, settings: &Settings) -> Result<Metadata, Error> {
     let until = Instant::now() + CONNECT_MAX;
@@ -36,13 +39,15 @@ pub(super) fn connect(lookup: &Lookup, settings: &Settings) -> Result<Metadata, 
         }
         let is_last = until <= Instant::now();
         // Asked again at the end: a busy broker may not have answered the first time.
-        if (patience == TRY_STEP || is_last)
-            && let Some(reason) = other_transport(settings)
-        {
-            return Err(Error::Authentication { doing: DOING.into(), reason });
-        }
-        if is_last {
-            return Err(with_hint(error, settings));
+        if patience == TRY_STEP || is_last {
+            let brokers = settings.brokers().split(',').map(str::trim);
+            let heard: Heard<'_> = brokers.map(|broker| (broker, spoken(broker))).collect();
+            if let Some(reason) = other_transport(settings, &heard) {
+                return Err(Error::Authentication { doing: DOING.into(), reason });
+            }
+            if is_last {
+                return Err(with_hint(error, settings, &heard));
+            }
         }
         patience += TRY_STEP;
     }
@@ -50,14 +55,13 @@ pub(super) fn connect(lookup: &Lookup, settings: &Settings) -> Result<Metadata, 
 
 /// A broker that only closes the connection says nothing; one that speaks TLS where the settings do
 /// not, or the other way round, can be told.
-fn other_transport(settings: &Settings) -> Option<String> {
+fn other_transport(settings: &Settings, heard: &Heard<'_>) -> Option<String> {
     let protocol = settings.protocol();
     let (found, instead) = match settings.encrypts() {
         true => (Spoken::Plaintext, "PLAINTEXT or SASL_PLAINTEXT, or name a TLS port"),
         false => (Spoken::Tls, "SSL or SASL_SSL, or name a plaintext port"),
     };
-    let broker =
-        settings.brokers().split(',').find(|broker| spoken(broker.trim()) == Some(found))?;
+    let (broker, _) = heard.iter().find(|(_, spoken)| *spoken == Some(found))?;
     let speaks = if found == Spoken::Tls { "speaks TLS" } else { "speaks no TLS" };
     Some(format!(
         "`{broker}` {speaks}, and `sink.security.protocol` is {protocol}; set it to {instead} in \
@@ -66,11 +70,10 @@ fn other_transport(settings: &Settings) -> Option<String> {
 }
 
 /// A listener that asks for SASL closes the connection of whoever does not offer it.
-fn with_hint(error: Error, settings: &Settings) -> Error {
-    let answers = || settings.brokers().split(',').any(|broker| spoken(broker.trim()).is_some());
+fn with_hint(error: Error, settings: &Settings, heard: &Heard<'_>) -> Error {
     if let Error::Unreachable { doing, reason } = &error
         && !settings.authenticates()
-        && answers()
+        && heard.iter().any(|(_, spoken)| spoken.is_some())
     {
         let hint = "it answers and closes the connection: does it ask for SASL, and \
                     `sink.security.protocol` does not offer it?";
