@@ -97,8 +97,12 @@ pub async fn run(node: config::Node, folder: &Path, stop: CancellationToken) -> 
     let (view, ready) = view::of(context.clone(), tasks.clone());
     let shown = tokio::spawn(page.serve(view, ready, ended.clone().cancelled_owned()));
     let leaving = CancellationToken::new();
-    let joined =
-        tokio::spawn(join::keep(context.clone(), tls.map(Arc::new), tasks.news(), leaving.clone()));
+    let joined = tokio::spawn(join::keep(
+        context.clone(),
+        tls.map(Arc::new),
+        tasks.clone(),
+        leaving.clone(),
+    ));
     let carried_out = tokio::spawn(tasks.clone().carry_out());
     tokio::select! {
         () = stop.cancelled() => {}

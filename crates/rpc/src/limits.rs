@@ -6,6 +6,8 @@ use std::time::Duration;
 pub const MESSAGE_BYTES_MAX: usize = 4 << 20;
 /// Bytes of one frame's payload: a message with something around it.
 pub const FRAME_BYTES_MAX: usize = MESSAGE_BYTES_MAX - (4 << 10);
+/// Tables of a database that a worker tells of: their names fit into a message.
+pub const TABLES_SEEN_MAX: usize = 10_000;
 /// Bytes of the headers of a call.
 pub(crate) const HEADER_BYTES_MAX: u32 = 16 << 10;
 /// Connections that a server holds open.

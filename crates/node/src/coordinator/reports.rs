@@ -7,6 +7,7 @@
 
 use crate::state::{Copies, CopyOrder, Placement, State, Task};
 use crate::task_state::{News, TaskState};
+use rpc::limits::TABLES_SEEN_MAX;
 use rpc::v1::{TablesSeen, TaskReport};
 use std::collections::BTreeMap;
 
@@ -14,8 +15,6 @@ use std::collections::BTreeMap;
 const TEXT_BYTES_MAX: usize = 4 << 10;
 /// Tables of a report, at most.
 const TABLES_MAX: usize = 64;
-/// Tables of a database, as in the contract.
-const SEEN_MAX: usize = 10_000;
 /// Lanes of a task.
 const LANES_MAX: usize = 64;
 
@@ -71,8 +70,8 @@ impl Reports {
         let is_of_front =
             placement.is_some_and(|it| it.rev == seen.placement_rev && it.router() == Some(node));
         if is_of_front {
-            seen.cut |= SEEN_MAX < seen.tables.len();
-            seen.tables.truncate(SEEN_MAX);
+            seen.cut |= TABLES_SEEN_MAX < seen.tables.len();
+            seen.tables.truncate(TABLES_SEEN_MAX);
             self.seen.insert(seen.task.clone(), seen);
         }
     }
@@ -295,9 +294,9 @@ mod tests {
         reports.accept_seen("w1", seen(6, 1), Some(&placement));
         reports.accept_seen("w1", seen(7, 1), None);
         assert!(reports.seen("shop").is_none(), "w2 does not run the front, and 6 is over");
-        reports.accept_seen("w1", seen(7, SEEN_MAX + 1), Some(&placement));
+        reports.accept_seen("w1", seen(7, TABLES_SEEN_MAX + 1), Some(&placement));
         let found = reports.seen("shop").expect("it was told");
-        assert_eq!((found.tables.len(), found.cut), (SEEN_MAX, true));
+        assert_eq!((found.tables.len(), found.cut), (TABLES_SEEN_MAX, true));
         reports.forget_said("shop");
         assert!(reports.seen("shop").is_some(), "another spec has the same database");
         reports.forget_task("shop");

@@ -1,6 +1,6 @@
 //! The stream to the leading coordinator. Losing it costs nothing but being seen: another one is looked for.
 
-use super::report::News;
+use super::tasks::Tasks;
 use super::{Context, report};
 use pipeline::progress::SeenTable;
 use rand::seq::SliceRandom;
@@ -31,7 +31,7 @@ const QUEUED: usize = 64;
 pub(super) async fn keep(
     context: Context,
     tls: Option<Arc<Tls>>,
-    news: News,
+    tasks: Tasks,
     leaving: CancellationToken,
 ) {
     let mut next: Option<String> = None;
@@ -44,7 +44,7 @@ pub(super) async fn keep(
         // The leader first, where one was named.
         coordinators.splice(0..0, next.take());
         for address in coordinators {
-            let joined = Joined { context: &context, tls: tls.as_deref(), news: &news };
+            let joined = Joined { context: &context, tls: tls.as_deref(), tasks: &tasks };
             let lived = joined.live(&address, &leaving).await;
             context.joined.store(false, Relaxed);
             match lived {
@@ -71,7 +71,7 @@ pub(super) async fn keep(
 struct Joined<'a> {
     context: &'a Context,
     tls: Option<&'a Tls>,
-    news: &'a News,
+    tasks: &'a Tasks,
 }
 
 impl Joined<'_> {
@@ -127,7 +127,7 @@ impl Joined<'_> {
                     if leaving.is_cancelled() && !std::mem::replace(&mut said_leaving, true) {
                         all.push(Up::Leaving(v1::Leaving {}));
                     }
-                    all.extend(sent.news(self.news));
+                    all.extend(sent.news(self.tasks));
                     for message in all {
                         if up.send(say(message)).await.is_err() {
                             return Ok(None);
@@ -167,9 +167,9 @@ struct Sent {
 
 impl Sent {
     /// What is new, and reports that have not been sent for a while.
-    fn news(&mut self, news: &News) -> Vec<Up> {
+    fn news(&mut self, tasks: &Tasks) -> Vec<Up> {
         let now = Instant::now();
-        let mut reports = (news.reports)();
+        let mut reports = tasks.reports();
         reports.retain(|report| {
             let due = self.reports.get(&report.task).is_none_or(|(last, at)| {
                 last != report || REPORT <= now.saturating_duration_since(*at)
@@ -180,7 +180,7 @@ impl Sent {
             due
         });
         let mut all: Vec<Up> = reports.into_iter().map(Up::Task).collect();
-        for (task, rev, tables) in (news.seen)() {
+        for (task, rev, tables) in tasks.seen() {
             let is_sent = |(last, sent): &(u64, Arc<_>)| *last == rev && Arc::ptr_eq(sent, &tables);
             if !self.seen.get(&task).is_some_and(is_sent) {
                 all.push(Up::Tables(report::of_database(&task, rev, &tables)));

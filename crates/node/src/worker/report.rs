@@ -5,26 +5,14 @@ use super::runner::Runner;
 use crate::state::ClusterState;
 use pipeline::hosts::Host;
 use pipeline::progress::{LaneState, SeenTable, TableProgress, TableState};
+use rpc::limits::TABLES_SEEN_MAX;
 use rpc::v1;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Tables of a report: one task may have ten thousand.
 const TABLES_MAX: usize = 32;
-
-/// Tables of a database that are told of, as in the contract: bytes of names are bounded by PostgreSQL.
-const SEEN_MAX: usize = 10_000;
-
-/// Makes what there is to tell of now.
-pub(super) struct News {
-    pub(super) reports: Box<dyn Fn() -> Vec<v1::TaskReport> + Send + Sync>,
-    /// By task: under which placement its front runs, and what it has seen of the database.
-    pub(super) seen: Box<dyn Fn() -> Vec<SeenBy> + Send + Sync>,
-}
-
-pub(super) type SeenBy = (String, u64, Arc<[SeenTable]>);
 
 /// What the front has seen of a task's database.
 pub(super) fn of_database(task: &str, placement_rev: u64, tables: &[SeenTable]) -> v1::TablesSeen {
@@ -33,8 +21,8 @@ pub(super) fn of_database(task: &str, placement_rev: u64, tables: &[SeenTable]) 
         table: it.table.clone(),
         has_key: it.has_key,
     };
-    let cut = SEEN_MAX < tables.len();
-    let tables = tables.iter().take(SEEN_MAX).map(table).collect();
+    let cut = TABLES_SEEN_MAX < tables.len();
+    let tables = tables.iter().take(TABLES_SEEN_MAX).map(table).collect();
     v1::TablesSeen { task: task.into(), placement_rev, tables, cut }
 }
 

@@ -1,6 +1,6 @@
 //! What is placed here is started, what is not is stopped.
 
-use super::report::{self, News, SeenBy};
+use super::report;
 use super::runner::{Beginning, Runner};
 use super::{Context, lock};
 use crate::front::{self, Step, Wanted};
@@ -8,6 +8,7 @@ use crate::link::server::HandOver;
 use crate::state::{self, ClusterState, Placement};
 use crate::task_state::TaskState;
 use crate::windows::Windows;
+use pipeline::progress::SeenTable;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -201,13 +202,8 @@ impl Tasks {
         })
     }
 
-    pub(super) fn news(&self) -> News {
-        let (tasks, seeing) = (self.clone(), self.clone());
-        let reports = Box::new(move || tasks.report());
-        News { reports, seen: Box::new(move || seeing.seen()) }
-    }
-
-    fn seen(&self) -> Vec<SeenBy> {
+    /// By task: under which placement its front runs here, and what it has seen of the database.
+    pub(super) fn seen(&self) -> Vec<(String, u64, Arc<[SeenTable]>)> {
         let fronts = self.lock();
         let seen = |(name, front): (&String, &Front)| {
             let tables = front.runner.progress.seen_tables()?;
@@ -216,7 +212,8 @@ impl Tasks {
         fronts.iter().filter_map(seen).collect()
     }
 
-    fn report(&self) -> Vec<rpc::v1::TaskReport> {
+    /// Reports of the fronts here, and of lanes whose fronts run elsewhere.
+    pub(super) fn reports(&self) -> Vec<rpc::v1::TaskReport> {
         let fronts = self.lock();
         let state = self.context.cluster.borrow().clone();
         let mut reports: Vec<_> = fronts
