@@ -272,7 +272,7 @@ fn plan_table(it: &PlanTable) -> [String; 4] {
         "moved" => "sent to another topic",
         other => other,
     };
-    let topic = |topic: &Option<String>| topic.clone().unwrap_or_else(|| NONE.into());
+    let topic = |topic: &Option<String>| or_none(topic.as_deref().unwrap_or_default());
     let name = format!("{}.{}", it.schema, it.table);
     [name, what.into(), topic(&it.topic_before), topic(&it.topic_after)]
 }

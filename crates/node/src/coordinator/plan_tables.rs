@@ -39,8 +39,7 @@ pub(super) fn tell(
     after: &config::Task,
     seen: Option<&TablesSeen>,
 ) {
-    let of = |task: &config::Task| (task.objects.clone(), task.sink.topic.clone());
-    if of(before) == of(after) {
+    if before.objects == after.objects && before.sink.topic == after.sink.topic {
         return;
     }
     let Some(seen) = seen else {
