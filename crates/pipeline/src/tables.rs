@@ -84,7 +84,7 @@ impl Left {
     /// With the row filters that are known of tables which were not added anew since `before`, and those that have been
     /// `set`, by OID of the table.
     #[must_use]
-    pub fn filtered(mut self, before: &Self, set: &BTreeMap<u32, String>) -> Self {
+    pub fn with_filters(mut self, before: &Self, set: &BTreeMap<u32, String>) -> Self {
         for (oid, addition) in &self.additions {
             let filter = set.get(oid).or_else(|| before.filters.get(addition));
             self.filters.extend(filter.map(|filter| (*addition, filter.clone())));
@@ -169,15 +169,15 @@ mod tests {
             assert_eq!(changing.between(&Left::of(now)), None);
             assert!(changing.has_filtered(1, now) && changing.filter(1).is_none());
         }
-        let left = Left::of(&after).filtered(&changing, &set);
+        let left = Left::of(&after).with_filters(&changing, &set);
         let left: Left = serde_json::from_str(&serde_json::to_string(&left).unwrap()).unwrap();
         assert_eq!((left.filter(1), left.filter(2)), (Some("a > 1"), None));
         assert!(left.has_filtered(1, &after) && !left.has_filtered(3, &found(&[(3, 300)])));
         // What is noted later keeps it, until somebody adds the table again.
-        let later = Left::of(&found(&[(1, 101), (3, 300)])).filtered(&left, &BTreeMap::new());
+        let later = Left::of(&found(&[(1, 101), (3, 300)])).with_filters(&left, &BTreeMap::new());
         assert_eq!(later.filter(1), Some("a > 1"));
         let again = found(&[(1, 102)]);
-        assert_eq!(Left::of(&again).filtered(&left, &BTreeMap::new()).filter(1), None);
+        assert_eq!(Left::of(&again).with_filters(&left, &BTreeMap::new()).filter(1), None);
         assert!(!left.has_filtered(1, &again));
         assert!(left.without_tables().has_filtered(1, &again));
     }

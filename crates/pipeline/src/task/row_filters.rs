@@ -27,7 +27,7 @@ const AGAIN: Duration = Duration::from_secs(5);
 type NamedTable = (u32, String, String);
 
 /// Row filters by OID of the table.
-pub(super) type Filters = BTreeMap<u32, (Relation, String)>;
+pub(super) type Filters = BTreeMap<u32, (NamedTable, String)>;
 
 impl Task {
     /// Those that a revision asks for.
@@ -53,12 +53,19 @@ impl Task {
             let condition = self.planner.condition(revision, &Arc::new(as_captured(table, policy)));
             match condition {
                 Ok(Some(condition)) if condition.len() <= FILTER_BYTES_MAX => {
-                    filters.insert(relation.oid, (relation.clone(), condition));
+                    let Relation { oid, schema, name } = relation.clone();
+                    filters.insert(oid, ((oid, schema, name), condition));
                 }
-                Ok(Some(_)) => unfiltered(relation, &"the condition is too long for a row filter"),
+                Ok(Some(_)) => {
+                    unfiltered(
+                        &relation.schema,
+                        &relation.name,
+                        &"the condition is too long for it",
+                    );
+                }
                 Ok(None) => {}
                 // What was committed before the table became so must come all the same.
-                Err(failure) => unfiltered(relation, &failure.cause),
+                Err(failure) => unfiltered(&relation.schema, &relation.name, &failure.cause),
             }
         }
         Ok(filters)
@@ -127,7 +134,7 @@ impl Tables {
             return Ok(());
         }
         // A crash in between must not look as if somebody else had done it.
-        let changing = Left::of(&now).filtered(&left, &BTreeMap::new());
+        let changing = Left::of(&now).with_filters(&left, &BTreeMap::new());
         self.write_left(changing.changing(changes.iter().map(|((oid, ..), _)| *oid))).await?;
         let mut set = BTreeMap::new();
         for (table, filter) in changes {
@@ -135,7 +142,7 @@ impl Tables {
             set.extend(filter.filter(|_| is_set).map(|filter| (table.0, filter)));
         }
         let now = session.publication(&self.publication).await?.unwrap_or_default();
-        self.write_left(Left::of(&now).filtered(&left, &set)).await
+        self.write_left(Left::of(&now).with_filters(&left, &set)).await
     }
 
     /// `false`: the publication is as before, and sends all rows that are wanted.
@@ -161,16 +168,14 @@ impl Tables {
                 Ok(false)
             }
             Err(error) => {
-                let (oid, schema, name) = table.clone();
-                unfiltered(&Relation { oid, schema, name }, &error);
+                unfiltered(schema, name, &error);
                 Ok(false)
             }
         }
     }
 }
 
-fn unfiltered(relation: &Relation, cause: &dyn std::fmt::Display) {
-    let Relation { schema, name, .. } = relation;
+fn unfiltered(schema: &str, name: &str, cause: &dyn std::fmt::Display) {
     warn!(schema, table = name, %cause, "the publication gets no row filter: rows are judged here only");
 }
 
@@ -191,9 +196,8 @@ fn changes(
     let gone = wrong.map(|table| (table.clone(), None));
     let can_be_set =
         |oid: u32| may_set && (!has(oid) || is_wrong(oid)) && now.additions.contains_key(&oid);
-    let set = wanted.iter().filter(|(oid, _)| can_be_set(**oid)).map(|(oid, (it, filter))| {
-        ((*oid, it.schema.clone(), it.name.clone()), Some(filter.clone()))
-    });
+    let set = wanted.iter().filter(|(oid, _)| can_be_set(**oid));
+    let set = set.map(|(_, (table, filter))| (table.clone(), Some(filter.clone())));
     gone.chain(set).collect()
 }
 
@@ -210,11 +214,7 @@ mod tests {
     }
 
     fn wanted(filters: &[(u32, &str)]) -> Filters {
-        let filter = |&(oid, text): &(u32, &str)| {
-            let (_, schema, name) = table(oid);
-            (oid, (Relation { oid, schema, name }, text.into()))
-        };
-        filters.iter().map(filter).collect()
+        filters.iter().map(|&(oid, text)| (oid, (table(oid), text.into()))).collect()
     }
 
     #[test]
@@ -223,7 +223,7 @@ mod tests {
         // Of the fourth another addition is known: somebody else has given it a filter.
         let known = publication(&[(1, 100), (2, 200), (3, 300), (4, 399)]);
         let set = BTreeMap::from([(1, "a > 1".to_owned()), (2, "b".into())]);
-        let left = Left::of(&known).filtered(&Left::default(), &set);
+        let left = Left::of(&known).with_filters(&Left::default(), &set);
         let found = [table(1), table(2), table(4)];
         let wanted = wanted(&[(1, "a > 1"), (2, "c"), (3, "d"), (4, "e"), (5, "f")]);
         let changed = |left: &Left, found: &[NamedTable], may_set: bool| {

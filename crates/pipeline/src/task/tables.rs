@@ -426,7 +426,7 @@ impl Tables {
 
     async fn note_left(&self, publication: &Publication) -> Result<(), Failure> {
         let before = self.left().unwrap_or_default();
-        self.write_left(Left::of(publication).filtered(&before, &BTreeMap::new())).await
+        self.write_left(Left::of(publication).with_filters(&before, &BTreeMap::new())).await
     }
 
     pub(super) async fn write_left(&self, left: Left) -> Result<(), Failure> {
