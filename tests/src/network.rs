@@ -40,8 +40,8 @@ struct State {
     /// Passed on in both directions.
     bytes: u64,
     connections: Vec<Connection>,
-    /// Where new connections lead, if not to where the link was made for.
-    elsewhere: Option<String>,
+    /// Where new connections lead.
+    target: String,
 }
 
 struct Connection {
@@ -54,7 +54,6 @@ struct Connection {
 pub struct Link {
     /// `127.0.0.1:PORT`, where clients connect.
     pub address: String,
-    target: String,
     shared: Arc<(Mutex<State>, Condvar)>,
 }
 
@@ -76,7 +75,8 @@ impl Link {
     pub fn on(port: u16, target: &str) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", port)).expect("the link's port is free");
         let address = listener.local_addr().expect("an address").to_string();
-        let link = Self { address, target: target.into(), shared: Arc::default() };
+        let state = State { target: target.into(), ..State::default() };
+        let link = Self { address, shared: Arc::new((Mutex::new(state), Condvar::new())) };
         let accepting = link.clone();
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
@@ -102,7 +102,7 @@ impl Link {
 
     /// New connections lead to another server from now on.
     pub fn lead_to(&self, target: &str) {
-        self.state().elsewhere = Some(target.into());
+        self.state().target = target.into();
     }
 
     /// Bytes that were passed on so far, in both directions.
@@ -144,7 +144,7 @@ impl Link {
         if self.passage().is_none() {
             return reset(&client);
         }
-        let target = self.state().elsewhere.clone().unwrap_or_else(|| self.target.clone());
+        let target = self.state().target.clone();
         let Ok(server) = TcpStream::connect(&target) else { return reset(&client) };
         let _ = (client.set_nodelay(true), server.set_nodelay(true));
         let copy = |stream: &TcpStream| stream.try_clone().expect("a socket");

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 use tests::deadline::await_true;
 use tests::seed::unique;
 use tests::servers::Server;
+use tests::site::free_address;
 use tests::sql::{PASSWORD, ROLE, Sql, quoted};
 use tests::task::Spec;
 
@@ -697,13 +698,13 @@ struct Pooler {
 impl Pooler {
     fn start(server: &Server, more: &str) -> Self {
         let folder = TempDir::new().expect("a folder");
-        let free = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port");
+        let address = free_address();
+        let (_, own) = address.rsplit_once(':').expect("a port");
         let (host, port) = server.host_and_port();
         let settings = format!(
             "[databases]\n* = host={host} port={port} user={ROLE} password={PASSWORD}\n\
-             [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {}\nunix_socket_dir =\n\
-             auth_type = any\npool_mode = transaction\n{more}\n",
-            free.port()
+             [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {own}\nunix_socket_dir =\n\
+             auth_type = any\npool_mode = transaction\n{more}\n"
         );
         let path = folder.path().join("pgbouncer.ini");
         std::fs::write(&path, settings).expect("written");
@@ -713,8 +714,10 @@ impl Pooler {
         }
         let started = command.arg(&path).stdin(Stdio::null()).stderr(Stdio::null()).spawn();
         let process = started.expect("PgBouncer: apt-get install pgbouncer");
-        let pooler = Self { process, address: free.to_string(), _folder: folder };
-        await_true("PgBouncer", Duration::from_secs(30), || TcpStream::connect(free).is_ok());
+        let pooler = Self { process, address, _folder: folder };
+        await_true("PgBouncer", Duration::from_secs(30), || {
+            TcpStream::connect(&pooler.address).is_ok()
+        });
         pooler
     }
 }
