@@ -12,6 +12,8 @@ mod differences;
 mod flink;
 #[path = "consumers/goods.rs"]
 mod goods;
+#[path = "consumers/options.rs"]
+mod options;
 #[path = "consumers/protobuf.rs"]
 mod protobuf;
 #[path = "consumers/sink.rs"]

@@ -4,7 +4,7 @@
 
 use crate::encode::{Codec, dts, heartbeat};
 use crate::plan::TaskPlan;
-use crate::transaction::Summary;
+use crate::transaction::{self, Summary};
 use wal::Lsn;
 
 /// Key and value of a record.
@@ -21,6 +21,8 @@ pub struct Teller {
     codec: Codec,
     prefix: Box<str>,
     schemas: bool,
+    /// Those of BEGIN and END, in front of what they describe.
+    border_schemas: Option<Schemas>,
     zulu: bool,
     /// Of the task, from 1; 0: there are no several.
     stream: u8,
@@ -35,6 +37,7 @@ impl Teller {
             codec: task.codec,
             prefix: task.prefix.clone(),
             schemas: task.options.schemas,
+            border_schemas: task.options.schemas.then(Schemas::of_borders),
             zulu: task.options.zulu,
             stream: task.stream,
             source: dts::source(task).into(),
@@ -69,7 +72,36 @@ impl Teller {
             | Codec::Canal
             | Codec::Maxwell
             | Codec::SharePlex
-            | Codec::Protobuf => summary.told(),
+            | Codec::Protobuf => {
+                let mut told = summary.told();
+                if let Some(schemas) = &self.border_schemas {
+                    told.iter_mut().for_each(|it| schemas.describe(it));
+                }
+                told
+            }
         }
+    }
+}
+
+/// Connect schemas of a key and a value, as JSON up to where the payload goes.
+#[derive(Clone, Debug)]
+struct Schemas {
+    key: Box<[u8]>,
+    value: Box<[u8]>,
+}
+
+impl Schemas {
+    fn of_borders() -> Self {
+        let open = |schema: serde_json::Value| {
+            format!("{{\"schema\":{schema},\"payload\":").into_bytes().into_boxed_slice()
+        };
+        let [key, value] = transaction::schemas();
+        Self { key: open(key), value: open(value) }
+    }
+
+    fn describe(&self, told: &mut Told) {
+        let whole = |open: &[u8], payload: &[u8]| [open, payload, b"}"].concat();
+        told.key = told.key.as_deref().map(|key| whole(&self.key, key));
+        told.value = whole(&self.value, &told.value);
     }
 }

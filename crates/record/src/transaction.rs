@@ -3,6 +3,7 @@
 
 use crate::json;
 use crate::told::Told;
+use serde_json::{Value, json};
 use wal::{Lsn, Transaction};
 
 /// Place of a record among those of its transaction, from 1.
@@ -79,6 +80,28 @@ impl Summary {
         out.push(b'}');
         Told { key: Some(key), value }
     }
+}
+
+/// The Connect schemas of key and value of BEGIN and END, which are Debezium's.
+pub(crate) fn schemas() -> [Value; 2] {
+    let field = |type_: &str, optional: bool, name: &str| json!({"type": type_, "optional": optional, "field": name});
+    let structure = |optional: bool, name: &str, fields: Value| json!({"type": "struct", "fields": fields, "optional": optional, "name": name, "version": 1});
+    let named = |name: &str| format!("io.debezium.connector.common.{name}");
+    let collection =
+        json!([field("string", false, "data_collection"), field("int64", false, "event_count")]);
+    let value = json!([
+        field("string", false, "status"),
+        field("string", false, "id"),
+        field("int64", true, "event_count"),
+        {"type": "array", "items": structure(true, "event.collection", collection), "optional": true,
+            "field": "data_collections"},
+        field("int64", false, "ts_ms"),
+    ]);
+    let key = json!([field("string", false, "id")]);
+    [
+        structure(false, &named("TransactionMetadataKey"), key),
+        structure(false, &named("TransactionMetadataValue"), value),
+    ]
 }
 
 /// `txid:lsn`: the part before the colon is the transaction's, the LSN is that of the record at hand.

@@ -1,5 +1,5 @@
-//! Where our Debezium JSON differs from Debezium's own: found record by record, and compared with the table of
-//! `docs/debezium-differences.md`, which gives each its reason. `UPDATE=1` writes the table anew and keeps the reasons.
+//! Where our Debezium JSON differs from Debezium's own: found record by record, and compared with the tables of
+//! `docs/debezium-differences.md`, which give each its reason. `UPDATE=1` writes a table anew and keeps the reasons.
 
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,11 +7,41 @@ use std::fs;
 use tests::reader::Record;
 use tests::servers::repository;
 
-/// The option `compat` of our task.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(crate) enum Mode {
-    Lossless,
-    Strict,
+/// How our task writes: its option `compat`, or `strict` and a set of other options, by its name.
+pub(crate) type Mode = &'static str;
+
+pub(crate) const LOSSLESS: Mode = "lossless";
+pub(crate) const STRICT: Mode = "strict";
+/// What is found under every mode of [`Table::DEFAULTS`] alike.
+const BOTH: &str = "both";
+
+/// A table of the documentation: what stands before it and behind it, and its second column.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Table {
+    start: &'static str,
+    end: &'static str,
+    modes: &'static str,
+}
+
+impl Table {
+    pub(crate) const DEFAULTS: Self = Self {
+        start: "<!-- found by tests/tests/consumers/beside.rs; UPDATE=1 writes it anew, and keeps the reasons -->\n",
+        end: "\n<!-- end -->",
+        modes: "`compat`",
+    };
+    /// What [`Self::DEFAULTS`] has under `strict` is not said again.
+    pub(crate) const OPTIONS: Self = Self {
+        start: "<!-- found by tests/tests/consumers/options.rs; UPDATE=1 writes it anew, and keeps the reasons -->\n",
+        end: "\n<!-- end of options -->",
+        modes: "Options",
+    };
+
+    /// The documentation before the table, the table, and what is behind it.
+    fn split<'a>(&self, text: &'a str) -> [&'a str; 3] {
+        let (before, rest) = text.split_once(self.start).expect("where the table begins");
+        let (shown, after) = rest.split_once(self.end).expect("where the table ends");
+        [before, shown, after]
+    }
 }
 
 /// Debezium's text and ours; one of them is [`ABSENT`] where it has no such member.
@@ -25,9 +55,6 @@ pub(crate) struct Differences {
     first: BTreeSet<(Mode, u64)>,
 }
 
-/// What stands before the table and behind it.
-const START: &str = "<!-- found by tests/tests/consumers/beside.rs; UPDATE=1 writes it anew, and keeps the reasons -->\n";
-const END: &str = "\n<!-- end -->";
 const SNAPSHOT: &str = ", snapshot";
 const ABSENT: &str = "—";
 /// Of a row of the snapshot: each of two snapshots has its own.
@@ -61,31 +88,55 @@ impl Differences {
     ///
     /// # Panics
     /// When a difference is not listed there, has no reason, or is gone.
-    pub(crate) fn assert_documented(&self) {
+    pub(crate) fn assert_documented(&self, table: Table) {
         let path = repository().join("docs/debezium-differences.md");
         let text = fs::read_to_string(&path).expect("docs/debezium-differences.md");
-        let (before, rest) = text.split_once(START).expect("where the table begins");
-        let (shown, after) = rest.split_once(END).expect("where the table ends");
-        let table = self.table(&reasons(shown));
+        let [before, shown, after] = table.split(&text);
+        let found = self.shown(table, &rows(shown));
         let update = std::env::var_os("UPDATE").is_some();
         if update {
-            fs::write(&path, format!("{before}{START}{table}{END}{after}")).expect("written");
+            let Table { start, end, .. } = table;
+            fs::write(&path, format!("{before}{start}{found}{end}{after}")).expect("written");
         }
-        let shown = if update { table.as_str() } else { shown };
+        let shown = if update { found.as_str() } else { shown };
         let lines = |text: &str| text.lines().map(str::to_owned).collect::<BTreeSet<_>>();
-        let (shown, found) = (lines(shown), lines(&table));
-        let unlisted: Vec<_> = found.difference(&shown).collect();
-        let gone: Vec<_> = shown.difference(&found).collect();
+        let (shown, lines) = (lines(shown), lines(&found));
+        let unlisted: Vec<_> = lines.difference(&shown).collect();
+        let gone: Vec<_> = shown.difference(&lines).collect();
         assert!(
-            unlisted.is_empty() && gone.is_empty() && !table.contains(NO_REASON),
-            "docs/debezium-differences.md does not say what was found (UPDATE=1 writes it).\nFound, and not \\
+            unlisted.is_empty() && gone.is_empty() && !found.contains(NO_REASON),
+            "docs/debezium-differences.md does not say what was found (UPDATE=1 writes it).\nFound, and not \
              listed so: {unlisted:#?}\nListed, and not found so: {gone:#?}"
         );
     }
 
-    fn table(&self, reasons: &BTreeMap<String, String>) -> String {
+    /// Takes away what is the same without the options, as the table of the defaults has it.
+    pub(crate) fn without_defaults(&mut self) {
+        let path = repository().join("docs/debezium-differences.md");
+        let text = fs::read_to_string(path).expect("docs/debezium-differences.md");
+        let [_, shown, _] = Table::DEFAULTS.split(&text);
+        let known = rows(shown);
+        for (place, modes) in &mut self.found {
+            // What differs in the snapshot as in the stream is said once.
+            let stream = place.strip_suffix(SNAPSHOT).unwrap_or(place);
+            let listed = |pair: &Pair| {
+                let shown = pair_text(pair);
+                [place, stream].iter().any(|place| {
+                    [BOTH, STRICT].iter().any(|mode| {
+                        let row = known.get(&format!("{place} | {mode}"));
+                        row.is_some_and(|row| row.pairs.split("<br>").any(|it| it == shown))
+                    })
+                })
+            };
+            modes.values_mut().for_each(|pairs| pairs.retain(|pair| !listed(pair)));
+            modes.retain(|_, pairs| !pairs.is_empty());
+        }
+        self.found.retain(|_, modes| !modes.is_empty());
+    }
+
+    fn shown(&self, table: Table, known: &BTreeMap<String, Row>) -> String {
         let mut lines = vec![
-            "| Where | `compat` | Debezium → Distributary | Reason |".to_owned(),
+            format!("| Where | {} | Debezium → Distributary | Reason |", table.modes),
             "|---|---|---|---|".to_owned(),
         ];
         for (place, modes) in &self.found {
@@ -94,19 +145,10 @@ impl Differences {
             if stream == Some(modes) {
                 continue;
             }
-            let of = |mode: Mode| modes.get(&mode);
-            let rows = match (of(Mode::Lossless), of(Mode::Strict)) {
-                (Some(lossless), Some(strict)) if lossless == strict => vec![("both", lossless)],
-                (lossless, strict) => {
-                    let lossless = lossless.map(|pairs| ("lossless", pairs));
-                    lossless.into_iter().chain(strict.map(|pairs| ("strict", pairs))).collect()
-                }
-            };
-            for (mode, pairs) in rows {
-                let pairs: Vec<_> =
-                    pairs.iter().map(|(theirs, ours)| format!("{theirs} → {ours}")).collect();
-                let reason = reasons.get(&format!("{place} | {mode}"));
-                let reason = reason.map_or(NO_REASON, String::as_str);
+            for (mode, pairs) in grouped(modes) {
+                let pairs: Vec<_> = pairs.iter().map(pair_text).collect();
+                let reason = known.get(&format!("{place} | {mode}"));
+                let reason = reason.map_or(NO_REASON, |row| row.reason.as_str());
                 lines.push(format!("| {place} | {mode} | {} | {reason} |", pairs.join("<br>")));
             }
         }
@@ -114,15 +156,43 @@ impl Differences {
     }
 }
 
+/// The modes under which the same was found, in one.
+fn grouped(modes: &BTreeMap<Mode, BTreeSet<Pair>>) -> Vec<(String, &BTreeSet<Pair>)> {
+    let mut groups: Vec<(Vec<Mode>, &BTreeSet<Pair>)> = Vec::new();
+    for (mode, pairs) in modes {
+        match groups.iter_mut().find(|group| group.1 == pairs) {
+            Some(group) => group.0.push(mode),
+            None => groups.push((vec![mode], pairs)),
+        }
+    }
+    let name = |modes: Vec<Mode>| {
+        if modes == [LOSSLESS, STRICT] { BOTH.to_owned() } else { modes.join(", ") }
+    };
+    groups.into_iter().map(|(modes, pairs)| (name(modes), pairs)).collect()
+}
+
+fn pair_text((theirs, ours): &Pair) -> String {
+    format!("{theirs} → {ours}")
+}
+
 const NO_REASON: &str = "no reason given";
 
-/// The reasons of a table, by place and mode.
-fn reasons(table: &str) -> BTreeMap<String, String> {
+/// A row of the documentation.
+struct Row {
+    pairs: String,
+    reason: String,
+}
+
+/// The rows of a table, by place and mode.
+fn rows(table: &str) -> BTreeMap<String, Row> {
     let row = |line: &str| {
         // A `|` in a cell is escaped, so that these are cells.
         let cells: Vec<_> = line.trim_matches('|').split(" | ").map(str::trim).collect();
-        let [place, mode, _, reason] = cells[..] else { return None };
-        Some((format!("{place} | {mode}"), reason.to_owned()))
+        let [place, mode, pairs, reason] = cells[..] else { return None };
+        Some((
+            format!("{place} | {mode}"),
+            Row { pairs: pairs.to_owned(), reason: reason.to_owned() },
+        ))
     };
     table.lines().skip(2).filter_map(row).collect()
 }
@@ -299,9 +369,13 @@ fn schema(field: Option<Value>) -> String {
     }
 }
 
-/// The columns of the table of many types are named after them.
+/// The columns of the table of many types are named after them; under Avro's escapes `_` is one.
 fn kind(column: &str) -> String {
-    format!("`{}`", column.strip_prefix("a_").unwrap_or(column))
+    let name = match column.strip_prefix("a_u005f") {
+        Some(escaped) => escaped.replace("_u005f", "_"),
+        None => column.strip_prefix("a_").unwrap_or(column).to_owned(),
+    };
+    format!("`{name}`")
 }
 
 fn code(text: Option<&str>) -> String {

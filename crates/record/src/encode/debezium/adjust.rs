@@ -38,6 +38,10 @@ fn adjusted(name: &str, mode: NameAdjustment, dots: bool) -> Cow<'_, str> {
             // Two digits are filled up to four, and one to three: so does Debezium.
             _ if unicode && unit < 0x100 => drop(write!(out, "_u00{unit:x}")),
             _ if unicode => drop(write!(out, "_u{unit:x}")),
+            // Only of fields: so does Debezium.
+            Ok(byte) if at == 0 && !dots && byte.is_ascii_digit() => {
+                out.extend(['_', char::from(byte)]);
+            }
             _ => out.push('_'),
         }
     }
@@ -87,6 +91,8 @@ mod tests {
         assert_eq!(schema("1.b", avro), "_.b");
         assert_eq!(schema("a_b.c-d", unicode), "a_u005fb.c_u002dd");
         assert_eq!(field("a.b", avro), "a_b");
+        assert_eq!(field("1b", avro), "_1b");
+        assert_eq!(field("1b", unicode), "_u0031b");
         assert_eq!(field("a.b", unicode), "a_u002eb");
         assert_eq!(field("α\t😀", unicode), "_u3b1_u009_ud83d_ude00");
         assert_eq!(field("😀", avro), "__");

@@ -53,6 +53,8 @@ pub(crate) enum Kind {
     DecimalDouble {
         beyond: Beyond,
     },
+    /// As text, with Debezium's words for what is no number.
+    DecimalWord,
     Money(Decimal),
     Date {
         iso: bool,
@@ -244,6 +246,9 @@ fn numeric(modifier: i32, options: &FormatOptions) -> Option<Described> {
     let beyond = Beyond::of(options);
     match (options.decimal, precision_and_scale(modifier)) {
         (Decimal::Double, _) => described(Kind::DecimalDouble { beyond }, Schema::of("double")),
+        (Decimal::String, _) if beyond == Beyond::Strict => {
+            described(Kind::DecimalWord, Schema::of("string"))
+        }
         (Decimal::String, _) => text(),
         (Decimal::Precise | Decimal::Bytes, Some((precision, scale))) => {
             let schema = Schema::named("bytes", "org.apache.kafka.connect.data.Decimal")

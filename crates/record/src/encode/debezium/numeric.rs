@@ -127,6 +127,16 @@ fn not_a_number(text: &[u8], beyond: Beyond, out: &mut Vec<u8>) -> Result<(), Va
     Ok(())
 }
 
+/// A decimal as Debezium's text (`SpecialValueDecimal` of its connectors).
+pub(super) fn word(text: &[u8]) -> &[u8] {
+    match text {
+        b"NaN" => b"NAN",
+        b"Infinity" => b"POSITIVE_INFINITY",
+        b"-Infinity" => b"NEGATIVE_INFINITY",
+        digits => digits,
+    }
+}
+
 /// Writes the name of a double that is no number: Debezium, too, has a string there.
 fn named(name: &[u8], beyond: Beyond, out: &mut Vec<u8>) -> Result<(), ValueError> {
     match beyond {

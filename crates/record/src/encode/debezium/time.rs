@@ -9,9 +9,11 @@ use crate::encode::clock::{
 };
 use crate::json;
 
-/// `PGStatement.DATE_POSITIVE_INFINITY` and `…NEGATIVE…` of the JDBC driver: what Debezium takes for microseconds (and, here, for
-/// nanoseconds).
+/// `PGStatement.DATE_POSITIVE_INFINITY` and `…NEGATIVE…` of the JDBC driver: what Debezium takes for microseconds. As nanoseconds
+/// it has the ends of their range.
 const STRICT_INFINITY: [i64; 2] = [-9_223_372_036_832_400_000, 9_223_372_036_825_200_000];
+/// The same moments.
+const STRICT_INFINITY_ISO: [&str; 2] = ["-290308-12-21T19:59:27.6Z", "+294247-01-10T04:00:25.2Z"];
 /// PostgreSQL's infinite dates counted from 1970, with Debezium's overflow.
 pub(super) const STRICT_INFINITE_DAY: [i32; 2] = [-2_147_472_691, -2_147_472_692];
 const STRICT_INFINITE_ISO: [&str; 2] = ["-5877611-06-22Z", "-5877611-06-21Z"];
@@ -24,7 +26,9 @@ pub(super) fn strict_infinity(positive: bool, unit: Unit) -> i64 {
     let micros = STRICT_INFINITY[usize::from(positive)];
     match unit {
         Unit::Millis => micros / 1000,
-        Unit::Micros | Unit::Nanos | Unit::Iso => micros,
+        Unit::Micros | Unit::Iso => micros,
+        Unit::Nanos if positive => i64::MAX,
+        Unit::Nanos => i64::MIN,
     }
 }
 
@@ -78,6 +82,9 @@ pub(super) fn timestamp(
 ) -> Result<(), ValueError> {
     if let Some(positive) = infinite(text) {
         match (beyond, unit) {
+            (Beyond::Strict, Unit::Iso) => {
+                json::str(STRICT_INFINITY_ISO[usize::from(positive)], out);
+            }
             (Beyond::Text, _) | (_, Unit::Iso) => json::string(text, out)?,
             (Beyond::Strict, _) => json::integer(strict_infinity(positive, unit), out),
             (Beyond::Refused, _) => return Err(ValueError::OutOfRange(INFINITE)),

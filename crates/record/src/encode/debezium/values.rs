@@ -36,6 +36,7 @@ pub(super) fn write(
         Kind::Decimal { scale, beyond } => numeric::fixed(text, *scale, *beyond, out),
         Kind::VariableDecimal { beyond, scale } => numeric::variable(text, *scale, *beyond, out),
         Kind::DecimalDouble { beyond } => numeric::double(text, *beyond, out),
+        Kind::DecimalWord => Ok(json::string(numeric::word(text), out)?),
         Kind::Money(mode) => numeric::money(text, *mode, work, out),
         Kind::Date { iso, beyond } => time::date(text, *iso, *beyond, out),
         Kind::Time(unit) => time::time(text, *unit, out),
@@ -75,7 +76,7 @@ pub(super) fn unavailable(
     out: &mut Vec<u8>,
 ) -> Result<(), ValueError> {
     match kind {
-        Kind::Text => json::str(placeholder, out),
+        Kind::Text | Kind::DecimalWord => json::str(placeholder, out),
         Kind::Hstore(Hstore::Map) => pair(placeholder, out),
         Kind::Hstore(Hstore::Json) => {
             let mut inner = Vec::new();

@@ -18,7 +18,7 @@ pub(super) fn write(
     out: &mut Vec<u8>,
 ) -> Result<Written, ValueError> {
     match kind {
-        Kind::Text => avro::string(placeholder, out),
+        Kind::Text | Kind::DecimalWord => avro::string(placeholder, out),
         Kind::Hstore(Hstore::Map) => {
             avro::long(1, out);
             avro::string(placeholder, out);

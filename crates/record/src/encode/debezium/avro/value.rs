@@ -35,6 +35,7 @@ pub(super) fn write(
         Kind::Integer => avro::long(number::integer(text)?, out),
         Kind::Float { wide, .. } => float(number::parse_float(text)?, *wide, out),
         Kind::Text => string(text, out)?,
+        Kind::DecimalWord => string(numeric::word(text), out)?,
         Kind::Bytes(mode) => bytes(text, *mode, work, out)?,
         Kind::Bits => {
             values::unbits(text, &mut work.inner)?;

@@ -73,7 +73,7 @@ fn scalar(kind: &Kind, primitive: &str) -> (Scalar, bool) {
         Kind::Integer => Scalar::Int32,
         Kind::Float { wide: false, .. } => Scalar::Float,
         Kind::Float { wide: true, .. } | Kind::DecimalDouble { .. } => Scalar::Double,
-        Kind::Text => Scalar::Text,
+        Kind::Text | Kind::DecimalWord => Scalar::Text,
         Kind::Bytes(_) => Scalar::Bytes,
         Kind::Decimal { .. } | Kind::VariableDecimal { .. } => return (Scalar::Decimal, false),
         Kind::Date { iso: false, .. } => Scalar::Date,
