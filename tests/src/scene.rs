@@ -114,7 +114,7 @@ impl Scene {
     pub fn catch_up(&self, spec: &Spec) -> Ended {
         let ended = self.run(spec, &["--until-caught-up"]).wait(CATCH_UP_MAX);
         ended.expect(0);
-        self.await_settled();
+        self.await_settled_of(spec.task());
         ended
     }
 
@@ -190,7 +190,11 @@ impl Scene {
     /// # Panics
     /// When the broker does not answer.
     pub fn await_settled(&self) {
-        let data = format!("{}.", self.name);
+        self.await_settled_of(&self.name);
+    }
+
+    fn await_settled_of(&self, task: &str) {
+        let data = format!("{task}.");
         await_settled(&self.kafka, |it| it.starts_with(&data) || is_state_of(it, &data));
     }
 

@@ -199,14 +199,10 @@ fn the_database_goes_away_15() {
     database_goes_away("database_15", "postgres-15", 2115);
 }
 
+/// Only in the long form.
 #[test]
-fn the_database_goes_away_11() {
-    database_goes_away("database_11", "postgres-11", 2111);
-}
-
-#[test]
-fn the_database_goes_away_18() {
-    database_goes_away("database_18", "postgres-18", 2118);
+fn the_database_goes_away_with_other_versions() {
+    with_other_versions(database_goes_away, "database", 2100);
 }
 
 fn broker_goes_away(label: &str, postgres: &str, short_seed: u64) {
@@ -407,7 +403,7 @@ fn one_broker_killed(label: &str, postgres: &str, short_seed: u64) {
     let all: Vec<_> = three.servers.iter().map(|server| server.address.clone()).collect();
     let spec = scene.spec().brokers(&all.join(", "));
     let mut load = Load::start(&scene, spec, seed);
-    let rounds: &[usize] = if full() { &[1, 2, 1, 2] } else { &[1, 2] };
+    let rounds: &[usize] = if full() { &[1, 2, 1, 2] } else { &[1] };
     for &victim in rounds {
         let victim = &three.servers[victim];
         load.over("one of three brokers killed", |_| victim.order("kill"));

@@ -49,7 +49,7 @@ fn a_changed_spec_takes_force_at_one_position() {
     workload.await_committed(50);
     run.kill();
     let variants = variants(&scene);
-    let rounds = if full() { 24 } else { 4 };
+    let rounds = if full() { 24 } else { 3 };
     for round in 0..rounds {
         let spec = &variants[round % variants.len()];
         // Killed while the old lanes are sealed, or just after, or far into the new revision.
@@ -125,7 +125,7 @@ fn a_changed_mapping_takes_force_by_a_mark_at_one_position() {
     workload.await_committed(50);
     run.kill();
     let words = ["two", "three", "one"];
-    let rounds = if full() { 24 } else { 4 };
+    let rounds = if full() { 24 } else { 3 };
     let mut expected = vec!["one"];
     for round in 0..rounds {
         let word = words[round % words.len()];
@@ -450,7 +450,7 @@ fn random_changes_hold_each_from_one_position_on() {
         rows
     };
     insert(10);
-    let rounds = if full() { 30 } else { 6 };
+    let rounds = if full() { 30 } else { 4 };
     for round in 1..=rounds {
         let before = wishes.last().expect("one");
         let wish = match round {
@@ -549,7 +549,7 @@ fn conditions_of_the_publication_change_without_losing_a_row() {
             "SELECT coalesce(string_agg(pg_get_expr(prqual, prrelid), ''), '') FROM pg_publication_rel",
         )
     };
-    let rounds = if full() { 24 } else { 8 };
+    let rounds = if full() { 24 } else { 6 };
     for word in 1..=rounds {
         let before = wishes.last().expect("one");
         let lanes = if word % 4 == 2 { before.lanes % 6 + 1 } else { before.lanes };

@@ -91,6 +91,7 @@ share.coordinator.state.topic.replication.factor=$replicas
 share.coordinator.state.topic.min.isr=$in_sync
 group.initial.rebalance.delay.ms=0
 log.segment.bytes=134217728
+log.index.size.max.bytes=524288
 log.retention.hours=6
 log.retention.bytes=8589934592
 log.cleaner.dedupe.buffer.size=16777216

@@ -62,6 +62,17 @@ fn start_tail(scene: &Scene, spec: &Spec) -> Distributary {
     tail
 }
 
+/// As a crash would. Its temporary slot, by which others know that a tail runs, goes once the server has noticed.
+fn kill_tail(scene: &Scene, tail: Distributary) {
+    let slot = format!("{}_tail_{}", scene.slot(), tail.id());
+    tail.kill();
+    let query = format!("SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{slot}'");
+    let mut look = scene.superuser();
+    await_true("that the server notices the end of a tail", CATCH_UP_MAX, || {
+        look.value(&query) == "0"
+    });
+}
+
 /// Publications of tails.
 fn of_tails(scene: &Scene) -> Vec<String> {
     let query = "SELECT pubname FROM pg_publication WHERE pubname ~ '_tail_[0-9]+$' ORDER BY 1";
@@ -82,7 +93,7 @@ fn tail(server: &str) {
     assert!(words.iter().all(|word| log.contains(word)), "{log}");
     let name = |tail: &Distributary| format!("{}_tail_{}", scene.slot(), tail.id());
     let left = name(&first);
-    first.kill();
+    kill_tail(&scene, first);
     update(&mut sql);
     assert_eq!(of_tails(&scene), [left.as_str()]);
     // One that runs keeps its own.
@@ -93,14 +104,14 @@ fn tail(server: &str) {
     both.sort();
     assert_eq!(of_tails(&scene), both);
     let left = name(&third);
-    third.kill();
+    kill_tail(&scene, third);
     assert_eq!(second.interrupt(CATCH_UP_MAX).expect(0).code, Some(0));
     assert_eq!(of_tails(&scene), [left]);
     let path = spec.write(scene.folder());
     let words = ["slots", "--drop-orphans", "--source", path.to_str().expect("UTF-8")];
     Distributary::start(scene.folder(), &words).wait(CATCH_UP_MAX).expect(0);
     assert_eq!(of_tails(&scene), [""; 0]);
-    start_tail(&scene, &spec).kill();
+    kill_tail(&scene, start_tail(&scene, &spec));
     scene.catch_up(&spec.objects(&["{table: public.kept}"]));
     assert_eq!(of_tails(&scene), [""; 0], "a run drops it, too");
 }
