@@ -23,7 +23,7 @@ const COLUMN_LISTS_SINCE: u32 = 15;
 const GENERATED_SINCE: u32 = 12;
 const VIRTUAL_SINCE: u32 = 18;
 
-const ALL: [&str; 25] = [
+const ALL: [&str; 26] = [
     "source.connection",
     "source.version",
     "source.wal-level",
@@ -48,6 +48,7 @@ const ALL: [&str; 25] = [
     "source.identity",
     "source.publications",
     "source.generated-columns",
+    "source.large-rows",
     "source.row-security",
 ];
 
@@ -339,6 +340,26 @@ fn an_identity_that_is_kept_must_be_usable() {
 /// Whether users could update a row of the table.
 fn may_update(ground: &mut Ground, table: &str) -> bool {
     ground.sql.attempt(&format!("UPDATE {table} SET n = n + 1")).is_ok()
+}
+
+#[test]
+fn rows_that_the_server_might_not_be_able_to_send() {
+    const NAME: &str = "source.large-rows";
+    let mut ground = Ground::new("pre_large", "postgres-15");
+    ground.sql.run(
+        "CREATE TABLE t (id int PRIMARY KEY, short varchar(9), \"Long\" bytea); \
+         ALTER TABLE t ALTER \"Long\" SET STORAGE EXTERNAL; CREATE TABLE small (id int PRIMARY KEY, v text)",
+    );
+    let keep = ground.spec().source("replica_identity: keep");
+    expect(&one(&ground, &ground.spec(), NAME), State::Pass, &[]);
+    ground.sql.run(
+        "INSERT INTO t SELECT n, 'a', decode(repeat('00ff', 16777216), 'hex') FROM generate_series(1, 8) n",
+    );
+    expect(&one(&ground, &ground.spec(), NAME), State::Warning, &["public.t (Long; 2"]);
+    // By its key no old row is sent.
+    expect(&one(&ground, &keep, NAME), State::Pass, &[]);
+    ground.sql.run("ALTER TABLE t REPLICA IDENTITY FULL");
+    expect(&one(&ground, &keep, NAME), State::Warning, &["public.t (Long; 2"]);
 }
 
 #[test]

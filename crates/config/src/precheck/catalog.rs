@@ -261,6 +261,12 @@ pub const KINDS: &[Kind] = &[
         "consumers do not see them",
         "make them STORED on PostgreSQL 18 or later, or let consumers compute them",
     ),
+    warns(
+        "source.large-rows",
+        "tables with REPLICA IDENTITY FULL whose large values take 256 MiB or more",
+        "a change of 1 GiB, old and new row together, cannot be sent by the server, and the slot would stand still",
+        "`source.replica_identity: keep` and an identity by key for these tables",
+    ),
     fails(
         "source.row-security",
         "row security that hides rows from the role",

@@ -27,6 +27,10 @@ pub(super) struct Facts {
     pub(super) published: bool,
     /// Tables that inherit from it and are no partitions, with their names.
     pub(super) heirs: Vec<(u32, String)>,
+    /// What its large values take on disk, in bytes.
+    pub(super) toast_bytes: u64,
+    /// Columns whose values may be as large as the server lets them.
+    pub(super) unlimited: Vec<String>,
 }
 
 pub(super) async fn facts(scope: &Scope<'_>) -> Result<FactsByOid, Error> {
@@ -52,7 +56,11 @@ pub(super) async fn facts(scope: &Scope<'_>) -> Result<FactsByOid, Error> {
            (SELECT array_agg(quote_ident(n.nspname) || '.' || quote_ident(h.relname) ORDER BY h.oid) \
             FROM pg_inherits i JOIN pg_class h ON h.oid = i.inhrelid \
               JOIN pg_namespace n ON n.oid = h.relnamespace \
-            WHERE i.inhparent = c.oid AND c.relkind = 'r') \
+            WHERE i.inhparent = c.oid AND c.relkind = 'r'), \
+           CASE WHEN c.reltoastrelid = 0 THEN 0 ELSE pg_relation_size(c.reltoastrelid) END, \
+           (SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_attribute a \
+            WHERE a.attrelid = c.oid AND 0 < a.attnum AND NOT a.attisdropped AND a.attlen = -1 \
+              AND a.atttypmod = -1 AND a.attstorage IN ('x', 'e')) \
          FROM pg_class c WHERE c.oid = ANY ($1)",
         stored = generated("s"),
         virtual_ = generated("v"),
@@ -98,6 +106,9 @@ fn fact(row: &Row) -> Result<(u32, Facts), tokio_postgres::Error> {
         collisions: names(6)?,
         published: row.try_get(7)?,
         heirs: heirs.unwrap_or_default().into_iter().zip(names(9)?).collect(),
+        // Null: it was dropped under way.
+        toast_bytes: row.try_get::<_, Option<i64>>(10)?.map_or(0, i64::cast_unsigned),
+        unlimited: names(11)?,
     };
     Ok((row.try_get(0)?, facts))
 }

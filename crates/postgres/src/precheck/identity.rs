@@ -116,3 +116,38 @@ pub(super) fn generated_columns(scope: &Scope<'_>, facts: &FactsByOid) -> Item {
     };
     Item::warning(NAME, format!("not published by the server: {}", some(&names)), remedy)
 }
+
+/// From this on a table's large values could be one that the server cannot send: it makes one message of a change, of less than
+/// 1 GiB (`MaxAllocSize`), in which under FULL an UPDATE has the row twice, and a `bytea` in text form two letters a byte.
+const TOAST_BYTES: u64 = 256 << 20;
+
+/// Tables of which a change may not fit the server's own message: it would end every attempt to read it.
+pub(super) fn large_rows(scope: &Scope<'_>, facts: &FactsByOid) -> Item {
+    const NAME: &str = "source.large-rows";
+    let will_be_full = |it: &Candidate| {
+        it.identity == ReplicaIdentity::Full
+            || scope.task.source.replica_identity == IdentityPolicy::Full
+    };
+    let large = |it: &Candidate| {
+        let facts = facts.get(&it.oid)?;
+        let named = format!(
+            "{} ({}; {} MiB)",
+            readable(&it.schema, &it.name),
+            facts.unlimited.join(", "),
+            facts.toast_bytes >> 20
+        );
+        (TOAST_BYTES <= facts.toast_bytes && !facts.unlimited.is_empty()).then_some(named)
+    };
+    let names: Vec<String> = rows(scope).filter(|it| will_be_full(it)).filter_map(large).collect();
+    if names.is_empty() {
+        return Item::pass(NAME, "no table with REPLICA IDENTITY FULL has much of large values");
+    }
+    let seen = format!(
+        "a change of a value of 256 MiB or more may be larger than the server can send with \
+         REPLICA IDENTITY FULL: {}",
+        some(&names)
+    );
+    let remedy = "nothing, where values are smaller; else set source.replica_identity: keep, and another \
+                  identity than FULL for these tables";
+    Item::warning(NAME, seen, remedy)
+}

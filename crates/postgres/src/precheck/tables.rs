@@ -103,6 +103,7 @@ pub(super) async fn items(scope: &Scope<'_>, selection: &Selection) -> Vec<Item>
     items.push(identity::identity(scope, &facts));
     items.push(identity::publications(scope, &facts));
     items.push(identity::generated_columns(scope, &facts));
+    items.push(identity::large_rows(scope, &facts));
     items.push(item("source.row-security", rights::row_security(scope, &facts).await));
     items
 }
