@@ -125,6 +125,41 @@ fn debezium_avro_on_the_oldest_and_the_newest_version() {
     }
 }
 
+/// Tables that share a topic have a subject each, by the name of their record.
+#[test]
+fn tables_of_one_topic_have_subjects_by_the_names_of_their_records() {
+    for strategy in ["record", "topic-record"] {
+        let ground = Ground::new("subjects", "registry");
+        let Ground { scene, registry } = &ground;
+        let mut sql = scene.sql();
+        sql.run(TABLE);
+        sql.run("CREATE TABLE shop.lines (n int PRIMARY KEY, flag bool); INSERT INTO shop.lines VALUES (7, true)");
+        let topic = format!("{}.all", scene.name);
+        let spec = scene.spec().topic(&topic).sink("partitions: 1").sink("format: debezium-avro");
+        let url = ground.url();
+        let spec = spec.sink(&format!("registry: {{url: \"{url}\", subject: {strategy}}}"));
+        scene.catch_up(&spec);
+        sql.run("ALTER TABLE shop.lines ADD more int; INSERT INTO shop.lines VALUES (8, false, 9)");
+        sql.run("UPDATE shop.orders SET note = 'second'");
+        scene.catch_up(&spec);
+        let read = |record: Record| ground.read(&record.value.expect("a value"))["after"].clone();
+        let rows: Vec<_> = scene.topics().records.into_iter().map(read).collect();
+        let of = |column: &str| rows.iter().filter(|row| row.get(column).is_some()).count();
+        assert_eq!((of("note"), of("flag"), of("more")), (2, 2, 1), "{rows:?}");
+        let prefix = if strategy == "record" { String::new() } else { format!("{topic}-") };
+        let subject = |table: &str, of: &str| format!("{prefix}{}.shop.{table}.{of}", scene.name);
+        let expected = [
+            (subject("lines", "Envelope"), 2),
+            (subject("lines", "Key"), 1),
+            (subject("orders", "Envelope"), 1),
+            (subject("orders", "Key"), 1),
+        ];
+        // Beside that of the statements.
+        let of_tables = format!("{}.shop.", scene.name);
+        assert_eq!(registry::subjects(registry, &of_tables), expected);
+    }
+}
+
 fn says_what_debezium_json_says(server: &str) {
     let ground = Ground::on("registry", server, "registry");
     let mut sql = ground.scene.sql();

@@ -319,8 +319,9 @@ fn a_chunk_of_wide_rows_leaves_the_rest_of_them_to_the_server() {
     run.interrupt(CATCH_UP_MAX).expect(0);
     let passed = link.bytes();
     scene.check(PROMISES);
-    // Each row comes once, and what was on the way when the connection was given up.
-    let most = rows * bytes * 5 / 4;
+    // Each row comes once, and what was on the way when the connection was given up: much on a busy machine, but not the
+    // rest of the table for each chunk.
+    let most = rows * bytes * 2;
     assert!(passed < most, "{passed} bytes came from the server, not {most}");
 }
 

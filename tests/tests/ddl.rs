@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tests::deadline::await_true;
 use tests::reader::Record;
 use tests::scene::{CATCH_UP_MAX, Scene};
-use tests::seed::each;
+use tests::seed::{each, full};
 use tests::sql::{PASSWORD, Sql, quoted};
 use tests::task::Spec;
 
@@ -59,6 +59,14 @@ impl Ground {
         let before = self.found().len();
         self.scene.catch_up(&self.spec);
         self.found().split_off(before)
+    }
+
+    /// Begins and releases; nothing of the task is left on the server then.
+    fn release(&self) {
+        let run = self.scene.run(&self.spec, &["--until-caught-up", "--release"]);
+        run.wait(CATCH_UP_MAX).expect(0);
+        assert_eq!(self.helpers(), "0");
+        assert_eq!(self.scene.slots(), [""; 0]);
     }
 
     fn helpers(&self) -> String {
@@ -890,20 +898,14 @@ fn tables_that_were_there_before_are_told_of() {
 fn released(server: &str) {
     let ground = Ground::new(server, "debezium-json");
     assert_eq!(ground.helpers(), "5");
-    let release = || {
-        let run = ground.scene.run(&ground.spec, &["--until-caught-up", "--release"]);
-        run.wait(CATCH_UP_MAX).expect(0);
-        assert_eq!(ground.helpers(), "0");
-        assert_eq!(ground.scene.slots(), [""; 0]);
-    };
-    release();
+    ground.release();
     // Begun and released at once, from what a crash in the middle would leave.
     let slot = quoted(&ground.scene.slot());
     ground.scene.superuser().run(&format!(
         "SET distributary.ddl_capture = off; CREATE SCHEMA {slot}; \
          COMMENT ON SCHEMA {slot} IS 'Distributary: helper objects of half a creation'"
     ));
-    release();
+    ground.release();
     // A schema of the user's is not taken.
     ground.scene.superuser().run(&format!("CREATE SCHEMA {slot}"));
     let ended = ground.scene.run(&ground.spec, &["--until-caught-up"]).wait(CATCH_UP_MAX);
@@ -914,6 +916,43 @@ fn released(server: &str) {
 #[test]
 fn a_release_leaves_nothing() {
     each(&["postgres-11", "postgres-18"], ALL).iter().for_each(|it| released(it));
+}
+
+/// Killed as soon as one thing more of the task is on the server: whatever is there then, a release takes away, and the next
+/// run makes it whole.
+fn killed_in_the_making(server: &str) {
+    let ground = Ground::new(server, "debezium-json");
+    let slot = ground.scene.slot();
+    let things = [
+        format!("pg_publication WHERE pubname = '{slot}'"),
+        format!("pg_namespace WHERE nspname = '{slot}'"),
+        "pg_event_trigger".to_owned(),
+        format!("pg_replication_slots WHERE slot_name = '{slot}'"),
+    ];
+    let mut sql = ground.scene.superuser();
+    ground.release();
+    // In the long form also half of one creation upon half of another.
+    for is_released in if full() { &[true, false][..] } else { &[true] } {
+        for thing in &things {
+            let run = ground.scene.run(&ground.spec, &[]);
+            await_true(thing, CATCH_UP_MAX, || {
+                sql.value(&format!("SELECT 0 < count(*) FROM {thing}")) == "t"
+            });
+            run.kill();
+            if *is_released {
+                ground.release();
+            }
+        }
+    }
+    sql.run("INSERT INTO orders VALUES (1, 'after')");
+    ground.scene.catch_up(&ground.spec);
+    assert_eq!(ground.helpers(), "5");
+    ground.release();
+}
+
+#[test]
+fn half_a_creation_is_released_and_made_whole() {
+    each(&["postgres-18"], ALL).iter().for_each(|it| killed_in_the_making(it));
 }
 
 /// Canal's, Maxwell's and SharePlex's words for the same.
