@@ -239,3 +239,30 @@ fn large_rows_are_set_aside_in_bounded_memory() {
     let (text, bytea) = if full() { (300, 200) } else { (40, 20) };
     giants("asides", "dead-letter", text, bytea);
 }
+
+/// Only in the long form: the server needs gigabytes for it. The old row and the new one, in text two letters a byte.
+#[test]
+fn what_the_server_cannot_send_parks_the_task_with_the_remedy() {
+    if !full() {
+        return;
+    }
+    let scene = Scene::new("unsendable", "postgres-15");
+    let mut sql = scene.sql();
+    sql.run(
+        "CREATE TABLE giant (id int PRIMARY KEY, n int, raw bytea); ALTER TABLE giant ALTER raw SET STORAGE EXTERNAL",
+    );
+    let spec = scene.spec().sink("oversize: chunk").source("wire: text");
+    scene.catch_up(&spec);
+    sql.run("INSERT INTO giant VALUES (1, 1, decode(repeat('00ff', 140000000), 'hex'))");
+    scene.catch_up(&spec);
+    assert_eq!(scene.checked(&spec, "source.large-rows").0, "warning");
+    // What does not change is not sent again: it is there once.
+    sql.run("UPDATE giant SET n = 2");
+    scene.catch_up(&spec);
+    sql.run("UPDATE giant SET raw = raw || '\\x01'");
+    let ended = scene.run(&spec, &["--until-caught-up"]).wait(LONG);
+    ended.expect(1);
+    for word in ["more than 1 GiB", "--reseed", "an identity by key"] {
+        assert!(ended.stderr.contains(word), "`{word}` is not said:\n{}", ended.stderr);
+    }
+}

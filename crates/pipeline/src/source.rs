@@ -68,7 +68,9 @@ fn classify(error: &postgres::Error) -> FailureClass {
         | Error::Server { .. }
         | Error::Damaged(_) => FailureClass::Transient,
         // The same value comes again.
-        Error::Untranslatable { .. } | Error::NoBinaryForm { .. } => FailureClass::Poison,
+        Error::Untranslatable { .. }
+        | Error::NoBinaryForm { .. }
+        | Error::ChangeTooLarge { .. } => FailureClass::Poison,
         Error::DatabaseMissing { .. }
         | Error::WalLevel { .. }
         | Error::SlotInUse { .. }

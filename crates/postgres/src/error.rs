@@ -120,6 +120,13 @@ pub enum Error {
         "the server cannot send a value in binary form: {reason}; set `source.wire` to auto or text"
     )]
     NoBinaryForm { reason: String },
+    /// A change that is larger than a message of the server may be, 1 GiB.
+    #[error(
+        "the server cannot send a change of more than 1 GiB: {reason}; what is in the WAL already stays so: run with \
+         --reseed, and set `source.replica_identity: keep` and an identity by key for its table, so that no old row is \
+         sent; `source.wire: binary` sends a `bytea` in half of its text"
+    )]
+    ChangeTooLarge { reason: String },
     #[error("{doing}: PostgreSQL reports {code}: {message}")]
     Server { code: String, message: String, doing: String },
     #[error("{0}")]
@@ -164,6 +171,7 @@ impl Error {
             | Self::Protocol { .. }
             | Self::Untranslatable { .. }
             | Self::NoBinaryForm { .. }
+            | Self::ChangeTooLarge { .. }
             | Self::Server { .. }
             | Self::Config(_)
             | Self::Damaged(_)

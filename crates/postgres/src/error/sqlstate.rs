@@ -27,6 +27,11 @@ pub(super) fn error(code: &str, message: &str, doing: &str) -> Error {
         "22P05" | "22021" => Error::Untranslatable { reason: reason() },
         // Of a walsender it can be nothing else.
         "42883" if doing == STREAMING => Error::NoBinaryForm { reason: reason() },
+        // It makes one message of a change (`enlargeStringInfo`, `palloc`).
+        "54000" if doing == STREAMING => Error::ChangeTooLarge { reason: reason() },
+        "XX000" if doing == STREAMING && says("memory alloc request size") => {
+            Error::ChangeTooLarge { reason: reason() }
+        }
         "42P01" => Error::TableMissing { table: quoted(message) },
         "55P03" => Error::lock_timeout(doing, "a table"),
         "57P01" | "57P02" | "57P05" => Error::closed(message),
@@ -94,6 +99,19 @@ mod tests {
         assert!(matches!(found, Error::Server { .. }));
         let found = kind("58P01", "could not open file \"x\"");
         assert!(matches!(found, Error::Server { .. }));
+    }
+
+    #[test]
+    fn a_change_that_fits_no_message_is_told_from_other_troubles_of_the_server() {
+        let large = |code: &str, message: &str, doing: &str| {
+            matches!(error(code, message, doing), Error::ChangeTooLarge { .. })
+        };
+        let of_buffers = "string buffer exceeds maximum allowed length (1073741823 bytes)";
+        assert!(large("54000", of_buffers, STREAMING));
+        assert!(large("54000", "out of memory", STREAMING));
+        assert!(large("XX000", "invalid memory alloc request size 1073741824", STREAMING));
+        assert!(!large("XX000", "something else", STREAMING));
+        assert!(!large("54000", of_buffers, "reading a table"));
     }
 
     #[test]
