@@ -20,8 +20,7 @@ pub struct Told {
 pub struct Teller {
     codec: Codec,
     prefix: Box<str>,
-    schemas: bool,
-    /// Those of BEGIN and END, in front of what they describe.
+    /// Those of BEGIN and END, in front of what they describe; `None`: records come without schemas.
     border_schemas: Option<Schemas>,
     zulu: bool,
     /// Of the task, from 1; 0: there are no several.
@@ -36,7 +35,6 @@ impl Teller {
         Self {
             codec: task.codec,
             prefix: task.prefix.clone(),
-            schemas: task.options.schemas,
             border_schemas: task.options.schemas.then(Schemas::of_borders),
             zulu: task.options.zulu,
             stream: task.stream,
@@ -50,7 +48,8 @@ impl Teller {
     pub fn heartbeat(&self, lsn: Lsn, now_us: i64) -> Option<Told> {
         let (key, value) = match self.codec {
             Codec::DebeziumJson | Codec::DebeziumAvro | Codec::Protobuf => {
-                let (key, value) = heartbeat::debezium(&self.prefix, self.schemas, now_us);
+                let (key, value) =
+                    heartbeat::debezium(&self.prefix, self.border_schemas.is_some(), now_us);
                 (Some(key), value)
             }
             Codec::DtsAvro => (None, dts::heartbeat(&self.source, self.stream, lsn, now_us)),

@@ -1,9 +1,10 @@
 //! What consumers are told of a source transaction: how many records it became, of each table; and the place of
 //! each record among them (formats/debezium.md, section 1.6).
 
+use crate::encode::connect::{array_field, field, structure};
 use crate::json;
 use crate::told::Told;
-use serde_json::{Value, json};
+use serde_json::Value;
 use wal::{Lsn, Transaction};
 
 /// Place of a record among those of its transaction, from 1.
@@ -84,23 +85,24 @@ impl Summary {
 
 /// The Connect schemas of key and value of BEGIN and END, which are Debezium's.
 pub(crate) fn schemas() -> [Value; 2] {
-    let field = |type_: &str, optional: bool, name: &str| json!({"type": type_, "optional": optional, "field": name});
-    let structure = |optional: bool, name: &str, fields: Value| json!({"type": "struct", "fields": fields, "optional": optional, "name": name, "version": 1});
-    let named = |name: &str| format!("io.debezium.connector.common.{name}");
+    let named = |name: &str, fields: &[Value]| {
+        structure(&format!("io.debezium.connector.common.{name}"), false, fields)
+    };
     let collection =
-        json!([field("string", false, "data_collection"), field("int64", false, "event_count")]);
-    let value = json!([
-        field("string", false, "status"),
-        field("string", false, "id"),
-        field("int64", true, "event_count"),
-        {"type": "array", "items": structure(true, "event.collection", collection), "optional": true,
-            "field": "data_collections"},
-        field("int64", false, "ts_ms"),
-    ]);
-    let key = json!([field("string", false, "id")]);
+        [field("string", false, "data_collection"), field("int64", false, "event_count")];
+    let collection = structure("event.collection", true, &collection);
     [
-        structure(false, &named("TransactionMetadataKey"), key),
-        structure(false, &named("TransactionMetadataValue"), value),
+        named("TransactionMetadataKey", &[field("string", false, "id")]),
+        named(
+            "TransactionMetadataValue",
+            &[
+                field("string", false, "status"),
+                field("string", false, "id"),
+                field("int64", true, "event_count"),
+                array_field(&collection, true, "data_collections"),
+                field("int64", false, "ts_ms"),
+            ],
+        ),
     ]
 }
 

@@ -16,12 +16,15 @@ fn rows<'a>(scope: &Scope<'a>) -> impl Iterator<Item = &'a Candidate> {
     scope.tables.iter().filter(|it| it.publishable && it.kind == RelationKind::Ordinary)
 }
 
+/// Those whose old rows are whole, now or once the task has set it.
+fn full<'a>(scope: &Scope<'a>) -> impl Iterator<Item = &'a Candidate> {
+    let is_kept = scope.task.source.replica_identity == IdentityPolicy::Keep;
+    rows(scope).filter(move |it| !is_kept || it.identity == ReplicaIdentity::Full)
+}
+
 pub(super) fn identity(scope: &Scope<'_>, facts: &FactsByOid) -> Item {
     const NAME: &str = "source.identity";
-    let is_kept = scope.task.source.replica_identity == IdentityPolicy::Keep;
-    let will_be_full = |it: &&Candidate| !is_kept || it.identity == ReplicaIdentity::Full;
-    let refused: Vec<String> = rows(scope)
-        .filter(will_be_full)
+    let refused: Vec<String> = full(scope)
         .filter_map(|it| Some((it, &facts.get(&it.oid)?.virtual_)))
         .filter(|(_, columns)| !columns.is_empty())
         .map(|(it, columns)| format!("{} ({})", readable(&it.schema, &it.name), columns.join(", ")))
@@ -36,7 +39,7 @@ pub(super) fn identity(scope: &Scope<'_>, facts: &FactsByOid) -> Item {
                       identity than FULL, or exclude the tables";
         return Item::fail(NAME, seen, remedy);
     }
-    if is_kept {
+    if scope.task.source.replica_identity == IdentityPolicy::Keep {
         return kept_identity(scope);
     }
     match scope.to_be_full().count() {
@@ -124,21 +127,14 @@ const TOAST_BYTES: u64 = 256 << 20;
 /// Tables of which a change may not fit the server's own message: it would end every attempt to read it.
 pub(super) fn large_rows(scope: &Scope<'_>, facts: &FactsByOid) -> Item {
     const NAME: &str = "source.large-rows";
-    let will_be_full = |it: &Candidate| {
-        it.identity == ReplicaIdentity::Full
-            || scope.task.source.replica_identity == IdentityPolicy::Full
-    };
-    let large = |it: &Candidate| {
-        let facts = facts.get(&it.oid)?;
-        let named = format!(
-            "{} ({}; {} MiB)",
-            readable(&it.schema, &it.name),
-            facts.unlimited.join(", "),
-            facts.toast_bytes >> 20
-        );
-        (TOAST_BYTES <= facts.toast_bytes && !facts.unlimited.is_empty()).then_some(named)
-    };
-    let names: Vec<String> = rows(scope).filter(|it| will_be_full(it)).filter_map(large).collect();
+    let names: Vec<String> = full(scope)
+        .filter_map(|it| Some((it, facts.get(&it.oid)?)))
+        .filter(|(_, facts)| TOAST_BYTES <= facts.toast_bytes && !facts.unlimited.is_empty())
+        .map(|(it, facts)| {
+            let (columns, mib) = (facts.unlimited.join(", "), facts.toast_bytes >> 20);
+            format!("{} ({columns}; {mib} MiB)", readable(&it.schema, &it.name))
+        })
+        .collect();
     if names.is_empty() {
         return Item::pass(NAME, "no table with REPLICA IDENTITY FULL has much of large values");
     }

@@ -1,6 +1,7 @@
 //! Heartbeats of the JSON formats (formats/debezium.md, section 1.6; canal-json.md and shareplex-json.md, worked
 //! examples).
 
+use super::connect;
 use super::serial::Serial;
 use super::shareplex::moment;
 use serde_json::{Value, json};
@@ -9,13 +10,8 @@ use wal::Lsn;
 /// Key and value. `schemas`: with their Connect schemas.
 pub(crate) fn debezium(prefix: &str, schemas: bool, now_us: i64) -> (Vec<u8>, Vec<u8>) {
     let schema = |type_: &str, field: &str, name: &str| {
-        json!({
-            "type": "struct",
-            "fields": [{"type": type_, "optional": false, "field": field}],
-            "optional": false,
-            "name": format!("io.debezium.connector.common.{name}"),
-            "version": 1,
-        })
+        let name = format!("io.debezium.connector.common.{name}");
+        connect::structure(&name, false, &[connect::field(type_, false, field)])
     };
     let whole = |schema: Value, payload: Value| {
         let json = if schemas { json!({"schema": schema, "payload": payload}) } else { payload };

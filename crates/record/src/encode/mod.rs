@@ -13,6 +13,7 @@ mod canal;
 pub(crate) mod civil;
 pub(crate) mod clock;
 mod codec;
+pub(crate) mod connect;
 pub(crate) mod debezium;
 pub(crate) mod dts;
 mod error;

@@ -8,6 +8,7 @@ use super::schema::SOURCE;
 use super::words;
 use crate::encode::Rendered;
 use crate::encode::canal::sql_type;
+use crate::encode::connect::{array_field, field, structure, structure_field};
 use crate::encode::event::{Event, commit_us};
 use crate::encode::statement::{Column, Dropped, Relation, Statement};
 use serde_json::{Value, json};
@@ -160,77 +161,78 @@ fn sizes(column: &Column) -> (Option<i32>, Option<i32>) {
 
 /// Connect schema of the key.
 pub(super) fn key_schema() -> Value {
-    json!({
-        "type": "struct",
-        "fields": [{"type": "string", "optional": false, "field": "databaseName"}],
-        "optional": false,
-        "name": "io.debezium.connector.postgresql.SchemaChangeKey",
-        "version": 1,
-    })
+    let fields = [field("string", false, "databaseName")];
+    structure("io.debezium.connector.postgresql.SchemaChangeKey", false, &fields)
 }
 
 /// Connect schema of the value. What is added to it goes to the end: Protobuf counts its fields.
 pub(super) fn value_schema() -> Value {
-    let field = |type_: &str, optional: bool, name: &str| json!({"type": type_, "optional": optional, "field": name});
-    let strings = |optional: bool, name: &str| json!({"type": "array", "items": {"type": "string", "optional": false}, "optional": optional, "field": name});
-    let column = json!({
-        "type": "struct",
-        "fields": [
-            field("string", false, "name"), field("int32", false, "jdbcType"),
-            field("int32", true, "nativeType"), field("string", false, "typeName"),
-            field("string", true, "typeExpression"), field("string", true, "charsetName"),
-            field("int32", true, "length"), field("int32", true, "scale"),
-            field("int32", false, "position"), field("boolean", true, "optional"),
-            field("boolean", true, "autoIncremented"), field("boolean", true, "generated"),
-            field("string", true, "comment"), field("string", true, "defaultValueExpression"),
-            strings(true, "enumValues"),
-        ],
-        "optional": false, "name": "io.debezium.connector.schema.Column", "version": 1,
-    });
-    let table = json!({
-        "type": "struct",
-        "fields": [
-            field("string", true, "defaultCharsetName"), strings(true, "primaryKeyColumnNames"),
-            {"type": "array", "items": column, "optional": false, "field": "columns"},
-            field("string", true, "comment"),
-        ],
-        "optional": true, "name": "io.debezium.connector.schema.Table", "version": 1, "field": "table",
-    });
-    let change = json!({
-        "type": "struct",
-        "fields": [field("string", false, "type"), field("string", false, "id"), table],
-        "optional": false, "name": "io.debezium.connector.schema.Change", "version": 1,
-    });
-    let object = |name: &str, last: &str| {
+    let strings = |optional: bool, name: &str| {
+        array_field(&json!({"type": "string", "optional": false}), optional, name)
+    };
+    let column = [
+        field("string", false, "name"),
+        field("int32", false, "jdbcType"),
+        field("int32", true, "nativeType"),
+        field("string", false, "typeName"),
+        field("string", true, "typeExpression"),
+        field("string", true, "charsetName"),
+        field("int32", true, "length"),
+        field("int32", true, "scale"),
+        field("int32", false, "position"),
+        field("boolean", true, "optional"),
+        field("boolean", true, "autoIncremented"),
+        field("boolean", true, "generated"),
+        field("string", true, "comment"),
+        field("string", true, "defaultValueExpression"),
+        strings(true, "enumValues"),
+    ];
+    let column = structure("io.debezium.connector.schema.Column", false, &column);
+    let table = [
+        field("string", true, "defaultCharsetName"),
+        strings(true, "primaryKeyColumnNames"),
+        array_field(&column, false, "columns"),
+        field("string", true, "comment"),
+    ];
+    let table = structure("io.debezium.connector.schema.Table", true, &table);
+    let change = [
+        field("string", false, "type"),
+        field("string", false, "id"),
+        structure_field(table, "table"),
+    ];
+    let change = structure("io.debezium.connector.schema.Change", false, &change);
+    let source: Value = serde_json::from_str(SOURCE).unwrap_or_default();
+    let fields = [
+        source,
+        field("int64", false, "ts_ms"),
+        field("string", true, "databaseName"),
+        field("string", true, "schemaName"),
+        field("string", true, "ddl"),
+        array_field(&change, false, "tableChanges"),
+        structure_field(statement_schema(), "statement"),
+    ];
+    structure("io.debezium.connector.postgresql.SchemaChangeValue", false, &fields)
+}
+
+/// What Debezium has no place for.
+fn statement_schema() -> Value {
+    let object = |name: &str, last: Option<&str>| {
         let mut fields = vec![
             field("string", false, "type"),
             field("string", true, "schema"),
             field("string", true, "name"),
             field("string", false, "identity"),
         ];
-        fields.extend((!last.is_empty()).then(|| field("boolean", false, last)));
-        json!({"type": "struct", "fields": fields, "optional": false, "name": name, "version": 1})
+        fields.extend(last.map(|last| field("boolean", false, last)));
+        structure(name, false, &fields)
     };
-    let statement = json!({
-        "type": "struct",
-        "fields": [
-            field("string", false, "tag"), field("boolean", false, "reconstructed"),
-            field("string", true, "gap"),
-            {"type": "array", "items": object("distributary.Object", ""), "optional": false, "field": "objects"},
-            {"type": "array", "items": object("distributary.Dropped", "cascaded"), "optional": false, "field": "dropped"},
-            field("boolean", true, "inferred"),
-        ],
-        "optional": false, "name": "distributary.Statement", "version": 1, "field": "statement",
-    });
-    let source: Value = serde_json::from_str(SOURCE).unwrap_or_default();
-    json!({
-        "type": "struct",
-        "fields": [
-            source, field("int64", false, "ts_ms"), field("string", true, "databaseName"),
-            field("string", true, "schemaName"), field("string", true, "ddl"),
-            {"type": "array", "items": change, "optional": false, "field": "tableChanges"},
-            statement,
-        ],
-        "optional": false, "name": "io.debezium.connector.postgresql.SchemaChangeValue", "version": 1,
-    })
+    let fields = [
+        field("string", false, "tag"),
+        field("boolean", false, "reconstructed"),
+        field("string", true, "gap"),
+        array_field(&object("distributary.Object", None), false, "objects"),
+        array_field(&object("distributary.Dropped", Some("cascaded")), false, "dropped"),
+        field("boolean", true, "inferred"),
+    ];
+    structure("distributary.Statement", false, &fields)
 }
