@@ -12,7 +12,7 @@ use tests::checker::Promises;
 use tests::probe::Probe;
 use tests::process::Distributary;
 use tests::scene::{CATCH_UP_MAX, Scene};
-use tests::seed::{full, say, seed};
+use tests::seed::{each, full, say, seed};
 use tests::sql::Sql;
 use tests::task::Spec;
 use tests::workload::{self, LARGE_ROWS, Pace, Workload};
@@ -137,17 +137,9 @@ fn everything_arrives_from_18() {
 }
 
 #[test]
-fn killed_again_and_again_nothing_is_lost_or_doubled_from_15() {
-    let short = Amount { transactions: 200, kills: 5 };
-    arrives_whole("killed_15", "postgres-15", 515, Amount::of(short, KILLS_FULL));
-}
-
-/// Only in the long form.
-#[test]
-fn killed_again_and_again_nothing_is_lost_or_doubled_from_other_versions() {
-    for version in if full() { &[11, 18][..] } else { &[] } {
-        let amount = Amount { transactions: 3000, kills: KILLS_FULL };
-        let (label, server) = (format!("killed_{version}"), format!("postgres-{version}"));
-        arrives_whole(&label, &server, 500 + version, amount);
+fn killed_again_and_again_nothing_is_lost_or_doubled() {
+    let amount = Amount::of(Amount { transactions: 200, kills: 5 }, KILLS_FULL);
+    for server in each(&["postgres-15"], &["postgres-11", "postgres-15", "postgres-18"]) {
+        arrives_whole("killed", server, 515, amount);
     }
 }

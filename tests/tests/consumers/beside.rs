@@ -3,7 +3,7 @@
 use crate::differences::{Differences, LOSSLESS, STRICT, Table};
 use std::time::Duration;
 use tests::java::Connect;
-use tests::reader::{Topics, count};
+use tests::reader::count;
 use tests::scene::Scene;
 use tests::seed::full;
 use tests::sql::{PASSWORD, ROLE};
@@ -11,7 +11,7 @@ use tests::task::Spec;
 use tests::workload::{self, Pace, Workload};
 
 /// A worker starts, finds its plugins, takes its snapshot and follows the stream.
-pub(crate) const WRITTEN_MAX: Duration = Duration::from_secs(180);
+const WRITTEN_MAX: Duration = Duration::from_secs(180);
 
 /// Types that the table of the workload lacks, of extensions that come with the server.
 const EXTENSIONS: &str = "CREATE EXTENSION hstore; CREATE EXTENSION ltree; CREATE EXTENSION citext; \
@@ -111,6 +111,21 @@ pub(crate) fn ours(
         .objects(&objects)
 }
 
+/// Waits until so many connectors read from the database of the scene.
+pub(crate) fn await_streams(connect: &mut Connect, scene: &Scene, connectors: usize) {
+    let streams = "SELECT count(*) FROM pg_stat_replication r JOIN pg_replication_slots s ON s.active_pid = r.pid \
+         WHERE s.database = current_database() AND s.slot_name LIKE 'theirs%'";
+    let (mut superuser, all) = (scene.superuser(), connectors.to_string());
+    connect.await_true("Debezium's streams", WRITTEN_MAX, || superuser.value(streams) == all);
+}
+
+/// Waits until Debezium's topic has as many records as ours: what it has sent may still be on its way.
+pub(crate) fn await_records(connect: &mut Connect, scene: &Scene, [theirs, ours]: [&str; 2]) {
+    let ours = count(&scene.kafka, ours);
+    let what = format!("Debezium's records in {theirs}");
+    connect.await_true(&what, WRITTEN_MAX, || ours <= count(&scene.kafka, theirs));
+}
+
 #[test]
 fn debeziums_connector_writes_the_same_records_but_for_what_is_listed() {
     let scene = Scene::new("beside", "postgres-15");
@@ -131,13 +146,7 @@ fn debeziums_connector_writes_the_same_records_but_for_what_is_listed() {
 
     let connector = connector(&scene, &prefix, "all", &compared);
     let mut connect = Connect::start(scene.folder(), &scene.kafka, &[("theirs", connector)]);
-    let streams = format!(
-        "SELECT count(*) FROM pg_stat_replication r JOIN pg_replication_slots s ON s.active_pid = r.pid \
-         WHERE s.slot_name = 'theirs_{}_all'",
-        scene.name
-    );
-    let mut superuser = scene.superuser();
-    connect.await_true("Debezium's stream", WRITTEN_MAX, || superuser.value(&streams) == "1");
+    await_streams(&mut connect, &scene, 1);
     CHANGES.iter().for_each(|statements| sql.run(statements));
     specs.iter().for_each(|spec| drop(scene.catch_up(spec)));
     // The workload changes the table of many types, too, to values of which the table of differences has no list.
@@ -150,27 +159,21 @@ fn debeziums_connector_writes_the_same_records_but_for_what_is_listed() {
     let last = format!("{prefix}.shop.last");
     connect.await_true("Debezium's last record", WRITTEN_MAX, || count(&scene.kafka, &last) == 1);
     specs.iter().for_each(|spec| drop(scene.catch_up(spec)));
-    // What it has sent to other topics may still be on its way.
+    let topics = |spec: &Spec, table: &str| {
+        [format!("{prefix}.{table}"), format!("{}.{table}", spec.task())]
+    };
     for table in &compared {
-        let of = |prefix: &str| count(&scene.kafka, &format!("{prefix}.{table}"));
-        let ours = of(specs[0].task());
-        let what = format!("Debezium's records of {table}");
-        connect.await_true(&what, WRITTEN_MAX, || ours <= of(&prefix));
+        let [theirs, ours] = topics(&specs[0], table);
+        await_records(&mut connect, &scene, [&theirs, &ours]);
     }
     connect.stop();
 
     let mut differences = Differences::default();
     for (spec, mode) in specs.iter().zip([LOSSLESS, STRICT]) {
         for table in &compared {
-            let of =
-                |prefix: &str| Topics::read(&scene.kafka, &format!("{prefix}.{table}")).records;
-            let (theirs, ours) = (of(&prefix), of(spec.task()));
-            assert_eq!(theirs.len(), ours.len(), "records of {table}");
-            assert!(!ours.is_empty(), "records of {table}");
-            let most = if table == "shop.kinds" { kinds } else { ours.len() };
-            for (theirs, ours) in theirs.iter().zip(&ours).take(most) {
-                differences.of_records(mode, theirs, ours);
-            }
+            let [theirs, ours] = topics(spec, table);
+            let most = if table == "shop.kinds" { kinds } else { usize::MAX };
+            differences.of_topics(mode, &scene.kafka, [&theirs, &ours], most);
         }
     }
     differences.assert_documented(Table::DEFAULTS);

@@ -4,8 +4,8 @@
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use tests::reader::Record;
-use tests::servers::repository;
+use tests::reader::{Record, Topics};
+use tests::servers::{Server, repository};
 
 /// How our task writes: its option `compat`, or `strict` and a set of other options, by its name.
 pub(crate) type Mode = &'static str;
@@ -66,8 +66,21 @@ const RUNS: usize = 2;
 const TEXT_MAX: usize = 48;
 
 impl Differences {
+    /// Compares Debezium's topic and ours record by record, or so many of them.
+    ///
+    /// # Panics
+    /// When one of them has more records, or none has any.
+    pub(crate) fn of_topics(&mut self, mode: Mode, kafka: &Server, topics: [&str; 2], most: usize) {
+        let [theirs, ours] = topics.map(|topic| Topics::read(kafka, topic).records);
+        assert_eq!(theirs.len(), ours.len(), "records of {topics:?}");
+        assert!(!ours.is_empty(), "records of {topics:?}");
+        for (theirs, ours) in theirs.iter().zip(&ours).take(most) {
+            self.of_records(mode, theirs, ours);
+        }
+    }
+
     /// Compares two records of the same change.
-    pub(crate) fn of_records(&mut self, mode: Mode, theirs: &Record, ours: &Record) {
+    fn of_records(&mut self, mode: Mode, theirs: &Record, ours: &Record) {
         let mut walk = Walk { differences: self, mode, suffix: "" };
         walk.values("key", &theirs.key_json(), &ours.key_json());
         walk.headers(theirs, ours);
@@ -89,14 +102,14 @@ impl Differences {
     /// # Panics
     /// When a difference is not listed there, has no reason, or is gone.
     pub(crate) fn assert_documented(&self, table: Table) {
-        let path = repository().join("docs/debezium-differences.md");
-        let text = fs::read_to_string(&path).expect("docs/debezium-differences.md");
+        let text = documentation();
         let [before, shown, after] = table.split(&text);
         let found = self.shown(table, &rows(shown));
         let update = std::env::var_os("UPDATE").is_some();
         if update {
             let Table { start, end, .. } = table;
-            fs::write(&path, format!("{before}{start}{found}{end}{after}")).expect("written");
+            let text = format!("{before}{start}{found}{end}{after}");
+            fs::write(repository().join(PATH), text).expect("written");
         }
         let shown = if update { found.as_str() } else { shown };
         let lines = |text: &str| text.lines().map(str::to_owned).collect::<BTreeSet<_>>();
@@ -105,15 +118,14 @@ impl Differences {
         let gone: Vec<_> = shown.difference(&lines).collect();
         assert!(
             unlisted.is_empty() && gone.is_empty() && !found.contains(NO_REASON),
-            "docs/debezium-differences.md does not say what was found (UPDATE=1 writes it).\nFound, and not \
+            "{PATH} does not say what was found (UPDATE=1 writes it).\nFound, and not \
              listed so: {unlisted:#?}\nListed, and not found so: {gone:#?}"
         );
     }
 
     /// Takes away what is the same without the options, as the table of the defaults has it.
     pub(crate) fn without_defaults(&mut self) {
-        let path = repository().join("docs/debezium-differences.md");
-        let text = fs::read_to_string(path).expect("docs/debezium-differences.md");
+        let text = documentation();
         let [_, shown, _] = Table::DEFAULTS.split(&text);
         let known = rows(shown);
         for (place, modes) in &mut self.found {
@@ -154,6 +166,12 @@ impl Differences {
         }
         lines.join("\n")
     }
+}
+
+const PATH: &str = "docs/debezium-differences.md";
+
+fn documentation() -> String {
+    fs::read_to_string(repository().join(PATH)).expect(PATH)
 }
 
 /// The modes under which the same was found, in one.

@@ -1,12 +1,11 @@
 //! The options of Debezium's connector and ours that mean the same, on the same WAL.
 
-use crate::beside::{WRITTEN_MAX, connector, ours};
+use crate::beside::{await_records, await_streams, connector, ours};
 use crate::differences::{Differences, Table};
 use serde_json::Value;
 use tests::java::Connect;
-use tests::reader::{Record, Topics, count};
+use tests::reader::{Record, Topics};
 use tests::scene::Scene;
-use tests::sql::quoted;
 use tests::task::{STATE_PREFIX, Spec};
 use tests::workload;
 
@@ -95,21 +94,12 @@ fn debeziums_options_do_the_same_here_but_for_what_is_listed() {
         })
         .collect();
     let mut connect = Connect::start(scene.folder(), &scene.kafka, &connectors);
-    let mut superuser = scene.superuser();
-    let streams = format!(
-        "SELECT count(*) FROM pg_stat_replication r JOIN pg_replication_slots s ON s.active_pid = r.pid \
-         WHERE s.database = {} AND s.slot_name LIKE 'theirs%'",
-        quoted(&scene.name).replace('"', "'")
-    );
-    let all = CHOICES.len().to_string();
-    connect.await_true("Debezium's streams", WRITTEN_MAX, || superuser.value(&streams) == all);
+    await_streams(&mut connect, &scene, CHOICES.len());
     CHANGES.iter().for_each(|statements| sql.run(statements));
     specs.iter().for_each(|spec| drop(scene.catch_up(spec)));
     for (choice, spec) in CHOICES.iter().zip(&specs) {
         for (theirs, ours) in topics(&prefix(choice), spec) {
-            let ours = count(&scene.kafka, &ours);
-            let what = format!("Debezium's records in {theirs}");
-            connect.await_true(&what, WRITTEN_MAX, || ours <= count(&scene.kafka, &theirs));
+            await_records(&mut connect, &scene, [&theirs, &ours]);
         }
     }
     connect.stop();
@@ -117,13 +107,7 @@ fn debeziums_options_do_the_same_here_but_for_what_is_listed() {
     let mut differences = Differences::default();
     for (choice, spec) in CHOICES.iter().zip(&specs) {
         for (theirs, ours) in topics(&prefix(choice), spec) {
-            let records = |topic: &str| Topics::read(&scene.kafka, topic).records;
-            let (theirs, ours) = (records(&theirs), records(&ours));
-            assert_eq!(theirs.len(), ours.len(), "records under {}", choice.name);
-            assert!(!ours.is_empty());
-            for (theirs, ours) in theirs.iter().zip(&ours) {
-                differences.of_records(choice.name, theirs, ours);
-            }
+            differences.of_topics(choice.name, &scene.kafka, [&theirs, &ours], usize::MAX);
         }
     }
     differences.without_defaults();

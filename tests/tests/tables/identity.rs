@@ -46,14 +46,18 @@ fn make(sql: &mut Sql, keyed: bool) {
     }
 }
 
+/// Its temporary slot, and its publication.
+fn name_of(scene: &Scene, tail: &Distributary) -> String {
+    format!("{}_tail_{}", scene.slot(), tail.id())
+}
+
 fn start_tail(scene: &Scene, spec: &Spec) -> Distributary {
     let path = spec.write(scene.folder());
     let mut tail = Distributary::start(scene.folder(), &[Path::new("tail"), &path]);
     let mut look = scene.superuser();
     let query = format!(
-        "SELECT count(*) FROM pg_replication_slots WHERE active AND slot_name = '{}_tail_{}'",
-        scene.slot(),
-        tail.id()
+        "SELECT count(*) FROM pg_replication_slots WHERE active AND slot_name = '{}'",
+        name_of(scene, &tail)
     );
     await_true("the slot of tail", CATCH_UP_MAX, || {
         assert!(!tail.has_ended(), "ended:\n{}", tail.log());
@@ -64,7 +68,7 @@ fn start_tail(scene: &Scene, spec: &Spec) -> Distributary {
 
 /// As a crash would. Its temporary slot, by which others know that a tail runs, goes once the server has noticed.
 fn kill_tail(scene: &Scene, tail: Distributary) {
-    let slot = format!("{}_tail_{}", scene.slot(), tail.id());
+    let slot = name_of(scene, &tail);
     tail.kill();
     let query = format!("SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{slot}'");
     let mut look = scene.superuser();
@@ -91,7 +95,7 @@ fn tail(server: &str) {
     let words =
         ["public.bare", "public.nothing", "public.late", "public.grown_1", "REPLICA IDENTITY"];
     assert!(words.iter().all(|word| log.contains(word)), "{log}");
-    let name = |tail: &Distributary| format!("{}_tail_{}", scene.slot(), tail.id());
+    let name = |tail: &Distributary| name_of(&scene, tail);
     let left = name(&first);
     kill_tail(&scene, first);
     update(&mut sql);
