@@ -111,10 +111,12 @@ pub(crate) fn ours(
         .objects(&objects)
 }
 
-/// Waits until so many connectors read from the database of the scene.
+/// Waits until so many connectors stream from the database of the scene. While one takes its snapshot it has its slot already, and
+/// would find a table empty that is truncated then.
 pub(crate) fn await_streams(connect: &mut Connect, scene: &Scene, connectors: usize) {
     let streams = "SELECT count(*) FROM pg_stat_replication r JOIN pg_replication_slots s ON s.active_pid = r.pid \
-         WHERE s.database = current_database() AND s.slot_name LIKE 'theirs%'";
+         WHERE s.database = current_database() AND s.slot_name LIKE 'theirs%' \
+         AND r.state = 'streaming'";
     let (mut superuser, all) = (scene.superuser(), connectors.to_string());
     connect.await_true("Debezium's streams", WRITTEN_MAX, || superuser.value(streams) == all);
 }
